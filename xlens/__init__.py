@@ -1,0 +1,75 @@
+"""xlens puts a generative lens around the classifier that you already have."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xlens.api import fit, load
+    from xlens.classifier import Classifier
+    from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
+    from xlens.explanation import Explanation, Fidelity
+    from xlens.hookspecs import hookimpl
+    from xlens.params import options, param
+    from xlens.registry import backends
+
+__version__ = "0.1.0"
+
+# Where each public name lives. Importing xlens loads none of it: that costs next to nothing.
+_HOME = {
+    "Backend": "contracts",
+    "Classifier": "classifier",
+    "Explainer": "contracts",
+    "Explanation": "explanation",
+    "Feature": "contracts",
+    "Fidelity": "explanation",
+    "Lens": "contracts",
+    "Run": "contracts",
+    "Spec": "contracts",
+    "StepEvent": "contracts",
+    "backends": "registry",
+    "fit": "api",
+    "hookimpl": "hookspecs",
+    "load": "api",
+    "options": "params",
+    "param": "params",
+}
+_MODULES = ("attr", "errors", "metrics", "nn", "training")
+
+__all__ = [
+    "Backend",
+    "Classifier",
+    "Explainer",
+    "Explanation",
+    "Feature",
+    "Fidelity",
+    "Lens",
+    "Run",
+    "Spec",
+    "StepEvent",
+    "__version__",
+    "attr",
+    "backends",
+    "errors",
+    "fit",
+    "hookimpl",
+    "load",
+    "metrics",
+    "nn",
+    "options",
+    "param",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"xlens.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"xlens.{name}")
+    raise AttributeError(f"module 'xlens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,203 @@
+"""From an edit to an explanation: attributions, path and the figures that judge them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from xlens.attr.curve import Curve, Segment
+from xlens.attr.edit import Carry, Edit, make_edit
+from xlens.attr.integral import path_integral
+from xlens.explanation import Explanation, Fidelity
+from xlens.metrics.fidelity import monotone_share, ssim
+from xlens.nn.features import score_margin
+
+if TYPE_CHECKING:
+    from xlens.explainer import LensExplainer
+
+__all__ = ["ATTRIBUTIONS", "explain_batch", "join"]
+
+ATTRIBUTIONS = ("lig", "ig_counterfactual")
+
+_FRAMES = 11
+#: Above this share of the lens's whole change, an edit is not local (methods, section 0).
+_LOCAL = 0.6
+#: A reconstruction on which f's probability is further off does not stand for the input.
+_PROBABILITY_GAP = 0.25
+
+
+def explain_batch(
+    explainer: LensExplainer,
+    inputs: Tensor,
+    target: Tensor,
+    contrast: Tensor,
+    attributions: Sequence[str],
+    carry: Carry,
+    n_steps: int,
+    tolerance: float,
+    batch: int,
+) -> Explanation:
+    """Explain one batch ``(N, *S)`` that lies on the lens's device, inside the frozen context."""
+    classifier, lens, spec = explainer.classifier, explainer.lens, explainer.spec
+    edit = make_edit(classifier, lens, spec, explainer.mask, inputs, target, contrast, carry)
+    n, device = len(inputs), inputs.device
+
+    def score(points: Tensor, rows: Tensor) -> Tensor:
+        return score_margin(classifier(points), target[rows], contrast[rows])
+
+    def integrate(curve: Curve, score=score) -> tuple[Tensor, Tensor]:
+        return path_integral(
+            score,
+            curve,
+            n,
+            device=device,
+            n_steps=n_steps,
+            tolerance=tolerance,
+            internal_batch_size=batch,
+        )
+
+    curves = {"lig": edit.curve, "ig_counterfactual": Segment(edit.start, edit.end)}
+    integrals = {name: integrate(curves[name]) for name in attributions}
+    in_code = Segment(edit.counterfactual_codes, edit.codes)
+    per_code, _ = integrate(in_code, lambda codes, rows: score(lens.decode(codes), rows))
+    with torch.no_grad():
+        path = _frames(edit, batch)
+        rows = torch.arange(n, device=device).repeat_interleave(_FRAMES)
+        path_scores = _in_batches(score, path.flatten(0, 1), rows, batch).view(n, _FRAMES)
+        logits = {
+            name: classifier(values)
+            for name, values in (
+                ("inputs", inputs),
+                ("reconstruction", edit.reconstruction),
+                ("start", edit.start),
+                ("decoded", edit.decoded),
+            )
+        }
+    margins = {name: score_margin(values, target, contrast) for name, values in logits.items()}
+    fidelity = _fidelity(explainer, edit, logits, margins, path_scores, contrast)
+    deltas = {name: delta.float() for name, (_, delta) in integrals.items()}
+    scores = margins["reconstruction"] if carry == "none" else margins["inputs"]
+    difference = (scores - margins["start"]).abs()
+    problems = _problems(fidelity, margins, deltas, difference, tolerance)
+    parts = [list(feature.dims) for feature in lens.features]
+    return Explanation(
+        inputs=inputs,
+        reconstruction=edit.reconstruction,
+        edit=edit.start - inputs,
+        counterfactual=edit.start,
+        mask=edit.mask,
+        target=target,
+        contrast=contrast,
+        scores=scores,
+        reconstruction_scores=margins["reconstruction"],
+        counterfactual_scores=margins["start"],
+        attributions={name: values.detach() for name, (values, _) in integrals.items()},
+        convergence_delta=deltas,
+        path=path,
+        path_scores=path_scores,
+        codes=edit.codes,
+        counterfactual_codes=edit.counterfactual_codes,
+        feature_names=tuple(feature.name for feature in lens.features),
+        feature_contributions=torch.stack([per_code[:, dims].sum(1) for dims in parts], 1).detach(),
+        fidelity=fidelity,
+        trustworthy=torch.tensor([not rows for rows in problems], device=device),
+        problems=problems,
+        class_names=explainer.class_names,
+        data_range=(min(spec.minimum), max(spec.maximum)),
+    )
+
+
+def join(parts: Sequence[Explanation]) -> Explanation:
+    """Join explanations of consecutive batches into one."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    joined = {}
+    for field in dataclasses.fields(Explanation):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], Tensor):
+            joined[field.name] = torch.cat(values)
+        elif isinstance(values[0], Fidelity):
+            names = [f.name for f in dataclasses.fields(Fidelity)]
+            joined[field.name] = Fidelity(**{k: torch.cat([getattr(v, k) for v in values]) for k in names})
+        elif isinstance(values[0], dict):
+            joined[field.name] = {k: torch.cat([value[k] for value in values]) for k in values[0]}
+        elif field.name == "problems":
+            joined[field.name] = tuple(row for value in values for row in value)
+        else:
+            joined[field.name] = getattr(first, field.name)
+    return Explanation(**joined)
+
+
+def _frames(edit: Edit, batch: int) -> Tensor:
+    n = len(edit.inputs)
+    rows = torch.arange(n, device=edit.inputs.device).repeat_interleave(_FRAMES)
+    alphas = torch.linspace(0, 1, _FRAMES, device=edit.inputs.device).repeat(n)
+    frames = _in_batches(edit.curve, rows, alphas, batch)
+    return frames.view(n, _FRAMES, *edit.inputs.shape[1:])
+
+
+def _in_batches(function, first: Tensor, second: Tensor, batch: int) -> Tensor:
+    pairs = zip(first.split(batch), second.split(batch), strict=True)
+    return torch.cat([function(a, b) for a, b in pairs])
+
+
+def _fidelity(
+    explainer: LensExplainer,
+    edit: Edit,
+    logits: dict[str, Tensor],
+    margins: dict[str, Tensor],
+    path_scores: Tensor,
+    contrast: Tensor,
+) -> Fidelity:
+    span = max(explainer.spec.maximum) - min(explainer.spec.minimum)
+    whole = (edit.decoded - edit.inputs).abs().flatten(1).sum(1)
+    let_through = whole
+    if edit.mask is not None:
+        let_through = (edit.mask * (edit.decoded - edit.inputs).abs()).flatten(1).sum(1)
+    predicted = {name: values.argmax(1) for name, values in logits.items()}
+    return Fidelity(
+        score_gap=(margins["inputs"] - margins["reconstruction"]).abs(),
+        mse=(edit.reconstruction - edit.inputs).square().flatten(1).mean(1),
+        ssim=ssim(edit.reconstruction, edit.inputs, span),
+        agrees=predicted["reconstruction"] == predicted["inputs"],
+        flips=predicted["start"] == contrast,
+        decoding_flips=predicted["decoded"] == contrast,
+        monotone=monotone_share(path_scores),
+        coverage=let_through / whole.clamp_min(1e-12),
+    )
+
+
+def _problems(
+    fidelity: Fidelity,
+    margins: dict[str, Tensor],
+    deltas: dict[str, Tensor],
+    difference: Tensor,
+    tolerance: float,
+) -> tuple[tuple[str, ...], ...]:
+    """Say in words, per input, why its explanation does not hold; an empty tuple where it does."""
+    gap = (margins["inputs"].sigmoid() - margins["reconstruction"].sigmoid()).abs()
+    found: list[tuple[str, ...]] = []
+    for i in range(len(difference)):
+        rows = []
+        if not fidelity.agrees[i]:
+            rows.append("f sees another class in the lens's reconstruction")
+        elif gap[i] > _PROBABILITY_GAP:
+            rows.append(f"f's probability on the reconstruction is off by {gap[i]:.2f}")
+        if not fidelity.flips[i]:
+            rows.append("the counterfactual does not change f's decision to the contrast class")
+        for name, delta in deltas.items():
+            # Twice the tolerance: the last refinement may stop just short, on paths with kinks.
+            if delta[i].abs() > 2 * tolerance * difference[i].clamp_min(1e-3):
+                rows.append(f"{name} is incomplete by {delta[i]:.3g} of {difference[i]:.3g}")
+        found.append(tuple(rows))
+    return tuple(found)
+
+
+def not_local(fidelity: Fidelity) -> Tensor:
+    """Where the mask lets most of the lens's change through, so that the edit is not local, ``(N,)``."""
+    return fidelity.coverage > _LOCAL

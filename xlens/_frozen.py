@@ -1,0 +1,100 @@
+"""Temporary freezing of somebody else's model, with restoration that survives anything."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["frozen", "seeded"]
+
+T = TypeVar("T")
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Within this context the global RNGs are seeded (unless None); afterwards they are as before.
+
+    >>> import torch
+    >>> before = torch.get_rng_state()
+    >>> with seeded(0):
+    ...     _ = torch.rand(3)
+    >>> bool((before == torch.get_rng_state()).all())
+    True
+    """
+    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # Asking for CUDA's state would initialise CUDA; where it is not in use there is none to keep.
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
+
+
+@contextmanager
+def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
+    """Freeze `model`, yield `value`, restore the model and the global RNGs bit for bit."""
+    flags = [(module, module.training) for module in model.modules()]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    copies = [(p, p.detach().clone()) for p, *_ in parameters]
+    gradients = [(grad, grad.detach().clone()) for *_, grad in parameters if grad is not None]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    slots = [(m, dict(m._buffers), dict(m._parameters)) for m in model.modules()]
+    hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
+    with seeded(seed):
+        try:
+            model.eval()
+            for parameter, *_ in parameters:
+                parameter.requires_grad_(False)
+            yield value
+        finally:
+            for module, slot_buffers, slot_parameters in slots:
+                module._buffers.update(slot_buffers)
+                module._parameters.update(slot_parameters)
+            for module, training in flags:
+                module.training = training
+            with torch.no_grad():
+                _restore(copies)
+                _restore(buffers)
+                _restore(gradients)
+            for parameter, requires_grad, grad in parameters:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = grad
+            for module, name, table in hooks:
+                live = getattr(module, name)
+                live.clear()
+                live.update(table)
+
+
+def _restore(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    for live, kept in pairs:
+        # Writing only what changed leaves version counters, which autograd checks, alone.
+        if live.shape != kept.shape or not torch.equal(_bits(live), _bits(kept)):
+            live.set_(kept) if live.shape != kept.shape else live.copy_(kept)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """View as bytes, so that NaN equals NaN and -0 differs from 0."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _hook_tables(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, table in vars(module).items():
+        if name.endswith("_hooks") and isinstance(table, dict):
+            yield name, table

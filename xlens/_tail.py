@@ -1,0 +1,79 @@
+"""The part of a model that follows a hidden layer, cut out where its structure allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+__all__ = ["structural_tail"]
+
+
+def structural_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
+    """Return a function from the layer's output to the model's, or None where there is no such cut.
+
+    The result may still be wrong for models that do unusual things, so the caller compares it with the
+    model on a probe.
+    """
+    return _sequential_tail(model, layer) or _traced_tail(model, layer)
+
+
+def _sequential_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
+    """Follow the path down through nn.Sequential containers, and run what comes after it."""
+    following: list[list[nn.Module]] = []
+    here = model
+    for part in layer.split("."):
+        if type(here) is not nn.Sequential:
+            return None
+        names = [name for name, _ in here.named_children()]
+        children = list(here)
+        # A module that stands twice in the chain is listed once by name, so the cut is ambiguous.
+        if len({id(child) for child in children}) != len(children):
+            return None
+        position = names.index(part)
+        following.append(children[position + 1 :])
+        here = children[position]
+
+    def run(activations: Tensor) -> Any:
+        for level in reversed(following):
+            for module in level:
+                activations = module(activations)
+        return activations
+
+    return run
+
+
+class _LayerTracer(fx.Tracer):
+    """Traces through the model but keeps the hidden layer, and all library modules, in one piece."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
+        return qualified_name == self.layer or super().is_leaf_module(module, qualified_name)
+
+
+def _traced_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
+    """Trace the model symbolically and keep the graph after the layer's last run."""
+    try:
+        graph = _LayerTracer(layer).trace(model)
+    except Exception:  # noqa: BLE001 - tracing runs the user's code, which may fail in any way
+        return None
+    runs = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
+    if not runs:
+        return None
+    cut = runs[-1]
+    with graph.inserting_before(cut):
+        entry = graph.placeholder("activations")
+    cut.replace_all_uses_with(entry)
+    graph.eliminate_dead_code()
+    for node in list(graph.nodes):
+        # The model's own inputs must not reach the output around the layer.
+        if node.op == "placeholder" and node is not entry:
+            if node.users:
+                return None
+            graph.erase_node(node)
+    module = fx.GraphModule(model, graph)
+    return module.forward

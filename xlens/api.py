@@ -1,0 +1,235 @@
+"""``fit`` and ``load``: from a classifier and data to an explainer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from xlens import params
+from xlens.classifier import Classifier, as_classifier
+from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
+from xlens.data import Data, as_data
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
+from xlens.explainer import LensExplainer
+from xlens.registry import load_backend, offering
+from xlens.storage import load_lens
+from xlens.training.edit_mask import fit_edit_mask
+from xlens.training.survey import survey
+
+__all__ = ["fit", "load"]
+
+_ARGUMENTS = (
+    "side_info",
+    "over",
+    "supervision",
+    "seed",
+    "device",
+    "output_dir",
+    "resume",
+    "on_step",
+    "progress",
+)
+
+
+def fit(
+    model: nn.Module | Classifier,
+    data: Any,
+    backend: str | Backend,
+    *,
+    side_info: Any = None,
+    over: Explainer | None = None,
+    supervision: Literal["classifier", "labels"] = "classifier",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepEvent], None] | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Explainer:
+    """Fit a lens around a classifier, which is left exactly as it is.
+
+    Args:
+        model: the trained classifier, or an :class:`xlens.Classifier` around it.
+        data: inputs in the classifier's own normalisation: a tensor or array ``(n, *S)``, ``(X, y)``, a Dataset, a
+            DataLoader, or any re-iterable of batches.
+        backend: name of an installed backend (see :func:`xlens.backends`), or a backend object.
+        side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
+        over: an explainer whose codes the new lens works on.
+        supervision: where class labels come from: ``"classifier"`` (f's own outputs, so that the lens explains f)
+            or ``"labels"`` (the data's).
+        seed: seeds everything random; the same seed gives the same lens on the same machine.
+        device: where the lens is trained; the classifier's device if None.
+        output_dir: folder for checkpoints.
+        resume: continue from the checkpoints in `output_dir`.
+        on_step: called with a :class:`xlens.StepEvent` after each step.
+        progress: show progress bars; None shows them on a terminal.
+        **options: fields of the backend.
+
+    Returns:
+        the explainer.
+
+    Raises:
+        OptionError: an unknown option, or a value outside its constraint; all faults in one error.
+        DataError: the data cannot be used.
+        ModelError: the classifier cannot be used.
+        BackendNotFoundError: there is no such backend.
+        TrainingError: training diverged again and again.
+
+    >>> import xlens
+    >>> explainer = xlens.fit(classifier, images, backend="medxgan", steps=2, progress=False)
+    >>> explainer.backend.steps
+    2
+    """
+    chosen = _backend(backend, options)
+    wrapped = as_classifier(model)
+    source = as_data(data)
+    _check_arguments(chosen, supervision, side_info, over, seed, output_dir, resume)
+    where = torch.device(device) if device is not None else wrapped.device
+    with wrapped.frozen(seed=seed):
+        found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+        names = wrapped.class_names
+        if names is not None and len(names) != found.spec.num_classes:
+            raise DataError(
+                "fit: class_names do not fit the classifier",
+                given=f"{len(names)} names",
+                allowed=f"{found.spec.num_classes}",
+                do="name every class once",
+            )
+        facts = {
+            "backend": chosen.name,
+            "options": params.to_dict(chosen),
+            "fingerprint": wrapped.fingerprint(),
+            "spec": repr(found.spec),
+            "seed": seed,
+            "supervision": supervision,
+        }
+        run = Run(
+            seed=seed,
+            device=where,
+            spec=found.spec,
+            logits=found.logits,
+            supervision=supervision,
+            side_info=_side_info(side_info, source),
+            over=over,
+            output_dir=Path(output_dir) if output_dir is not None else None,
+            resume=resume,
+            on_step=on_step,
+            progress=progress,
+            identity=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+        )
+        lens = chosen.fit(wrapped, source, run)
+        if not isinstance(lens, Lens):
+            raise XlensError(
+                f"fit: the backend {chosen.name!r} returned no lens",
+                given=type(lens).__name__,
+                allowed="a subclass of xlens.Lens",
+            )
+        lens = lens.to(where).eval().requires_grad_(False)
+        mask = None
+        if found.spec.is_image:
+            mask = fit_edit_mask(wrapped, lens, source, run, found.sample).requires_grad_(False)
+    provenance = {"seed": seed, "supervision": supervision}
+    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance)
+
+
+def load(
+    path: str | Path,
+    model: nn.Module | Classifier,
+    *,
+    strict: bool = True,
+    device: str | torch.device | None = None,
+) -> Explainer:
+    """Read a lens that :meth:`xlens.Explainer.save` wrote.
+
+    Args:
+        path: the folder.
+        model: the classifier that the lens was fitted around.
+        strict: refuse another classifier; False uses the lens all the same.
+        device: where the lens goes; the classifier's device if None.
+
+    Raises:
+        StorageError: missing, truncated, edited, of another version, or for another classifier.
+        BackendNotFoundError: the backend that fitted it is not installed.
+
+    >>> import tempfile, xlens
+    >>> folder = tempfile.mkdtemp()
+    >>> explainer.save(folder)
+    >>> xlens.load(folder, classifier).backend.name
+    'medxgan'
+    """
+    wrapped = as_classifier(model)
+    where = torch.device(device) if device is not None else wrapped.device
+    stored = load_lens(path, wrapped, strict=strict, device=where)
+    stored.lens.requires_grad_(False)
+    if stored.mask is not None:
+        stored.mask.requires_grad_(False)
+    return LensExplainer(wrapped, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance)
+
+
+def _backend(backend: str | Backend, options: dict[str, Any]) -> Backend:
+    if isinstance(backend, str):
+        return params.make(load_backend(backend), options, extra=_ARGUMENTS)
+    if not isinstance(backend, Backend):
+        raise OptionError(
+            "fit: backend is neither a name nor a backend object",
+            given=type(backend).__name__,
+            allowed="a name from xlens.backends(), or an instance of a Backend",
+        )
+    if options:
+        raise OptionError(
+            "fit: options beside a backend object",
+            given=", ".join(options),
+            do=f"set them on the object: {type(backend).__name__}({', '.join(f'{k}=...' for k in options)})",
+        )
+    return backend
+
+
+def _check_arguments(
+    backend: Backend,
+    supervision: str,
+    side_info: Any,
+    over: Explainer | None,
+    seed: int,
+    output_dir: str | Path | None,
+    resume: bool,
+) -> None:
+    faults = []
+    if supervision not in ("classifier", "labels"):
+        faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        faults.append(f"seed must be an int >= 0, got {seed!r}")
+    if resume and output_dir is None:
+        faults.append("resume=True needs the output_dir of the interrupted run")
+    if faults:
+        raise OptionError("fit: " + "; ".join(faults))
+    for name, value in (("side_info", side_info), ("over", over)):
+        if value is not None and name not in backend.capabilities:
+            raise UnsupportedError(
+                f"fit: the backend {backend.name!r} does not use {name}",
+                allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
+                do=f"leave {name} out, or choose another backend",
+            )
+
+
+def _side_info(side_info: Any, data: Data) -> Tensor | None:
+    if side_info is None:
+        return None
+    table = torch.as_tensor(side_info, dtype=torch.float32)
+    table = table.unsqueeze(1) if table.dim() == 1 else table
+    if not data.indexed or table.dim() != 2 or len(table) != len(data):
+        raise DataError(
+            "fit: side_info does not fit the data",
+            given=tuple(table.shape),
+            allowed=f"({len(data)}, A)"
+            if data.indexed
+            else "data with a stable order (a tensor or a Dataset)",
+            do="pass one row of attributes per input, NaN where not observed",
+        )
+    return table

@@ -1,0 +1,91 @@
+"""Curves that begin at a counterfactual and end at an input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["CarriedCurve", "Curve", "Segment", "broadcast"]
+
+
+class Curve(Protocol):
+    """A batch of N curves; each is asked for points at any position."""
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``.
+
+        Args:
+            rows: ``(M,)`` which of the N curves.
+            alphas: ``(M,)`` where on it: 0 is its beginning, 1 its end.
+        """
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The straight line from `start` to `end`, each ``(N, *S)``."""
+
+    start: Tensor
+    end: Tensor
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``."""
+        return torch.lerp(self.start[rows], self.end[rows], broadcast(alphas, self.end))
+
+
+@dataclass(frozen=True)
+class CarriedCurve:
+    """The lens's path in codes, carried onto the real input.
+
+    With z(a) = z0 + a (z - z0) and m the mask:
+
+    - ``"masked"``: x(a) = x + m [G(z(a)) - G(z) + (1 - a)(G(z) - x)]
+    - ``"residual"``: x(a) = x + G(z(a)) - G(z)
+    - ``"none"``: x(a) = G(z(a))
+
+    clamped to the range of the data (or of the input, where that is wider). The first two end at x.
+
+    Args:
+        inputs: ``(N, *S)`` x.
+        codes, counterfactual_codes: ``(N, d)`` z and z0.
+        reconstruction: ``(N, *S)`` G(z).
+        decode: G.
+        carry: which of the three.
+        mask: ``(N, 1, *spatial)`` for ``"masked"``.
+        minimum, maximum: range of the data, broadcast over ``(N, *S)``.
+    """
+
+    inputs: Tensor
+    codes: Tensor
+    counterfactual_codes: Tensor
+    reconstruction: Tensor
+    decode: Callable[[Tensor], Tensor]
+    carry: Literal["masked", "residual", "none"]
+    mask: Tensor | None
+    minimum: Tensor
+    maximum: Tensor
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``."""
+        z, z0 = self.codes[rows], self.counterfactual_codes[rows]
+        decoded = self.decode(torch.lerp(z0, z, alphas.to(z.dtype).unsqueeze(1)))
+        if self.carry == "none":
+            return decoded
+        inputs, reconstruction = self.inputs[rows], self.reconstruction[rows]
+        alphas = broadcast(alphas, inputs)
+        change = decoded - reconstruction
+        if self.mask is not None:
+            change = self.mask[rows] * (change + (1 - alphas) * (reconstruction - inputs))
+        low = torch.minimum(self.minimum, inputs)
+        high = torch.maximum(self.maximum, inputs)
+        carried = torch.maximum(torch.minimum(inputs + change, high), low)
+        # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice.
+        return torch.where(alphas == 1, inputs, carried)
+
+
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
+    """Shape ``(M,)`` as ``(M, 1, ...)`` with the dimensions and dtype of `like`."""
+    return values.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))

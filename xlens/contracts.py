@@ -1,0 +1,267 @@
+"""What a backend and a lens are: the whole interface between the core and a plugin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from xlens.explanation import Explanation
+
+if TYPE_CHECKING:
+    # Named in annotations only: contracts come before both in the import order.
+    from xlens.classifier import Classifier
+    from xlens.data import Data
+
+__all__ = [
+    "Backend",
+    "Explainer",
+    "Feature",
+    "Lens",
+    "Run",
+    "Spec",
+    "StepEvent",
+    "SupportsInvariances",
+    "SupportsInversion",
+    "SupportsSampling",
+]
+
+#: Version of this contract. A plugin built against another major version is refused.
+CONTRACT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a lens has to know of the data and the classifier before it is trained.
+
+    It is saved with the lens, so every field is plain JSON.
+
+    Args:
+        shape: shape of one input without the batch, e.g. ``(C, H, W)`` or ``(D,)``.
+        num_classes: number of classes K of the classifier, at least 2.
+        minimum, maximum: smallest and largest value per channel in the user's own normalisation.
+        mean, std: mean and standard deviation per channel.
+        class_margins: ``(K, K)``; entry ``[c][t]`` is the median of f's logit c minus logit t over
+            the inputs that f puts in class c (0 where there are none).
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_margins: tuple[tuple[float, ...], ...]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether one input is an image ``(C, H, W)``."""
+        return len(self.shape) == 3
+
+    def per_channel(self, name: Literal["minimum", "maximum", "mean", "std"]) -> Tensor:
+        """Return that statistic shaped ``(1, C, 1, ...)`` so that it broadcasts over a batch."""
+        values = torch.tensor(getattr(self, name))
+        return values.view(1, -1, *([1] * (len(self.shape) - 1)))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named part of the code.
+
+    Args:
+        name: what a person calls it.
+        dims: the code dimensions that it occupies.
+        role: ``"class"`` (evidence for a class), ``"nuisance"`` (everything else) or
+            ``"attribute"`` (side information).
+        class_index: the class that it is evidence for, where there is one.
+    """
+
+    name: str
+    dims: tuple[int, ...]
+    role: Literal["class", "nuisance", "attribute"]
+    class_index: int | None = None
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """One finished training step, as handed to ``on_step``."""
+
+    phase: str
+    step: int
+    total: int
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The circumstances of one fit: everything that is not a hyper-parameter of the backend.
+
+    Args:
+        seed: seeds every random choice of the fit.
+        device: where the lens is trained.
+        spec: what is known of data and classifier.
+        logits: ``(n, K)`` f's outputs on the data in the order of the data's indices, or None
+            when the data have no stable order.
+        supervision: where class labels come from: f itself, or the data's own labels.
+        side_info: ``(n, A)`` attributes, NaN where not observed.
+        over: the explainer whose codes the new lens works on.
+        output_dir, resume: where checkpoints go, and whether to continue from them.
+        on_step, progress: step events, and whether to show a progress bar (None: on a terminal).
+        identity: a hash of everything that decides the result; a checkpoint of another is refused.
+    """
+
+    seed: int
+    device: torch.device
+    spec: Spec
+    logits: Tensor | None = None
+    supervision: Literal["classifier", "labels"] = "classifier"
+    side_info: Tensor | None = None
+    over: Explainer | None = None
+    output_dir: Path | None = None
+    resume: bool = False
+    on_step: Callable[[StepEvent], None] | None = None
+    progress: bool | None = None
+    identity: str = ""
+
+
+class Lens(nn.Module, ABC):
+    """A generative model around a classifier, working in codes.
+
+    A lens has to be deterministic: the same input gives the same code, whatever else is in the
+    batch. It is stored by its ``state_dict``, and built again by its backend's ``build``.
+    """
+
+    @abstractmethod
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map inputs ``(N, *S)`` to codes ``(N, d)``."""
+
+    @abstractmethod
+    def decode(self, codes: Tensor) -> Tensor:
+        """Map codes ``(N, d)`` to inputs ``(N, *S)``."""
+
+    @abstractmethod
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Return codes ``(N, d)`` of the same thing with its evidence for `target` taken away.
+
+        Args:
+            codes: ``(N, d)``.
+            target: ``(N,)`` the class whose evidence is taken away.
+            contrast: ``(N,)`` the class that the result should belong to.
+        """
+
+    @property
+    @abstractmethod
+    def features(self) -> Sequence[Feature]:
+        """The named parts of the code."""
+
+    #: The class that all others are explained against ("healthy"), or None for f's runner-up.
+    reference_class: int | None = None
+
+
+class Backend(ABC):
+    """A method of fitting a lens: hyper-parameters in, fitted lens out.
+
+    A subclass is decorated with :func:`xlens.options`, which makes it a frozen, keyword-only
+    dataclass that checks its values. The backend *is* its configuration.
+    """
+
+    #: The name under which it is registered (entry-point name).
+    name: ClassVar[str]
+    #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
+    capabilities: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> Lens:
+        """Fit a lens. The classifier is frozen, and the global RNG seeded, while this runs."""
+
+    @abstractmethod
+    def build(self, classifier: Classifier, spec: Spec) -> Lens:
+        """Return an untrained lens of the right shape, for loading."""
+
+
+@runtime_checkable
+class SupportsSampling(Protocol):
+    """A lens that can draw new inputs."""
+
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` new inputs ``(n, *S)`` of class `target`."""
+
+
+@runtime_checkable
+class SupportsInvariances(Protocol):
+    """A lens that can vary what the classifier ignores."""
+
+    def invariances(
+        self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str
+    ) -> Tensor:
+        """Return codes ``(N, n, d)`` in which one part is varied and the other held.
+
+        Args:
+            codes: ``(N, d)``.
+            n: variants per input.
+            scale: standard deviation of what is drawn.
+            generator: draws it.
+            vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
+        """
+
+
+@runtime_checkable
+class SupportsInversion(Protocol):
+    """A lens that can search for the code of an input by optimisation."""
+
+    def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
+        """Return codes ``(restarts, N, d)`` found from that many independent starts."""
+
+
+#: What a backend may declare -> protocol that its lens then satisfies (None: an argument of ``fit``).
+CAPABILITIES: dict[str, type | None] = {
+    "sample": SupportsSampling,
+    "invariances": SupportsInvariances,
+    "invert": SupportsInversion,
+    "side_info": None,
+    "over": None,
+}
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """What ``xlens.fit`` returns."""
+
+    classifier: Any
+    lens: Lens
+    backend: Backend
+    features: Sequence[Feature]
+
+    def explain(
+        self,
+        inputs: Any,
+        *,
+        target: Any = None,
+        contrast: Any = None,
+        attributions: Sequence[str] = ("lig",),
+        carry: Literal["masked", "residual", "none"] | None = None,
+        n_steps: int = 16,
+        tolerance: float = 0.01,
+        internal_batch_size: int | None = None,
+    ) -> Explanation:
+        """Explain f's decision on inputs ``(N, *S)``."""
+
+    def counterfactual(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Tensor:
+        """Return the inputs without their evidence for `target`, ``(N, *S)``."""
+
+    def traverse(self, inputs: Any, feature: str | int, steps: Any) -> Tensor:
+        """Move one feature of the code; ``(N, T, *S)``."""
+
+    def invariances(self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance") -> Tensor:
+        """Vary what f ignores, or with ``vary="class"`` what it looks at; ``(N, n, *S)``."""
+
+    def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
+        """Draw new inputs of one class; ``(n, *S)``."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the lens to a folder."""

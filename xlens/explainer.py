@@ -1,0 +1,319 @@
+"""The explainer: a classifier and the lens around it, ready to be asked."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens._explain import ATTRIBUTIONS, explain_batch, join
+from xlens.attr.edit import Carry, make_edit
+from xlens.classifier import Classifier
+from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
+from xlens.data import as_inputs
+from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, did_you_mean
+from xlens.explanation import Explanation
+from xlens.nn.mask import EditMask
+from xlens.registry import offering
+from xlens.storage import save_lens
+from xlens.training.edit_mask import default_contrast
+
+__all__ = ["LensExplainer"]
+
+
+class LensExplainer:
+    """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
+
+    Args:
+        classifier: the user's classifier.
+        lens: the fitted lens.
+        backend: the configuration that it was fitted with.
+        spec: what the lens knows of the data.
+        mask: the fitted mask, or None where inputs are no images.
+        provenance: facts about the fit that are saved with the lens (seed, supervision).
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        lens: Lens,
+        backend: Backend,
+        spec: Spec,
+        mask: EditMask | None,
+        provenance: dict[str, Any],
+    ) -> None:
+        self.classifier, self.lens, self.backend, self.spec = classifier, lens, backend, spec
+        self.mask, self.provenance = mask, provenance
+
+    def __repr__(self) -> str:
+        """Return the backend and what it explains."""
+        return f"Explainer({self.backend.name}, {self.classifier!r}, inputs {self.spec.shape})"
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """The named parts of the lens's code."""
+        return self.lens.features
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; ``class 0``, ... where none were given."""
+        return self.classifier.class_names or tuple(f"class {i}" for i in range(self.spec.num_classes))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the lens is."""
+        return next((p.device for p in self.lens.parameters()), torch.device("cpu"))
+
+    def explain(
+        self,
+        inputs: Any,
+        *,
+        target: int | Tensor | None = None,
+        contrast: int | Tensor | None = None,
+        attributions: Sequence[str] = ("lig",),
+        carry: Carry | None = None,
+        n_steps: int = 16,
+        tolerance: float = 0.01,
+        internal_batch_size: int | None = None,
+    ) -> Explanation:
+        """Explain f's decision on each input.
+
+        Args:
+            inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
+            target: class to explain: an int, ``(N,)``, or None for f's prediction.
+            contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
+            attributions: ``"lig"``, the line integral along the generative path, and
+                ``"ig_counterfactual"``, the one along the straight line from the counterfactual.
+            carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
+                (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+            n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
+            tolerance: largest completeness error, relative to the score difference.
+            internal_batch_size: inputs, and points on paths, in flight at once; 64 if None.
+
+        Raises:
+            DataError: wrong shape, values that are not finite, or a class that does not exist.
+            OptionError: an unknown attribution or carry, or a number out of range.
+
+        Warns:
+            UntrustworthyWarning: the explanation does not hold on some input; ``problems`` says why.
+
+        >>> explanation = explainer.explain(images[:2], attributions=("lig", "ig_counterfactual"))
+        >>> explanation.counterfactual.shape
+        torch.Size([2, 1, 8, 8])
+        """
+        carry = self._check_options(attributions, carry, n_steps, tolerance, internal_batch_size)
+        batch = internal_batch_size or 64
+        source = as_inputs(inputs, self.spec.shape)
+        moved = source.to(self.device)
+        with self._asking():
+            target, contrast = self._classes(moved, target, contrast, batch)
+            parts = [
+                explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
+                for x, t, c in zip(
+                    moved.split(batch), target.split(batch), contrast.split(batch), strict=True
+                )
+            ]
+        explanation = join(parts).to(source.device)
+        self._warn(explanation)
+        return explanation
+
+    def counterfactual(
+        self,
+        inputs: Any,
+        *,
+        target: int | Tensor | None = None,
+        contrast: int | Tensor | None = None,
+        carry: Carry | None = None,
+    ) -> Tensor:
+        """Return each input without its evidence for `target`, ``(N, *S)``; arguments as in :meth:`explain`."""
+        carry = self._check_options((), carry, 1, 1.0, None)
+        source = as_inputs(inputs, self.spec.shape)
+        with self._asking():
+            moved = source.to(self.device)
+            target, contrast = self._classes(moved, target, contrast, 64)
+            parts = [
+                make_edit(self.classifier, self.lens, self.spec, self.mask, x, t, c, carry).start
+                for x, t, c in zip(moved.split(64), target.split(64), contrast.split(64), strict=True)
+            ]
+        return torch.cat(parts).to(source.device)
+
+    @torch.no_grad()
+    def traverse(self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor) -> Tensor:
+        """Set one feature of the code to several values and decode, ``(N, T, *S)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            feature: name or position of a feature.
+            steps: the T values. A feature of several dimensions keeps its direction (or takes an even one where it
+                is zero) and gets this length, in units of the square root of its width; 0 removes it.
+
+        Raises:
+            OptionError: there is no such feature.
+        """
+        source = as_inputs(inputs, self.spec.shape)
+        dims = list(self._feature(feature).dims)
+        values = torch.as_tensor(steps, dtype=torch.float32, device=self.device)
+        with self._asking():
+            codes = self.lens.encode(source.to(self.device))
+            block = codes[:, dims]
+            if len(dims) > 1:
+                length = block.norm(dim=1, keepdim=True)
+                even = torch.ones_like(block)
+                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
+            else:
+                block = torch.ones_like(block)
+            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
+            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            frames = self.lens.decode(moved.flatten(0, 1))
+        return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
+
+    @torch.no_grad()
+    def invariances(
+        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
+    ) -> Tensor:
+        """Decode variants of each input in which one part of the code is redrawn, ``(N, n, *S)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            n: variants per input.
+            scale: standard deviation of what is drawn.
+            vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
+            seed: seeds the draw.
+
+        Raises:
+            UnsupportedError: this lens cannot.
+        """
+        self._require("invariances")
+        if vary not in ("nuisance", "class"):
+            raise OptionError("invariances: vary is wrong", given=repr(vary), allowed="'nuisance' or 'class'")
+        source = as_inputs(inputs, self.spec.shape)
+        with self._asking():
+            codes = self.lens.encode(source.to(self.device))
+            varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
+            decoded = self.lens.decode(varied.flatten(0, 1))
+        return decoded.view(len(source), n, *self.spec.shape).to(source.device)
+
+    @torch.no_grad()
+    def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
+        """Draw `n` new inputs of class `target`, ``(n, *S)``.
+
+        Raises:
+            UnsupportedError: this lens cannot.
+            DataError: there is no such class.
+        """
+        self._require("sample")
+        self._class_tensor("target", target, 1)
+        with self._asking():
+            return self.lens.sample(n, target, self._generator(seed))
+
+    def save(self, path: str | Path) -> None:
+        """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
+        save_lens(self, path)
+
+    def _asking(self) -> Any:
+        return self.classifier.frozen(seed=0)
+
+    def _generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _require(self, capability: str) -> None:
+        if isinstance(self.lens, CAPABILITIES[capability]):
+            return
+        raise UnsupportedError(
+            f"{capability}: a {self.backend.name!r} lens cannot do this",
+            allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
+            do="fit a lens with one of them",
+        )
+
+    def _feature(self, feature: str | int) -> Feature:
+        names = [f.name for f in self.features]
+        if isinstance(feature, int) and not isinstance(feature, bool) and 0 <= feature < len(names):
+            return self.features[feature]
+        if feature in names:
+            return self.features[names.index(feature)]
+        raise OptionError(
+            f"traverse: there is no feature {feature!r}.{did_you_mean(str(feature), names)}",
+            allowed=f"{', '.join(names)}, or 0 to {len(names) - 1}",
+        )
+
+    def _check_options(
+        self,
+        attributions: Sequence[str],
+        carry: Carry | None,
+        n_steps: int,
+        tolerance: float,
+        internal_batch_size: int | None,
+    ) -> Carry:
+        faults = []
+        if isinstance(attributions, str):
+            faults.append(f"attributions must be a sequence of names, got the string {attributions!r}")
+        else:
+            faults += [
+                f"unknown attribution {name!r}.{did_you_mean(name, ATTRIBUTIONS)} Known: {', '.join(ATTRIBUTIONS)}"
+                for name in attributions
+                if name not in ATTRIBUTIONS
+            ]
+        if carry not in (None, "masked", "residual", "none"):
+            faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
+        if carry == "masked" and self.mask is None:
+            faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
+        if not isinstance(n_steps, int) or n_steps < 1:
+            faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
+        if not 0 < tolerance <= 1:
+            faults.append(f"tolerance must be in (0, 1], got {tolerance!r}")
+        if internal_batch_size is not None and internal_batch_size < 1:
+            faults.append(f"internal_batch_size must be >= 1 or None, got {internal_batch_size!r}")
+        if faults:
+            raise OptionError("explain: " + "; ".join(faults))
+        return carry or ("masked" if self.mask is not None else "residual")
+
+    def _classes(
+        self, inputs: Tensor, target: int | Tensor | None, contrast: int | Tensor | None, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            logits = torch.cat([self.classifier(part) for part in inputs.split(batch)])
+        n = len(inputs)
+        chosen = logits.argmax(1) if target is None else self._class_tensor("target", target, n)
+        if contrast is None:
+            return chosen, default_contrast(logits, chosen, self.lens.reference_class)
+        against = self._class_tensor("contrast", contrast, n)
+        if bool((against == chosen).any()):
+            row = int((against == chosen).nonzero()[0, 0])
+            raise DataError(
+                "explain: target and contrast are the same class",
+                given=f"class {int(chosen[row])} for input {row}",
+                do="contrast it with another class, or leave contrast=None",
+            )
+        return chosen, against
+
+    def _class_tensor(self, name: str, value: int | Tensor, n: int) -> Tensor:
+        classes = torch.as_tensor(value, device=self.device)
+        k = self.spec.num_classes
+        whole = not classes.is_floating_point() and classes.dtype != torch.bool
+        if (
+            not whole
+            or tuple(classes.shape) not in ((), (n,))
+            or not bool(((classes >= 0) & (classes < k)).all())
+        ):
+            raise DataError(
+                f"explain: {name} is not a class",
+                given=value,
+                allowed=f"an int from 0 to {k - 1}, or {n} of them as a tensor ({n},)",
+                do="use the classifier's class indices",
+            )
+        return classes.long().expand(n)
+
+    def _warn(self, explanation: Explanation) -> None:
+        failed = [i for i, held in enumerate(explanation.trustworthy.tolist()) if not held]
+        if failed:
+            first = "; ".join(explanation.problems[failed[0]])
+            warnings.warn(
+                f"{len(failed)} of {len(explanation)} explanations do not hold (input {failed[0]}: {first}). "
+                "See explanation.problems and explanation.fidelity.",
+                UntrustworthyWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,229 @@
+"""Explanation: the result of explaining, as data, with its own proof beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from xlens.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explanation", "Fidelity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """How far an explanation can be believed, per input; every field is ``(N,)``.
+
+    Args:
+        score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far f's score moves under reconstruction.
+        mse: mean squared error of the reconstruction, in the user's units.
+        ssim: structural similarity of the reconstruction, at most 1.
+        agrees: whether f predicts the same class on the reconstruction as on the input.
+        flips: whether f predicts the contrast class on the counterfactual *of the real input*.
+        decoding_flips: the same on the lens's own decoding G(z0); alone it proves little.
+        monotone: share of the path's steps on which f's score does not fall.
+        coverage: share of the lens's whole change that the mask lets through, 0 to 1 (1 without a
+            mask). Above about .6 the edit is not local.
+    """
+
+    score_gap: Tensor
+    mse: Tensor
+    ssim: Tensor
+    agrees: Tensor
+    flips: Tensor
+    decoding_flips: Tensor
+    monotone: Tensor
+    coverage: Tensor
+
+    def to_markdown(self) -> str:
+        """Return a table of the figures over the batch: mean, worst input."""
+        worst = {"score_gap": torch.max, "mse": torch.max, "coverage": torch.max}
+        rows = ["| figure | mean | worst |", "|---|---|---|"]
+        for field in dataclasses.fields(self):
+            values = getattr(self, field.name).double()
+            pick = worst.get(field.name, torch.min)
+            rows.append(f"| {field.name} | {values.mean():.3f} | {pick(values):.3f} |")
+        return "\n".join(rows)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Explanation:
+    """One batch of explanations: data only, batch first, iterable and indexable.
+
+    The score explained, f_c, is the margin of f's logits: logit of `target` minus logit of `contrast`.
+
+    Args:
+        inputs: ``(N, *S)`` the real inputs x.
+        reconstruction: ``(N, *S)`` G(z), or None for a lens that decodes to a hidden layer.
+        edit: ``(N, *S)`` counterfactual minus inputs, or None likewise.
+        counterfactual: ``(N, *S)`` the input without its evidence, x'.
+        mask: ``(N, 1, *spatial)`` where the lens's change was carried over, in [0, 1], or None.
+        target, contrast: ``(N,)`` class explained, and the class it is explained against.
+        scores, reconstruction_scores, counterfactual_scores: ``(N,)`` f_c on each.
+        attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference.
+        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference.
+        path: ``(N, T, *S)`` frames from the counterfactual to the input.
+        path_scores: ``(N, T)`` f_c on each frame.
+        codes, counterfactual_codes: ``(N, d)``.
+        feature_names: names of the F parts of the code.
+        feature_contributions: ``(N, F)`` what each part contributes to the change of f_c between
+            G(z0) and G(z).
+        fidelity: the figures by which to judge the explanation.
+        trustworthy: ``(N,)`` whether the explanation holds.
+        problems: per input, in words, what does not hold.
+        class_names: names of the classes.
+        data_range: smallest and largest value of the data that the lens was fitted on.
+    """
+
+    inputs: Tensor
+    reconstruction: Tensor | None
+    edit: Tensor | None
+    counterfactual: Tensor
+    mask: Tensor | None
+    target: Tensor
+    contrast: Tensor
+    scores: Tensor
+    reconstruction_scores: Tensor
+    counterfactual_scores: Tensor
+    attributions: Mapping[str, Tensor]
+    convergence_delta: Mapping[str, Tensor]
+    path: Tensor
+    path_scores: Tensor
+    codes: Tensor
+    counterfactual_codes: Tensor
+    feature_names: tuple[str, ...]
+    feature_contributions: Tensor
+    fidelity: Fidelity
+    trustworthy: Tensor
+    problems: tuple[tuple[str, ...], ...]
+    class_names: tuple[str, ...]
+    data_range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        n, shape = len(self.inputs), tuple(self.inputs.shape[1:])
+        frames = self.path.shape[1] if self.path.dim() > 1 else 0
+        expected = {
+            "reconstruction": (n, *shape),
+            "edit": (n, *shape),
+            "counterfactual": (n, *shape),
+            "mask": (n, 1, *shape[1:]),
+            "path": (n, frames, *shape),
+            "path_scores": (n, frames),
+            "counterfactual_codes": tuple(self.codes.shape),
+            "feature_contributions": (n, len(self.feature_names)),
+        }
+        per_input = ("target", "contrast", "scores", "reconstruction_scores", "counterfactual_scores")
+        expected |= dict.fromkeys((*per_input, "trustworthy"), (n,))
+        faults = [
+            f"{name} is {tuple(value.shape)}, not {wanted}"
+            for name, wanted in expected.items()
+            if (value := getattr(self, name)) is not None and tuple(value.shape) != wanted
+        ]
+        for name, value in self.attributions.items():
+            if tuple(value.shape) != (n, *shape):
+                faults.append(f"attributions[{name!r}] is {tuple(value.shape)}, not {(n, *shape)}")
+        faults += [f"{name} is not finite" for name, value in self._tensors() if not _finite(value)]
+        if len(self.problems) != n:
+            faults.append(f"problems has {len(self.problems)} entries, not {n}")
+        if faults:
+            raise DataError(
+                "Explanation: parts do not fit together: " + "; ".join(faults),
+                do="if a plugin made this explanation, check the shapes and values that its lens returns",
+            )
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                yield field.name, value
+            elif isinstance(value, Mapping):
+                yield from ((f"{field.name}.{key}", item) for key, item in value.items())
+            elif isinstance(value, Fidelity):
+                for part in dataclasses.fields(value):
+                    yield f"{field.name}.{part.name}", getattr(value, part.name)
+
+    def _map(self, change: Any) -> dict[str, Any]:
+        """Apply `change` to every tensor and return the fields."""
+        fields: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                value = change(value)
+            elif isinstance(value, Mapping):
+                value = {key: change(item) for key, item in value.items()}
+            elif isinstance(value, Fidelity):
+                parts = {p.name: change(getattr(value, p.name)) for p in dataclasses.fields(value)}
+                value = Fidelity(**parts)
+            fields[field.name] = value
+        return fields
+
+    def __len__(self) -> int:
+        """Return the number of inputs N."""
+        return len(self.inputs)
+
+    def __getitem__(self, index: int | slice) -> Explanation:
+        """Return the explanation of one input (batch of 1) or of a slice."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"explanation {index} of {len(self)}")
+            index = slice(index, index + 1 or None)
+        fields = self._map(lambda tensor: tensor[index])
+        return Explanation(**{**fields, "problems": self.problems[index]})
+
+    def __iter__(self) -> Iterator[Explanation]:
+        """Iterate over the inputs, each as an explanation with a batch of 1."""
+        return (self[i] for i in range(len(self)))
+
+    def to(self, device: str | torch.device) -> Explanation:
+        """Return a copy with every tensor on `device`."""
+        return Explanation(**self._map(lambda tensor: tensor.to(device)))
+
+    def __repr__(self) -> str:
+        """Return a line that fits a terminal."""
+        shape = "x".join(map(str, self.inputs.shape[1:]))
+        names = ", ".join(self.attributions) or "none"
+        held = int(self.trustworthy.sum())
+        return f"Explanation({len(self)} of {shape}; attributions: {names}; trustworthy: {held}/{len(self)})"
+
+    def plot(self, index: int = 0) -> Figure:
+        """Draw one explanation: images, attributions, path and fidelity.
+
+        Args:
+            index: which input of the batch.
+
+        Returns:
+            The matplotlib figure; nothing is shown and no global state is touched.
+        """
+        from xlens.plot import plot_explanation
+
+        return plot_explanation(self[index])
+
+    def save(self, path: str | Path) -> None:
+        """Write the explanation to one safetensors file, everything but its tensors as JSON in its header."""
+        from xlens.storage import save_explanation
+
+        save_explanation(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Explanation:
+        """Read an explanation that :meth:`save` wrote.
+
+        Raises:
+            StorageError: the file is missing, truncated, edited or not an explanation.
+        """
+        from xlens.storage import load_explanation
+
+        return load_explanation(path)
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.isfinite().all())

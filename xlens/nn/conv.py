@@ -1,0 +1,5 @@
+"""Layout of a network for inputs."""
+
+
+class Layout:
+    pass

@@ -1,0 +1,227 @@
+"""Saved lenses and explanations: safetensors and JSON, checked before use, never any code."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
+from torch import Tensor, nn
+
+from xlens import params
+from xlens.classifier import Classifier
+from xlens.contracts import CONTRACT_VERSION, Backend, Lens, Spec
+from xlens.errors import OptionError, StorageError
+from xlens.explanation import Explanation, Fidelity
+from xlens.nn.mask import EditMask
+from xlens.registry import load_backend
+from xlens.training.checkpoint import read_file, write_file
+
+if TYPE_CHECKING:
+    from xlens.explainer import LensExplainer
+
+__all__ = ["StoredLens", "load_explanation", "load_lens", "save_explanation", "save_lens"]
+
+_FORMAT = "xlens lens"
+_VERSION = 1
+_JSON, _TENSORS = "lens.json", "lens.safetensors"
+_EXPLANATION = "an xlens explanation"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredLens:
+    """What a folder held: everything that an explainer is made of but the classifier."""
+
+    lens: Lens
+    backend: Backend
+    spec: Spec
+    mask: EditMask | None
+    provenance: dict[str, Any]
+
+
+def save_lens(explainer: LensExplainer, path: str | Path) -> None:
+    """Write a lens to a folder, each file whole or not at all.
+
+    Args:
+        explainer: what ``fit`` returned.
+        path: the folder; made where it does not exist.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    folder = Path(path)
+    tensors = {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()}
+    if explainer.mask is not None:
+        tensors |= {f"mask.{key}": value for key, value in explainer.mask.state_dict().items()}
+    content = dump_tensors({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()})
+    facts = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "contract": CONTRACT_VERSION,
+        "backend": explainer.backend.name,
+        "options": params.to_dict(explainer.backend),
+        "spec": dataclasses.asdict(explainer.spec),
+        "masked": explainer.mask is not None,
+        "provenance": explainer.provenance,
+        "layer": explainer.classifier.layer,
+        "outputs": explainer.classifier.outputs,
+        "class_names": explainer.classifier.class_names,
+        "fingerprint": explainer.classifier.fingerprint(),
+        "tensors": hashlib.sha256(content).hexdigest(),
+    }
+    # Through JSON and back, so that the checksum is that of what a reader will see.
+    facts = json.loads(json.dumps(facts))
+    facts["checksum"] = _checksum(facts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / _TENSORS, content)
+        _write(folder / _JSON, json.dumps(facts, indent=2).encode())
+    except OSError as fault:
+        raise StorageError(
+            "save: cannot write", given=fault, do="choose a folder that can be written"
+        ) from None
+
+
+def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device: torch.device) -> StoredLens:
+    """Read a folder that :func:`save_lens` wrote, and build the lens around `classifier`.
+
+    Args:
+        path: the folder.
+        classifier: the classifier that the lens was fitted around.
+        strict: refuse a classifier with another fingerprint.
+        device: where the lens goes.
+
+    Raises:
+        StorageError: missing, truncated, edited, of another version, or for another classifier.
+        BackendNotFoundError: its backend is not installed.
+    """
+    folder = Path(path)
+    facts = _read_facts(folder / _JSON)
+    if strict and facts["fingerprint"] != classifier.fingerprint():
+        raise StorageError(
+            "load: this lens was fitted around another classifier",
+            given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
+            do="pass the classifier that it was fitted around, or strict=False to use it all the same",
+        )
+    tensors = _read_tensors(folder / _TENSORS, facts["tensors"])
+    backend_class = load_backend(facts["backend"])
+    try:
+        backend = params.make(backend_class, facts["options"])
+        spec = Spec(**{key: _tuples(value) for key, value in facts["spec"].items()})
+    except (OptionError, TypeError) as fault:
+        raise StorageError(
+            f"load: the installed {facts['backend']!r} backend does not know this lens's options",
+            given=fault,
+            do="install the version of the backend that saved it, or fit again",
+        ) from None
+    with classifier.frozen(seed=0):
+        lens = backend.build(classifier, spec).to(device)
+        _fill(lens, tensors, "lens.")
+        mask = None
+        if facts["masked"]:
+            probe = spec.per_channel("mean").expand(2, *spec.shape)
+            mask = EditMask(classifier, spec.shape[0], probe).to(device)
+            _fill(mask, tensors, "mask.")
+    return StoredLens(lens.eval(), backend, spec, mask, facts["provenance"])
+
+
+def save_explanation(explanation: Explanation, path: str | Path) -> None:
+    """Write an explanation to one file."""
+    tree = {field.name: getattr(explanation, field.name) for field in dataclasses.fields(explanation)}
+    fidelity = explanation.fidelity
+    tree["fidelity"] = {f.name: getattr(fidelity, f.name) for f in dataclasses.fields(fidelity)}
+    tree |= {name: dict(tree[name]) for name in ("attributions", "convergence_delta")}
+    write_file(Path(path), _EXPLANATION, tree)
+
+
+def load_explanation(path: str | Path) -> Explanation:
+    """Read an explanation that :func:`save_explanation` wrote.
+
+    Raises:
+        StorageError: missing, truncated, or not an explanation.
+    """
+    tree = read_file(Path(path), _EXPLANATION)
+    try:
+        tree["fidelity"] = Fidelity(**tree["fidelity"])
+        tree["problems"] = tuple(tuple(row) for row in tree["problems"])
+        for name in ("feature_names", "class_names", "data_range"):
+            tree[name] = tuple(tree[name])
+        return Explanation(**tree)
+    except (TypeError, KeyError) as fault:
+        raise StorageError(
+            "load: this explanation was written by another version of xlens",
+            given=fault,
+            do="explain again and save anew",
+        ) from None
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise StorageError(
+            "load: there is no saved lens here", given=path.parent, do="pass the folder that save() wrote"
+        )
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        checksum = facts.pop("checksum")
+        known = facts["format"], facts["version"], facts["contract"]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise StorageError(
+            f"load: {path.name!r} is truncated or was not written by xlens", do="save the lens again"
+        ) from None
+    if known != (_FORMAT, _VERSION, CONTRACT_VERSION):
+        raise StorageError(
+            "load: this lens is of another format or version",
+            given=f"{known[0]!r}, version {known[1]}, contract {known[2]}",
+            allowed=f"{_FORMAT!r}, version {_VERSION}, contract {CONTRACT_VERSION}",
+            do="fit and save it again with this version of xlens",
+        )
+    if checksum != _checksum(facts):
+        raise StorageError(f"load: {path.name!r} was edited after it was saved", do="save the lens again")
+    return facts
+
+
+def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    content = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StorageError(
+            f"load: {path.name!r} is missing, truncated, or belongs to another lens",
+            given=f"{len(content)} bytes with another checksum",
+            do="copy the whole folder, or save the lens again",
+        )
+    try:
+        return load_tensors(content)
+    except SafetensorError as fault:
+        raise StorageError(f"load: {path.name!r} is damaged", given=fault, do="save the lens again") from None
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as fault:
+        raise StorageError(
+            "load: the saved tensors do not fit the lens that the installed backend builds",
+            given=str(fault).splitlines()[-1].strip(),
+            do="install the version of the backend that saved it, or fit again",
+        ) from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,118 @@
+"""Nested training state as one safetensors file: no pickle, written atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xlens.errors import StorageError
+
+__all__ = ["pack", "read_file", "unpack", "write_file"]
+
+_TENSOR = "__tensor__"
+_PAIRS = "__pairs__"
+
+
+def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """Split nested dicts, lists, scalars and tensors into named tensors and plain JSON.
+
+    >>> tensors, plain = pack({"step": 3, "weights": [torch.zeros(2)]})
+    >>> unpack(tensors, plain)
+    {'step': 3, 'weights': [tensor([0., 0.])]}
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def split(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            key = str(len(tensors))
+            # A clone, because safetensors refuses tensors that share memory.
+            tensors[key] = value.detach().cpu().clone().contiguous()
+            return {_TENSOR: key}
+        if isinstance(value, dict):
+            if all(isinstance(key, str) for key in value):
+                return {key: split(item) for key, item in value.items()}
+            return {_PAIRS: [[key, split(item)] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            return [split(item) for item in value]
+        return value
+
+    plain = split(tree)
+    return tensors, plain
+
+
+def unpack(tensors: dict[str, Tensor], plain: Any) -> Any:
+    """Put together again what :func:`pack` split. Tuples come back as lists."""
+    if isinstance(plain, dict):
+        if _TENSOR in plain:
+            return tensors[plain[_TENSOR]]
+        if _PAIRS in plain:
+            return {key: unpack(tensors, item) for key, item in plain[_PAIRS]}
+        return {key: unpack(tensors, item) for key, item in plain.items()}
+    if isinstance(plain, list):
+        return [unpack(tensors, item) for item in plain]
+    return plain
+
+
+def write_file(path: Path, kind: str, tree: Any) -> None:
+    """Write `tree` to one file; a reader sees the old file or the new one, never a part."""
+    tensors, plain = pack(tree)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"kind": kind, "json": json.dumps(plain)})
+    os.replace(partial, path)
+
+
+def read_file(path: Path, kind: str) -> Any:
+    """Read a file that :func:`write_file` wrote.
+
+    Raises:
+        StorageError: it is missing, truncated or of another kind.
+    """
+    if not path.is_file():
+        raise StorageError(f"load: there is no file {path.name!r}", given=path, do="check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != kind:
+                raise StorageError(
+                    f"load: {path.name!r} is not {kind}",
+                    given=metadata.get("kind", "a safetensors file that xlens did not write"),
+                    do="pass the file or folder that save() wrote",
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return unpack(tensors, json.loads(metadata["json"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as fault:
+        raise StorageError(
+            f"load: {path.name!r} is truncated or damaged",
+            given=str(fault).splitlines()[0],
+            do="write it again with save()",
+        ) from None
+
+
+def clone(tree: Any) -> Any:
+    """Return a copy of nested state whose tensors share no memory with the original."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: clone(item) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [clone(item) for item in tree]
+    return tree
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether every floating tensor in nested state is finite."""
+    if isinstance(tree, Tensor):
+        return not tree.is_floating_point() or bool(torch.isfinite(tree).all())
+    if isinstance(tree, dict):
+        return all(all_finite(item) for item in tree.values())
+    if isinstance(tree, list | tuple):
+        return all(all_finite(item) for item in tree)
+    return True

@@ -1,0 +1,89 @@
+"""An endless stream of batches that can be left at any point and taken up again there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlens.data import Batch, Data
+from xlens.errors import DataError
+
+__all__ = ["BatchStream"]
+
+
+class BatchStream:
+    """Goes through data again and again.
+
+    Indexed data are shuffled anew each epoch, from the seed and the epoch alone. A stream of the
+    user's own (a DataLoader) is read as it comes, with the global RNGs seeded in the same way.
+
+    Args:
+        data: the data.
+        batch_size: inputs per batch of indexed data.
+        seed: with the epoch, decides the order.
+    """
+
+    def __init__(self, data: Data, batch_size: int, seed: int) -> None:
+        self._data, self._seed = data, seed
+        self._size = min(batch_size, len(data)) if data.indexed else batch_size
+        self._epoch, self._position = 0, 0
+        self._order: Tensor | None = None
+        self._iterator: Iterator[Batch] | None = None
+
+    def next(self) -> Batch:
+        """Return the next batch."""
+        return self._next_indexed() if self._data.indexed else self._next_streamed()
+
+    def state(self) -> dict[str, Any]:
+        """Return where the stream stands."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go to where another stream over the same data stood."""
+        self._epoch, self._position = state["epoch"], state["position"]
+        self._order, self._iterator = None, None
+        if not self._data.indexed:
+            self._begin_epoch()
+            for _ in range(self._position):
+                next(self._iterator)
+
+    def _next_indexed(self) -> Batch:
+        n = len(self._data)
+        if (self._position + 1) * self._size > n:
+            self._epoch, self._position, self._order = self._epoch + 1, 0, None
+        if self._order is None:
+            generator = torch.Generator().manual_seed(self._epoch_seed())
+            self._order = torch.randperm(n, generator=generator)
+        start = self._position * self._size
+        self._position += 1
+        return self._data.take(self._order[start : start + self._size])
+
+    def _next_streamed(self) -> Batch:
+        if self._iterator is None:
+            self._begin_epoch()
+        batch = next(self._iterator, None)
+        if batch is None:
+            if self._position == 0:
+                raise DataError(
+                    "data: the iterable gave no batches on a later pass",
+                    do="pass an object whose __iter__ starts anew each time, such as a DataLoader",
+                )
+            self._epoch, self._position, self._iterator = self._epoch + 1, 0, None
+            return self._next_streamed()
+        self._position += 1
+        return batch
+
+    def _begin_epoch(self) -> None:
+        seed = self._epoch_seed()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        self._iterator = iter(self._data.batches())
+
+    def _epoch_seed(self) -> int:
+        return (self._seed * 1_000_003 + self._epoch) % 2**63

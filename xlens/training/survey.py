@@ -1,0 +1,164 @@
+"""One pass over the data: their shape and range, and what f says of each input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xlens.classifier import Classifier
+from xlens.contracts import Spec
+from xlens.data import Batch, Data
+from xlens.errors import DataError, ModelError
+
+__all__ = ["Survey", "survey"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the data found.
+
+    Args:
+        spec: shape, range and classes.
+        logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches.
+        sample: up to 512 of the inputs, for what needs a look at the data.
+    """
+
+    spec: Spec
+    logits: Tensor | None
+    sample: Tensor
+
+
+class _Statistics:
+    """Running range and moments per channel."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        channels = shape[0]
+        self.shape = shape
+        self.count = 0
+        self.minimum = torch.full((channels,), torch.inf)
+        self.maximum = torch.full((channels,), -torch.inf)
+        self.total = torch.zeros(channels, dtype=torch.float64)
+        self.square = torch.zeros(channels, dtype=torch.float64)
+
+    def add(self, inputs: Tensor) -> None:
+        if tuple(inputs.shape[1:]) != self.shape:
+            raise DataError(
+                "data: inputs of different shapes",
+                given=f"{tuple(inputs.shape[1:])} after {self.shape}",
+                do="resize or crop all inputs to one shape",
+            )
+        values = inputs.transpose(0, 1).flatten(1)
+        self.minimum = torch.minimum(self.minimum, values.amin(1))
+        self.maximum = torch.maximum(self.maximum, values.amax(1))
+        self.total += values.double().sum(1)
+        self.square += values.double().square().sum(1)
+        self.count += values.shape[1]
+
+    def as_tuples(self) -> dict[str, tuple[float, ...]]:
+        mean = self.total / self.count
+        std = (self.square / self.count - mean.square()).clamp_min(0).sqrt()
+        named = {"minimum": self.minimum, "maximum": self.maximum, "mean": mean, "std": std}
+        return {name: tuple(values.tolist()) for name, values in named.items()}
+
+
+def survey(
+    classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False
+) -> Survey:
+    """Go through the data once, check them, and keep what f says.
+
+    Args:
+        classifier: the frozen classifier.
+        data: the user's data.
+        progress: whether to show a progress bar; None shows it on a terminal.
+        use_labels: whether the data's own labels will be used, and so have to be there and to fit.
+
+    Raises:
+        DataError: no inputs, inputs of different shapes, values that are not finite, constant inputs,
+            or labels that are missing or outside f's classes.
+        ModelError: f gives values that are not finite, or its number of classes changes.
+    """
+    statistics: _Statistics | None = None
+    logits: list[Tensor] = []
+    sample: list[Tensor] = []
+    bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
+    with torch.no_grad(), bar:
+        for batch in data.batches():
+            statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
+            statistics.add(batch.inputs)
+            found = _classify(classifier, batch, logits)
+            if use_labels:
+                _check_labels(batch, found.shape[1])
+            logits.append(found.float().cpu())
+            if sum(map(len, sample)) < 512:
+                sample.append(batch.inputs[: 512 - sum(map(len, sample))].clone())
+            bar.update(len(batch))
+    if statistics is None:
+        raise DataError("data: empty", given="0 batches", allowed="at least one", do="pass some inputs")
+    figures = statistics.as_tuples()
+    if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
+        raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
+    outputs = torch.cat(logits)
+    if outputs.argmax(1).unique().numel() < 2:
+        raise DataError(
+            "data: the classifier puts every input in one class, so there is nothing to contrast",
+            given=f"{len(outputs)} inputs, all of class {int(outputs[0].argmax())}",
+            allowed="inputs of at least two predicted classes",
+            do="pass data that hold more classes, or check that they are preprocessed as in training",
+        )
+    spec = Spec(
+        shape=statistics.shape,
+        num_classes=outputs.shape[1],
+        class_margins=_class_margins(outputs),
+        **figures,
+    )
+    return Survey(spec, outputs if data.indexed else None, torch.cat(sample))
+
+
+def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
+    try:
+        logits = classifier(batch.inputs)
+    except (RuntimeError, TypeError, IndexError) as fault:
+        raise ModelError(
+            "fit: the classifier fails on these data",
+            given=f"inputs of shape {tuple(batch.inputs.shape)}; it says: {str(fault).splitlines()[0]}",
+            do="check the number of channels, the size, and that data and model were preprocessed alike",
+        ) from fault
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            "fit: the classifier returns values that are not finite",
+            do="check its weights and the range of the inputs",
+        )
+    if before and before[0].shape[1] != logits.shape[1]:
+        raise ModelError(
+            "fit: the classifier's number of classes changes between batches",
+            given=f"{before[0].shape[1]}, then {logits.shape[1]}",
+        )
+    return logits
+
+
+def _check_labels(batch: Batch, num_classes: int) -> None:
+    if batch.labels is None:
+        raise DataError(
+            "fit: supervision='labels', but the data have no labels",
+            do="pass (X, y), or leave supervision='classifier': the lens explains f, not the labels",
+        )
+    low, high = int(batch.labels.min()), int(batch.labels.max())
+    if low < 0 or high >= num_classes:
+        raise DataError(
+            "fit: labels outside the classifier's classes",
+            given=f"labels from {low} to {high}",
+            allowed=f"0 to {num_classes - 1}",
+        )
+
+
+def _class_margins(logits: Tensor) -> tuple[tuple[float, ...], ...]:
+    predicted = logits.argmax(1)
+    rows = []
+    for c in range(logits.shape[1]):
+        own = logits[predicted == c]
+        margins = (own[:, c : c + 1] - own).median(0).values if len(own) else torch.zeros(logits.shape[1])
+        rows.append(tuple(round(value, 5) for value in margins.tolist()))
+    return tuple(rows)

@@ -1,0 +1,298 @@
+"""One training loop for every backend: resumable, interruptible, watched for NaN."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import PartialState
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+from tqdm.auto import tqdm
+
+from xlens.contracts import Run, StepEvent
+from xlens.data import Batch, Data
+from xlens.errors import StorageError, TrainingError, XlensWarning
+from xlens.training.checkpoint import all_finite, clone, read_file, write_file
+from xlens.training.stream import BatchStream
+
+__all__ = ["Trainer"]
+
+_KIND = "an xlens checkpoint"
+_SNAPSHOT_EVERY = 50
+_MOST_ROLLBACKS = 3
+
+
+class Trainer:
+    """Trains several networks with several optimisers on one stream of batches.
+
+    The step function decides what is computed; the trainer brings batches, schedules the learning
+    rates, averages weights, reports events, writes checkpoints, and goes back to the last good state
+    when a loss is not finite.
+
+    Args:
+        run: circumstances of the fit.
+        phase: name of this stage of the fit; names its checkpoint and its progress bar.
+        networks: name -> module; moved to the run's device.
+        optimizers: name -> optimiser over those modules' parameters.
+        steps: number of steps.
+        schedule: maps the share of steps done, 0 to 1, to a factor on every learning rate.
+        ema: name -> decay, for networks whose weights are averaged exponentially.
+        clip: largest gradient norm per optimiser, or None.
+        checkpoint_every: steps between checkpoints, when the run has an output_dir.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        phase: str,
+        *,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+        steps: int,
+        schedule: Callable[[float], float] = lambda done: 1.0,
+        ema: Mapping[str, float] | None = None,
+        clip: float | None = None,
+        checkpoint_every: int = 200,
+    ) -> None:
+        self.run, self.phase, self.steps, self.schedule, self.clip = run, phase, steps, schedule, clip
+        self.checkpoint_every = checkpoint_every
+        self.accelerator = _accelerator(run.device)
+        self.networks = {
+            name: self.accelerator.prepare_model(network.to(run.device), device_placement=False)
+            for name, network in networks.items()
+        }
+        self.optimizers = {
+            name: self.accelerator.prepare_optimizer(optimizer, device_placement=False)
+            for name, optimizer in optimizers.items()
+        }
+        self._averages = {name: _average(networks[name], decay) for name, decay in (ema or {}).items()}
+        self._base_rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self._rate_factor = 1.0
+        self._rollbacks = 0
+        self._between_steps = True
+        self.step_index = 0
+        self.generator = torch.Generator(run.device).manual_seed(run.seed)
+
+    def averaged(self, name: str) -> nn.Module:
+        """Return the exponentially averaged copy of that network."""
+        return self._averages[name].module
+
+    def minimise(self, loss: Tensor, *optimizers: str) -> None:
+        """Take one step down `loss` with the named optimisers."""
+        for name in optimizers:
+            self.optimizers[name].zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        for name in optimizers:
+            if self.clip is not None:
+                parameters = [p for group in self.optimizers[name].param_groups for p in group["params"]]
+                self.accelerator.clip_grad_norm_(parameters, self.clip)
+            self.optimizers[name].step()
+
+    def fit(self, data: Data, step: Callable[[Batch], Mapping[str, Tensor]], *, batch_size: int) -> None:
+        """Run all steps.
+
+        Args:
+            data: gone through again and again, shuffled where the data allow.
+            step: computes one step on a batch and returns the losses to report.
+            batch_size: inputs per step.
+
+        Raises:
+            TrainingError: losses were not finite again and again, also at lower learning rates.
+            KeyboardInterrupt: Ctrl-C, after the step in hand is finished and a checkpoint is written.
+        """
+        stream = BatchStream(data, batch_size, self.run.seed)
+        if self.run.resume:
+            self._resume(stream)
+        good = clone(self._state())
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step_index,
+            desc=self.phase,
+            disable=None if self.run.progress is None else not self.run.progress,
+        )
+        with bar, _interrupts_deferred() as interrupted:
+            try:
+                while self.step_index < self.steps:
+                    losses = self._one_step(stream, step)
+                    last = self.step_index == self.steps
+                    if self.step_index % _SNAPSHOT_EVERY == 0 or last or not all_finite(losses):
+                        if all_finite(losses) and all_finite(self._weights()):
+                            good = clone(self._state())
+                        else:
+                            self._roll_back(good, losses)
+                            bar.n = self.step_index
+                            continue
+                    self._report(bar, losses)
+                    if last or self.step_index % self.checkpoint_every == 0:
+                        self._save(stream)
+                    if interrupted():
+                        raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                # Raised inside a step, it leaves half a step's changes, which are not worth keeping.
+                if self._between_steps:
+                    self._save(stream)
+                raise
+
+    def _one_step(
+        self, stream: BatchStream, step: Callable[[Batch], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        factor = self._rate_factor * self.schedule(self.step_index / max(self.steps, 1))
+        for name, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self._base_rates[name], strict=True):
+                group["lr"] = rate * factor
+        for network in self.networks.values():
+            network.train()
+        self._between_steps = False
+        losses = step(stream.next().to(self.run.device))
+        for name, average in self._averages.items():
+            average.update_parameters(self.accelerator.unwrap_model(self.networks[name]))
+        self.step_index += 1
+        self._between_steps = True
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _report(self, bar: tqdm, losses: Mapping[str, Tensor]) -> None:
+        bar.update(1)
+        if self.run.on_step is None and (bar.disable or self.step_index % 10):
+            return
+        plain = {name: float(loss) for name, loss in losses.items()}
+        bar.set_postfix({name: f"{value:.3g}" for name, value in plain.items()}, refresh=False)
+        if self.run.on_step is not None:
+            self.run.on_step(StepEvent(self.phase, self.step_index, self.steps, plain))
+
+    def _roll_back(self, good: dict[str, Any], losses: Mapping[str, Tensor]) -> None:
+        self._rollbacks += 1
+        bad = [name for name, loss in losses.items() if not all_finite(loss)] or ["a weight"]
+        if self._rollbacks > _MOST_ROLLBACKS:
+            raise TrainingError(
+                f"fit: {', '.join(bad)} was not finite after {_MOST_ROLLBACKS} roll-backs",
+                given=f"phase {self.phase!r}, step {self.step_index}",
+                do="lower the backend's learning rates, or check the range of the inputs and of f's logits",
+            )
+        rollbacks, factor = self._rollbacks, self._rate_factor / 2
+        failed = self.step_index
+        # The generator is not wound back: the same noise would lead to the same failure.
+        noise = self.generator.get_state()
+        self._load(clone(good))
+        self.generator.set_state(noise)
+        self._rollbacks, self._rate_factor = rollbacks, factor
+        warnings.warn(
+            f"fit: {', '.join(bad)} was not finite at step {failed} of {self.phase!r}; went back to step "
+            f"{self.step_index} and halved the learning rates",
+            XlensWarning,
+            stacklevel=4,
+        )
+
+    def _weights(self) -> dict[str, Any]:
+        return {name: self.accelerator.unwrap_model(net).state_dict() for name, net in self.networks.items()}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "networks": self._weights(),
+            "averages": {name: average.state_dict() for name, average in self._averages.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "generator": self.generator.get_state(),
+            "step": self.step_index,
+            "rate_factor": self._rate_factor,
+            "rollbacks": self._rollbacks,
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for name, network in self.networks.items():
+            self.accelerator.unwrap_model(network).load_state_dict(state["networks"][name])
+        for name, average in self._averages.items():
+            average.load_state_dict(state["averages"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.generator.set_state(state["generator"])
+        self.step_index = state["step"]
+        self._rate_factor = state["rate_factor"]
+        self._rollbacks = state["rollbacks"]
+
+    def _path(self) -> Path | None:
+        return None if self.run.output_dir is None else self.run.output_dir / f"{self.phase}.checkpoint"
+
+    def _save(self, stream: BatchStream) -> None:
+        path = self._path()
+        if path is None or not self.accelerator.is_main_process:
+            return
+        rng = {
+            "torch": torch.get_rng_state(),
+            "numpy": _numpy_state(),
+            "python": list(random.getstate()[1]),
+        }
+        tree = {**self._state(), "stream": stream.state(), "rng": rng, "identity": self.run.identity}
+        write_file(path, _KIND, tree)
+
+    def _resume(self, stream: BatchStream) -> None:
+        path = self._path()
+        if path is None or not path.exists():
+            return
+        tree = read_file(path, _KIND)
+        if tree["identity"] != self.run.identity:
+            raise StorageError(
+                f"fit: the checkpoint {path.name!r} belongs to another run",
+                given="another classifier, other data, options or seed",
+                do="pass what the interrupted run was given, choose another output_dir, or resume=False",
+            )
+        self._load(tree)
+        stream.load(tree["stream"])
+        torch.set_rng_state(tree["rng"]["torch"])
+        keys, position = tree["rng"]["numpy"]
+        np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
+        random.setstate((3, tuple(tree["rng"]["python"]), None))
+
+
+def _numpy_state() -> list[Any]:
+    state = np.random.get_state(legacy=True)
+    return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
+
+
+def _accelerator(device: torch.device) -> Accelerator:
+    if PartialState._shared_state:
+        # The user's program already uses accelerate; its choices for the process stand.
+        return Accelerator(device_placement=False)
+    return Accelerator(cpu=device.type == "cpu", device_placement=False)
+
+
+def _average(network: nn.Module, decay: float) -> AveragedModel:
+    def update(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return current
+        # Short runs would otherwise still average over their first, untrained weights.
+        warmed = min(decay, (1 + float(count)) / (10 + float(count)))
+        return average.lerp(current.to(average.dtype), 1 - warmed)
+
+    return AveragedModel(network, avg_fn=update, use_buffers=True)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[Callable[[], bool]]:
+    """Let the step in hand finish on Ctrl-C, so that what is saved is a state between two steps."""
+    pressed = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed and callable(previous):
+            previous(number, frame)
+        pressed = True
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
