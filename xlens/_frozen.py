@@ -55,7 +55,9 @@ def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
     copies = [(p, p.detach().clone()) for p, *_ in parameters]
     gradients = [(grad, grad.detach().clone()) for *_, grad in parameters if grad is not None]
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    slots = [(m, dict(m._buffers), dict(m._parameters)) for m in model.modules()]
+    # A TorchScript module keeps its slots where Python cannot replace them.
+    replaceable = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    slots = [(m, dict(m._buffers), dict(m._parameters)) for m in replaceable]
     hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
     with seeded(seed):
         try:

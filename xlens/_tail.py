@@ -67,13 +67,14 @@ def _traced_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None
     cut = runs[-1]
     with graph.inserting_before(cut):
         entry = graph.placeholder("activations")
+    before = list(graph.nodes)[: list(graph.nodes).index(entry)]
     cut.replace_all_uses_with(entry)
-    graph.eliminate_dead_code()
-    for node in list(graph.nodes):
-        # The model's own inputs must not reach the output around the layer.
-        if node.op == "placeholder" and node is not entry:
-            if node.users:
-                return None
+    # Only what comes before the layer is dropped: an unused node after it may work in place.
+    for node in reversed([*before, cut]):
+        if not node.users:
             graph.erase_node(node)
+        elif node.op == "placeholder":
+            # The model's own inputs reach the output around the layer.
+            return None
     module = fx.GraphModule(model, graph)
     return module.forward

@@ -87,12 +87,14 @@ def fit(
     >>> explainer.backend.steps
     2
     """
-    chosen = _backend(backend, options)
+    faults = _argument_faults(supervision, seed, device, output_dir, resume)
+    chosen = _backend(backend, options, faults)
+    _check_uses(chosen, side_info=side_info, over=over)
     wrapped = as_classifier(model)
     source = as_data(data)
-    _check_arguments(chosen, supervision, side_info, over, seed, output_dir, resume)
     where = torch.device(device) if device is not None else wrapped.device
-    with wrapped.frozen(seed=seed):
+    # Training needs gradients, whatever the caller has switched off.
+    with torch.inference_mode(False), torch.enable_grad(), wrapped.frozen(seed=seed):
         found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
@@ -102,6 +104,7 @@ def fit(
                 allowed=f"{found.spec.num_classes}",
                 do="name every class once",
             )
+        table = _side_info(side_info, source)
         facts = {
             "backend": chosen.name,
             "options": params.to_dict(chosen),
@@ -109,6 +112,7 @@ def fit(
             "spec": repr(found.spec),
             "seed": seed,
             "supervision": supervision,
+            "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
         }
         run = Run(
             seed=seed,
@@ -116,7 +120,7 @@ def fit(
             spec=found.spec,
             logits=found.logits,
             supervision=supervision,
-            side_info=_side_info(side_info, source),
+            side_info=table,
             over=over,
             output_dir=Path(output_dir) if output_dir is not None else None,
             resume=resume,
@@ -164,6 +168,8 @@ def load(
     >>> xlens.load(folder, classifier).backend.name
     'medxgan'
     """
+    if faults := _device_faults(device):
+        raise OptionError("load: " + "; ".join(faults))
     wrapped = as_classifier(model)
     where = torch.device(device) if device is not None else wrapped.device
     stored = load_lens(path, wrapped, strict=strict, device=where)
@@ -173,9 +179,9 @@ def load(
     return LensExplainer(wrapped, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance)
 
 
-def _backend(backend: str | Backend, options: dict[str, Any]) -> Backend:
+def _backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
     if isinstance(backend, str):
-        return params.make(load_backend(backend), options, extra=_ARGUMENTS)
+        return params.make(load_backend(backend), options, extra=_ARGUMENTS, faults=faults)
     if not isinstance(backend, Backend):
         raise OptionError(
             "fit: backend is neither a name nor a backend object",
@@ -188,28 +194,39 @@ def _backend(backend: str | Backend, options: dict[str, Any]) -> Backend:
             given=", ".join(options),
             do=f"set them on the object: {type(backend).__name__}({', '.join(f'{k}=...' for k in options)})",
         )
+    if faults:
+        raise OptionError("fit: " + "; ".join(faults))
     return backend
 
 
-def _check_arguments(
-    backend: Backend,
-    supervision: str,
-    side_info: Any,
-    over: Explainer | None,
-    seed: int,
-    output_dir: str | Path | None,
-    resume: bool,
-) -> None:
+def _argument_faults(
+    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool
+) -> list[str]:
     faults = []
     if supervision not in ("classifier", "labels"):
         faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        faults.append(f"seed must be an int >= 0, got {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
     if resume and output_dir is None:
         faults.append("resume=True needs the output_dir of the interrupted run")
-    if faults:
-        raise OptionError("fit: " + "; ".join(faults))
-    for name, value in (("side_info", side_info), ("over", over)):
+    if output_dir is not None and Path(output_dir).exists() and not Path(output_dir).is_dir():
+        faults.append(f"output_dir must be a folder, got the file {str(output_dir)!r}")
+    return faults + _device_faults(device)
+
+
+def _device_faults(device: Any) -> list[str]:
+    if device is None:
+        return []
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as fault:
+        says = (str(fault) or type(fault).__name__).splitlines()[0]
+        return [f"device must be one that torch can use here, got {device!r} ({says})"]
+    return []
+
+
+def _check_uses(backend: Backend, **arguments: Any) -> None:
+    for name, value in arguments.items():
         if value is not None and name not in backend.capabilities:
             raise UnsupportedError(
                 f"fit: the backend {backend.name!r} does not use {name}",
@@ -221,7 +238,7 @@ def _check_arguments(
 def _side_info(side_info: Any, data: Data) -> Tensor | None:
     if side_info is None:
         return None
-    table = torch.as_tensor(side_info, dtype=torch.float32)
+    table = torch.as_tensor(side_info, dtype=torch.float32, device="cpu")
     table = table.unsqueeze(1) if table.dim() == 1 else table
     if not data.indexed or table.dim() != 2 or len(table) != len(data):
         raise DataError(

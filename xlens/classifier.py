@@ -185,7 +185,10 @@ class Classifier:
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""
         values = _unwrap(output)
-        if values.dim() == 1 and len(values) == len(inputs):
+        if len(inputs) == 1 and values.dim() < 2:
+            # A model that squeezes its output loses the batch dimension of a single input.
+            values = values.reshape(1, -1)
+        elif values.dim() == 1 and len(values) == len(inputs):
             values = values.unsqueeze(1)
         if values.dim() != 2 or len(values) != len(inputs) or values.shape[1] == 0:
             raise ModelError(

@@ -49,9 +49,8 @@ class Data:
     Made by :func:`as_data`. Nothing is copied: a Dataset or a DataLoader is read batch by batch.
     """
 
-    def __init__(self, source: Any, labels: Any = None) -> None:
-        self._source = source
-        self._labels = None if labels is None else torch.as_tensor(labels)
+    def __init__(self, source: Any, labels: Tensor | None = None) -> None:
+        self._source, self._labels = source, labels
         self._indexed = isinstance(source, Tensor | np.ndarray) or _is_map_style(source)
 
     @property
@@ -72,11 +71,19 @@ class Data:
     def take(self, index: Tensor) -> Batch:
         """Return the inputs at these positions of indexed data."""
         if isinstance(self._source, Tensor | np.ndarray):
-            inputs = torch.as_tensor(
-                self._source[index if isinstance(self._source, Tensor) else index.numpy()]
-            )
-            return _check(Batch(inputs, None if self._labels is None else self._labels[index], index))
-        collated = default_collate([self._source[int(i)] for i in index])
+            inputs = self._source[index if isinstance(self._source, Tensor) else index.numpy()]
+            labels = None if self._labels is None else self._labels[index]
+            return _check(Batch(_to_batch(inputs).inputs, labels, index))
+        items = [self._source[int(i)] for i in index]
+        try:
+            collated = default_collate(items)
+        except (TypeError, RuntimeError) as fault:
+            raise DataError(
+                "data: the items of the data set do not make a batch of tensors",
+                given=(str(fault) or type(fault).__name__).splitlines()[0],
+                allowed="tensors or arrays of one shape, alone, first in a tuple, or in a dict",
+                do="add a transform that turns each input into a tensor of one shape",
+            ) from None
         batch = _to_batch(collated)
         return _check(Batch(batch.inputs, batch.labels, index))
 
@@ -129,7 +136,16 @@ def as_data(data: Any) -> Data:
                 given=f"{len(labels)} labels for {len(inputs)} inputs",
                 do="pass one label per input, or no labels at all: xlens does not need them",
             )
-        return _nonempty(Data(inputs, labels))
+        try:
+            indices = torch.as_tensor(labels)
+        except (TypeError, ValueError) as fault:
+            raise DataError(
+                "data: labels are not class indices",
+                given=str(fault).splitlines()[0],
+                allowed="one int per input",
+                do="encode the labels as the classifier's class indices, or leave them out",
+            ) from None
+        return _nonempty(Data(inputs, indices))
     if isinstance(data, DataLoader) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
         return _nonempty(Data(data))
     if isinstance(data, IterableDataset):
@@ -179,7 +195,8 @@ def as_inputs(inputs: Any, shape: tuple[int, ...]) -> Tensor:
             allowed=f"(N, {', '.join(map(str, shape))})",
             do="apply the preprocessing that the classifier was trained with",
         )
-    return _check(Batch(tensor)).inputs
+    # A copy without history: what is explained must not change, nor take gradients, with the caller's tensor.
+    return _check(Batch(tensor.detach().clone())).inputs
 
 
 def _check(batch: Batch) -> Batch:
@@ -255,6 +272,10 @@ def _is_pair(data: Any) -> bool:
 
 
 def _nonempty(data: Data) -> Data:
-    if hasattr(data._source, "__len__") and len(data._source) == 0:
+    try:
+        empty = len(data._source) == 0
+    except TypeError:  # a loader over a stream has no length
+        return data
+    if empty:
         raise DataError("data: empty", given="0 inputs", allowed="at least one", do="pass some inputs")
     return data

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,9 @@ class LensExplainer:
         """
         carry = self._check_options(attributions, carry, n_steps, tolerance, internal_batch_size)
         batch = internal_batch_size or 64
-        source = as_inputs(inputs, self.spec.shape)
-        moved = source.to(self.device)
         with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
+            moved = source.to(self.device)
             target, contrast = self._classes(moved, target, contrast, batch)
             parts = [
                 explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
@@ -131,8 +132,8 @@ class LensExplainer:
     ) -> Tensor:
         """Return each input without its evidence for `target`, ``(N, *S)``; arguments as in :meth:`explain`."""
         carry = self._check_options((), carry, 1, 1.0, None)
-        source = as_inputs(inputs, self.spec.shape)
         with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
             target, contrast = self._classes(moved, target, contrast, 64)
             parts = [
@@ -141,7 +142,6 @@ class LensExplainer:
             ]
         return torch.cat(parts).to(source.device)
 
-    @torch.no_grad()
     def traverse(self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor) -> Tensor:
         """Set one feature of the code to several values and decode, ``(N, T, *S)``.
 
@@ -152,12 +152,17 @@ class LensExplainer:
                 is zero) and gets this length, in units of the square root of its width; 0 removes it.
 
         Raises:
-            OptionError: there is no such feature.
+            OptionError: there is no such feature, or the values are not finite numbers.
         """
-        source = as_inputs(inputs, self.spec.shape)
+        try:
+            values = torch.as_tensor(steps, dtype=torch.float32, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            values = torch.empty(0, 0)
+        if values.dim() != 1 or len(values) == 0 or not bool(values.isfinite().all()):
+            raise OptionError("traverse: steps are wrong", given=repr(steps), allowed="a list of finite numbers")
         dims = list(self._feature(feature).dims)
-        values = torch.as_tensor(steps, dtype=torch.float32, device=self.device)
         with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
             block = codes[:, dims]
             if len(dims) > 1:
@@ -171,7 +176,6 @@ class LensExplainer:
             frames = self.lens.decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
-    @torch.no_grad()
     def invariances(
         self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
     ) -> Tensor:
@@ -190,14 +194,16 @@ class LensExplainer:
         self._require("invariances")
         if vary not in ("nuisance", "class"):
             raise OptionError("invariances: vary is wrong", given=repr(vary), allowed="'nuisance' or 'class'")
-        source = as_inputs(inputs, self.spec.shape)
+        _check_count("invariances", n)
+        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
+            raise OptionError(f"invariances: scale must be a number >= 0, got {scale!r}")
         with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
             varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
             decoded = self.lens.decode(varied.flatten(0, 1))
         return decoded.view(len(source), n, *self.spec.shape).to(source.device)
 
-    @torch.no_grad()
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.
 
@@ -207,17 +213,23 @@ class LensExplainer:
         """
         self._require("sample")
         self._class_tensor("target", target, 1)
+        _check_count("sample", n)
         with self._asking():
-            return self.lens.sample(n, target, self._generator(seed))
+            return self.lens.sample(n, int(target), self._generator(seed))
 
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
         save_lens(self, path)
 
-    def _asking(self) -> Any:
-        return self.classifier.frozen(seed=0)
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
+        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+            yield
 
     def _generator(self, seed: int) -> torch.Generator:
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise OptionError(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
         return torch.Generator(self.device).manual_seed(seed)
 
     def _require(self, capability: str) -> None:
@@ -249,8 +261,8 @@ class LensExplainer:
         internal_batch_size: int | None,
     ) -> Carry:
         faults = []
-        if isinstance(attributions, str):
-            faults.append(f"attributions must be a sequence of names, got the string {attributions!r}")
+        if isinstance(attributions, str) or not isinstance(attributions, Sequence):
+            faults.append(f"attributions must be a sequence of names, got {attributions!r}")
         else:
             faults += [
                 f"unknown attribution {name!r}.{did_you_mean(name, ATTRIBUTIONS)} Known: {', '.join(ATTRIBUTIONS)}"
@@ -261,12 +273,12 @@ class LensExplainer:
             faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
         if carry == "masked" and self.mask is None:
             faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
-        if not isinstance(n_steps, int) or n_steps < 1:
+        if not _is_count(n_steps):
             faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
-        if not 0 < tolerance <= 1:
+        if not isinstance(tolerance, int | float) or not 0 < tolerance <= 1:
             faults.append(f"tolerance must be in (0, 1], got {tolerance!r}")
-        if internal_batch_size is not None and internal_batch_size < 1:
-            faults.append(f"internal_batch_size must be >= 1 or None, got {internal_batch_size!r}")
+        if internal_batch_size is not None and not _is_count(internal_batch_size):
+            faults.append(f"internal_batch_size must be an int >= 1 or None, got {internal_batch_size!r}")
         if faults:
             raise OptionError("explain: " + "; ".join(faults))
         return carry or ("masked" if self.mask is not None else "residual")
@@ -291,7 +303,10 @@ class LensExplainer:
         return chosen, against
 
     def _class_tensor(self, name: str, value: int | Tensor, n: int) -> Tensor:
-        classes = torch.as_tensor(value, device=self.device)
+        try:
+            classes = torch.as_tensor(value, device=self.device)
+        except (TypeError, ValueError, RuntimeError):
+            classes = torch.empty(0)  # refused below, as any other value that is no class
         k = self.spec.num_classes
         whole = not classes.is_floating_point() and classes.dtype != torch.bool
         if (
@@ -305,7 +320,7 @@ class LensExplainer:
                 allowed=f"an int from 0 to {k - 1}, or {n} of them as a tensor ({n},)",
                 do="use the classifier's class indices",
             )
-        return classes.long().expand(n)
+        return classes.long().clone().expand(n)
 
     def _warn(self, explanation: Explanation) -> None:
         failed = [i for i, held in enumerate(explanation.trustworthy.tolist()) if not held]
@@ -317,3 +332,12 @@ class LensExplainer:
                 UntrustworthyWarning,
                 stacklevel=3,
             )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check_count(method: str, n: Any) -> None:
+    if not _is_count(n):
+        raise OptionError(f"{method}: n must be an int >= 1, got {n!r}")

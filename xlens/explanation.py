@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,8 @@ class Explanation:
 
     def __getitem__(self, index: int | slice) -> Explanation:
         """Return the explanation of one input (batch of 1) or of a slice."""
-        if isinstance(index, int):
+        if not isinstance(index, slice):
+            index = operator.index(index)
             if not -len(self) <= index < len(self):
                 raise IndexError(f"explanation {index} of {len(self)}")
             index = slice(index, index + 1 or None)

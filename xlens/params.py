@@ -111,19 +111,22 @@ def options(cls: type[T]) -> type[T]:
     return checked
 
 
-def make(cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = ()) -> T:
+def make(
+    cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), faults: Sequence[str] = ()
+) -> T:
     """Build `cls` from a mapping, naming every fault in one error.
 
     Args:
         cls: a class decorated with :func:`options`.
         values: option names and values; lists stand for tuples, as JSON has no tuples.
         extra: other names that the caller's own arguments take, for spelling suggestions.
+        faults: what the caller has found wrong already, to be named in the same error.
 
     Raises:
         OptionError: an unknown name or a value outside its constraint.
     """
     cleaned = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    _raise(cls, _faults(cls, cleaned, extra))
+    _raise(cls, [*_faults(cls, cleaned, extra), *faults])
     return cls(**cleaned)
 
 

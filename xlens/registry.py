@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def entries() -> Mapping[str, Entry]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         # One distribution may be visible twice, as an editable install and in its source folder.
         found.setdefault(point.name, {})[_distribution(point).split(" ")[0]] = point
-    return {name: Entry(name, tuple(points.values())) for name, points in found.items()}
+    return {name: Entry(name, tuple(sorted(p.values(), key=_distribution))) for name, p in found.items()}
 
 
 def backends() -> dict[str, str]:
@@ -112,7 +113,7 @@ def _load(entry: Entry) -> type[Backend]:
     (point,), (source,) = entry.points, entry.distributions
     try:
         plugin = point.load()
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise PluginError(
             f"plugin {entry.name!r} of {source} cannot be imported",
             given=f"{type(fault).__name__}: {fault}",
@@ -149,6 +150,18 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
             given=repr(getattr(backend, "name", None)),
             allowed=repr(name),
             do="make the entry-point name and Backend.name equal",
+        )
+    if inspect.isabstract(backend):
+        raise PluginError(
+            f"plugin {name!r} of {source} brings an abstract backend",
+            given=f"{backend.__name__} without {', '.join(sorted(backend.__abstractmethods__))}",
+            do="implement every method of xlens.Backend",
+        )
+    if not is_dataclass(backend):
+        raise PluginError(
+            f"plugin {name!r} of {source} brings a backend without options",
+            given=backend.__name__,
+            allowed="a class decorated with @xlens.options, also where it has none",
         )
     unknown = set(getattr(backend, "capabilities", ())) - set(CAPABILITIES)
     if unknown:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["monotone_share", "ssim"]
@@ -11,8 +11,8 @@ __all__ = ["monotone_share", "ssim"]
 def ssim(first: Tensor, second: Tensor, data_range: float) -> Tensor:
     """Return the structural similarity of each pair, ``(N,)``, at most 1.
 
-    Images ``(N, C, H, W)`` are compared in uniform windows of up to 7x7 pixels; anything else over its whole
-    extent at once.
+    Images ``(N, C, H, W)`` are compared in all uniform windows of up to 7x7 pixels that lie inside; anything else
+    over its whole extent at once.
 
     Args:
         first, second: ``(N, *S)``.
@@ -30,15 +30,19 @@ def ssim(first: Tensor, second: Tensor, data_range: float) -> Tensor:
     first, second = first.double(), second.double()
     if first.dim() != 4:
         return _global_ssim(first.flatten(1), second.flatten(1), data_range)
-    # Imported here: torchmetrics takes a second, and only explaining needs it.
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     smallest = min(first.shape[-2:])
     window = min(7, smallest - 1 + smallest % 2)
-    values = structural_similarity_index_measure(
-        first, second, gaussian_kernel=False, kernel_size=window, reduction="none", data_range=data_range
-    )
-    return values.reshape(-1).float()
+
+    def local(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, window, stride=1)
+
+    a, b = local(first), local(second)
+    # Centred first, because a large offset would cancel the digits of a small variance.
+    u, v = first - first.mean((2, 3), keepdim=True), second - second.mean((2, 3), keepdim=True)
+    mean_u, mean_v = local(u), local(v)
+    covariance = local(u * v) - mean_u * mean_v
+    spread = (local(u * u) - mean_u**2 + local(v * v) - mean_v**2).clamp_min(0)
+    return _similarity(a, b, covariance, spread, data_range).flatten(1).mean(1).float()
 
 
 def monotone_share(path_scores: Tensor, slack: float = 0.01) -> Tensor:
@@ -58,9 +62,12 @@ def monotone_share(path_scores: Tensor, slack: float = 0.01) -> Tensor:
 
 
 def _global_ssim(first: Tensor, second: Tensor, data_range: float) -> Tensor:
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     a, b = first.mean(1), second.mean(1)
     covariance = ((first - a[:, None]) * (second - b[:, None])).mean(1)
     spread = first.var(1, correction=0) + second.var(1, correction=0)
-    value = (2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (spread + c2))
-    return value.to(torch.float32)
+    return _similarity(a, b, covariance, spread, data_range).float()
+
+
+def _similarity(a: Tensor, b: Tensor, covariance: Tensor, spread: Tensor, data_range: float) -> Tensor:
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    return (2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (spread + c2))

@@ -14,7 +14,7 @@ from xlens.nn.features import FeatureMaps, margin_over_rest
 __all__ = ["EditMask"]
 
 #: Above this many pixels a side the network works on a coarser grid, and its mask is upsampled.
-_GRID = 48
+_GRID = 24
 _LARGEST_SHIFT = 16.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -65,7 +66,8 @@ def write_file(path: Path, kind: str, tree: Any) -> None:
     tensors, plain = pack(tree)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"kind": kind, "json": json.dumps(plain)})
+    text = json.dumps(plain)
+    save_file(tensors, partial, metadata={"kind": kind, "json": text, "checksum": _checksum(text, tensors)})
     os.replace(partial, path)
 
 
@@ -73,7 +75,7 @@ def read_file(path: Path, kind: str) -> Any:
     """Read a file that :func:`write_file` wrote.
 
     Raises:
-        StorageError: it is missing, truncated or of another kind.
+        StorageError: it is missing, truncated, edited or of another kind.
     """
     if not path.is_file():
         raise StorageError(f"load: there is no file {path.name!r}", given=path, do="check the path")
@@ -87,6 +89,8 @@ def read_file(path: Path, kind: str) -> Any:
                     do="pass the file or folder that save() wrote",
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            if metadata["checksum"] != _checksum(metadata["json"], tensors):
+                raise ValueError("its checksum is another one: it was edited after it was saved")
             return unpack(tensors, json.loads(metadata["json"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as fault:
         raise StorageError(
@@ -94,6 +98,14 @@ def read_file(path: Path, kind: str) -> Any:
             given=str(fault).splitlines()[0],
             do="write it again with save()",
         ) from None
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def clone(tree: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,9 @@ _STEPS = 280
 _BATCH = 64
 _FLIP_SHARE = 0.95
 _DUAL_RATE = 0.15
+_LARGEST_POOL = 4096
+#: Values of one input times inputs: 256 MB of float32 for each of three tensors.
+_POOL_VALUES = 2**26
 
 
 def default_contrast(logits: Tensor, target: Tensor, reference: int | None) -> Tensor:
@@ -36,7 +41,9 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
     """Fit the mask, with f and the lens frozen.
 
     Minimises the area and the change subject to f flipping. The weight of flipping is a dual variable
-    that settles where the wanted share of inputs flips, among those that G(z0) itself flips.
+    that settles where the wanted share of inputs flips, among those that G(z0) itself flips. The margin
+    that f is pushed to is the median that it gives to real inputs of the contrast class: an edit at
+    which f merely flips convinces no other classifier.
 
     Args:
         classifier: the frozen classifier.
@@ -49,6 +56,7 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
     mask = EditMask(classifier, spec.shape[0], sample.to(run.device)).to(run.device)
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
     span = float((high - low).mean())
+    pool = _Pool.of(classifier, lens, data, run)
     trainer = Trainer(
         run,
         "mask",
@@ -60,32 +68,67 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
     )
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
-        inputs = batch.inputs
-        with torch.no_grad():
-            logits = classifier(inputs)
-            target = logits.argmax(1)
-            contrast = _training_contrast(logits, target, lens.reference_class, trainer.generator)
-            codes = lens.encode(inputs)
-            reconstruction = lens.decode(codes)
-            decoded = lens.decode(lens.counterfactual(codes, target, contrast))
-            # Inputs that even the whole change does not flip would only open the mask everywhere.
-            can_flip = (margin_over_rest(classifier(decoded), contrast) > 1).float()
-        opened = trainer.networks["mask"](inputs, reconstruction, decoded)
-        edited = carried(inputs, decoded, opened, low, high)
-        margin = margin_over_rest(classifier(edited), contrast)
+        some = pool.take(batch.index.cpu(), run.device)
+        opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded)
+        edited = carried(some.inputs, some.decoded, opened, low, high)
+        margin = margin_over_rest(classifier(edited), some.contrast)
         area = opened.sigmoid().mean()
-        change = (edited - inputs).abs().mean() / span
+        change = (edited - some.inputs).abs().mean() / span
         saturated = F.relu(opened.abs() - 5).square().mean()
-        flip = (can_flip * F.softplus(1 - margin)).mean()
+        flip = (some.can_flip * F.softplus(some.goal - margin)).mean()
         weight = mask.log_lambda.exp()
         loss = (4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)
         trainer.minimise(loss, "mask")
-        share = (can_flip * (margin > 0)).sum() / can_flip.sum().clamp_min(1)
+        share = (some.can_flip * (margin > 0)).sum() / some.can_flip.sum().clamp_min(1)
         mask.log_lambda.add_(_DUAL_RATE * (_FLIP_SHARE - share.detach())).clamp_(-4, 4)
         return {"area": area, "flips": share, "loss": loss}
 
-    trainer.fit(data, step, batch_size=_BATCH)
+    trainer.fit(Data(pool.inputs), step, batch_size=_BATCH)
     return mask.eval()
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Inputs with what the lens makes of them, computed once.
+
+    Args:
+        inputs, reconstruction, decoded: ``(n, *S)`` x, G(z), G(z0).
+        contrast: ``(n,)`` class of G(z0).
+        goal: ``(n,)`` margin that f should reach.
+        can_flip: ``(n,)`` 1 where f flips on G(z0). Other inputs would only open the mask everywhere.
+    """
+
+    inputs: Tensor
+    reconstruction: Tensor
+    decoded: Tensor
+    contrast: Tensor
+    goal: Tensor
+    can_flip: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, classifier: Classifier, lens: Lens, data: Data, run: Run) -> _Pool:
+        size = max(512, min(_LARGEST_POOL, _POOL_VALUES // math.prod(run.spec.shape)))
+        generator = torch.Generator(run.device).manual_seed(run.seed)
+        margins = torch.tensor(run.spec.class_margins, device=run.device)
+        rows: list[tuple[Tensor, ...]] = []
+        for batch in data.batches(_BATCH, generator=torch.Generator().manual_seed(run.seed)):
+            inputs = batch.inputs.to(run.device)
+            logits = classifier(inputs)
+            target = logits.argmax(1)
+            contrast = _training_contrast(logits, target, lens.reference_class, generator)
+            codes = lens.encode(inputs)
+            decoded = lens.decode(lens.counterfactual(codes, target, contrast))
+            can_flip = (margin_over_rest(classifier(decoded), contrast) > 1).float()
+            goal = margins[contrast, target].clamp_min(1.0)
+            made = (inputs, lens.decode(codes), decoded, contrast, goal, can_flip)
+            rows.append(tuple(part.cpu() for part in made))
+            if sum(len(row[0]) for row in rows) >= size:
+                break
+        return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+
+    def take(self, index: Tensor, device: torch.device) -> _Pool:
+        return _Pool(*(part[index].to(device) for part in vars(self).values()))
 
 
 def _training_contrast(

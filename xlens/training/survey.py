@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from xlens.classifier import Classifier
 from xlens.contracts import Spec
 from xlens.data import Batch, Data
-from xlens.errors import DataError, ModelError
+from xlens.errors import DataError, ModelError, XlensError
 
 __all__ = ["Survey", "survey"]
 
@@ -120,10 +120,13 @@ def survey(
 def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
     try:
         logits = classifier(batch.inputs)
-    except (RuntimeError, TypeError, IndexError) as fault:
+    except XlensError:
+        raise
+    except Exception as fault:
+        says = (str(fault) or type(fault).__name__).splitlines()[0]
         raise ModelError(
             "fit: the classifier fails on these data",
-            given=f"inputs of shape {tuple(batch.inputs.shape)}; it says: {str(fault).splitlines()[0]}",
+            given=f"inputs of shape {tuple(batch.inputs.shape)}; it says: {says}",
             do="check the number of channels, the size, and that data and model were preprocessed alike",
         ) from fault
     if not bool(logits.isfinite().all()):
@@ -144,6 +147,12 @@ def _check_labels(batch: Batch, num_classes: int) -> None:
         raise DataError(
             "fit: supervision='labels', but the data have no labels",
             do="pass (X, y), or leave supervision='classifier': the lens explains f, not the labels",
+        )
+    if not bool((batch.labels == batch.labels.long()).all()):
+        raise DataError(
+            "fit: labels are not class indices",
+            given=f"{batch.labels.dtype} with values that are no whole numbers",
+            allowed=f"ints from 0 to {num_classes - 1}",
         )
     low, high = int(batch.labels.min()), int(batch.labels.max())
     if low < 0 or high >= num_classes:

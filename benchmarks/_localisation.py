@@ -1,0 +1,91 @@
+"""Where attributions point, against the true masks, beside four baselines on the same images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from _data import Task
+from _judges import logits_of
+from captum.attr import LayerAttribution, LayerGradCam, Occlusion
+from torch import Tensor, nn
+
+import xlens
+from xlens.attr import Segment, path_integral
+from xlens.nn.features import score_margin
+
+SMOOTH = 1.0
+
+
+def localisation(
+    explainer: xlens.Explainer, model: nn.Module, explanation: xlens.Explanation, masks: Tensor, clean: Tensor, task: Task
+) -> dict[str, float]:
+    """Return pointing, IoU at the mask's area (raw and smoothed) and relevance mass of every method."""
+    x, target, contrast = explanation.inputs, explanation.target, explanation.contrast
+
+    def score(points: Tensor, rows: Tensor) -> Tensor:
+        return score_margin(model(points), target[rows], contrast[rows])
+
+    def line(start: Tensor) -> Tensor:
+        return path_integral(score, Segment(start, x), len(x), device=x.device, tolerance=0.02)[0]
+
+    def forward(points: Tensor) -> Tensor:
+        return model(points)[:, 1] - model(points)[:, 0]
+
+    convolution = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
+    cam = LayerGradCam(forward, convolution).attribute(x, relu_attributions=True).detach()
+    maps = {
+        "lig": explanation.attributions["lig"],
+        "ig_counterfactual": line(explanation.counterfactual),
+        "Captum Occlusion (4x4, stride 2)": Occlusion(forward).attribute(
+            x, (1, 4, 4), strides=(1, 2, 2), baselines=float(x.mean()), perturbations_per_eval=16
+        ),
+        "Captum Grad-CAM": LayerAttribution.interpolate(cam, tuple(x.shape[2:]), "bilinear"),
+        "IG from black (Captum's nodes refined)": line(torch.zeros_like(x)),
+        "IG from the nearest real negative": line(nearest_negative(model, x, task.train)),
+        "IG from the true clean original": line(clean),
+        "random": torch.rand(x.shape, generator=torch.Generator().manual_seed(0)),
+    }
+    rows: dict[str, float] = {}
+    for name, values in maps.items():
+        rows |= {f"{name}: {figure}": value for figure, value in figures(values, masks).items()}
+    return rows
+
+
+def figures(values: Tensor, masks: Tensor) -> dict[str, float]:
+    """Score maps ``(N, 1, H, W)`` against masks of that shape."""
+    raw = values.detach().abs().float()
+    smooth = blur(values.detach().float()).abs()
+    inside = masks.flatten(1)
+
+    def pointing(maps: Tensor) -> float:
+        return float(inside.gather(1, maps.flatten(1).argmax(1, keepdim=True)).float().mean())
+
+    def iou(maps: Tensor) -> float:
+        order = maps.flatten(1).argsort(1, descending=True).argsort(1)
+        top = order < inside.sum(1, keepdim=True)
+        return float(((top & inside).sum(1) / (top | inside).sum(1)).mean())
+
+    mass = ((raw * masks).flatten(1).sum(1) / raw.flatten(1).sum(1).clamp_min(1e-12)).mean()
+    return {
+        "pointing": pointing(raw),
+        "pointing, smoothed": pointing(smooth),
+        "IoU": iou(raw),
+        "IoU, smoothed": iou(smooth),
+        "mass": float(mass),
+    }
+
+
+def blur(maps: Tensor) -> Tensor:
+    """Gaussian of one pixel, the same for every method."""
+    offsets = torch.arange(-3, 4).float()
+    kernel = torch.exp(-offsets.square() / (2 * SMOOTH**2))
+    kernel = kernel / kernel.sum()
+    maps = F.conv2d(maps, kernel.view(1, 1, 7, 1), padding=(3, 0))
+    return F.conv2d(maps, kernel.view(1, 1, 1, 7), padding=(0, 3))
+
+
+def nearest_negative(model: nn.Module, x: Tensor, train: Tensor) -> Tensor:
+    """Return, for each input, the nearest training image that f calls negative."""
+    negatives = train[logits_of(model, train).argmax(1) == 0]
+    nearest = torch.cdist(x.flatten(1), negatives.flatten(1)).argmin(1)
+    return negatives[nearest]

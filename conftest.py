@@ -1,0 +1,27 @@
+"""What the doctests in the package may use: a small classifier, its images and a fitted explainer."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _doctest_objects():
+    import torch
+
+    import xlens
+    from xlens.demo import load_images, small_cnn, train_classifier
+
+    torch.manual_seed(0)
+    images = load_images("digits")
+    classifier = small_cnn((1, 8, 8))
+    train_classifier(classifier, images.train, images.train_labels, steps=60, progress=False)
+    explainer = xlens.fit(classifier, images.train, backend="medxgan", steps=30, progress=False)
+    return {"classifier": classifier, "images": images.train, "explainer": explainer}
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(request, doctest_namespace):
+    if isinstance(request.node, pytest.DoctestItem):
+        names = {"classifier", "images", "explainer"}
+        sources = "".join(example.source for example in request.node.dtest.examples)
+        if any(name in sources for name in names):
+            doctest_namespace.update(request.getfixturevalue("_doctest_objects"))

@@ -1,0 +1,236 @@
+"""The medXGAN backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Batch, Data
+from xlens.errors import OptionError, UnsupportedError
+from xlens.nn import Penultimate
+from xlens.training import Trainer, supervising_logits
+from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
+from xlens_medxgan.lens import MedXGANLens
+from xlens_medxgan.networks import PrincipalComponents
+from xlens_medxgan.objective import Objective, Weights
+
+__all__ = ["MedXGAN"]
+
+
+@xlens.options
+class MedXGAN(xlens.Backend):
+    """A GAN with an encoder whose code separates class evidence from everything else.
+
+    The defaults extend the paper: an encoder, soft amounts of evidence, and a critic that begins as a
+    copy of the classifier. ``MedXGAN.paper()`` gives the paper's own settings.
+
+    References:
+        Dravid et al. (2022), medXGAN: Visual Explanations for Medical Classifiers through a Generative
+        Latent Space.
+    """
+
+    name = "medxgan"
+    capabilities = ("sample", "invariances", "invert")
+
+    steps: int = param(850, ge=1, help="training steps")
+    batch_size: int = param(48, ge=2, help="inputs per step")
+    reference: int = param(0, ge=0, help="the reference class ('healthy'), whose evidence blocks are all zero")
+    nuisance: int = param(64, ge=1, help="width of z1, everything but the class evidence")
+    block: int = param(16, ge=1, help="width of a block of z2, the evidence for one class")
+    width: int = param(24, ge=4, help="channels of the networks at full resolution")
+    linear: bool = param(True, help="z1 also reaches the image through the data's principal components")
+    encoder: bool = param(True, help="train an encoder; without one codes are found by inversion alone")
+    inversion_steps: int = param(0, ge=0, help="Adam steps that refine each code when explaining")
+    soft: bool = param(True, help="draw amounts of evidence between 0 and 1, with soft class targets")
+    hinge: bool = param(True, help="hinge loss for the discriminator; False is the paper's cross entropy")
+    conditional: bool = param(True, help="the discriminator sees f's class")
+    warm_up: float = param(0.15, ge=0, lt=1, help="share of the steps spent on reconstruction alone")
+    learning_rate: float = param(1e-3, gt=0, help="Adam's, for encoder and generator")
+    critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of f")
+    discriminator_rate: float = param(8e-4, gt=0, help="Adam's, for the discriminator")
+    ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
+    mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")
+    l1_weight: float = param(4.0, ge=0, help="absolute error of the reconstruction")
+    feature_weight: float = param(0.2, ge=0, help="f's penultimate features of the reconstruction")
+    logit_weight: float = param(0.1, ge=0, help="f's logits of the reconstruction")
+    class_weight: float = param(0.5, ge=0, help="f's class of edits and samples (lambda in the paper)")
+    critic_weight: float = param(0.1, ge=0, help="the critic that begins as a copy of f; 0 leaves it out")
+    adversarial_weight: float = param(0.04, ge=0, help="the discriminator; 0 leaves it out")
+    sparsity_weight: float = param(0.5, ge=0, help="absolute change that an edit makes")
+    cycle_weight: float = param(0.1, ge=0, help="edits and samples keep the z1 that they were made from")
+
+    @classmethod
+    def paper(cls, **options: object) -> MedXGAN:
+        """Return the paper's settings: no encoder, z2 zero or on its shell, cross entropies alone.
+
+        Args:
+            **options: fields that should differ.
+        """
+        faithful = {
+            "linear": False,
+            "encoder": False,
+            "inversion_steps": 500,
+            "soft": False,
+            "hinge": False,
+            "conditional": False,
+            "critic_weight": 0.0,
+            "adversarial_weight": 1.0,
+            "class_weight": 1.0,
+        }
+        return cls(**{**faithful, **options})
+
+    def build(self, classifier: Classifier, spec: Spec) -> MedXGANLens:
+        """Return an untrained lens.
+
+        Raises:
+            UnsupportedError: the inputs are no images, or too small.
+            OptionError: the reference class does not exist, or nothing would find codes.
+        """
+        if not spec.is_image or min(spec.shape[1:]) < 8 or spec.shape[0] > 4:
+            raise UnsupportedError(
+                "medxgan: these inputs are not images that it can generate",
+                given=f"shape {spec.shape}",
+                allowed="(C, H, W) with 1 to 4 channels and sides of at least 8 pixels",
+                do="crop or resize the images, or use a backend for other inputs",
+            )
+        if self.reference >= spec.num_classes:
+            raise OptionError(
+                "medxgan: the reference class does not exist",
+                given=f"reference={self.reference}",
+                allowed=f"0 to {spec.num_classes - 1}",
+            )
+        if not self.encoder and not self.inversion_steps:
+            raise OptionError(
+                "medxgan: without an encoder codes are found by inversion alone",
+                given="encoder=False and inversion_steps=0",
+                do="set inversion_steps, e.g. to 500",
+            )
+        return MedXGANLens(
+            classifier,
+            spec,
+            reference=self.reference,
+            nuisance=self.nuisance,
+            block=self.block,
+            width=self.width,
+            linear=self.linear,
+            encoder=self.encoder,
+            inversion_steps=self.inversion_steps,
+        )
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> MedXGANLens:
+        """Fit a lens; see :func:`xlens.fit`."""
+        lens = self.build(classifier, run.spec).to(run.device)
+        probe = next(data.batches(2)).inputs.to(run.device)
+        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance)
+        lens.generator.set_components(basis)
+        if lens.encoder is not None:
+            lens.encoder.set_components(basis)
+        trainer = self._trainer(classifier, lens, run, probe)
+
+        def labels_of(batch: Batch) -> Tensor:
+            return supervising_logits(classifier, run, batch)
+
+        objective = Objective(
+            trainer,
+            lens.evidence,
+            lens.prior,
+            Penultimate(classifier, classifier.model, probe),
+            self._weights(),
+            soft=self.soft,
+            hinge=self.hinge,
+            warm_up=int(self.warm_up * self.steps),
+            labels_of=labels_of,
+        )
+        trainer.fit(data, objective, batch_size=self.batch_size)
+        lens.generator.load_state_dict(trainer.averaged("generator").state_dict())
+        if lens.encoder is not None:
+            lens.encoder.load_state_dict(trainer.averaged("encoder").state_dict())
+            _settle(lens.eval(), data, run, labels_of)
+        return lens
+
+    def _weights(self) -> Weights:
+        return Weights(
+            mse=self.mse_weight,
+            l1=self.l1_weight,
+            features=self.feature_weight,
+            logits=self.logit_weight,
+            classes=self.class_weight,
+            critic=self.critic_weight,
+            adversarial=self.adversarial_weight,
+            sparsity=self.sparsity_weight,
+            cycle=self.cycle_weight,
+        )
+
+    def _trainer(self, classifier: Classifier, lens: MedXGANLens, run: Run, probe: Tensor) -> Trainer:
+        networks = {"generator": lens.generator, "prior": lens.prior}
+        kept = {"generator": self.ema}
+        if lens.encoder is not None:
+            networks["encoder"] = lens.encoder
+            kept["encoder"] = self.ema
+        direct = [p for p in (lens.generator.components,) if p is not None]
+        weights = [
+            p for network in networks.values() for p in network.parameters() if all(p is not d for d in direct)
+        ]
+        groups = [{"params": weights}]
+        if direct:
+            groups.append({"params": direct, "lr": self.learning_rate / 5})
+        optimizers = {"lens": torch.optim.Adam(groups, self.learning_rate, (0.5, 0.99))}
+        if self.critic_weight:
+            critic = ClassifierCritic(classifier, probe, float(lens.evidence.above.median())).to(run.device)
+            networks["critic"] = critic
+            optimizers["critic"] = torch.optim.Adam(critic.parameters(), self.critic_rate, (0.5, 0.99))
+        if self.adversarial_weight:
+            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional).to(run.device)
+            networks["discriminator"] = judge
+            optimizers["discriminator"] = torch.optim.Adam(
+                judge.parameters(), self.discriminator_rate, (0.5, 0.99)
+            )
+        return Trainer(
+            run,
+            "medxgan",
+            networks=networks,
+            optimizers=optimizers,
+            steps=self.steps,
+            schedule=_schedule,
+            ema=kept,
+            clip=5.0,
+        )
+
+
+def _some(data: Data, run: Run, count: int = 4096) -> Tensor:
+    """Return some inputs, drawn from all of the data where they have an order."""
+    parts: list[Tensor] = []
+    for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
+        parts.append(batch.inputs)
+        if sum(map(len, parts)) >= count:
+            break
+    return torch.cat(parts)[:count]
+
+
+def _schedule(done: float) -> float:
+    """Warm up over 3% of the steps, hold, and fall to a twentieth over the last 40%."""
+    rise = min(1.0, (done + 1e-3) / 0.03)
+    return rise * (1.0 if done < 0.6 else 0.05 + 0.95 * (1 - done) / 0.4)
+
+
+@torch.no_grad()
+def _settle(lens: MedXGANLens, data: Data, run: Run, labels_of) -> None:
+    """Take prior and usual evidence from what the final encoder gives on the data."""
+    codes, kinds, classes = [], [], []
+    for batch in data.batches():
+        batch = batch.to(run.device)
+        z1, kind = lens.encoder(batch.inputs)
+        codes.append(z1)
+        kinds.append(kind)
+        classes.append(labels_of(batch).argmax(1))
+        if sum(map(len, codes)) >= 8192:
+            break
+    z1, kind, predicted = torch.cat(codes), torch.cat(kinds), torch.cat(classes)
+    lens.prior.mean.copy_(z1.mean(0))
+    centred = z1 - lens.prior.mean
+    lens.prior.covariance.copy_(centred.T @ centred / len(z1))
+    lens.prior.refresh()
+    for c in predicted.unique():
+        lens.usual[c] = lens.evidence.on_sphere(kind[predicted == c].mean(0, keepdim=True))[0]

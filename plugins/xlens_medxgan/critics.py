@@ -1,0 +1,118 @@
+"""What judges edits and samples while the lens is trained; no part of the lens that is kept."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from xlens import Classifier, Spec
+from xlens.errors import ModelError
+from xlens.nn import Layout, Penultimate
+from xlens.nn.features import margin_over_rest
+
+__all__ = ["ClassifierCritic", "ProjectionDiscriminator", "shifted"]
+
+
+class ClassifierCritic(nn.Module):
+    """A critic of (input, class) pairs that begins as a copy of the classifier.
+
+    Because it knows already what f looks for, it soon sees evidence that only fools f. Its logit is a
+    linear function of its features, of the class and, with a fixed weight, of its own class margin.
+
+    Args:
+        classifier: the user's classifier; copied, and not touched.
+        probe: ``(N, *S)`` inputs to find its last layer with.
+        margin: typical margin of f, by which the critic's own is scaled.
+
+    Raises:
+        ModelError: the model cannot be copied.
+    """
+
+    def __init__(self, classifier: Classifier, probe: Tensor, margin: float) -> None:
+        super().__init__()
+        try:
+            # Hooks of the user's may reach into the user's program, and are left behind.
+            self.body = copy.deepcopy(classifier.model).float().eval().requires_grad_(True)
+        except (RuntimeError, TypeError, AttributeError, copy.Error) as fault:
+            raise ModelError(
+                "medxgan: the classifier cannot be copied, and the critic begins as its copy",
+                given=str(fault).splitlines()[0],
+                do="set critic_weight=0, or make the model work with copy.deepcopy",
+            ) from fault
+        copied = Classifier(self.body, outputs=classifier.outputs)
+        self._features = Penultimate(copied, self.body, probe)
+        with torch.no_grad():
+            num_classes = copied(probe[:1]).shape[1]
+        self.head = nn.Linear(self._features.width, 1 + num_classes)
+        nn.init.normal_(self.head.weight, 0, 0.02)
+        nn.init.zeros_(self.head.bias)
+        self.scale = 2 / max(margin, 1e-3)
+
+    def train(self, mode: bool = True) -> ClassifierCritic:
+        """Set the mode of the head; the copy stays in eval mode, as the classifier was when judged."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`judge` needs: logits and features, for inputs ``(N, *S)``."""
+        return self._features(inputs)
+
+    def judge(self, seen: tuple[Tensor, Tensor], classes: Tensor) -> Tensor:
+        """Return how real each input looks as a member of its class, ``(N,)``."""
+        logits, features = seen
+        scores = self.head(features)
+        own = scores[:, 1:].gather(1, classes[:, None])[:, 0]
+        return scores[:, 0] + own + self.scale * margin_over_rest(logits, classes)
+
+
+class ProjectionDiscriminator(nn.Module):
+    """A spectrally normalised discriminator, conditioned on the class by projection.
+
+    Args:
+        spec: shape, range and classes.
+        width: channels at full resolution, doubled at each halving.
+        conditional: whether it sees the class; the paper's does not.
+
+    References:
+        Miyato, Koyama (2018), cGANs with Projection Discriminator.
+    """
+
+    def __init__(self, spec: Spec, width: int = 32, conditional: bool = True) -> None:
+        super().__init__()
+        layout = Layout(spec.shape)
+        self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
+        self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
+        channels = width // 2
+        layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
+        for _ in range(layout.levels + 1 if min(layout.grid) > 1 else layout.levels):
+            layers += [spectral_norm(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]
+            channels *= 2
+        self.convolutions = nn.Sequential(*layers)
+        self.head = spectral_norm(nn.Linear(channels, 1))
+        self.num_classes = spec.num_classes
+        self.embedding = spectral_norm(nn.Linear(spec.num_classes, channels, bias=False)) if conditional else None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features ``(N, channels)``, summed over the image."""
+        scaled = 2 * (inputs - self.low) / (self.high - self.low).clamp_min(1e-12) - 1
+        return self.convolutions(scaled).sum((2, 3))
+
+    def judge(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Return how real each input looks, ``(N,)``."""
+        score = self.head(features)[:, 0]
+        if self.embedding is None:
+            return score
+        wanted = F.one_hot(classes, self.num_classes).to(features.dtype)
+        return score + (self.embedding(wanted) * features).sum(1)
+
+
+def shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift a batch by the same few pixels (differentiable augmentation), so that no pixel is special."""
+    most = 2 if min(inputs.shape[2:]) > 16 else 1
+    down, right = torch.randint(-most, most + 1, (2,), generator=generator, device=generator.device).tolist()
+    return torch.roll(inputs, (down, right), (2, 3)) if down or right else inputs

@@ -1,0 +1,173 @@
+"""The medXGAN lens: codes (z1, z2), of which only z2 carries class evidence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xlens import Classifier, Feature, Lens, Spec
+from xlens.nn.features import score_margin
+from xlens_medxgan.evidence import Evidence
+from xlens_medxgan.inversion import invert
+from xlens_medxgan.networks import Encoder, Generator, Prior
+
+__all__ = ["MedXGANLens"]
+
+#: Amounts of evidence that are tried, in this order, until f is as sure as of real inputs.
+_AMOUNTS = (1.0, 1.25, 1.5)
+
+
+class MedXGANLens(Lens):
+    """Encoder, generator and prior around a classifier.
+
+    A code is ``(z1, z2)``: z1 is everything but the class evidence, z2 holds one block per class but
+    the reference class. The amount of evidence comes from f itself, its kind from the encoder.
+
+    Args:
+        classifier: the user's classifier.
+        spec: the data and the classes.
+        reference: the class whose blocks are all zero.
+        nuisance: width d1 of z1.
+        block: width d2 of a block of z2.
+        width: channels of the networks.
+        linear: whether z1 reaches the image through principal components too.
+        encoder: whether there is an encoder; without one every code is found by inversion.
+        inversion_steps: Adam steps that refine a code.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        *,
+        reference: int,
+        nuisance: int,
+        block: int,
+        width: int,
+        linear: bool,
+        encoder: bool,
+        inversion_steps: int,
+    ) -> None:
+        super().__init__()
+        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
+        self.spec, self.nuisance, self.block = spec, nuisance, block
+        self.inversion_steps = inversion_steps
+        self.reference_class = reference
+        self.evidence = Evidence(spec, reference, block)
+        self.generator = Generator(spec, self.evidence, nuisance, width, linear)
+        self.encoder = Encoder(spec, nuisance, block, width) if encoder else None
+        self.prior = Prior(nuisance)
+        # The usual kind of evidence for each class, for inputs that have none of their own.
+        self.register_buffer("usual", torch.ones(spec.num_classes, block))
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that the lens was fitted around."""
+        return self._classifier[0]
+
+    @property
+    def features(self) -> list[Feature]:
+        """``everything else``, and one block of evidence per class but the reference class."""
+        d1, d2 = self.nuisance, self.block
+        names = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+        parts = [Feature("everything else", tuple(range(d1)), "nuisance")]
+        for i, c in enumerate(self.evidence.classes.tolist()):
+            dims = tuple(range(d1 + i * d2, d1 + (i + 1) * d2))
+            parts.append(Feature(f"evidence for {names[c]}", dims, "class", c))
+        return parts
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map inputs ``(N, C, H, W)`` to codes ``(N, d)``."""
+        codes = self.initial(inputs)
+        if self.inversion_steps:
+            codes = invert(self, inputs, codes, steps=self.inversion_steps)
+        return codes
+
+    def initial(self, inputs: Tensor) -> Tensor:
+        """Return the codes at which inversion begins: the encoder's, or the centre of the prior."""
+        with torch.no_grad():
+            classes, amount = self.evidence.of_logits(self.classifier(inputs).to(inputs.dtype))
+            if self.encoder is None:
+                z1 = self.prior.mean.expand(len(inputs), -1)
+                kind = self.usual[classes]
+            else:
+                z1, kind = self.encoder(inputs)
+            return torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Map codes ``(N, d)`` to images ``(N, C, H, W)``."""
+        return self.generator(codes[:, : self.nuisance], codes[:, self.nuisance :])
+
+    @torch.no_grad()
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Keep z1 and give z2 to the contrast class (all zero for the reference class).
+
+        Evidence for another class keeps the kind that the input has, or gets the usual one, and grows
+        until f's margin on the decoding is the median that f gives to real inputs of that class.
+        """
+        z1, blocks = codes[:, : self.nuisance], codes[:, self.nuisance :]
+        own = self.evidence.take(blocks, contrast)
+        has_own = own.norm(dim=1, keepdim=True) > 1e-3 * self.block**0.5
+        kind = torch.where(has_own, self.evidence.on_sphere(own), self.usual[contrast])
+        goal = self.evidence.margins[contrast, target]
+        best = best_margin = None
+        for amount in _AMOUNTS:
+            amounts = torch.full_like(goal, amount)
+            tried = torch.cat([z1, self.evidence.place(contrast, amounts, kind)], 1)
+            margin = score_margin(self.classifier(self.decode(tried)), contrast, target)
+            if best is None:
+                best, best_margin = tried, margin
+                continue
+            better = (best_margin < goal) & (margin > best_margin)
+            best = torch.where(better[:, None], tried, best)
+            best_margin = torch.where(better, margin, best_margin)
+        return best
+
+    @torch.no_grad()
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` new images ``(n, C, H, W)`` of class `target`, as the paper samples them."""
+        z1 = self.prior.draw(n, generator)
+        classes = torch.full((n,), target, device=z1.device)
+        amount = torch.ones(n, device=z1.device)
+        blocks = self.evidence.place(classes, amount, self.evidence.draw(n, generator))
+        return self.decode(torch.cat([z1, blocks], 1))
+
+    @torch.no_grad()
+    def invariances(
+        self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str
+    ) -> Tensor:
+        """Return codes ``(N, n, d)``: z1 redrawn around itself with z2 held, or the reverse.
+
+        Args:
+            codes: ``(N, d)``.
+            n: variants per input.
+            scale: standard deviation of the change, in those of the prior.
+            generator: draws it.
+            vary: ``"nuisance"`` for z1; ``"class"`` for the kind of evidence, its amount held.
+        """
+        varied = codes.repeat_interleave(n, 0)
+        if vary == "nuisance":
+            change = self.prior.draw(len(varied), generator) - self.prior.mean
+            varied[:, : self.nuisance] += scale * change
+            return varied.view(len(codes), n, -1)
+        blocks = varied[:, self.nuisance :].view(len(varied), -1, self.block)
+        length = blocks.norm(dim=2, keepdim=True)
+        noise = self.evidence.draw(len(varied), generator)[:, None, :]
+        moved = blocks + scale * noise * length / self.block**0.5
+        redrawn = moved * length / moved.norm(dim=2, keepdim=True).clamp_min(1e-12)
+        varied[:, self.nuisance :] = redrawn.flatten(1)
+        return varied.view(len(codes), n, -1)
+
+    def invert(
+        self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator
+    ) -> Tensor:
+        """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5)."""
+        found = []
+        for _ in range(restarts):
+            start = self.initial(inputs)
+            z1 = self.prior.draw(len(inputs), generator)
+            classes, amount = self.evidence.of_logits(self.classifier(inputs).to(inputs.dtype))
+            kind = self.evidence.draw(len(inputs), generator)
+            start = torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
+            found.append(invert(self, inputs, start, steps=steps))
+        return torch.stack(found)

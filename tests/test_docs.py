@@ -1,0 +1,52 @@
+"""The documents' code runs as it stands."""
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+import xlens
+from xlens.demo import load_images, small_cnn, train_classifier
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.S)
+
+
+def digits_classifier():
+    torch.manual_seed(0)
+    images = load_images("digits")
+    model = small_cnn((1, 8, 8))
+    train_classifier(model, images.train, images.train_labels, steps=60, progress=False)
+    return model, images.train
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
+def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, images = digits_classifier()
+    code = "\n".join(blocks("README.md"))
+    # A short fit: what is tested is that every line runs, not that the lens is good.
+    code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
+    names = {"model": model, "images": images}
+    exec(compile(code, "README.md", "exec"), names)
+    assert (tmp_path / "why.png").stat().st_size > 10_000
+    assert isinstance(names["explanation"], xlens.Explanation)
+    assert names["explainer"].backend.name == "medxgan"
+
+
+def test_the_backend_in_contributing_is_40_lines_and_explains(tmp_path):
+    (code,) = blocks("CONTRIBUTING.md")
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 50
+    plugin = types.ModuleType("pca_plugin")
+    exec(compile(code, "CONTRIBUTING.md", "exec"), vars(plugin))
+    backend = plugin.xlens_backend()
+    model, images = digits_classifier()
+    explainer = xlens.fit(model, images, backend(rank=12), progress=False)
+    explanation = explainer.explain(images[:20])
+    assert explanation.fidelity.flips.float().mean() > 0.9
+    assert explanation.fidelity.mse.mean() < 0.05
