@@ -27,7 +27,7 @@ class Residual(nn.Module):
 
 
 def residual_judge(shape: tuple[int, ...]) -> nn.Module:
-    """Strided residual network with batch norm and global average pooling."""
+    """Strided residual network with batch norm and global average pooling, from a 14-pixel grid on."""
 
     def halve(before: int, after: int) -> nn.Sequential:
         return nn.Sequential(
@@ -35,7 +35,7 @@ def residual_judge(shape: tuple[int, ...]) -> nn.Module:
         )
 
     return nn.Sequential(
-        nn.Conv2d(shape[0], 24, 3, 1 if shape[1] < 40 else 2, 1),
+        nn.Conv2d(shape[0], 24, 3, shape[1] // 14, 1),
         nn.BatchNorm2d(24),
         nn.ReLU(),
         Residual(24),

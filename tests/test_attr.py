@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -196,11 +197,13 @@ def test_curves_end_at_the_input_exactly(carry):
     curve = carried_curve(carry, masked=carry == "masked")
     assert (curve.inputs.abs() > 0.9).any()  # inputs outside the range of the data stay what they are
     assert torch.equal(curve(torch.arange(5), torch.ones(5)), curve.inputs)
+    # Also where a decoder rounds differently in another batch.
+    rounding = replace(curve, decode=lambda codes: curve.decode(codes) * (1 + 1e-4 * len(codes)))
+    assert torch.equal(rounding(torch.arange(3), torch.ones(3)), curve.inputs[:3])
+    assert not torch.equal(rounding(torch.arange(3), torch.zeros(3)), curve(torch.arange(3), torch.zeros(3)))
 
 
 def test_a_mask_of_ones_begins_at_the_decoding():
-    from dataclasses import replace
-
     curve = replace(carried_curve("masked"), mask=torch.ones(5, 1, 3, 4))
     low, high = curve.inputs.clamp(max=-0.8), curve.inputs.clamp(min=0.9)
     expected = torch.minimum(torch.maximum(curve.decode(curve.counterfactual_codes), low), high)

@@ -75,6 +75,23 @@ def test_the_mask_opens_no_further_than_needed(seed):
     assert torch.equal(found[7], logits[7].sigmoid())
 
 
+class Band(nn.Module):
+    """Flips only while the sum is between 2.5 and 3.5: opening further undoes it."""
+
+    def forward(self, inputs):
+        margin = 0.5 - (inputs.flatten(1).sum(1) - 3).abs()
+        return torch.stack([margin, -margin], 1)
+
+
+def test_a_margin_that_falls_again_as_the_mask_opens():
+    inputs, logits = torch.ones(1, 1, 2, 3), torch.full((1, 1, 2, 3), -2.0)
+    found = mask_that_flips(
+        lambda *_: logits.clone(), Classifier(Band()), inputs, inputs, 0 * inputs, torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1),
+    )  # fmt: skip
+    assert (1 - found).sum().item() == pytest.approx(3.5, abs=0.01)
+
+
 def test_a_mask_that_cannot_flip_stays_as_it_was():
     same = torch.ones(2, 1, 2, 3)
     logits = torch.randn(2, 1, 2, 3, generator=torch.Generator().manual_seed(0))

@@ -116,7 +116,8 @@ class ImageDecoder(nn.Module):
             channels //= 2
             self.modulations.append(nn.Linear(condition, 2 * channels))
             self.residuals.append(nn.Conv2d(channels, channels, 3, padding=1))
-        self.out = nn.Conv2d(channels, layout.channels, 3, padding=1)
+        # Strided images leave as they were entered, a cell of pixels at a time.
+        self.out = nn.Conv2d(channels, layout.channels * layout.stride**2, 3, padding=1)
         for modulation in self.modulations:
             nn.init.normal_(modulation.weight, 0, 0.05)
             nn.init.zeros_(modulation.bias)
@@ -133,9 +134,7 @@ class ImageDecoder(nn.Module):
             scale, shift = modulation(condition)[:, :, None, None].chunk(2, 1)
             hidden = F.leaky_relu(hidden * (1 + scale) + shift, 0.2)
             hidden = hidden + F.leaky_relu(residual(hidden), 0.2)
-        images = self.out(hidden)
-        if self.layout.stride > 1:
-            images = F.interpolate(images, scale_factor=self.layout.stride, mode="bilinear", align_corners=False)
+        images = F.pixel_shuffle(self.out(hidden), self.layout.stride)
         return images[..., : self.shape[1], : self.shape[2]]
 
 
