@@ -33,9 +33,7 @@ class Task:
 def pair() -> Task:
     """Fashion-MNIST, coat (0) against shirt (1): 12,000 training and 2,000 test images."""
     images = load_images("fashion-mnist")
-    return Task(
-        "pair", images.class_names, images.train, images.train_labels, images.test, images.test_labels
-    )
+    return Task("pair", images.class_names, images.train, images.train_labels, images.test, images.test_labels)
 
 
 def planted(seed: int) -> Task:
@@ -61,9 +59,7 @@ def plant_blobs(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Ten
     n, _, height, width = images.shape
     inside = (images[:, 0] > 0.25).float()
     eroded = -F.max_pool2d(-inside[:, None], 5, 1, 2)[:, 0]
-    places = torch.where(
-        eroded.flatten(1).sum(1, keepdim=True) > 0, eroded.flatten(1), inside.flatten(1) + 1e-6
-    )
+    places = torch.where(eroded.flatten(1).sum(1, keepdim=True) > 0, eroded.flatten(1), inside.flatten(1) + 1e-6)
     centre = torch.multinomial(places, 1, generator=generator)[:, 0]
     rows, columns = (centre // width).float(), (centre % width).float()
     sigma = 1.4 + torch.rand(n, generator=generator)

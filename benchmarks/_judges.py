@@ -30,9 +30,7 @@ def residual_judge(shape: tuple[int, ...]) -> nn.Module:
     """Strided residual network with batch norm and global average pooling, from a 14-pixel grid on."""
 
     def halve(before: int, after: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
-        )
+        return nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
     return nn.Sequential(
         nn.Conv2d(shape[0], 24, 3, shape[1] // 14, 1),

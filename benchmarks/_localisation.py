@@ -17,7 +17,11 @@ SMOOTH = 1.0
 
 
 def localisation(
-    explainer: xlens.Explainer, model: nn.Module, explanation: xlens.Explanation, masks: Tensor, clean: Tensor, task: Task
+    model: nn.Module,
+    explanation: xlens.Explanation,
+    masks: Tensor,
+    clean: Tensor,
+    task: Task,
 ) -> dict[str, float]:
     """Return pointing, IoU at the mask's area (raw and smoothed) and relevance mass of every method."""
     x, target, contrast = explanation.inputs, explanation.target, explanation.contrast

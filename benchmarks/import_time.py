@@ -1,6 +1,6 @@
 """What `import xlens` costs beside `import torch`: fresh processes, alternating, best of 7.
 
-    python benchmarks/import_time.py
+python benchmarks/import_time.py
 """
 
 import subprocess

@@ -17,9 +17,9 @@ import torch
 from _data import pair
 from _judges import predicted, trained
 from torch import Tensor
+from xlens_medxgan.inversion import inversion_loss, invert
 
 import xlens
-from xlens_medxgan.inversion import inversion_loss, invert
 
 COUNT = 16
 MARKS = (0, 10, 25, 50, 100, 200)
@@ -42,7 +42,9 @@ def main() -> None:
     explainer = xlens.load(chosen.lens, model)
     lens = explainer.lens
     positives = task.test[predicted(model, task.test) == 1]
-    print(f"| images (seed) | random start, {chosen.steps} steps | " + " | ".join(f"warm, {m}" for m in MARKS) + " |")
+    print(
+        f"| images (seed) | random start, {chosen.steps} steps | " + " | ".join(f"warm, {m}" for m in MARKS) + " |"
+    )
     print("|---" * (len(MARKS) + 2) + "|")
     needed = []
     for seed in chosen.seeds:
@@ -60,7 +62,9 @@ def main() -> None:
             reached = float(losses(lens, cold, images, probabilities).mean())
         needed.append(next((m for m, value in zip(MARKS, warm, strict=True) if value <= reached), None))
         cells = " | ".join(f"{value:.5f} ({value / reached:.2f})" for value in warm)
-        print(f"| {COUNT} (seed {seed}) | {reached:.5f} ({time.perf_counter() - began:.0f} s) | {cells} |", flush=True)
+        print(
+            f"| {COUNT} (seed {seed}) | {reached:.5f} ({time.perf_counter() - began:.0f} s) | {cells} |", flush=True
+        )
     print(f"\nwarm-started steps to reach the long search's loss: {needed} (None: more than {MARKS[-1]})")
     if None not in needed:
         print(f"median: {statistics.median(needed)}")

@@ -87,7 +87,9 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
             decoded = explainer.lens.decode(explanation.counterfactual_codes)
         judged(rows, f"{way}: G(z0)", nets, before, decoded, source)
         judged(rows, f"{way}: unedited", nets, before, before, source)
-        whole = (explanation.path_scores.diff(dim=1) >= -0.01 * explanation.path_scores.diff(dim=1).sum(1, True).abs())
+        whole = (
+            explanation.path_scores.diff(dim=1) >= -0.01 * explanation.path_scores.diff(dim=1).sum(1, True).abs()
+        )
         rows[f"{way}: f monotone on the whole path"] = float(whole.all(1).float().mean())
         rows[f"{way}: mask area"] = float(explanation.mask.mean())
         rows[f"{way}: share of the change let through"] = float(fidelity.coverage.mean())
@@ -106,7 +108,7 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
                 share = (energy * masks).flatten(1).sum(1) / energy.flatten(1).sum(1).clamp_min(1e-12)
                 rows["edit energy inside the mask, mean"] = float(share.mean())
                 rows["edit energy inside the mask, median"] = float(share.median())
-                rows |= localisation(explainer, model, explanation, masks, clean, task)
+                rows |= localisation(model, explanation, masks, clean, task)
             draw(explanation, picture)
     restarts(rows, explainer, task.test[right & (found == 1)][:32])
     return rows

@@ -57,7 +57,7 @@ class Analytic:
 )
 def test_integrals_with_a_closed_form(score, expected):
     # Of x y^2: A_0 = int a^2 d(sin(pi a/2)) = 1 - 2 int a sin(pi a/2) da = 1 - 8/pi^2; A_1 is the rest.
-    found, delta = integrate(score, Analytic(), n_steps=8, tolerance=1e-4)
+    found, delta = integrate(score, Analytic(), n_steps=64, tolerance=1e-4)
     assert found[0].tolist() == pytest.approx(expected, abs=2e-4)
     assert delta.abs() < 2e-4
 

@@ -24,8 +24,9 @@ __all__ = ["ATTRIBUTIONS", "explain_batch", "join"]
 ATTRIBUTIONS = ("lig", "ig_counterfactual")
 
 _FRAMES = 11
-#: Above this share of the lens's whole change, an edit is not local (methods, section 0).
+#: Above this share of the lens's whole change, and of the image's area, an edit is not local.
 _LOCAL = 0.6
+_LOCAL_AREA = 0.2
 #: A reconstruction on which f's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
 
@@ -198,6 +199,9 @@ def _problems(
     return tuple(found)
 
 
-def not_local(fidelity: Fidelity) -> Tensor:
-    """Where the mask lets most of the lens's change through, so that the edit is not local, ``(N,)``."""
-    return fidelity.coverage > _LOCAL
+def not_local(fidelity: Fidelity, mask: Tensor) -> Tensor:
+    """Where an edit covers much of the input and most of what the lens would change, ``(N,)``.
+
+    A lens that changes little is let through whole, and its edit is local all the same.
+    """
+    return (fidelity.coverage > _LOCAL) & (mask.flatten(1).mean(1) > _LOCAL_AREA)

@@ -57,7 +57,7 @@ def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
     # A TorchScript module keeps its slots where Python cannot replace them.
     replaceable = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    slots = [(m, dict(m._buffers), dict(m._parameters)) for m in replaceable]
+    slots = [(table, dict(table)) for m in replaceable for table in (m._buffers, m._parameters, m._modules)]
     hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
     with seeded(seed):
         try:
@@ -66,9 +66,9 @@ def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
                 parameter.requires_grad_(False)
             yield value
         finally:
-            for module, slot_buffers, slot_parameters in slots:
-                module._buffers.update(slot_buffers)
-                module._parameters.update(slot_parameters)
+            for table, entries in slots:
+                table.clear()
+                table.update(entries)
             for module, training in flags:
                 module.training = training
             with torch.no_grad():

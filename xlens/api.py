@@ -20,7 +20,7 @@ from xlens.explainer import LensExplainer
 from xlens.registry import load_backend, offering
 from xlens.storage import load_lens
 from xlens.training.edit_mask import fit_edit_mask
-from xlens.training.survey import survey
+from xlens.training.survey import Survey, survey
 
 __all__ = ["fit", "load"]
 
@@ -105,15 +105,6 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
-        facts = {
-            "backend": chosen.name,
-            "options": params.to_dict(chosen),
-            "fingerprint": wrapped.fingerprint(),
-            "spec": repr(found.spec),
-            "seed": seed,
-            "supervision": supervision,
-            "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
-        }
         run = Run(
             seed=seed,
             device=where,
@@ -126,7 +117,7 @@ def fit(
             resume=resume,
             on_step=on_step,
             progress=progress,
-            identity=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
+            identity=_identity(chosen, wrapped, found, table, seed, supervision),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -177,6 +168,23 @@ def load(
     if stored.mask is not None:
         stored.mask.requires_grad_(False)
     return LensExplainer(wrapped, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance)
+
+
+def _identity(
+    backend: Backend, classifier: Classifier, found: Survey, table: Tensor | None, seed: int, supervision: str
+) -> str:
+    """Hash everything that decides the result of a fit."""
+    facts = {
+        "backend": backend.name,
+        "options": params.to_dict(backend),
+        "fingerprint": classifier.fingerprint(),
+        "spec": repr(found.spec),
+        "data": found.digest,
+        "seed": seed,
+        "supervision": supervision,
+        "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
@@ -244,9 +252,7 @@ def _side_info(side_info: Any, data: Data) -> Tensor | None:
         raise DataError(
             "fit: side_info does not fit the data",
             given=tuple(table.shape),
-            allowed=f"({len(data)}, A)"
-            if data.indexed
-            else "data with a stable order (a tensor or a Dataset)",
+            allowed=f"({len(data)}, A)" if data.indexed else "data with a stable order (a tensor or a Dataset)",
             do="pass one row of attributes per input, NaN where not observed",
         )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -168,14 +169,17 @@ class Classifier:
                 handle.remove()
 
     def fingerprint(self) -> str:
-        """Return a hash of the model's weights, its modules' types, the layer and the output kind.
+        """Return a hash of the model's weights and buffers, its modules, the layer and the output kind.
 
-        Two classifiers with the same fingerprint give the same answers; a lens is bound to it.
+        A lens is bound to it. What a module computes beyond its type and the settings that its repr
+        shows is not seen.
         """
         digest = hashlib.sha256(f"{self.layer}|{self.outputs}".encode())
         for name, module in self.model.named_modules():
-            digest.update(f"{name}:{type(module).__name__};".encode())
-        for name, tensor in sorted(self.model.state_dict(keep_vars=True).items()):
+            settings = re.sub(r"0x[0-9a-f]+", "", module.extra_repr())
+            digest.update(f"{name}:{type(module).__name__}({settings});".encode())
+        state = {**self.model.state_dict(keep_vars=True), **dict(self.model.named_buffers())}
+        for name, tensor in sorted(state.items()):
             if isinstance(tensor, Tensor):
                 digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
                 flat = tensor.detach().cpu().contiguous().reshape(-1)

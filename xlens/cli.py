@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="train a CNN on real images, fit a lens, write a picture")
-    demo.add_argument("--data", choices=_DATASETS, default="digits", help="digits: 3 against 8; fashion-mnist: coat against shirt")
+    demo.add_argument(
+        "--data", choices=_DATASETS, default="digits", help="digits: 3 against 8; fashion-mnist: coat against shirt"
+    )
     demo.add_argument("--backend", default=None, help="name of an installed backend")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the pictures")
     demo.add_argument("--seed", type=int, default=0)

@@ -31,7 +31,7 @@ __all__ = [
     "SupportsSampling",
 ]
 
-#: Version of this contract. A plugin built against another major version is refused.
+#: Version of this contract, saved with every lens; a lens saved under another is refused.
 CONTRACT_VERSION = 1
 
 
@@ -196,9 +196,7 @@ class SupportsSampling(Protocol):
 class SupportsInvariances(Protocol):
     """A lens that can vary what the classifier ignores."""
 
-    def invariances(
-        self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str
-    ) -> Tensor:
+    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
         """Return codes ``(N, n, d)`` in which one part is varied and the other held.
 
         Args:

@@ -131,7 +131,8 @@ def run_demo(
     train_classifier(model, images.train, images.train_labels, steps=300 if data == "digits" else 900, seed=seed)
     with torch.no_grad():
         right = (model(images.test).argmax(1) == images.test_labels).float().mean()
-    print(f"classifier: {' against '.join(images.class_names)}, {right:.1%} right on {len(images.test)} held-out images")
+    names = " against ".join(images.class_names)
+    print(f"classifier: {names}, {right:.1%} right on {len(images.test)} held-out images")
     began = time.perf_counter()
     classifier = Classifier(model, class_names=images.class_names)
     explainer = fit(classifier, images.train, backend or default_backend(), seed=seed)

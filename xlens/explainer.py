@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._explain import ATTRIBUTIONS, explain_batch, join
+from xlens._explain import ATTRIBUTIONS, explain_batch, join, not_local
 from xlens.attr.edit import Carry, make_edit
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, did_you_mean
+from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, XlensWarning, did_you_mean
 from xlens.explanation import Explanation
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
@@ -114,9 +114,7 @@ class LensExplainer:
             target, contrast = self._classes(moved, target, contrast, batch)
             parts = [
                 explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
-                for x, t, c in zip(
-                    moved.split(batch), target.split(batch), contrast.split(batch), strict=True
-                )
+                for x, t, c in zip(moved.split(batch), target.split(batch), contrast.split(batch), strict=True)
             ]
         explanation = join(parts).to(source.device)
         self._warn(explanation)
@@ -309,11 +307,7 @@ class LensExplainer:
             classes = torch.empty(0)  # refused below, as any other value that is no class
         k = self.spec.num_classes
         whole = not classes.is_floating_point() and classes.dtype != torch.bool
-        if (
-            not whole
-            or tuple(classes.shape) not in ((), (n,))
-            or not bool(((classes >= 0) & (classes < k)).all())
-        ):
+        if not whole or tuple(classes.shape) not in ((), (n,)) or not bool(((classes >= 0) & (classes < k)).all()):
             raise DataError(
                 f"explain: {name} is not a class",
                 given=value,
@@ -323,6 +317,13 @@ class LensExplainer:
         return classes.long().clone().expand(n)
 
     def _warn(self, explanation: Explanation) -> None:
+        if explanation.mask is not None and bool(wide := not_local(explanation.fidelity, explanation.mask).sum()):
+            warnings.warn(
+                f"{int(wide)} of {len(explanation)} edits are not local: the mask lets most of the lens's change "
+                "through (fidelity.coverage). Look at the whole decoding, explain(..., carry='none').",
+                XlensWarning,
+                stacklevel=3,
+            )
         failed = [i for i, held in enumerate(explanation.trustworthy.tolist()) if not held]
         if failed:
             first = "; ".join(explanation.problems[failed[0]])

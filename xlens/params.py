@@ -111,9 +111,7 @@ def options(cls: type[T]) -> type[T]:
     return checked
 
 
-def make(
-    cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), faults: Sequence[str] = ()
-) -> T:
+def make(cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), faults: Sequence[str] = ()) -> T:
     """Build `cls` from a mapping, naming every fault in one error.
 
     Args:

@@ -130,7 +130,7 @@ def _draw_words(axis: Axes, one: Explanation) -> None:
         total = float(one.scores[0] - one.counterfactual_scores[0])
         lines.append(f"{_TITLES.get(name, name)}: sums to {total + float(delta[0]):.3f} of {total:.3f}")
     if one.mask is not None:
-        local = "not local" if bool(not_local(figures)[0]) else "local"
+        local = "not local" if bool(not_local(figures, one.mask)[0]) else "local"
         lines.append(f"the mask lets {100 * figures.coverage[0]:.0f}% of the lens's change through ({local})")
     axis.text(0, 1, "\n".join(lines), va="top", fontsize=8, linespacing=1.6, transform=axis.transAxes)
 

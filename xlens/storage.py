@@ -84,9 +84,7 @@ def save_lens(explainer: LensExplainer, path: str | Path) -> None:
         _write(folder / _TENSORS, content)
         _write(folder / _JSON, json.dumps(facts, indent=2).encode())
     except OSError as fault:
-        raise StorageError(
-            "save: cannot write", given=fault, do="choose a folder that can be written"
-        ) from None
+        raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
 
 
 def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device: torch.device) -> StoredLens:
@@ -209,7 +207,8 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
         raise StorageError(
             "load: the saved tensors do not fit the lens that the installed backend builds",
             given=str(fault).splitlines()[-1].strip(),
-            do="install the version of the backend that saved it, or fit again",
+            do="install the version of the backend that saved it, pass a classifier of the same "
+            "architecture, or fit again",
         ) from None
 
 

@@ -121,7 +121,7 @@ class MedXGAN(xlens.Backend):
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> MedXGANLens:
         """Fit a lens; see :func:`xlens.fit`."""
-        lens = self.build(classifier, run.spec).to(run.device)
+        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
         probe = next(data.batches(2)).inputs.to(run.device)
         basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance)
         lens.generator.set_components(basis)
@@ -178,15 +178,15 @@ class MedXGAN(xlens.Backend):
             groups.append({"params": direct, "lr": self.learning_rate / 5})
         optimizers = {"lens": torch.optim.Adam(groups, self.learning_rate, (0.5, 0.99))}
         if self.critic_weight:
-            critic = ClassifierCritic(classifier, probe, float(lens.evidence.above.median())).to(run.device)
+            critic = ClassifierCritic(classifier, probe, float(lens.evidence.above.median()))
+            critic = critic.to(run.device, torch.float32)
             networks["critic"] = critic
             optimizers["critic"] = torch.optim.Adam(critic.parameters(), self.critic_rate, (0.5, 0.99))
         if self.adversarial_weight:
-            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional).to(run.device)
+            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional)
+            judge = judge.to(run.device, torch.float32)
             networks["discriminator"] = judge
-            optimizers["discriminator"] = torch.optim.Adam(
-                judge.parameters(), self.discriminator_rate, (0.5, 0.99)
-            )
+            optimizers["discriminator"] = torch.optim.Adam(judge.parameters(), self.discriminator_rate, (0.5, 0.99))
         return Trainer(
             run,
             "medxgan",

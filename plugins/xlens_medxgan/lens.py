@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
 from xlens.nn.features import score_margin
@@ -133,9 +133,7 @@ class MedXGANLens(Lens):
         return self.decode(torch.cat([z1, blocks], 1))
 
     @torch.no_grad()
-    def invariances(
-        self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str
-    ) -> Tensor:
+    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
         """Return codes ``(N, n, d)``: z1 redrawn around itself with z2 held, or the reverse.
 
         Args:
@@ -158,9 +156,7 @@ class MedXGANLens(Lens):
         varied[:, self.nuisance :] = redrawn.flatten(1)
         return varied.view(len(codes), n, -1)
 
-    def invert(
-        self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator
-    ) -> Tensor:
+    def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
         """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5)."""
         found = []
         for _ in range(restarts):

@@ -273,9 +273,7 @@ class Objective:
         reference = torch.full_like(predicted, evidence.reference)
         usual = torch.where(predicted == evidence.reference, classes, reference)
         usual = torch.where(usual == predicted, (predicted + 1) % k, usual)
-        offset = torch.randint(
-            1, k, predicted.shape, generator=self.trainer.generator, device=predicted.device
-        )
+        offset = torch.randint(1, k, predicted.shape, generator=self.trainer.generator, device=predicted.device)
         return torch.where(self._coin(len(predicted), 0.5), usual, (predicted + offset) % k)
 
     def _uniform(self, n: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ def path_integral(
     """Integrate the gradient of `score` along each of N curves.
 
     Each segment contributes its chord times the gradient at its middle, A_k = (x_{k+1} - x_k) * grad
-    f(x(a_k + h/2)). The sum of the attributions is f(x(1)) - f(x(0)) up to the quadrature error. Segments
-    whose own error exceeds their share of the tolerance are halved, up to eight times.
+    f(x(a_k + h/2)). The sum of the attributions is f(x(1)) - f(x(0)) up to the quadrature error. On curves
+    where that exceeds the tolerance, the segments whose own error exceeds their share of it are halved,
+    up to eight times.
 
     Args:
         score: maps points ``(M, *S)`` and their rows ``(M,)`` to scores ``(M,)``.
@@ -51,30 +53,74 @@ def path_integral(
     tensor([[1., 4.]])
     """
     evaluate = _Evaluator(score, curve, internal_batch_size)
-    rows = torch.arange(n, device=device).repeat_interleave(n_steps)
-    edges = torch.linspace(0, 1, n_steps + 1, device=device, dtype=torch.float64)
-    low, high = edges[:-1].repeat(n), edges[1:].repeat(n)
-    ends = torch.arange(n, device=device)
-    first = evaluate.scores(ends, torch.zeros(n, device=device, dtype=torch.float64))
-    last = evaluate.scores(ends, torch.ones(n, device=device, dtype=torch.float64))
+    everyone = torch.arange(n, device=device)
+    first = evaluate.scores(everyone, torch.zeros(n, device=device, dtype=torch.float64))
+    last = evaluate.scores(everyone, torch.ones(n, device=device, dtype=torch.float64))
     difference = last - first
     # A curve along which the score hardly changes is held to an absolute error.
     allowed = tolerance * difference.abs().clamp_min(1e-3)
-    total: Tensor | None = None
+    edges = torch.linspace(0, 1, n_steps + 1, device=device, dtype=torch.float64)
+    segments = _Segments(everyone.repeat_interleave(n_steps), edges[:-1].repeat(n), edges[1:].repeat(n))
+    kept: _Sums | None = None
     for depth in range(_DEEPEST + 1):
-        keep_all = depth == _DEEPEST
-        total, refused = evaluate.add(total, n, rows, low, high, None if keep_all else allowed)
-        if not bool(refused.any()):
+        kept, pending, refused = evaluate.level(segments, n, allowed, kept)
+        # A curve is done when its errors cancel, even where single segments are inexact.
+        done = (kept.errors + pending.errors).abs() <= allowed
+        if depth == _DEEPEST:
+            done = torch.ones_like(done)
+        kept.add(pending, done)
+        segments = segments.where(refused & ~done[segments.rows])
+        if not len(segments.rows):
             break
-        rows, low, high = rows[refused], low[refused], high[refused]
-        middle = (low + high) / 2
-        rows, low, high = rows.repeat(2), torch.cat([low, middle]), torch.cat([middle, high])
-    delta = total.flatten(1).sum(1) - difference
-    return total.to(evaluate.dtype), delta
+        segments = segments.halved()
+    return kept.values.to(evaluate.dtype), kept.values.flatten(1).sum(1) - difference
+
+
+@dataclass
+class _Segments:
+    """Pieces of curves: ``(M,)`` rows and where each piece begins and ends."""
+
+    rows: Tensor
+    low: Tensor
+    high: Tensor
+
+    def where(self, chosen: Tensor) -> _Segments:
+        return _Segments(self.rows[chosen], self.low[chosen], self.high[chosen])
+
+    def halved(self) -> _Segments:
+        middle = (self.low + self.high) / 2
+        return _Segments(self.rows.repeat(2), torch.cat([self.low, middle]), torch.cat([middle, self.high]))
+
+    def split(self, size: int) -> Iterator[_Segments]:
+        parts = zip(self.rows.split(size), self.low.split(size), self.high.split(size), strict=True)
+        return (_Segments(*part) for part in parts)
+
+
+@dataclass
+class _Sums:
+    """Sums over the segments of each curve: contributions ``(N, *S)`` and errors ``(N,)``."""
+
+    values: Tensor
+    errors: Tensor
+
+    @classmethod
+    def zero(cls, n: int, like: Tensor) -> _Sums:
+        return cls(
+            torch.zeros(n, *like.shape[1:], dtype=torch.float64, device=like.device),
+            torch.zeros(n, dtype=torch.float64, device=like.device),
+        )
+
+    def count(self, rows: Tensor, values: Tensor, errors: Tensor, chosen: Tensor) -> None:
+        self.values.index_add_(0, rows[chosen], values[chosen])
+        self.errors.index_add_(0, rows[chosen], errors[chosen])
+
+    def add(self, other: _Sums, rows: Tensor) -> None:
+        self.values[rows] += other.values[rows]
+        self.errors[rows] += other.errors[rows]
 
 
 class _Evaluator:
-    """Evaluates segments in batches that fit, and adds those that are good enough."""
+    """Evaluates segments in batches that fit."""
 
     def __init__(self, score: Callable[[Tensor, Tensor], Tensor], curve: Curve, batch: int) -> None:
         self.score, self.curve, self.batch = score, curve, batch
@@ -89,30 +135,31 @@ class _Evaluator:
             ]
         return torch.cat(parts)
 
-    def add(
-        self, total: Tensor | None, n: int, rows: Tensor, low: Tensor, high: Tensor, allowed: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Add the contributions of these segments to `total`.
+    def level(
+        self, segments: _Segments, n: int, allowed: Tensor, kept: _Sums | None
+    ) -> tuple[_Sums, _Sums, Tensor]:
+        """Evaluate segments; add the exact ones to `kept` and the others to sums of their own.
 
         Args:
-            allowed: ``(N,)`` tolerated error of a whole curve; None accepts every segment.
+            segments: the pieces, of all curves.
+            n: number of curves.
+            allowed: ``(N,)`` tolerated error of a whole curve; a segment's share is its length.
+            kept: what was exact before.
 
         Returns:
-            the new total and which segments were refused for being too inexact.
+            kept, the sums over the inexact segments, and which segments are inexact.
         """
+        pending: _Sums | None = None
         refused = []
-        for r, a, b in zip(
-            rows.split(self.batch), low.split(self.batch), high.split(self.batch), strict=True
-        ):
-            contribution, error = self._contribution(r, a, b)
-            bad = torch.zeros_like(r, dtype=torch.bool)
-            if allowed is not None:
-                bad = error.abs() > allowed[r] * (b - a)
-            if total is None:
-                total = torch.zeros(n, *contribution.shape[1:], dtype=torch.float64, device=r.device)
-            total.index_add_(0, r[~bad], contribution[~bad])
+        for part in segments.split(self.batch):
+            values, errors = self._contribution(part.rows, part.low, part.high)
+            kept = kept or _Sums.zero(n, values)
+            pending = pending or _Sums.zero(n, values)
+            bad = errors.abs() > allowed[part.rows] * (part.high - part.low)
+            kept.count(part.rows, values, errors, ~bad)
+            pending.count(part.rows, values, errors, bad)
             refused.append(bad)
-        return total, torch.cat(refused)
+        return kept, pending, torch.cat(refused)
 
     def _contribution(self, rows: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

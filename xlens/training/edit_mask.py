@@ -53,7 +53,7 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         sample: some inputs, for the statistics of f's features.
     """
     spec = run.spec
-    mask = EditMask(classifier, spec.shape[0], sample.to(run.device)).to(run.device)
+    mask = EditMask(classifier, spec.shape[0], sample.to(run.device)).to(run.device, torch.float32)
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
     span = float((high - low).mean())
     pool = _Pool.of(classifier, lens, data, run)
@@ -131,9 +131,7 @@ class _Pool:
         return _Pool(*(part[index].to(device) for part in vars(self).values()))
 
 
-def _training_contrast(
-    logits: Tensor, target: Tensor, reference: int | None, generator: torch.Generator
-) -> Tensor:
+def _training_contrast(logits: Tensor, target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
     """Half the classes that explaining would choose, half drawn among all others."""
     usual = default_contrast(logits, target, reference)
     n, k = logits.shape

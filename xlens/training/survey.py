@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +25,13 @@ class Survey:
         spec: shape, range and classes.
         logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches.
         sample: up to 512 of the inputs, for what needs a look at the data.
+        digest: a hash of inputs and labels in their order; empty for a stream of batches.
     """
 
     spec: Spec
     logits: Tensor | None
     sample: Tensor
+    digest: str
 
 
 class _Statistics:
@@ -64,9 +67,7 @@ class _Statistics:
         return {name: tuple(values.tolist()) for name, values in named.items()}
 
 
-def survey(
-    classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False
-) -> Survey:
+def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False) -> Survey:
     """Go through the data once, check them, and keep what f says.
 
     Args:
@@ -83,6 +84,7 @@ def survey(
     statistics: _Statistics | None = None
     logits: list[Tensor] = []
     sample: list[Tensor] = []
+    digest = hashlib.sha256()
     bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
         for batch in data.batches():
@@ -92,6 +94,10 @@ def survey(
             if use_labels:
                 _check_labels(batch, found.shape[1])
             logits.append(found.float().cpu())
+            if data.indexed:
+                digest.update(batch.inputs.contiguous().numpy().tobytes())
+                if use_labels:
+                    digest.update(batch.labels.contiguous().numpy().tobytes())
             if sum(map(len, sample)) < 512:
                 sample.append(batch.inputs[: 512 - sum(map(len, sample))].clone())
             bar.update(len(batch))
@@ -114,7 +120,9 @@ def survey(
         class_margins=_class_margins(outputs),
         **figures,
     )
-    return Survey(spec, outputs if data.indexed else None, torch.cat(sample))
+    if not data.indexed:
+        return Survey(spec, None, torch.cat(sample), "")
+    return Survey(spec, outputs, torch.cat(sample), digest.hexdigest())
 
 
 def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:

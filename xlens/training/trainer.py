@@ -144,9 +144,7 @@ class Trainer:
                     self._save(stream)
                 raise
 
-    def _one_step(
-        self, stream: BatchStream, step: Callable[[Batch], Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _one_step(self, stream: BatchStream, step: Callable[[Batch], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         factor = self._rate_factor * self.schedule(self.step_index / max(self.steps, 1))
         for name, optimizer in self.optimizers.items():
             for group, rate in zip(optimizer.param_groups, self._base_rates[name], strict=True):
@@ -230,6 +228,7 @@ class Trainer:
             "torch": torch.get_rng_state(),
             "numpy": _numpy_state(),
             "python": list(random.getstate()[1]),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
         tree = {**self._state(), "stream": stream.state(), "rng": rng, "identity": self.run.identity}
         write_file(path, _KIND, tree)
@@ -251,6 +250,8 @@ class Trainer:
         keys, position = tree["rng"]["numpy"]
         np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
         random.setstate((3, tuple(tree["rng"]["python"]), None))
+        if tree["rng"]["cuda"]:
+            torch.cuda.set_rng_state_all(tree["rng"]["cuda"])
 
 
 def _numpy_state() -> list[Any]:
