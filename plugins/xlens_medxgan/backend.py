@@ -136,6 +136,7 @@ class MedXGAN(xlens.Backend):
             trainer,
             lens.evidence,
             lens.prior,
+            lens.usual,
             Penultimate(classifier, classifier.model, probe),
             self._weights(),
             soft=self.soft,
@@ -147,7 +148,7 @@ class MedXGAN(xlens.Backend):
         lens.generator.load_state_dict(trainer.averaged("generator").state_dict())
         if lens.encoder is not None:
             lens.encoder.load_state_dict(trainer.averaged("encoder").state_dict())
-            _settle(lens.eval(), data, run, labels_of)
+            _settle(lens.eval(), data, run)
         return lens
 
     def _weights(self) -> Weights:
@@ -216,21 +217,16 @@ def _schedule(done: float) -> float:
 
 
 @torch.no_grad()
-def _settle(lens: MedXGANLens, data: Data, run: Run, labels_of) -> None:
-    """Take prior and usual evidence from what the final encoder gives on the data."""
-    codes, kinds, classes = [], [], []
+def _settle(lens: MedXGANLens, data: Data, run: Run) -> None:
+    """Take the prior from what the final encoder gives on the data."""
+    codes: list[Tensor] = []
     for batch in data.batches():
         batch = batch.to(run.device)
-        z1, kind = lens.encoder(batch.inputs)
-        codes.append(z1)
-        kinds.append(kind)
-        classes.append(labels_of(batch).argmax(1))
+        codes.append(lens.encoder(batch.inputs)[0])
         if sum(map(len, codes)) >= 8192:
             break
-    z1, kind, predicted = torch.cat(codes), torch.cat(kinds), torch.cat(classes)
+    z1 = torch.cat(codes)
     lens.prior.mean.copy_(z1.mean(0))
     centred = z1 - lens.prior.mean
     lens.prior.covariance.copy_(centred.T @ centred / len(z1))
     lens.prior.refresh()
-    for c in predicted.unique():
-        lens.usual[c] = lens.evidence.on_sphere(kind[predicted == c].mean(0, keepdim=True))[0]

@@ -57,8 +57,10 @@ class MedXGANLens(Lens):
         self.generator = Generator(spec, self.evidence, nuisance, width, linear)
         self.encoder = Encoder(spec, nuisance, block, width) if encoder else None
         self.prior = Prior(nuisance)
-        # The usual kind of evidence for each class, for inputs that have none of their own.
-        self.register_buffer("usual", torch.ones(spec.num_classes, block))
+        # One kind of evidence for each class, trained on all inputs, for those that have none of their own.
+        # (The mean of a class's own kinds will not do: the generator knows them on that class alone.)
+        usual = self.evidence.draw(spec.num_classes, torch.Generator().manual_seed(0))
+        self.register_buffer("usual", usual)
 
     @property
     def classifier(self) -> Classifier:

@@ -66,6 +66,7 @@ class Objective:
         trainer: brings networks, optimisers and the generator of random numbers.
         evidence: the layout of z2.
         prior: follows the encoder's z1.
+        usual: ``(K, d2)`` the kind of evidence that is given to inputs that have none of their own.
         perceive: f's logits and features.
         weights: the weights.
         soft: whether amounts between 0 and 1 are drawn, with soft class targets.
@@ -79,6 +80,7 @@ class Objective:
         trainer: Trainer,
         evidence: Evidence,
         prior: Prior,
+        usual: Tensor,
         perceive: Penultimate,
         weights: Weights,
         *,
@@ -88,6 +90,7 @@ class Objective:
         labels_of,
     ) -> None:
         self.trainer, self.evidence, self.prior, self.perceive = trainer, evidence, prior, perceive
+        self.usual = usual
         self.weights, self.soft, self.hinge, self.warm_up = weights, soft, hinge, warm_up
         self.labels_of = labels_of
         self.networks = trainer.networks
@@ -167,7 +170,8 @@ class Objective:
         blocks = torch.where(to_reference, classes, other)
         blocks = torch.where(blocks == evidence.reference, classes, blocks)
         drawn = evidence.draw(n, self.trainer.generator)
-        own = to_reference | self._coin(n, 0.3)
+        drawn = torch.where(self._coin(n, 0.4)[:, None], self.usual[blocks], drawn)
+        own = to_reference | self._coin(n, 0.4)
         kind = torch.where(own[:, None], kind, drawn)
         amount = torch.where(to_reference, 0.0, 1.0)
         between = self._coin(n, 0.25 if self.soft else 0.0)

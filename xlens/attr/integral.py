@@ -152,7 +152,7 @@ class _Evaluator:
         pending: _Sums | None = None
         refused = []
         for part in segments.split(self.batch):
-            values, errors = self._contribution(part.rows, part.low, part.high)
+            values, errors = self._contribution(part)
             kept = kept or _Sums.zero(n, values)
             pending = pending or _Sums.zero(n, values)
             bad = errors.abs() > allowed[part.rows] * (part.high - part.low)
@@ -161,14 +161,20 @@ class _Evaluator:
             refused.append(bad)
         return kept, pending, torch.cat(refused)
 
-    def _contribution(self, rows: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    def _contribution(self, segments: _Segments) -> tuple[Tensor, Tensor]:
+        """Return what each segment contributes ``(M, *S)``, and its error ``(M,)``."""
+        rows, m = segments.rows, len(segments.rows)
+        both = torch.stack([rows.double().repeat(2), torch.cat([segments.low, segments.high])], 1)
+        # Neighbouring segments share an edge, which is evaluated once.
+        edges, position = torch.unique(both, dim=0, return_inverse=True)
         with torch.no_grad():
-            start, end = self.curve(rows, low), self.curve(rows, high)
-            points = self.curve(rows, (low + high) / 2)
-            rise = self.score(end, rows).double() - self.score(start, rows).double()
+            at_edges = self.curve(edges[:, 0].long(), edges[:, 1])
+            scores = self.score(at_edges, edges[:, 0].long()).double()
+            points = self.curve(rows, (segments.low + segments.high) / 2)
         self.dtype = points.dtype
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(self.score(points, rows).sum(), points)
-        contribution = (end.double() - start.double()) * gradient.double()
-        return contribution, contribution.flatten(1).sum(1) - rise
+        start, end = position[:m], position[m:]
+        contribution = (at_edges[end].double() - at_edges[start].double()) * gradient.double()
+        return contribution, contribution.flatten(1).sum(1) - (scores[end] - scores[start])
