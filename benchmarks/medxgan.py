@@ -46,7 +46,7 @@ def restarts(rows: dict[str, float], explainer: xlens.Explainer, images: Tensor)
 
     generator = torch.Generator().manual_seed(0)
     with explainer.classifier.frozen():
-        codes = explainer.lens.invert(images, steps=1000, restarts=3, generator=generator)
+        codes = explainer.lens.invert(images, steps=500, restarts=3, generator=generator)
         with torch.no_grad():
             decoded = [explainer.lens.decode(code) for code in codes]
     pairs = ((0, 1), (0, 2), (1, 2))
@@ -71,7 +71,7 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
     rows["generated images: f sees the intended class"] = generated(explainer, model)
     found = predicted(model, task.test)
     right = found == task.test_labels
-    sizes = 600
+    sizes = 400
     for source, way in ((1, "positive -> negative"), (0, "negative -> positive")):
         chosen = (right & (found == source)).nonzero()[:sizes, 0]
         before = task.test[chosen]
@@ -110,7 +110,7 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
                 rows["edit energy inside the mask, median"] = float(share.median())
                 rows |= localisation(model, explanation, masks, clean, task)
             draw(explanation, picture)
-    restarts(rows, explainer, task.test[right & (found == 1)][:32])
+    restarts(rows, explainer, task.test[right & (found == 1)][:16])
     return rows
 
 

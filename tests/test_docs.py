@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from guard import unchanged
 
 import xlens
 from xlens.demo import load_images, small_cnn, train_classifier
@@ -33,7 +34,8 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
     # A short fit: what is tested is that every line runs, not that the lens is good.
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
     names = {"model": model, "images": images}
-    exec(compile(code, "README.md", "exec"), names)
+    with unchanged(model):
+        exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "why.png").stat().st_size > 10_000
     assert isinstance(names["explanation"], xlens.Explanation)
     assert names["explainer"].backend.name == "medxgan"
@@ -46,7 +48,8 @@ def test_the_backend_in_contributing_is_40_lines_and_explains(tmp_path):
     exec(compile(code, "CONTRIBUTING.md", "exec"), vars(plugin))
     backend = plugin.xlens_backend()
     model, images = digits_classifier()
-    explainer = xlens.fit(model, images, backend(rank=12), progress=False)
-    explanation = explainer.explain(images[:20])
+    with unchanged(model):
+        explainer = xlens.fit(model, images, backend(rank=12), progress=False)
+        explanation = explainer.explain(images[:20])
     assert explanation.fidelity.flips.float().mean() > 0.9
     assert explanation.fidelity.mse.mean() < 0.05

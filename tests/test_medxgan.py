@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from guard import unchanged
 from torch import nn
 from xlens_medxgan import MedXGAN
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
@@ -49,7 +50,8 @@ def digits():
 @pytest.fixture(scope="module")
 def fitted(digits):
     model, images = digits
-    return xlens.fit(model, images.train, "medxgan", steps=200, progress=False)
+    with unchanged(model):
+        return xlens.fit(model, images.train, "medxgan", steps=200, progress=False)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
@@ -158,7 +160,8 @@ def test_critic_begins_with_the_classifiers_opinion_and_never_touches_it(digits)
 
 def test_it_learns_digits(fitted, digits):
     model, images = digits
-    explanation = fitted.explain(images.test)
+    with unchanged(model):
+        explanation = fitted.explain(images.test)
     figures = explanation.fidelity
     assert figures.agrees.float().mean() >= 0.95
     assert figures.flips.float().mean() >= 0.97
@@ -170,7 +173,8 @@ def test_it_learns_digits(fitted, digits):
 
 def test_counterfactual_keeps_everything_but_the_evidence(fitted, digits):
     model, images = digits
-    explanation = fitted.explain(images.test[:40])
+    with unchanged(model):
+        explanation = fitted.explain(images.test[:40])
     d1 = fitted.backend.nuisance
     assert torch.equal(explanation.codes[:, :d1], explanation.counterfactual_codes[:, :d1])
     positive = explanation.target == 1
@@ -221,15 +225,17 @@ def test_three_classes_with_a_reference_in_the_middle():
     torch.manual_seed(0)
     model = small_cnn((1, 8, 8), 3)
     train_classifier(model, images, labels, steps=150, progress=False)
-    explainer = xlens.fit(model, images, "medxgan", reference=1, steps=150, progress=False)
-    explanation = explainer.explain(images[:60])
+    with unchanged(model):
+        explainer = xlens.fit(model, images, "medxgan", reference=1, steps=150, progress=False)
+        explanation = explainer.explain(images[:60])
     others = explanation.target != 1
     assert (explanation.contrast[others] == 1).all()
     assert explanation.fidelity.agrees.float().mean() >= 0.9
     assert explanation.fidelity.flips.float().mean() >= 0.9
     # From one class to another, neither of them the reference.
     zeros = images[labels == 0][:20]
-    toward = explainer.explain(zeros, contrast=2)
+    with unchanged(model):
+        toward = explainer.explain(zeros, contrast=2)
     assert toward.fidelity.flips.float().mean() >= 0.8
     assert [f.class_index for f in explainer.features] == [None, 0, 2]
 
@@ -237,8 +243,9 @@ def test_three_classes_with_a_reference_in_the_middle():
 def test_the_papers_settings_train_without_encoder_or_critic(digits):
     model, images = digits
     backend = MedXGAN.paper(steps=12, inversion_steps=4, nuisance=8, width=8)
-    explainer = xlens.fit(model, images.train, backend, progress=False)
+    with unchanged(model):
+        explainer = xlens.fit(model, images.train, backend, progress=False)
     assert explainer.lens.encoder is None
-    with pytest.warns(xlens.errors.UntrustworthyWarning):
+    with pytest.warns(xlens.errors.UntrustworthyWarning), unchanged(model):
         explanation = explainer.explain(images.test[:4], carry="none")
     assert explanation.reconstruction.shape == (4, 1, 8, 8)

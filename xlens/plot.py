@@ -81,10 +81,10 @@ def _draw_panels(head: Figure, one: Explanation, panels: list[tuple[str, Tensor,
         if kind == "image":
             _show_image(axis, values, one)
         elif kind == "mask":
-            axis.imshow(values[0], cmap="cividis", vmin=0, vmax=1)
+            axis.imshow(values[0].numpy(), cmap="cividis", vmin=0, vmax=1)
         else:
             limit = max(maps) if kind == "map" else float(values.sum(0).abs().max())
-            drawn = axis.imshow(values.sum(0), cmap="RdBu_r", vmin=-(limit or 1), vmax=limit or 1)
+            drawn = axis.imshow(values.sum(0).numpy(), cmap="RdBu_r", vmin=-(limit or 1), vmax=limit or 1)
             # Inset, so that every panel keeps the same size.
             bar = head.colorbar(drawn, cax=axis.inset_axes((0, -0.09, 1, 0.05)), orientation="horizontal")
             bar.ax.tick_params(labelsize=6)
@@ -104,7 +104,7 @@ def _draw_frames(frames: Figure, one: Explanation) -> None:
 
 def _draw_curve(axis: Axes, one: Explanation) -> None:
     scores = one.path_scores[0]
-    axis.plot(np.linspace(0, 1, len(scores)), scores.sigmoid(), marker="o", color="#3b6fb6")
+    axis.plot(np.linspace(0, 1, len(scores)), scores.sigmoid().numpy(), marker="o", color="#3b6fb6")
     axis.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
     axis.set_ylim(-0.03, 1.03)
     axis.set_xlabel("counterfactual (0) to input (1)", fontsize=8)
@@ -140,11 +140,11 @@ def _show_image(axis: Axes, values: Tensor, one: Explanation) -> None:
     low, high = one.data_range
     shown = ((values.float() - low) / max(high - low, 1e-12)).clamp(0, 1)
     if len(shown) == 1:
-        axis.imshow(shown[0], cmap="gray", vmin=0, vmax=1)
+        axis.imshow(shown[0].numpy(), cmap="gray", vmin=0, vmax=1)
     elif len(shown) == 2:
-        axis.imshow(shown.mean(0), cmap="gray", vmin=0, vmax=1)
+        axis.imshow(shown.mean(0).numpy(), cmap="gray", vmin=0, vmax=1)
     else:
-        axis.imshow(shown[:4].permute(1, 2, 0))
+        axis.imshow(shown[:4].permute(1, 2, 0).numpy())
 
 
 def _finish(axis: Axes, title: str) -> None:

@@ -52,13 +52,13 @@ class MedXGAN(xlens.Backend):
     discriminator_rate: float = param(8e-4, gt=0, help="Adam's, for the discriminator")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
     mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")
-    l1_weight: float = param(4.0, ge=0, help="absolute error of the reconstruction")
+    l1_weight: float = param(10.0, ge=0, help="absolute error of the reconstruction")
     feature_weight: float = param(0.2, ge=0, help="f's penultimate features of the reconstruction")
     logit_weight: float = param(0.1, ge=0, help="f's logits of the reconstruction")
     class_weight: float = param(0.5, ge=0, help="f's class of edits and samples (lambda in the paper)")
-    critic_weight: float = param(0.1, ge=0, help="the critic that begins as a copy of f; 0 leaves it out")
+    critic_weight: float = param(0.2, ge=0, help="the critic that begins as a copy of f; 0 leaves it out")
     adversarial_weight: float = param(0.04, ge=0, help="the discriminator; 0 leaves it out")
-    sparsity_weight: float = param(0.5, ge=0, help="absolute change that an edit makes")
+    sparsity_weight: float = param(1.5, ge=0, help="absolute change that an edit makes")
     cycle_weight: float = param(0.1, ge=0, help="edits and samples keep the z1 that they were made from")
 
     @classmethod

@@ -114,6 +114,8 @@ class Objective:
                 plans += [(z1, edits[0]), samples[:2]]
             unbounded = self._generate(plans)
             images = self._bound(unbounded)
+            if warm:
+                images = torch.cat([images[:n], self._carried(inputs, unbounded), images[2 * n :]])
             found, seen = self.perceive(images)
             terms |= self._reconstruction(inputs, logits, images[:n], found[:n], seen[:n])
             if not warm:
@@ -157,6 +159,13 @@ class Objective:
     def _generate(self, plans: list[tuple[Tensor, Tensor]]) -> Tensor:
         z1 = torch.cat([plan[0] for plan in plans])
         return self._generator.unbounded(z1, torch.cat([plan[1] for plan in plans]))
+
+    def _carried(self, inputs: Tensor, unbounded: Tensor) -> Tensor:
+        """Return half of the edits as decoded, and half carried onto the real inputs, as they will be used."""
+        n = len(inputs)
+        reconstruction, edited = unbounded[:n], unbounded[n : 2 * n]
+        onto_input = self._coin(n, 0.5)[:, None, None, None]
+        return self._bound(torch.where(onto_input, inputs + edited - reconstruction, edited))
 
     def _bound(self, images: Tensor) -> Tensor:
         return self._generator.bound(images)
@@ -215,7 +224,7 @@ class Objective:
         return F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean")
 
     def _cycle(self, edited: _Edits, sampled: _Edits, z1: Tensor, sampled_z1: Tensor) -> Tensor:
-        """Edited and sampled images have to keep the z1 that they were made from."""
+        """Edited and sampled images have to keep the z1 of what they were made from."""
         k = max(len(sampled_z1) // 2, 1)
         again, _ = self.networks["encoder"](torch.cat([edited.images[:k], sampled.images[:k]]))
         return F.mse_loss(again, torch.cat([z1[:k].detach(), sampled_z1[:k]]))

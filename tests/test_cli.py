@@ -1,0 +1,69 @@
+"""The command line and the demonstration behind it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import xlens
+from xlens import cli, demo
+from xlens.errors import DataError
+
+
+def test_backends_are_listed_for_people_and_machines(capsys):
+    assert cli.main(["backends"]) == 0
+    assert "medxgan" in capsys.readouterr().out
+    assert cli.main(["backends", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert listing["medxgan"]["summary"].startswith("medXGAN")
+    assert listing["medxgan"]["distributions"] == [f"xlens {xlens.__version__}"]
+
+
+def test_errors_are_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "load_images", lambda name: demo.read_idx(tmp_path / "missing.gz"))
+    assert cli.main(["demo", "--data", "fashion-mnist"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("xlens: ")
+    assert shown.count("\n") == 1
+    assert "apt-get install dataset-fashion-mnist" in shown
+
+
+def test_unknown_commands_and_data_are_refused(capsys):
+    for arguments in ([], ["explode"], ["demo", "--data", "cats"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(arguments)
+    assert "usage: xlens" in capsys.readouterr().err
+
+
+def test_the_command_is_installed():
+    found = subprocess.run(
+        [sys.executable, "-m", "xlens.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "xlens demo --data fashion-mnist" in found.stdout
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_the_demonstration_writes_pictures_and_a_table(tmp_path, monkeypatch, capsys):
+    def short(classifier, data, backend, **others):
+        return xlens.fit(classifier, data, backend, steps=10, width=8, progress=False, **others)
+
+    monkeypatch.setattr(demo, "fit", short)
+    explainer, explanation = demo.run_demo("digits", out=tmp_path)
+    assert explainer.backend.name == "medxgan"
+    assert len(explanation) == 90
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits-3.png", "digits-8.png"]
+    shown = capsys.readouterr().out
+    assert "| flips |" in shown
+    assert "trustworthy:" in shown
+
+
+def test_the_digits_are_split_without_overlap():
+    images = demo.load_images("digits")
+    assert len(images.train) + len(images.test) == 357
+    assert set(images.test_labels.tolist()) == {0, 1}
+
+
+def test_missing_files_say_what_to_install(tmp_path):
+    with pytest.raises(DataError, match="dataset-fashion-mnist"):
+        demo.load_images("fashion-mnist", tmp_path)
