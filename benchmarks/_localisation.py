@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from _data import Task
 from _judges import logits_of
-from captum.attr import LayerAttribution, LayerGradCam, Occlusion
+from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion
 from torch import Tensor, nn
 
 import xlens
@@ -44,7 +44,7 @@ def localisation(
             x, (1, 4, 4), strides=(1, 2, 2), baselines=float(x.mean()), perturbations_per_eval=16
         ),
         "Captum Grad-CAM": LayerAttribution.interpolate(cam, tuple(x.shape[2:]), "bilinear"),
-        "IG from black (Captum's nodes refined)": line(torch.zeros_like(x)),
+        "Captum IG (black)": IntegratedGradients(forward).attribute(x, internal_batch_size=256).float(),
         "IG from the nearest real negative": line(nearest_negative(model, x, task.train)),
         "IG from the true clean original": line(clean),
         "random": torch.rand(x.shape, generator=torch.Generator().manual_seed(0)),

@@ -125,7 +125,7 @@ def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device:
         mask = None
         if facts["masked"]:
             probe = spec.per_channel("mean").expand(2, *spec.shape)
-            mask = EditMask(classifier, spec.shape[0], probe).to(device)
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
             _fill(mask, tensors, "mask.")
     return StoredLens(lens.eval(), backend, spec, mask, facts["provenance"])
 

@@ -21,38 +21,50 @@ _LARGEST_SHIFT = 16.0
 class EditMask(nn.Module):
     """A small network that says where, when the lens has said what.
 
-    It sees the input, its reconstruction, its counterfactual's decoding, their differences and f's
-    own feature maps, and returns the logits of a mask. The edited input is x' = x + m (G(z0) - x).
+    It sees the input, its reconstruction, its counterfactual's decoding, their differences, f's own
+    feature maps and the contrast class, and returns the logits of a mask. The edited input is
+    x' = x + m (G(z0) - x).
 
     Args:
         classifier: the frozen classifier.
         channels: channels C of the images.
+        num_classes: classes K.
         probe: ``(N, C, H, W)`` inputs from which the statistics of f's features are taken.
         width: channels of the network.
     """
 
-    def __init__(self, classifier: Classifier, channels: int, probe: Tensor, width: int = 24) -> None:
+    def __init__(
+        self, classifier: Classifier, channels: int, num_classes: int, probe: Tensor, width: int = 24
+    ) -> None:
         super().__init__()
         self.maps = FeatureMaps(classifier, probe)
-        # The weight of flipping against area, moved by its own dual step while the mask is fitted.
-        self.register_buffer("log_lambda", torch.zeros(()))
+        # The weight of flipping against area, per contrast class, moved by its own dual step while the
+        # mask is fitted: one class may be hard to reach, and would open the mask for the others.
+        self.register_buffer("log_lambda", torch.zeros(num_classes))
+        # A scale and shift of the hidden channels for each contrast class.
+        self.modulation = nn.Embedding(num_classes, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
         self.entry = nn.Conv2d(5 * channels, width, 3, padding=1)
         self.projections = nn.ModuleList(nn.Conv2d(w, width, 1, bias=False) for w in self.maps.widths)
         self.residual = nn.Sequential(
             nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
         )
-        self.exit = nn.Conv2d(width, 1, 3, padding=1)
+        # One read-out per contrast class, so that what one class needs does not blur another's.
+        self.exit = nn.Conv2d(width, num_classes, 3, padding=1)
         nn.init.normal_(self.exit.weight, 0, 0.01)
         nn.init.constant_(self.exit.bias, -2.0)
         with torch.no_grad():
             for projection in self.projections:
                 projection.weight.mul_(0.5)
 
-    def forward(self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor) -> Tensor:
+    def forward(
+        self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, contrast: Tensor
+    ) -> Tensor:
         """Return the mask's logits ``(N, 1, H, W)``.
 
         Args:
             inputs, reconstruction, decoded: ``(N, C, H, W)`` x, G(z) and G(z0).
+            contrast: ``(N,)`` class of G(z0).
         """
         change, shift = (decoded - inputs).abs(), (decoded - reconstruction).abs()
         stacked = torch.cat([inputs, reconstruction, decoded, change, shift], 1)
@@ -63,7 +75,11 @@ class EditMask(nn.Module):
         hidden = self.entry(stacked)
         for projection, values in zip(self.projections, self.maps(inputs), strict=True):
             hidden = hidden + _resize(projection(values), hidden.shape[2:])
-        return _resize(self.exit(F.relu(hidden + self.residual(hidden))), size)
+        scale, shift_by = self.modulation(contrast)[:, :, None, None].chunk(2, 1)
+        hidden = hidden * (1 + scale) + shift_by
+        logits = self.exit(F.relu(hidden + self.residual(hidden)))
+        own = contrast[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+        return _resize(logits.gather(1, own), size)
 
 
 def carried(inputs: Tensor, decoded: Tensor, logits: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -96,7 +112,7 @@ def mask_that_flips(
         low, high: range of the data.
         goal: margin of f over its other classes that counts as flipped.
     """
-    logits = mask(inputs, reconstruction, decoded)
+    logits = mask(inputs, reconstruction, decoded, contrast)
 
     def flips(rows: Tensor, shift: Tensor) -> Tensor:
         shifted = logits[rows] + shift.view(-1, *([1] * (logits.dim() - 1)))

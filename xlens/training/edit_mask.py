@@ -19,9 +19,11 @@ from xlens.training.trainer import Trainer
 
 __all__ = ["default_contrast", "fit_edit_mask"]
 
-_STEPS = 280
+_STEPS = 360
 _BATCH = 64
 _FLIP_SHARE = 0.95
+#: An input counts as flipped from this share of the wanted margin on.
+_REACHED = 0.0
 _DUAL_RATE = 0.15
 _LARGEST_POOL = 4096
 #: Values of one input times inputs: 256 MB of float32 for each of three tensors.
@@ -53,7 +55,7 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         sample: some inputs, for the statistics of f's features.
     """
     spec = run.spec
-    mask = EditMask(classifier, spec.shape[0], sample.to(run.device)).to(run.device, torch.float32)
+    mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(run.device, torch.float32)
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
     span = float((high - low).mean())
     pool = _Pool.of(classifier, lens, data, run)
@@ -69,22 +71,36 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
         some = pool.take(batch.index.cpu(), run.device)
-        opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded)
+        opened = trainer.networks["mask"](
+            some.inputs, some.reconstruction, some.decoded, some.contrast
+        )
         edited = carried(some.inputs, some.decoded, opened, low, high)
         margin = margin_over_rest(classifier(edited), some.contrast)
-        area = opened.sigmoid().mean()
-        change = (edited - some.inputs).abs().mean() / span
-        saturated = F.relu(opened.abs() - 5).square().mean()
-        flip = (some.can_flip * F.softplus(some.goal - margin)).mean()
-        weight = mask.log_lambda.exp()
-        loss = (4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)
+        area = opened.sigmoid().flatten(1).mean(1)
+        change = (edited - some.inputs).abs().flatten(1).mean(1) / span
+        saturated = F.relu(opened.abs() - 5).square().flatten(1).mean(1)
+        flip = some.can_flip * F.softplus(some.goal - margin)
+        weight = mask.log_lambda.exp()[some.contrast]
+        loss = ((4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)).mean()
         trainer.minimise(loss, "mask")
-        share = (some.can_flip * (margin > 0)).sum() / some.can_flip.sum().clamp_min(1)
-        mask.log_lambda.add_(_DUAL_RATE * (_FLIP_SHARE - share.detach())).clamp_(-4, 4)
-        return {"area": area, "flips": share, "loss": loss}
+        reached = some.can_flip * (margin > _REACHED * some.goal)
+        _dual_step(mask.log_lambda, reached.detach(), some)
+        return {"area": area.mean(), "flips": (some.can_flip * (margin > 0)).mean(), "loss": loss}
 
     trainer.fit(Data(pool.inputs), step, batch_size=_BATCH)
     return mask.eval()
+
+
+@torch.no_grad()
+def _dual_step(log_lambda: Tensor, reached: Tensor, some: _Pool) -> None:
+    """Raise the weight of flipping for classes that too few inputs reach, and lower it for the others."""
+    counts = torch.zeros_like(log_lambda).index_add_(0, some.contrast, some.can_flip)
+    hits = torch.zeros_like(log_lambda).index_add_(0, some.contrast, reached)
+    seen = counts > 0
+    missing = _FLIP_SHARE - hits[seen] / counts[seen]
+    # Rare classes are judged by few inputs, so their step is smaller.
+    rate = _DUAL_RATE * (counts[seen] / counts.sum() * int(seen.sum())).clamp(max=1)
+    log_lambda[seen] = (log_lambda[seen] + rate * missing).clamp(-4, 4)
 
 
 @dataclass(frozen=True)
@@ -121,14 +137,23 @@ class _Pool:
             decoded = lens.decode(lens.counterfactual(codes, target, contrast))
             can_flip = (margin_over_rest(classifier(decoded), contrast) > 1).float()
             goal = margins[contrast, target].clamp_min(1.0)
+            keep = _useful(target, lens.reference_class, generator)
             made = (inputs, lens.decode(codes), decoded, contrast, goal, can_flip)
-            rows.append(tuple(part.cpu() for part in made))
+            rows.append(tuple(part[keep].cpu() for part in made))
             if sum(len(row[0]) for row in rows) >= size:
                 break
         return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
     def take(self, index: Tensor, device: torch.device) -> _Pool:
         return _Pool(*(part[index].to(device) for part in vars(self).values()))
+
+
+def _useful(target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
+    """Keep a third of the inputs that lack evidence already: what is asked is mostly to take it away."""
+    if reference is None:
+        return torch.ones_like(target, dtype=torch.bool)
+    drawn = torch.rand(len(target), generator=generator, device=target.device)
+    return (target != reference) | (drawn < 1 / 3)
 
 
 def _training_contrast(logits: Tensor, target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
