@@ -50,6 +50,9 @@ def restarts(rows: dict[str, float], explainer: xlens.Explainer, images: Tensor)
         with torch.no_grad():
             decoded = [explainer.lens.decode(code) for code in codes]
     pairs = ((0, 1), (0, 2), (1, 2))
+    # z1 in units of its prior, so that a shared mean does not count as likeness.
+    d1 = explainer.lens.nuisance
+    codes = [torch.cat([explainer.lens.prior.whiten(code[:, :d1]), code[:, d1:]], 1) for code in codes]
     cosine = [torch.cosine_similarity(codes[a], codes[b]).mean() for a, b in pairs]
     rows["3 inversions: cosine of codes (paper .965)"] = float(torch.stack(cosine).mean())
     alike = [ssim(decoded[a], decoded[b], 1.0).mean() for a, b in pairs]
@@ -86,7 +89,9 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
         with torch.no_grad(), explainer.classifier.frozen():
             decoded = explainer.lens.decode(explanation.counterfactual_codes)
         judged(rows, f"{way}: G(z0)", nets, before, decoded, source)
-        judged(rows, f"{way}: unedited", nets, before, before, source)
+        for name, judge in nets.items():
+            share = (predicted(judge, before) == 1 - source).float().mean()
+            rows[f"{way}: unedited, all inputs that f is right on: {name}"] = float(share)
         whole = (
             explanation.path_scores.diff(dim=1) >= -0.01 * explanation.path_scores.diff(dim=1).sum(1, True).abs()
         )

@@ -106,6 +106,6 @@ def test_a_mask_that_cannot_flip_stays_as_it_was():
 def test_masks_have_the_size_of_the_image(shape):
     classifier = Classifier(nn.Sequential(nn.Conv2d(shape[0], 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     images = torch.randn(3, *shape)
-    mask = EditMask(classifier, shape[0], images)
-    assert mask(images, images, images).shape == (3, 1, *shape[1:])
+    mask = EditMask(classifier, shape[0], 4, images)
+    assert mask(images, images, images, torch.tensor([0, 3, 1])).shape == (3, 1, *shape[1:])
     assert not any(parameter is p for p in classifier.model.parameters() for parameter in mask.parameters())

@@ -63,9 +63,14 @@ class Spec:
         """Whether one input is an image ``(C, H, W)``."""
         return len(self.shape) == 3
 
+    def span(self) -> Tensor:
+        """Return the range of each channel, shaped to broadcast over a batch; 1 where a channel is constant."""
+        low, high = self.per_channel("minimum"), self.per_channel("maximum")
+        return torch.where(high > low, high - low, torch.ones_like(high))
+
     def per_channel(self, name: Literal["minimum", "maximum", "mean", "std"]) -> Tensor:
         """Return that statistic shaped ``(1, C, 1, ...)`` so that it broadcasts over a batch."""
-        values = torch.tensor(getattr(self, name))
+        values = torch.tensor(getattr(self, name), dtype=torch.float32)
         return values.view(1, -1, *([1] * (len(self.shape) - 1)))
 
 

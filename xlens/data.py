@@ -16,6 +16,8 @@ from xlens.errors import DataError
 __all__ = ["Batch", "Data", "as_data", "as_inputs"]
 
 _INPUT_KEYS = ("pixel_values", "image", "images", "inputs", "input", "x")
+# Batches are handed out on the CPU: where the data lie is not where the lens is trained.
+_CPU = torch.device("cpu")
 _LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 
 
@@ -73,7 +75,7 @@ class Data:
         if isinstance(self._source, Tensor | np.ndarray):
             inputs = self._source[index if isinstance(self._source, Tensor) else index.numpy()]
             labels = None if self._labels is None else self._labels[index]
-            return _check(Batch(_to_batch(inputs).inputs, labels, index))
+            return _check(Batch(_to_batch(inputs).inputs, labels, index)).to(_CPU)
         items = [self._source[int(i)] for i in index]
         try:
             collated = default_collate(items)
@@ -85,7 +87,7 @@ class Data:
                 do="add a transform that turns each input into a tensor of one shape",
             ) from None
         batch = _to_batch(collated)
-        return _check(Batch(batch.inputs, batch.labels, index))
+        return _check(Batch(batch.inputs, batch.labels, index)).to(_CPU)
 
     def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Go through the data once.
@@ -98,8 +100,16 @@ class Data:
             DataError: an input is not finite, or its shape is not that of the others.
         """
         if not self._indexed:
+            empty = True
             for item in self._source:
-                yield _check(_to_batch(item))
+                empty = False
+                yield _check(_to_batch(item)).to(_CPU)
+            if empty:
+                raise DataError(
+                    "data: empty",
+                    given="0 batches on this pass",
+                    do="pass an object with inputs whose __iter__ starts anew each time, such as a DataLoader",
+                )
             return
         n = len(self)
         order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
@@ -208,7 +218,7 @@ def _check(batch: Batch) -> Batch:
             allowed="(n, *S) with n >= 1",
             do="pass at least one input",
         )
-    inputs = inputs.float()
+    inputs = inputs.detach().float()
     if not bool(inputs.isfinite().all()):
         bad = (~inputs.isfinite().flatten(1).all(1)).nonzero()[0, 0]
         where = int(batch.index[bad]) if batch.index is not None else int(bad)

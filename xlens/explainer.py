@@ -67,7 +67,8 @@ class LensExplainer:
     @property
     def device(self) -> torch.device:
         """Where the lens is."""
-        return next((p.device for p in self.lens.parameters()), torch.device("cpu"))
+        tensors = (*self.lens.parameters(), *self.lens.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
     def explain(
         self,

@@ -10,7 +10,7 @@ from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError, UnsupportedError
 from xlens.nn import Penultimate
-from xlens.training import Trainer, supervising_logits
+from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
 from xlens_medxgan.lens import MedXGANLens
 from xlens_medxgan.networks import PrincipalComponents
@@ -34,7 +34,7 @@ class MedXGAN(xlens.Backend):
     name = "medxgan"
     capabilities = ("sample", "invariances", "invert")
 
-    steps: int = param(850, ge=1, help="training steps")
+    steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
     reference: int = param(0, ge=0, help="the reference class ('healthy'), whose evidence blocks are all zero")
     nuisance: int = param(64, ge=1, help="width of z1, everything but the class evidence")
@@ -129,6 +129,9 @@ class MedXGAN(xlens.Backend):
             lens.encoder.set_components(basis)
         trainer = self._trainer(classifier, lens, run, probe)
 
+        def outputs_of(batch: Batch) -> Tensor:
+            return classifier_logits(classifier, run, batch)
+
         def labels_of(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch)
 
@@ -142,6 +145,7 @@ class MedXGAN(xlens.Backend):
             soft=self.soft,
             hinge=self.hinge,
             warm_up=int(self.warm_up * self.steps),
+            outputs_of=outputs_of,
             labels_of=labels_of,
         )
         trainer.fit(data, objective, batch_size=self.batch_size)
@@ -220,7 +224,7 @@ def _schedule(done: float) -> float:
 def _settle(lens: MedXGANLens, data: Data, run: Run) -> None:
     """Take the prior from what the final encoder gives on the data."""
     codes: list[Tensor] = []
-    for batch in data.batches():
+    for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
         batch = batch.to(run.device)
         codes.append(lens.encoder(batch.inputs)[0])
         if sum(map(len, codes)) >= 8192:

@@ -35,8 +35,7 @@ class ClassifierCritic(nn.Module):
     def __init__(self, classifier: Classifier, probe: Tensor, margin: float) -> None:
         super().__init__()
         try:
-            # Hooks of the user's may reach into the user's program, and are left behind.
-            self.body = copy.deepcopy(classifier.model).float().eval().requires_grad_(True)
+            self.body = _copy_without_hooks(classifier.model).float().eval().requires_grad_(True)
         except (RuntimeError, TypeError, AttributeError, copy.Error) as fault:
             raise ModelError(
                 "medxgan: the classifier cannot be copied, and the critic begins as its copy",
@@ -70,6 +69,16 @@ class ClassifierCritic(nn.Module):
         return scores[:, 0] + own + self.scale * margin_over_rest(logits, classes)
 
 
+def _copy_without_hooks(model: nn.Module) -> nn.Module:
+    """Copy a model, but not its hooks, which may reach into the user's program."""
+    memo: dict[int, object] = {}
+    for module in model.modules():
+        for name, table in vars(module).items():
+            if name.endswith("_hooks") and isinstance(table, dict):
+                memo[id(table)] = type(table)()
+    return copy.deepcopy(model, memo)
+
+
 class ProjectionDiscriminator(nn.Module):
     """A spectrally normalised discriminator, conditioned on the class by projection.
 
@@ -84,9 +93,9 @@ class ProjectionDiscriminator(nn.Module):
 
     def __init__(self, spec: Spec, width: int = 32, conditional: bool = True) -> None:
         super().__init__()
-        layout = Layout(spec.shape)
+        self.layout = layout = Layout(spec.shape)
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
-        self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
+        self.register_buffer("span", spec.span(), persistent=False)
         channels = width // 2
         layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
         for _ in range(layout.levels + 1 if min(layout.grid) > 1 else layout.levels):
@@ -99,8 +108,8 @@ class ProjectionDiscriminator(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features ``(N, channels)``, summed over the image."""
-        scaled = 2 * (inputs - self.low) / (self.high - self.low).clamp_min(1e-12) - 1
-        return self.convolutions(scaled).sum((2, 3))
+        scaled = 2 * (inputs - self.low) / self.span - 1
+        return self.convolutions(self.layout.pad(scaled)).sum((2, 3))
 
     def judge(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return how real each input looks, ``(N,)``."""

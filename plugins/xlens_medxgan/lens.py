@@ -159,12 +159,16 @@ class MedXGANLens(Lens):
         return varied.view(len(codes), n, -1)
 
     def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
-        """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5)."""
+        """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5).
+
+        Which block may be used is f's to say; what is in it, and z1, is drawn anew for each start.
+        """
         found = []
         for _ in range(restarts):
-            start = self.initial(inputs)
             z1 = self.prior.draw(len(inputs), generator)
-            classes, amount = self.evidence.of_logits(self.classifier(inputs).to(inputs.dtype))
+            with torch.no_grad():
+                classes, _ = self.evidence.of_logits(self.classifier(inputs).to(inputs.dtype))
+            amount = torch.rand(len(inputs), generator=generator, device=inputs.device)
             kind = self.evidence.draw(len(inputs), generator)
             start = torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
             found.append(invert(self, inputs, start, steps=steps))

@@ -71,7 +71,7 @@ class Generator(nn.Module):
         low, high = spec.per_channel("minimum"), spec.per_channel("maximum")
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
-        self.register_buffer("span", (high - low).clamp_min(1e-12), persistent=False)
+        self.register_buffer("span", spec.span(), persistent=False)
         size = math.prod(spec.shape)
         self.register_buffer("centre", spec.per_channel("mean").expand(1, *spec.shape).flatten().clone())
         self.components = nn.Parameter(torch.zeros(nuisance, size)) if linear else None

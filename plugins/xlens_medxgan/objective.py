@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -72,7 +72,8 @@ class Objective:
         soft: whether amounts between 0 and 1 are drawn, with soft class targets.
         hinge: hinge losses for the discriminator, or the paper's cross entropy.
         warm_up: steps of reconstruction alone.
-        labels_of: gives the logits that supervise a batch.
+        outputs_of: gives f's logits on a batch.
+        labels_of: gives the logits whose largest is the class that supervises.
     """
 
     def __init__(
@@ -87,38 +88,40 @@ class Objective:
         soft: bool,
         hinge: bool,
         warm_up: int,
-        labels_of,
+        outputs_of: Callable[[Batch], Tensor],
+        labels_of: Callable[[Batch], Tensor],
     ) -> None:
         self.trainer, self.evidence, self.prior, self.perceive = trainer, evidence, prior, perceive
         self.usual = usual
         self.weights, self.soft, self.hinge, self.warm_up = weights, soft, hinge, warm_up
-        self.labels_of = labels_of
+        self.outputs_of, self.labels_of = outputs_of, labels_of
         self.networks = trainer.networks
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
         """Take one step of every network and return the losses."""
-        inputs, logits = batch.inputs, self.labels_of(batch)
+        inputs, logits = batch.inputs, self.outputs_of(batch)
+        labels = self.labels_of(batch).argmax(1)
         n = len(inputs)
         classes, amount = self.evidence.of_logits(logits)
         terms: dict[str, Tensor] = {}
         samples = None
-        warm = self.trainer.step_index >= self.warm_up or "encoder" not in self.networks
+        editing = self.trainer.step_index >= self.warm_up or "encoder" not in self.networks
         if "encoder" in self.networks:
             z1, kind = self.networks["encoder"](inputs)
             self.prior.follow(z1.detach())
             noise = torch.randn(z1.shape, generator=self.trainer.generator, device=z1.device)
             plans = [(z1 + _NOISE * noise, self.evidence.place(classes, amount, kind))]
-            if warm:
-                edits = self._plan_edits(logits.argmax(1), classes, kind)
+            if editing:
+                edits = self._plan_edits(labels, classes, kind)
                 samples = self._plan_samples(max(n // 3, 2), n)
                 plans += [(z1, edits[0]), samples[:2]]
             unbounded = self._generate(plans)
             images = self._bound(unbounded)
-            if warm:
+            if editing:
                 images = torch.cat([images[:n], self._carried(inputs, unbounded), images[2 * n :]])
             found, seen = self.perceive(images)
             terms |= self._reconstruction(inputs, logits, images[:n], found[:n], seen[:n])
-            if not warm:
+            if not editing:
                 self.trainer.minimise(self._total(terms), "lens")
                 return terms
             edited = _Edits(images[n : 2 * n], *edits[1:])
@@ -128,14 +131,14 @@ class Objective:
             terms["cycle"] = self._cycle(edited, sampled, z1, samples[0])
             both = _join(edited, sampled)
             terms["classes"] = self._class_term(found[n:], both)
-            self._train_judges(inputs, logits.argmax(1), edited, sampled)
+            self._train_judges(inputs, labels, edited, sampled)
             terms |= self._judged(edited, sampled)
         else:
             samples = self._plan_samples(n, n)
             sampled = _Edits(self._bound(self._generate([samples[:2]])), *samples[2:])
             terms["classes"] = self._class_term(self.perceive(sampled.images)[0], sampled)
             nothing = _Edits(*(part[:0] for part in vars(sampled).values()))
-            self._train_judges(inputs, logits.argmax(1), nothing, sampled)
+            self._train_judges(inputs, labels, nothing, sampled)
             terms |= self._judged(nothing, sampled)
         self.trainer.minimise(self._total(terms), "lens")
         return terms

@@ -67,7 +67,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.layout = Layout(spec.shape)
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
-        self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
+        self.register_buffer("span", spec.span(), persistent=False)
         channels = max(width // 2, 4)
         layers: list[nn.Module] = [self.layout.entry(channels), nn.LeakyReLU(0.2)]
         for level in range(self.layout.levels):
@@ -81,7 +81,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to ``(N, out_features)``."""
-        scaled = 2 * (inputs - self.low) / (self.high - self.low).clamp_min(1e-12) - 1
+        scaled = 2 * (inputs - self.low) / self.span - 1
         hidden = self.hidden(self.convolutions(self.layout.pad(scaled)))
         return self.out(F.leaky_relu(hidden, 0.2))
 

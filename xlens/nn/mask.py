@@ -41,6 +41,9 @@ class EditMask(nn.Module):
         # The weight of flipping against area, per contrast class, moved by its own dual step while the
         # mask is fitted: one class may be hard to reach, and would open the mask for the others.
         self.register_buffer("log_lambda", torch.zeros(num_classes))
+        # The area that it takes to flip each class, and the share of the wanted margin that counts as flipped.
+        self.register_buffer("area", torch.zeros(num_classes))
+        self.register_buffer("reach", torch.zeros(num_classes))
         # A scale and shift of the hidden channels for each contrast class.
         self.modulation = nn.Embedding(num_classes, 2 * width)
         nn.init.zeros_(self.modulation.weight)
@@ -57,9 +60,7 @@ class EditMask(nn.Module):
             for projection in self.projections:
                 projection.weight.mul_(0.5)
 
-    def forward(
-        self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, contrast: Tensor
-    ) -> Tensor:
+    def forward(self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, contrast: Tensor) -> Tensor:
         """Return the mask's logits ``(N, 1, H, W)``.
 
         Args:

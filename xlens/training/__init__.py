@@ -1,7 +1,7 @@
 """Training that can be interrupted, resumed and watched: what a backend needs to fit its networks."""
 
-from xlens.training.supervision import supervising_logits
+from xlens.training.supervision import classifier_logits, supervising_logits
 from xlens.training.survey import survey
 from xlens.training.trainer import Trainer
 
-__all__ = ["Trainer", "supervising_logits", "survey"]
+__all__ = ["Trainer", "classifier_logits", "supervising_logits", "survey"]

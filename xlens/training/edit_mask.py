@@ -19,11 +19,14 @@ from xlens.training.trainer import Trainer
 
 __all__ = ["default_contrast", "fit_edit_mask"]
 
-_STEPS = 360
+_STEPS = 420
 _BATCH = 64
 _FLIP_SHARE = 0.95
-#: An input counts as flipped from this share of the wanted margin on.
-_REACHED = 0.0
+#: Evidence that takes less than the first area is local: there, the smallest edit that flips f is sought. From the
+#: second on it is spread out, and nothing is gained by trimming: there, an edit counts as flipped from half of the
+#: wanted margin on, which other classifiers confirm far more often.
+_LOCAL_AREA, _SPREAD_AREA = 0.10, 0.18
+_SPREAD_REACH = 0.5
 _DUAL_RATE = 0.15
 _LARGEST_POOL = 4096
 #: Values of one input times inputs: 256 MB of float32 for each of three tensors.
@@ -55,9 +58,11 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         sample: some inputs, for the statistics of f's features.
     """
     spec = run.spec
-    mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(run.device, torch.float32)
+    mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(
+        run.device, torch.float32
+    )
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
-    span = float((high - low).mean())
+    span = float(spec.span().mean())
     pool = _Pool.of(classifier, lens, data, run)
     trainer = Trainer(
         run,
@@ -71,9 +76,7 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
         some = pool.take(batch.index.cpu(), run.device)
-        opened = trainer.networks["mask"](
-            some.inputs, some.reconstruction, some.decoded, some.contrast
-        )
+        opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded, some.contrast)
         edited = carried(some.inputs, some.decoded, opened, low, high)
         margin = margin_over_rest(classifier(edited), some.contrast)
         area = opened.sigmoid().flatten(1).mean(1)
@@ -83,12 +86,25 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         weight = mask.log_lambda.exp()[some.contrast]
         loss = ((4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)).mean()
         trainer.minimise(loss, "mask")
-        reached = some.can_flip * (margin > _REACHED * some.goal)
+        _follow_area(mask, area.detach(), some)
+        if trainer.step_index == 3 * _STEPS // 5:
+            spread = (mask.area - _LOCAL_AREA) / (_SPREAD_AREA - _LOCAL_AREA)
+            mask.reach.copy_(_SPREAD_REACH * spread.clamp(0, 1))
+        reached = some.can_flip * (margin > mask.reach[some.contrast] * some.goal)
         _dual_step(mask.log_lambda, reached.detach(), some)
         return {"area": area.mean(), "flips": (some.can_flip * (margin > 0)).mean(), "loss": loss}
 
     trainer.fit(Data(pool.inputs), step, batch_size=_BATCH)
     return mask.eval()
+
+
+@torch.no_grad()
+def _follow_area(mask: EditMask, area: Tensor, some: _Pool) -> None:
+    """Keep a running mean, per contrast class, of the area that flips f."""
+    counts = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip)
+    sums = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip * area)
+    seen = counts > 0
+    mask.area[seen] = mask.area[seen].lerp(sums[seen] / counts[seen], 0.05)
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from xlens.data import Batch, Data
-from xlens.errors import DataError
 
 __all__ = ["BatchStream"]
 
@@ -68,11 +67,6 @@ class BatchStream:
             self._begin_epoch()
         batch = next(self._iterator, None)
         if batch is None:
-            if self._position == 0:
-                raise DataError(
-                    "data: the iterable gave no batches on a later pass",
-                    do="pass an object whose __iter__ starts anew each time, such as a DataLoader",
-                )
             self._epoch, self._position, self._iterator = self._epoch + 1, 0, None
             return self._next_streamed()
         self._position += 1

@@ -10,7 +10,7 @@ from xlens.classifier import Classifier
 from xlens.contracts import Run
 from xlens.data import Batch
 
-__all__ = ["supervising_logits"]
+__all__ = ["classifier_logits", "supervising_logits"]
 
 
 def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor:
@@ -29,6 +29,17 @@ def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor
         sureness = margins.sum(1) / (run.spec.num_classes - 1)
         labels = batch.labels.long()
         return F.one_hot(labels, run.spec.num_classes) * sureness.clamp_min(1.0)[labels].unsqueeze(1)
+    return classifier_logits(classifier, run, batch)
+
+
+def classifier_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor:
+    """Return f's own logits ``(n, K)`` on a batch, kept from the survey where the data have a stable order.
+
+    Args:
+        classifier: the frozen classifier.
+        run: circumstances of the fit.
+        batch: the batch, on the run's device.
+    """
     if run.logits is not None and batch.index is not None:
         return run.logits[batch.index.cpu()].to(batch.inputs.device)
     with torch.no_grad():

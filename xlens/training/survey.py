@@ -16,6 +16,9 @@ from xlens.errors import DataError, ModelError, XlensError
 
 __all__ = ["Survey", "survey"]
 
+_SAMPLE = 512
+_SAMPLED_BATCHES = 32
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -98,11 +101,11 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
                 digest.update(batch.inputs.contiguous().numpy().tobytes())
                 if use_labels:
                     digest.update(batch.labels.contiguous().numpy().tobytes())
-            if sum(map(len, sample)) < 512:
-                sample.append(batch.inputs[: 512 - sum(map(len, sample))].clone())
+            sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
+            # Halved when it grows too long, so that it stays spread over all of the data.
+            if len(sample) > 2 * _SAMPLED_BATCHES:
+                sample = sample[::2]
             bar.update(len(batch))
-    if statistics is None:
-        raise DataError("data: empty", given="0 batches", allowed="at least one", do="pass some inputs")
     figures = statistics.as_tuples()
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
@@ -121,8 +124,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         **figures,
     )
     if not data.indexed:
-        return Survey(spec, None, torch.cat(sample), "")
-    return Survey(spec, outputs, torch.cat(sample), digest.hexdigest())
+        return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "")
+    return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], digest.hexdigest())
 
 
 def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
