@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.xlens-installed
 
-.PHONY: demo test lint
+.PHONY: demo test lint venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
@@ -14,7 +14,14 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
+# Debian keeps the part of Python that makes virtual environments in a package of its own.
+venv-package:
+	rm -rf $(VENV)
+	test "$$(id -u)" = 0 || { echo "first: sudo apt-get install python3-venv"; exit 1; }
+	apt-get update -qq && apt-get install -y -qq python3-venv
+	python3 -m venv $(VENV)
+
 $(STAMP): pyproject.toml
-	test -x $(BIN)/python || python3 -m venv $(VENV)
+	test -x $(BIN)/pip || python3 -m venv $(VENV) || $(MAKE) --no-print-directory venv-package
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $(STAMP)

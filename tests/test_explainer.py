@@ -261,7 +261,7 @@ def with_nan(images):
         ({"target": torch.tensor([0, 1])}, DataError, r"4 of them as a tensor \(4,\)"),
         ({"target": 1.0}, DataError, "target is not a class"),
         ({"target": True}, DataError, "target is not a class"),
-        ({"target": "cat"}, DataError, "target is not a class. Given: cat"),
+        ({"target": "cat"}, DataError, "target is not a class. Given: 'cat'"),
         ({"target": 1, "contrast": 1}, DataError, "same class. Given: class 1 for input 0"),
         ({"attributions": ("lgi",)}, OptionError, "unknown attribution 'lgi'. Did you mean 'lig'"),
         ({"attributions": "lig"}, OptionError, "a sequence of names, got 'lig'"),

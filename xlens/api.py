@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from xlens.registry import load_backend, offering
 from xlens.storage import load_lens
 from xlens.training.edit_mask import fit_edit_mask
 from xlens.training.survey import Survey, survey
+from xlens.training.trainer import process_state_restored
 
 __all__ = ["fit", "load"]
 
@@ -58,7 +60,8 @@ def fit(
     Args:
         model: the trained classifier, or an :class:`xlens.Classifier` around it.
         data: inputs in the classifier's own normalisation: a tensor or array ``(n, *S)``, ``(X, y)``, a Dataset, a
-            DataLoader, or any re-iterable of batches.
+            DataLoader, or any re-iterable of batches. A DataLoader with a generator of its own decides its order
+            by that, and not by `seed`.
         backend: name of an installed backend (see :func:`xlens.backends`), or a backend object.
         side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
         over: an explainer whose codes the new lens works on.
@@ -94,7 +97,12 @@ def fit(
     source = as_data(data)
     where = torch.device(device) if device is not None else wrapped.device
     # Training needs gradients, whatever the caller has switched off.
-    with torch.inference_mode(False), torch.enable_grad(), wrapped.frozen(seed=seed):
+    with ExitStack() as stack:
+        for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
+            stack.enter_context(context)
+        stack.enter_context(wrapped.frozen(seed=seed))
+        if output_dir is not None and not resume:
+            _forget_checkpoints(Path(output_dir))
         found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
@@ -161,13 +169,31 @@ def load(
     """
     if faults := _device_faults(device):
         raise OptionError("load: " + "; ".join(faults))
-    wrapped = as_classifier(model)
-    where = torch.device(device) if device is not None else wrapped.device
-    stored = load_lens(path, wrapped, strict=strict, device=where)
+    where = torch.device(device) if device is not None else None
+    stored = load_lens(path, model, strict=strict, device=where)
     stored.lens.requires_grad_(False)
     if stored.mask is not None:
         stored.mask.requires_grad_(False)
-    return LensExplainer(wrapped, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance)
+    return LensExplainer(
+        stored.classifier, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance
+    )
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Lenses are trained in float32, whatever the program's default is."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _forget_checkpoints(folder: Path) -> None:
+    """Remove what an earlier run left, which a later resumption would otherwise take for this run's."""
+    for path in folder.glob("*.checkpoint"):
+        path.unlink()
 
 
 def _identity(
@@ -178,8 +204,7 @@ def _identity(
         "backend": backend.name,
         "options": params.to_dict(backend),
         "fingerprint": classifier.fingerprint(),
-        "spec": repr(found.spec),
-        "data": found.digest,
+        "data": found.digest or [list(found.spec.shape), found.spec.num_classes],
         "seed": seed,
         "supervision": supervision,
         "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
@@ -226,6 +251,8 @@ def _device_faults(device: Any) -> list[str]:
     if device is None:
         return []
     try:
+        if torch.device(device).type == "mps":
+            return ["device 'mps' has no float64, in which attributions are summed; use 'cpu' or 'cuda'"]
         torch.empty(0, device=device)
     except (RuntimeError, TypeError, AssertionError, NotImplementedError) as fault:
         says = (str(fault) or type(fault).__name__).splitlines()[0]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import torch
 from torch import Tensor, nn
 
+from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class Lens(nn.Module, ABC):
     """A generative model around a classifier, working in codes.
 
     A lens has to be deterministic: the same input gives the same code, whatever else is in the
-    batch. It is stored by its ``state_dict``, and built again by its backend's ``build``.
+    batch. It is stored by its ``state_dict``, and built again by its backend's ``build``. Its methods
+    may run the classifier, so they are called within ``classifier.frozen()``, as the explainer does.
     """
 
     @abstractmethod
@@ -166,6 +168,8 @@ class Lens(nn.Module, ABC):
 
     #: The class that all others are explained against ("healthy"), or None for f's runner-up.
     reference_class: int | None = None
+    #: Whether ``encode`` is a plain forward pass. Where it searches, the mask is fitted on fewer inputs.
+    encodes_directly: bool = True
 
 
 class Backend(ABC):
@@ -187,6 +191,18 @@ class Backend(ABC):
     @abstractmethod
     def build(self, classifier: Classifier, spec: Spec) -> Lens:
         """Return an untrained lens of the right shape, for loading."""
+
+    def explain(self, *_: Any, **__: Any) -> Explanation:
+        """Refuse: a backend is a configuration, and what explains is the explainer that ``fit`` returns.
+
+        Raises:
+            NotFittedError: always.
+        """
+        raise NotFittedError(
+            f"{self.name}: nothing is fitted yet",
+            given="a backend, which only holds the options",
+            do="explainer = xlens.fit(model, data, backend), then explainer.explain(inputs)",
+        )
 
 
 @runtime_checkable
@@ -254,13 +270,22 @@ class Explainer(Protocol):
     ) -> Explanation:
         """Explain f's decision on inputs ``(N, *S)``."""
 
-    def counterfactual(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Tensor:
+    def counterfactual(
+        self,
+        inputs: Any,
+        *,
+        target: Any = None,
+        contrast: Any = None,
+        carry: Literal["masked", "residual", "none"] | None = None,
+    ) -> Tensor:
         """Return the inputs without their evidence for `target`, ``(N, *S)``."""
 
     def traverse(self, inputs: Any, feature: str | int, steps: Any) -> Tensor:
         """Move one feature of the code; ``(N, T, *S)``."""
 
-    def invariances(self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance") -> Tensor:
+    def invariances(
+        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
+    ) -> Tensor:
         """Vary what f ignores, or with ``vary="class"`` what it looks at; ``(N, n, *S)``."""
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:

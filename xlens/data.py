@@ -139,23 +139,7 @@ def as_data(data: Any) -> Data:
     if isinstance(data, Tensor | np.ndarray):
         return _nonempty(Data(data))
     if _is_pair(data):
-        inputs, labels = data
-        if len(inputs) != len(labels):
-            raise DataError(
-                "data: labels do not fit the inputs",
-                given=f"{len(labels)} labels for {len(inputs)} inputs",
-                do="pass one label per input, or no labels at all: xlens does not need them",
-            )
-        try:
-            indices = torch.as_tensor(labels)
-        except (TypeError, ValueError) as fault:
-            raise DataError(
-                "data: labels are not class indices",
-                given=str(fault).splitlines()[0],
-                allowed="one int per input",
-                do="encode the labels as the classifier's class indices, or leave them out",
-            ) from None
-        return _nonempty(Data(inputs, indices))
+        return _nonempty(Data(data[0], _class_indices(data[1], len(data[0]))))
     if isinstance(data, DataLoader) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
         return _nonempty(Data(data))
     if isinstance(data, IterableDataset):
@@ -262,7 +246,14 @@ def _to_batch(item: Any) -> Batch:
             allowed="a tensor, a tuple that begins with one, or a dict",
             do="add a transform that turns each input into a tensor",
         ) from None
-    return Batch(inputs, labels if labels is None or labels.dim() == 1 else None)
+    return Batch(inputs, _flat_labels(labels))
+
+
+def _flat_labels(labels: Tensor | None) -> Tensor | None:
+    """Return labels ``(n,)``; other targets, such as boxes or one-hot rows, are no class indices."""
+    if labels is not None and labels.dim() == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return labels if labels is None or labels.dim() == 1 else None
 
 
 def _is_map_style(source: Any) -> bool:
@@ -276,9 +267,32 @@ def _is_pair(data: Any) -> bool:
     return (
         isinstance(inputs, Tensor | np.ndarray)
         and isinstance(labels, Tensor | np.ndarray | list)
-        and np.ndim(labels) == 1
+        and (np.ndim(labels) == 1 or (np.ndim(labels) == 2 and np.ndim(inputs) > 2))
         and np.ndim(inputs) > 1
     )
+
+
+def _class_indices(labels: Any, n: int) -> Tensor:
+    """Return the labels of `n` inputs, ``(n,)``."""
+    try:
+        indices = torch.as_tensor(labels)
+        problem = None if indices.dim() == 1 or indices.shape[1] == 1 else f"shape {tuple(indices.shape)}"
+    except (TypeError, ValueError) as fault:
+        problem = str(fault).splitlines()[0]
+    if problem is not None:
+        raise DataError(
+            "data: labels are not class indices",
+            given=problem,
+            allowed="one int per input, (n,) or (n, 1)",
+            do="encode the labels as the classifier's class indices, or leave them out",
+        )
+    if len(indices) != n:
+        raise DataError(
+            "data: labels do not fit the inputs",
+            given=f"{len(indices)} labels for {n} inputs",
+            do="pass one label per input, or no labels at all: xlens does not need them",
+        )
+    return indices.flatten()
 
 
 def _nonempty(data: Data) -> Data:

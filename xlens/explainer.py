@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._explain import ATTRIBUTIONS, explain_batch, join, not_local
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._explain import explain_batch, join, not_local
 from xlens.attr.edit import Carry, make_edit
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, XlensWarning, did_you_mean
+from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, XlensWarning
 from xlens.explanation import Explanation
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
@@ -24,6 +25,9 @@ from xlens.storage import save_lens
 from xlens.training.edit_mask import default_contrast
 
 __all__ = ["LensExplainer"]
+
+#: Inputs, and points on paths, in flight at once.
+_BATCH = 64
 
 
 class LensExplainer:
@@ -107,8 +111,16 @@ class LensExplainer:
         >>> explanation.counterfactual.shape
         torch.Size([2, 1, 8, 8])
         """
-        carry = self._check_options(attributions, carry, n_steps, tolerance, internal_batch_size)
-        batch = internal_batch_size or 64
+        carry = check_explain(
+            "explain",
+            self.mask is not None,
+            attributions=attributions,
+            carry=carry,
+            n_steps=n_steps,
+            tolerance=tolerance,
+            internal_batch_size=internal_batch_size,
+        )
+        batch = internal_batch_size or _BATCH
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
@@ -129,15 +141,19 @@ class LensExplainer:
         contrast: int | Tensor | None = None,
         carry: Carry | None = None,
     ) -> Tensor:
-        """Return each input without its evidence for `target`, ``(N, *S)``; arguments as in :meth:`explain`."""
-        carry = self._check_options((), carry, 1, 1.0, None)
+        """Return each input without its evidence for `target`, ``(N, *S)``; arguments as in :meth:`explain`.
+
+        >>> explainer.counterfactual(images[:2]).shape
+        torch.Size([2, 1, 8, 8])
+        """
+        carry = check_explain("counterfactual", self.mask is not None, carry=carry)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
-            target, contrast = self._classes(moved, target, contrast, 64)
+            target, contrast = self._classes(moved, target, contrast, _BATCH)
             parts = [
                 make_edit(self.classifier, self.lens, self.spec, self.mask, x, t, c, carry).start
-                for x, t, c in zip(moved.split(64), target.split(64), contrast.split(64), strict=True)
+                for x, t, c in zip(moved.split(_BATCH), target.split(_BATCH), contrast.split(_BATCH), strict=True)
             ]
         return torch.cat(parts).to(source.device)
 
@@ -152,14 +168,12 @@ class LensExplainer:
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.
+
+        >>> explainer.traverse(images[:2], "evidence for class 1", [0.0, 0.5, 1.0]).shape
+        torch.Size([2, 3, 1, 8, 8])
         """
-        try:
-            values = torch.as_tensor(steps, dtype=torch.float32, device=self.device)
-        except (TypeError, ValueError, RuntimeError):
-            values = torch.empty(0, 0)
-        if values.dim() != 1 or len(values) == 0 or not bool(values.isfinite().all()):
-            raise OptionError("traverse: steps are wrong", given=repr(steps), allowed="a list of finite numbers")
-        dims = list(self._feature(feature).dims)
+        values = path_values(steps, self.device)
+        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
@@ -172,7 +186,7 @@ class LensExplainer:
                 block = torch.ones_like(block)
             moved = codes.unsqueeze(1).repeat(1, len(values), 1)
             moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
-            frames = self.lens.decode(moved.flatten(0, 1))
+            frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
     def invariances(
@@ -189,18 +203,21 @@ class LensExplainer:
 
         Raises:
             UnsupportedError: this lens cannot.
+
+        >>> explainer.invariances(images[:2], 4, scale=0.5).shape
+        torch.Size([2, 4, 1, 8, 8])
         """
         self._require("invariances")
         if vary not in ("nuisance", "class"):
             raise OptionError("invariances: vary is wrong", given=repr(vary), allowed="'nuisance' or 'class'")
-        _check_count("invariances", n)
+        check_count("invariances", n)
         if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
             raise OptionError(f"invariances: scale must be a number >= 0, got {scale!r}")
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
             varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
-            decoded = self.lens.decode(varied.flatten(0, 1))
+            decoded = self._decode(varied.flatten(0, 1))
         return decoded.view(len(source), n, *self.spec.shape).to(source.device)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
@@ -209,10 +226,13 @@ class LensExplainer:
         Raises:
             UnsupportedError: this lens cannot.
             DataError: there is no such class.
+
+        >>> explainer.sample(3, target=1).shape
+        torch.Size([3, 1, 8, 8])
         """
         self._require("sample")
-        self._class_tensor("target", target, 1)
-        _check_count("sample", n)
+        self._class("sample", "target", target, 1)
+        check_count("sample", n)
         with self._asking():
             return self.lens.sample(n, int(target), self._generator(seed))
 
@@ -227,9 +247,10 @@ class LensExplainer:
             yield
 
     def _generator(self, seed: int) -> torch.Generator:
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise OptionError(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
-        return torch.Generator(self.device).manual_seed(seed)
+        return torch.Generator(self.device).manual_seed(check_seed(seed))
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])
 
     def _require(self, capability: str) -> None:
         if isinstance(self.lens, CAPABILITIES[capability]):
@@ -240,58 +261,16 @@ class LensExplainer:
             do="fit a lens with one of them",
         )
 
-    def _feature(self, feature: str | int) -> Feature:
-        names = [f.name for f in self.features]
-        if isinstance(feature, int) and not isinstance(feature, bool) and 0 <= feature < len(names):
-            return self.features[feature]
-        if feature in names:
-            return self.features[names.index(feature)]
-        raise OptionError(
-            f"traverse: there is no feature {feature!r}.{did_you_mean(str(feature), names)}",
-            allowed=f"{', '.join(names)}, or 0 to {len(names) - 1}",
-        )
-
-    def _check_options(
-        self,
-        attributions: Sequence[str],
-        carry: Carry | None,
-        n_steps: int,
-        tolerance: float,
-        internal_batch_size: int | None,
-    ) -> Carry:
-        faults = []
-        if isinstance(attributions, str) or not isinstance(attributions, Sequence):
-            faults.append(f"attributions must be a sequence of names, got {attributions!r}")
-        else:
-            faults += [
-                f"unknown attribution {name!r}.{did_you_mean(name, ATTRIBUTIONS)} Known: {', '.join(ATTRIBUTIONS)}"
-                for name in attributions
-                if name not in ATTRIBUTIONS
-            ]
-        if carry not in (None, "masked", "residual", "none"):
-            faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
-        if carry == "masked" and self.mask is None:
-            faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
-        if not _is_count(n_steps):
-            faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
-        if not isinstance(tolerance, int | float) or not 0 < tolerance <= 1:
-            faults.append(f"tolerance must be in (0, 1], got {tolerance!r}")
-        if internal_batch_size is not None and not _is_count(internal_batch_size):
-            faults.append(f"internal_batch_size must be an int >= 1 or None, got {internal_batch_size!r}")
-        if faults:
-            raise OptionError("explain: " + "; ".join(faults))
-        return carry or ("masked" if self.mask is not None else "residual")
-
     def _classes(
         self, inputs: Tensor, target: int | Tensor | None, contrast: int | Tensor | None, batch: int
     ) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             logits = torch.cat([self.classifier(part) for part in inputs.split(batch)])
         n = len(inputs)
-        chosen = logits.argmax(1) if target is None else self._class_tensor("target", target, n)
+        chosen = logits.argmax(1) if target is None else self._class("explain", "target", target, n)
         if contrast is None:
             return chosen, default_contrast(logits, chosen, self.lens.reference_class)
-        against = self._class_tensor("contrast", contrast, n)
+        against = self._class("explain", "contrast", contrast, n)
         if bool((against == chosen).any()):
             row = int((against == chosen).nonzero()[0, 0])
             raise DataError(
@@ -301,21 +280,8 @@ class LensExplainer:
             )
         return chosen, against
 
-    def _class_tensor(self, name: str, value: int | Tensor, n: int) -> Tensor:
-        try:
-            classes = torch.as_tensor(value, device=self.device)
-        except (TypeError, ValueError, RuntimeError):
-            classes = torch.empty(0)  # refused below, as any other value that is no class
-        k = self.spec.num_classes
-        whole = not classes.is_floating_point() and classes.dtype != torch.bool
-        if not whole or tuple(classes.shape) not in ((), (n,)) or not bool(((classes >= 0) & (classes < k)).all()):
-            raise DataError(
-                f"explain: {name} is not a class",
-                given=value,
-                allowed=f"an int from 0 to {k - 1}, or {n} of them as a tensor ({n},)",
-                do="use the classifier's class indices",
-            )
-        return classes.long().clone().expand(n)
+    def _class(self, method: str, name: str, value: Any, n: int) -> Tensor:
+        return class_tensor(method, name, value, n, self.spec.num_classes, self.device)
 
     def _warn(self, explanation: Explanation) -> None:
         if explanation.mask is not None and bool(wide := not_local(explanation.fidelity, explanation.mask).sum()):
@@ -334,12 +300,3 @@ class LensExplainer:
                 UntrustworthyWarning,
                 stacklevel=3,
             )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _check_count(method: str, n: Any) -> None:
-    if not _is_count(n):
-        raise OptionError(f"{method}: n must be an int >= 1, got {n!r}")

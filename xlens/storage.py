@@ -37,8 +37,9 @@ _EXPLANATION = "an xlens explanation"
 
 @dataclasses.dataclass(frozen=True)
 class StoredLens:
-    """What a folder held: everything that an explainer is made of but the classifier."""
+    """What a folder held, around the classifier: everything that an explainer is made of."""
 
+    classifier: Classifier
     lens: Lens
     backend: Backend
     spec: Spec
@@ -87,14 +88,17 @@ def save_lens(explainer: LensExplainer, path: str | Path) -> None:
         raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
 
 
-def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device: torch.device) -> StoredLens:
-    """Read a folder that :func:`save_lens` wrote, and build the lens around `classifier`.
+def load_lens(
+    path: str | Path, model: nn.Module | Classifier, *, strict: bool, device: torch.device | None
+) -> StoredLens:
+    """Read a folder that :func:`save_lens` wrote, and build the lens around the classifier.
 
     Args:
         path: the folder.
-        classifier: the classifier that the lens was fitted around.
+        model: the classifier that the lens was fitted around; of a bare module, layer, outputs and class names
+            are taken from the file.
         strict: refuse a classifier with another fingerprint.
-        device: where the lens goes.
+        device: where the lens goes; the classifier's device if None.
 
     Raises:
         StorageError: missing, truncated, edited, of another version, or for another classifier.
@@ -102,6 +106,8 @@ def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device:
     """
     folder = Path(path)
     facts = _read_facts(folder / _JSON)
+    classifier = _classifier(model, facts)
+    device = device or classifier.device
     if strict and facts["fingerprint"] != classifier.fingerprint():
         raise StorageError(
             "load: this lens was fitted around another classifier",
@@ -127,7 +133,16 @@ def load_lens(path: str | Path, classifier: Classifier, *, strict: bool, device:
             probe = spec.per_channel("mean").expand(2, *spec.shape)
             mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
             _fill(mask, tensors, "mask.")
-    return StoredLens(lens.eval(), backend, spec, mask, facts["provenance"])
+    return StoredLens(classifier, lens.eval(), backend, spec, mask, facts["provenance"])
+
+
+def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
+    if isinstance(model, Classifier):
+        return model
+    names = {name for name, _ in model.named_modules()} if isinstance(model, nn.Module) else set()
+    # Another model need not have the layer; the fingerprint then says so.
+    layer = facts["layer"] if facts["layer"] in names else None
+    return Classifier(model, layer=layer, outputs=facts["outputs"], class_names=facts["class_names"])
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> None:

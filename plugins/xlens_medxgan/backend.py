@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -204,8 +206,9 @@ class MedXGAN(xlens.Backend):
         )
 
 
-def _some(data: Data, run: Run, count: int = 4096) -> Tensor:
-    """Return some inputs, drawn from all of the data where they have an order."""
+def _some(data: Data, run: Run) -> Tensor:
+    """Return up to 4096 inputs (fewer large ones), drawn from all of the data where they have an order."""
+    count = max(512, min(4096, 2**26 // math.prod(run.spec.shape)))
     parts: list[Tensor] = []
     for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
         parts.append(batch.inputs)

@@ -33,6 +33,7 @@ class Evidence(nn.Module):
         margins = torch.tensor(spec.class_margins)
         # Margins of classes that f never predicts are unknown; the typical one stands in.
         off_diagonal = margins[margins > 0]
+        seen = (margins > 0).any(1)
         typical = off_diagonal.median() if len(off_diagonal) else torch.tensor(1.0)
         margins = torch.where(margins > 0, margins, typical)
         self.register_buffer("margins", margins, persistent=False)
@@ -40,6 +41,10 @@ class Evidence(nn.Module):
         self.register_buffer("above", margins[:, reference], persistent=False)
         classes = [c for c in range(spec.num_classes) if c != reference]
         self.register_buffer("classes", torch.tensor(classes), persistent=False)
+        # Classes that f gives to some input; no others are drawn, or aimed at, while training.
+        self.register_buffer("seen", seen, persistent=False)
+        drawable = [c for c in classes if bool(seen[c])] or classes
+        self.register_buffer("drawable", torch.tensor(drawable), persistent=False)
 
     @property
     def width(self) -> int:
@@ -85,10 +90,16 @@ class Evidence(nn.Module):
         amounts = (blocks.view(len(blocks), -1, self.block).square().mean(2) + 1e-8).sqrt()
         return torch.cat([blocks, 2 * amounts], 1)
 
-    def target(self, classes: Tensor, amount: Tensor) -> Tensor:
-        """Return the class probabilities that f should give, ``(N, K)``: soft between the two ends."""
+    def target(self, classes: Tensor, amount: Tensor, soft: bool = True) -> Tensor:
+        """Return the class probabilities that f should give, ``(N, K)``.
+
+        Args:
+            classes: ``(N,)`` class of the block.
+            amount: ``(N,)`` evidence in it.
+            soft: as real inputs have them at that amount; else certain, as in the paper.
+        """
         margin = amount * (self.below[classes] + self.above[classes]) - self.below[classes]
-        probability = margin.sigmoid()
+        probability = margin.sigmoid() if soft else (amount > 0.5).to(margin.dtype)
         wanted = torch.zeros(len(classes), self.num_classes, device=probability.device)
         wanted[:, self.reference] = 1 - probability
         return wanted.scatter_add_(1, classes[:, None], probability[:, None])

@@ -53,6 +53,7 @@ class MedXGANLens(Lens):
         self.spec, self.nuisance, self.block = spec, nuisance, block
         self.inversion_steps = inversion_steps
         self.reference_class = reference
+        self.encodes_directly = inversion_steps == 0
         self.evidence = Evidence(spec, reference, block)
         self.generator = Generator(spec, self.evidence, nuisance, width, linear)
         self.encoder = Encoder(spec, nuisance, block, width) if encoder else None

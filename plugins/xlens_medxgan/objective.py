@@ -27,7 +27,7 @@ _NOISE = 0.05
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the terms of the lens's loss; a weight of 0 leaves the term out."""
+    """Weights of the terms of the lens's loss."""
 
     mse: float
     l1: float
@@ -195,9 +195,9 @@ class Objective:
         """Plan decodings of the prior: 40% without evidence, 30% with it, the rest between."""
         evidence = self.evidence
         choice = torch.randint(
-            len(evidence.classes), (count,), generator=self.trainer.generator, device=evidence.classes.device
+            len(evidence.drawable), (count,), generator=self.trainer.generator, device=evidence.drawable.device
         )
-        blocks = evidence.classes[choice]
+        blocks = evidence.drawable[choice]
         draw = self._uniform(count)
         ends = (0.4, 0.7) if self.soft else (0.5, 1.0)
         amount = torch.where(draw < ends[0], 0.0, torch.where(draw < ends[1], 1.0, self._uniform(count)))
@@ -223,7 +223,7 @@ class Objective:
 
     def _class_term(self, logits: Tensor, edits: _Edits) -> Tensor:
         """KL from the wanted class probabilities to f's, on f's logits."""
-        wanted = self.evidence.target(edits.blocks, edits.amount)
+        wanted = self.evidence.target(edits.blocks, edits.amount, self.soft)
         return F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean")
 
     def _cycle(self, edited: _Edits, sampled: _Edits, z1: Tensor, sampled_z1: Tensor) -> Tensor:
@@ -290,7 +290,8 @@ class Objective:
         usual = torch.where(predicted == evidence.reference, classes, reference)
         usual = torch.where(usual == predicted, (predicted + 1) % k, usual)
         offset = torch.randint(1, k, predicted.shape, generator=self.trainer.generator, device=predicted.device)
-        return torch.where(self._coin(len(predicted), 0.5), usual, (predicted + offset) % k)
+        drawn = (predicted + offset) % k
+        return torch.where(self._coin(len(predicted), 0.5) | ~evidence.seen[drawn], usual, drawn)
 
     def _uniform(self, n: int) -> Tensor:
         return torch.rand(n, generator=self.trainer.generator, device=self.prior.mean.device)

@@ -91,7 +91,9 @@ class Penultimate:
         finally:
             for handle in handles:
                 handle.remove()
-        self.layer = order[-1] if order else None
+        # A gate inside the network may run later than the head, but only the head is as wide as the logits.
+        heads = [layer for layer in order if layer.out_features in (1, logits.shape[1])]
+        self.layer = (heads or order or [None])[-1]
         self.width = self.layer.in_features if self.layer is not None else logits.shape[1]
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,6 @@ def mask_that_flips(
     contrast: Tensor,
     low: Tensor,
     high: Tensor,
-    goal: float = 0.0,
 ) -> Tensor:
     """Return the mask ``(N, 1, H, W)``, opened where needed by the smallest shift that flips f.
 
@@ -111,14 +110,13 @@ def mask_that_flips(
         inputs, reconstruction, decoded: ``(N, C, H, W)`` x, G(z), G(z0).
         contrast: ``(N,)`` class that f should predict.
         low, high: range of the data.
-        goal: margin of f over its other classes that counts as flipped.
     """
     logits = mask(inputs, reconstruction, decoded, contrast)
 
     def flips(rows: Tensor, shift: Tensor) -> Tensor:
         shifted = logits[rows] + shift.view(-1, *([1] * (logits.dim() - 1)))
         edited = carried(inputs[rows], decoded[rows], shifted, low, high)
-        return margin_over_rest(classifier(edited), contrast[rows]) > goal
+        return margin_over_rest(classifier(edited), contrast[rows]) > 0
 
     rows = torch.arange(len(inputs), device=inputs.device)
     rows = rows[~flips(rows, torch.zeros(len(rows), device=inputs.device))]

@@ -62,13 +62,22 @@ def unpack(tensors: dict[str, Tensor], plain: Any) -> Any:
 
 
 def write_file(path: Path, kind: str, tree: Any) -> None:
-    """Write `tree` to one file; a reader sees the old file or the new one, never a part."""
+    """Write `tree` to one file; a reader sees the old file or the new one, never a part.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     tensors, plain = pack(tree)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     text = json.dumps(plain)
-    save_file(tensors, partial, metadata={"kind": kind, "json": text, "checksum": _checksum(text, tensors)})
-    os.replace(partial, path)
+    metadata = {"kind": kind, "json": text, "checksum": _checksum(text, tensors)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as fault:
+        partial.unlink(missing_ok=True)
+        raise StorageError("save: cannot write", given=fault, do="choose a file that can be written") from None
 
 
 def read_file(path: Path, kind: str) -> Any:

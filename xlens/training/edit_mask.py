@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Run
@@ -28,7 +29,7 @@ _FLIP_SHARE = 0.95
 _LOCAL_AREA, _SPREAD_AREA = 0.10, 0.18
 _SPREAD_REACH = 0.5
 _DUAL_RATE = 0.15
-_LARGEST_POOL = 4096
+_LARGEST_POOL, _SMALLEST_POOL = 4096, 512
 #: Values of one input times inputs: 256 MB of float32 for each of three tensors.
 _POOL_VALUES = 2**26
 
@@ -140,7 +141,10 @@ class _Pool:
     @classmethod
     @torch.no_grad()
     def of(cls, classifier: Classifier, lens: Lens, data: Data, run: Run) -> _Pool:
-        size = max(512, min(_LARGEST_POOL, _POOL_VALUES // math.prod(run.spec.shape)))
+        largest = _LARGEST_POOL if lens.encodes_directly else _SMALLEST_POOL
+        size = max(_SMALLEST_POOL, min(largest, _POOL_VALUES // math.prod(run.spec.shape)))
+        hide = None if run.progress is None else not run.progress
+        bar = tqdm(total=size, desc="encode", unit="input", disable=hide)
         generator = torch.Generator(run.device).manual_seed(run.seed)
         margins = torch.tensor(run.spec.class_margins, device=run.device)
         rows: list[tuple[Tensor, ...]] = []
@@ -156,8 +160,10 @@ class _Pool:
             keep = _useful(target, lens.reference_class, generator)
             made = (inputs, lens.decode(codes), decoded, contrast, goal, can_flip)
             rows.append(tuple(part[keep].cpu() for part in made))
+            bar.update(int(keep.sum()))
             if sum(len(row[0]) for row in rows) >= size:
                 break
+        bar.close()
         return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 
     def take(self, index: Tensor, device: torch.device) -> _Pool:

@@ -26,7 +26,8 @@ class Survey:
 
     Args:
         spec: shape, range and classes.
-        logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches.
+        logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches and for data with
+            random transforms.
         sample: up to 512 of the inputs, for what needs a look at the data.
         digest: a hash of inputs and labels in their order; empty for a stream of batches.
     """
@@ -123,9 +124,15 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         class_margins=_class_margins(outputs),
         **figures,
     )
-    if not data.indexed:
+    if not data.indexed or not _repeats(data):
         return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "")
     return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], digest.hexdigest())
+
+
+def _repeats(data: Data) -> bool:
+    """Whether the data set gives the same inputs again; with random transforms it does not."""
+    some = torch.arange(min(8, len(data)))
+    return torch.equal(data.take(some).inputs, data.take(some).inputs)
 
 
 def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:

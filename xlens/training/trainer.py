@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -26,7 +26,7 @@ from xlens.errors import StorageError, TrainingError, XlensWarning
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file
 from xlens.training.stream import BatchStream
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "process_state_restored"]
 
 _KIND = "an xlens checkpoint"
 _SNAPSHOT_EVERY = 50
@@ -140,7 +140,7 @@ class Trainer:
                         raise KeyboardInterrupt
             except KeyboardInterrupt:
                 # Raised inside a step, it leaves half a step's changes, which are not worth keeping.
-                if self._between_steps:
+                if self._between_steps and all_finite(self._weights()):
                     self._save(stream)
                 raise
 
@@ -257,6 +257,18 @@ class Trainer:
 def _numpy_state() -> list[Any]:
     state = np.random.get_state(legacy=True)
     return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
+
+
+@contextmanager
+def process_state_restored() -> Iterator[None]:
+    """Leave accelerate's process-wide state as it was found, for the user's own use of it."""
+    untouched = not PartialState._shared_state
+    try:
+        yield
+    finally:
+        if untouched and PartialState._shared_state:
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
 
 
 def _accelerator(device: torch.device) -> Accelerator:
