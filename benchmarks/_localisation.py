@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from _data import Task
@@ -35,15 +37,14 @@ def localisation(
     def forward(points: Tensor) -> Tensor:
         return model(points)[:, 1] - model(points)[:, 0]
 
-    convolution = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
-    cam = LayerGradCam(forward, convolution).attribute(x, relu_attributions=True).detach()
     maps = {
         "lig": explanation.attributions["lig"],
         "ig_counterfactual": line(explanation.counterfactual),
         "Captum Occlusion (4x4, stride 2)": Occlusion(forward).attribute(
             x, (1, 4, 4), strides=(1, 2, 2), baselines=float(x.mean()), perturbations_per_eval=16
         ),
-        "Captum Grad-CAM": LayerAttribution.interpolate(cam, tuple(x.shape[2:]), "bilinear"),
+        "Captum Grad-CAM (last convolution)": grad_cam(model, forward, x, after=0),
+        "Captum Grad-CAM (the ReLU after it)": grad_cam(model, forward, x, after=1),
         "Captum IG (black)": IntegratedGradients(forward).attribute(x, internal_batch_size=256).float(),
         "IG from the nearest real negative": line(nearest_negative(model, x, task.train)),
         "IG from the true clean original": line(clean),
@@ -53,6 +54,14 @@ def localisation(
     for name, values in maps.items():
         rows |= {f"{name}: {figure}": value for figure, value in figures(values, masks).items()}
     return rows
+
+
+def grad_cam(model: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, after: int) -> Tensor:
+    """Return Grad-CAM at the last convolution, or so many modules after it, at the size of the images."""
+    modules = list(model.modules())
+    last = max(i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d))
+    cam = LayerGradCam(forward, modules[last + after]).attribute(x, relu_attributions=True).detach()
+    return LayerAttribution.interpolate(cam, tuple(x.shape[2:]), "bilinear")
 
 
 def figures(values: Tensor, masks: Tensor) -> dict[str, float]:

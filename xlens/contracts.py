@@ -49,6 +49,10 @@ class Spec:
         mean, std: mean and standard deviation per channel.
         class_margins: ``(K, K)``; entry ``[c][t]`` is the median of f's logit c minus logit t over
             the inputs that f puts in class c (0 where there are none).
+
+    >>> spec = explainer.spec
+    >>> spec.shape, spec.num_classes, spec.span().shape
+    ((1, 8, 8), 2, torch.Size([1, 1, 1, 1]))
     """
 
     shape: tuple[int, ...]
@@ -85,6 +89,10 @@ class Feature:
         role: ``"class"`` (evidence for a class), ``"nuisance"`` (everything else) or
             ``"attribute"`` (side information).
         class_index: the class that it is evidence for, where there is one.
+
+    >>> from xlens import Feature
+    >>> Feature("pathology", (0, 1, 2), "class", class_index=1).role
+    'class'
     """
 
     name: str

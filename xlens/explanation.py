@@ -83,6 +83,10 @@ class Explanation:
         problems: per input, in words, what does not hold.
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
+
+    >>> explanation = explainer.explain(images[:3])
+    >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
+    (3, [1, 1, 1], torch.Size([1, 1, 8, 8]))
     """
 
     inputs: Tensor
@@ -204,13 +208,26 @@ class Explanation:
 
         Returns:
             The matplotlib figure; nothing is shown and no global state is touched.
+
+        >>> explainer.explain(images[:1]).plot()
+        <Figure size ... with ... Axes>
         """
         from xlens.plot import plot_explanation
 
         return plot_explanation(self[index])
 
     def save(self, path: str | Path) -> None:
-        """Write the explanation to one safetensors file, everything but its tensors as JSON in its header."""
+        """Write the explanation to one safetensors file, everything but its tensors as JSON in its header.
+
+        Raises:
+            StorageError: the file cannot be written.
+
+        >>> import tempfile, xlens
+        >>> file = tempfile.mkdtemp() + "/one.safetensors"
+        >>> explainer.explain(images[:1]).save(file)
+        >>> len(xlens.Explanation.load(file))
+        1
+        """
         from xlens.storage import save_explanation
 
         save_explanation(self, path)

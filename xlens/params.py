@@ -70,6 +70,13 @@ def param(
         help: one line for a person.
         ge, gt, le, lt: inclusive and exclusive bounds.
         choices: the only values allowed.
+
+    >>> from xlens.params import options, param
+    >>> @options
+    ... class Options:
+    ...     rate: float = param(1e-3, gt=0, help="learning rate")
+    >>> Options(rate=0.1).rate
+    0.1
     """
     constraint = Constraint(ge, gt, le, lt, tuple(choices) if choices is not None else None)
     return dataclasses.field(default=default, metadata={"constraint": constraint, "help": help})
