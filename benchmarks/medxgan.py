@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import xlens
 
-EPOCHS = {"pair": 6, "planted": 8, "solar": 30}
+EPOCHS = {"pair": 6, "planted": 8, "solar": 15}
 
 
 def generated(explainer: xlens.Explainer, model: nn.Module, n: int = 4000) -> float:
