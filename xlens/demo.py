@@ -22,10 +22,9 @@ from xlens.errors import DataError, PluginError
 from xlens.explanation import Explanation
 from xlens.training.stream import BatchStream
 
-__all__ = ["DATASETS", "load_images", "read_idx", "run_demo", "small_cnn", "train_classifier"]
+__all__ = ["load_images", "read_idx", "run_demo", "small_cnn", "train_classifier"]
 
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
-DATASETS = ("digits", "fashion-mnist")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def run_demo(
     """Train a classifier, fit a lens around it, explain held-out images; write a picture and print a table.
 
     Args:
-        data: one of :data:`DATASETS`.
+        data: ``"digits"`` or ``"fashion-mnist"``, as for :func:`load_images`.
         backend: name of a backend; the one that the installation names for this if None.
         out: folder for the pictures.
         seed: seeds everything.
