@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from xlens.nn.mask import EditMask
 from xlens.registry import offering
 from xlens.storage import save_lens
 from xlens.training.edit_mask import default_contrast
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["LensExplainer"]
 
@@ -219,6 +222,32 @@ class LensExplainer:
             varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
             decoded = self._decode(varied.flatten(0, 1))
         return decoded.view(len(source), n, *self.spec.shape).to(source.device)
+
+    def plot_traversal(
+        self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor, *, target: int | None = None
+    ) -> Figure:
+        """Draw :meth:`traverse`, with f's probability under each frame.
+
+        Args:
+            inputs, feature, steps: as for :meth:`traverse`.
+            target: the class whose probability is written; None for f's prediction on the first input.
+
+        >>> explainer.plot_traversal(images[:2], 1, [0.0, 0.5, 1.0])
+        <Figure size ... with 8 Axes>
+        """
+        from xlens.plot.asked import traversal
+
+        return traversal(self, inputs, feature, steps, target)
+
+    def plot_invariances(self, inputs: Any, n: int, scale: float = 1.0, *, seed: int = 0) -> Figure:
+        """Draw :meth:`invariances` of the nuisance part, and mark the variants on which f decides otherwise.
+
+        >>> explainer.plot_invariances(images[:2], 3)
+        <Figure size ... with 8 Axes>
+        """
+        from xlens.plot.asked import invariances
+
+        return invariances(self, inputs, n, scale, seed)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.

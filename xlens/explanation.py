@@ -83,6 +83,7 @@ class Explanation:
         problems: per input, in words, what does not hold.
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
+        channel_ranges: the same for each channel; empty where unknown, and then pictures use `data_range`.
 
     >>> explanation = explainer.explain(images[:3])
     >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
@@ -112,6 +113,7 @@ class Explanation:
     problems: tuple[tuple[str, ...], ...]
     class_names: tuple[str, ...]
     data_range: tuple[float, float]
+    channel_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         n, shape = len(self.inputs), tuple(self.inputs.shape[1:])
@@ -215,6 +217,16 @@ class Explanation:
         from xlens.plot import plot_explanation
 
         return plot_explanation(self[index])
+
+    def plot_features(self, index: int = 0) -> Figure:
+        """Draw what each named part of the code contributes to the score of one input.
+
+        >>> explainer.explain(images[:1]).plot_features()
+        <Figure size ... with 1 Axes>
+        """
+        from xlens.plot import plot_features
+
+        return plot_features(self[index])
 
     def save(self, path: str | Path) -> None:
         """Write the explanation to one safetensors file, everything but its tensors as JSON in its header.
