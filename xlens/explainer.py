@@ -265,6 +265,34 @@ class LensExplainer:
         with self._asking():
             return self.lens.sample(n, int(target), self._generator(seed))
 
+    def report(
+        self,
+        explanation: Explanation,
+        path: str | Path,
+        *,
+        features: Sequence[str | int] | None = None,
+        steps: Sequence[float] | None = None,
+        names: Sequence[str] | None = None,
+        title: str = "Explanations",
+    ) -> None:
+        """Write ``explanation.save_html`` with a slider for each of the lens's features, rendered ahead.
+
+        Args:
+            explanation: what :meth:`explain` returned.
+            path: the HTML file.
+            features: names or positions; None takes up to six class and attribute features, by contribution.
+            steps: values that each feature is set to, as for :meth:`traverse`; None chooses.
+            names: N names of the inputs, such as file names.
+            title: heading of the page.
+
+        >>> import tempfile
+        >>> explainer.report(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
+        """
+        from xlens.report import render_traversals
+
+        moved = render_traversals(self, explanation, features, steps)
+        explanation.save_html(path, names=names, title=title, traversals=moved)
+
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
         save_lens(self, path)
