@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,22 @@ class Tab:
         self.page = page
         self.console: list[str] = []
         self.requests: list[str] = []
-        page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
+        page.on("console", lambda message: self._note(message.type, message.text))
         page.on("pageerror", lambda fault: self.console.append(f"error: {fault}"))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("dialog", lambda dialog: (self.console.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def _note(self, kind: str, text: str) -> None:
+        # Reading canvases back is this test's own doing.
+        if "willReadFrequently" not in text:
+            self.console.append(f"{kind}: {text}")
+
+    def wait(self, expression: str, seconds: float = 5.0) -> None:
+        """Wait until an expression is true. (Playwright's own way evaluates strings, which the page forbids.)"""
+        end = time.perf_counter() + seconds
+        while not self.page.evaluate(expression):
+            assert time.perf_counter() < end, f"not true within {seconds} s: {expression}"
+            time.sleep(0.02)
 
     def pixels(self, selector: str) -> list[int]:
         """Return the bytes of a canvas."""

@@ -82,7 +82,7 @@ def _item(
         "path": [_round(score) for score in whole.path_scores[i]],
         "images": _images(torch.stack(shown), kind, ranges),
         "maps": _maps(maps, limits, kind),
-        "limits": [_round(limit, 3) for limit in limits],
+        "limits": [_round(limit, 2) for limit in limits],
         "mask": mask_uri(whole.mask[i]) if kind == "image" and whole.mask is not None else None,
         "said": [[holds, sentence] for holds, sentence in sentences(whole, i)],
         "contributions": [_round(value) for value in whole.feature_contributions[i]],

@@ -59,5 +59,5 @@ def _levels(values: Tensor, limit: float) -> np.ndarray:
 
 def _uri(image: Image.Image, **options: object) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, **options)
+    image.save(buffer, "PNG", compress_level=7, **options)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

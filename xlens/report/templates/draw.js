@@ -48,6 +48,7 @@ function prepare(canvas) {
   const signal = report.kind === "signal";
   canvas.width = signal ? 640 : report.width;
   canvas.height = signal ? 240 : report.height;
+  canvas.classList.toggle("lines", signal);
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.fillStyle = "#ffffff";
@@ -71,6 +72,8 @@ function drawFrame(canvas, frames, index, count) {
 function drawMap(canvas, maps, index, { strength = 1, alone = false } = {}) {
   const context = alone ? prepare(canvas) : canvas.getContext("2d");
   context.globalAlpha = strength;
+  // Bars in full would hide the line below them.
+  if (report.kind === "signal" && !alone) context.globalAlpha = 0.4 * strength;
   if (report.kind === "signal") drawBars(context, maps[index], canvas.width, canvas.height);
   else {
     const { width, height } = report;
