@@ -249,7 +249,8 @@ def test_256_images_open_in_less_than_2_seconds(started, tmp_path):
 def test_signals_and_notebooks_are_drawn(started, tmp_path):
     from test_plot import made, reshaped
 
-    (tmp_path / "notebook.html").write_text(f"<!doctype html><body>{reshaped(made(), (2, 32))._repr_html_()}</body>")
+    shown = reshaped(made(), (2, 32))._repr_html_()
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><body>{shown}</body>")
     with opened(started, tmp_path / "notebook.html") as tab:
         frame = tab.page.frame_locator("iframe")
         frame.locator("#cards li:nth-child(1) button").click()
