@@ -261,6 +261,13 @@ def test_the_explainer_draws_its_own_traversals_and_invariances(fitted, images):
     assert "it stayed on" in texts(fitted.plot_invariances(images[:2], 3))
 
 
+def test_figures_are_matplotlibs_and_show_themselves_in_notebooks():
+    one = made()
+    for figure in (one.plot(), one.plot_features(), plot_traversal(one.path, [0, 1])):
+        assert type(figure) is Figure
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_drawing_leaves_pyplot_alone():
     code = "import sys, xlens.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens.explanation import Explanation
 from xlens.plot.draw import BLUE, draw_input, draw_mask, draw_signed, finish, limit_of, plain, shorten
+from xlens.plot.figure import new_figure
 from xlens.plot.pixels import Ranges, kind_of, ranges_of
 from xlens.plot.words import method_title, question, sentences
 
@@ -50,7 +51,7 @@ def plot_explanation(explanation: Explanation) -> Figure:
     banner = _banner(one)
     loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
     heights = [loud, 0.5, (side + 0.5) * len(rows), 0.3, side + 0.6, 2.5]
-    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained", facecolor="white")
+    figure = new_figure(_WIDTH, sum(heights))
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
     kept = [height for height in heights if height]
     parts = list(figure.subfigures(len(kept), 1, height_ratios=kept))

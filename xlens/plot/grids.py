@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens.errors import DataError
 from xlens.plot.draw import BLUE, RED, draw_input, finish, plain, shorten
+from xlens.plot.figure import new_figure
 from xlens.plot.pixels import Ranges, kind_of, natural_ranges
 
 __all__ = ["plot_invariances", "plot_traversal"]
@@ -117,7 +118,7 @@ def _grid(frames: Tensor, inputs: Tensor | None, ranges: Ranges | None) -> tuple
         channels = channels.transpose(0, 1).flatten(1) if seen.dim() > 2 else channels.reshape(1, -1)
         ranges = natural_ranges(channels.amin(1).tolist(), channels.amax(1).tolist())
     width = max(_SIDE * (columns + first) + 0.2, 4.5)
-    figure = Figure(figsize=(width, (_SIDE + 0.35) * n + 0.7), layout="constrained", facecolor="white")
+    figure = new_figure(width, (_SIDE + 0.35) * n + 0.7)
     grid = [list(row) for row in figure.subplots(n, columns + first, squeeze=False)]
     if inputs is not None:
         for i, row in enumerate(grid):

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from xlens.explanation import Explanation
 from xlens.plot.draw import plain, shorten
+from xlens.plot.figure import new_figure
 from xlens.plot.words import question
 
 __all__ = ["plot_features"]
@@ -35,7 +36,7 @@ def plot_features(explanation: Explanation) -> Figure:
     if len(order) > _MOST:
         names.append(f"{len(order) - _MOST} others")
         shown.append(values[order[_MOST:]].sum())
-    figure = Figure(figsize=(8.5, 1.35 + 0.38 * len(names)), layout="constrained", facecolor="white")
+    figure = new_figure(8.5, 1.35 + 0.38 * len(names))
     axis = figure.subplots()
     places = np.arange(len(names))
     bars = axis.barh(places, shown, height=0.62, color=["#b2182b" if value > 0 else "#2166ac" for value in shown])
