@@ -8,8 +8,13 @@ of solar cells (ELPV, licence CC BY-NC-SA 4.0). Then a lens is fitted around it,
 that the classifier calls defective. A second network of another kind, trained on its own, says whether it too sees
 the defect gone: a counterfactual that convinces only the classifier it was made for is no repair.
 
-Everything is kept in the folder `--out`, so a second run begins where the first ended. On two cores the
-classifier takes some minutes and the lens about half an hour.
+Do not believe these pictures yet. With seed 0, 64 pixels and 500 steps the classifier is right on 85.8% of the
+held-out cells. Of the 149 defective ones that it finds, it sees no defect in any counterfactual; but of the 127
+whose defect the other network (right on 77.7%) saw too, that network finds only 9.4% repaired. The lens smooths
+spots and cracks away and leaves a texture that no real cell has, which changes this mind and not the other.
+
+Everything is kept in the folder `--out`, so a second run begins where the first ended. On one core the
+classifier takes some minutes, the lens about a quarter of an hour, and the answers some minutes more.
 """
 
 from __future__ import annotations
@@ -159,7 +164,10 @@ def main() -> None:
     print(f"  classifier sees no defect in the counterfactual: {explanation.fidelity.flips.float().mean():.1%}")
     saw = predicted(judge, defective) == 1
     gone = predicted(judge, explanation.counterfactual) == 0
-    print(f"  judge, of the {int(saw.sum())} whose defect it saw: {gone[saw].float().mean():.1%} see none any more")
+    share = float(gone[saw].float().mean())
+    print(f"  judge sees none any more, of the {int(saw.sum())} whose defect it saw: {share:.1%}")
+    if share < 0.5:
+        print("  DO NOT BELIEVE THE PICTURES: they convince the classifier they were made for, and not the judge")
     print(f"  explanations that hold: {explanation.trustworthy.float().mean():.1%}")
     print(explanation.fidelity.to_markdown())
     explanation.plot(0).savefig(chosen.out / "cell.png", dpi=110)

@@ -39,9 +39,8 @@ def test_the_notebook(monkeypatch, tmp_path):
 
 
 def test_solar_cells_end_to_end(tmp_path, monkeypatch, capsys):
-    """With a random network in place of the pretrained one, where its packages are not installed."""
     if not os.environ.get("XLENS_SLOW"):
-        pytest.skip("takes a minute: set XLENS_SLOW=1, and pip install what examples/solar_cells.py names")
+        pytest.skip("takes minutes: pip install what examples/solar_cells.py names, and set XLENS_SLOW=1")
     monkeypatch.setattr(
         sys, "argv", ["solar_cells.py", "--out", str(tmp_path), "--size", "32", "--epochs", "1", "--steps", "4"]
     )

@@ -35,7 +35,7 @@ _HOME = {
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "plot", "training")
+_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "training")
 
 __all__ = [
     "Backend",
@@ -60,6 +60,7 @@ __all__ = [
     "options",
     "param",
     "plot",
+    "report",
     "training",
 ]
 
