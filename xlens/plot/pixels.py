@@ -73,10 +73,10 @@ def ranges_of(explanation: Explanation) -> Ranges:
 
 
 def to_unit(values: Tensor, ranges: Ranges) -> Tensor:
-    """Map values ``(..., C, *spatial)`` of images or signals ``(C, L)`` to [0, 1]; `values` begins with C.
+    """Map an image ``(C, H, W)`` or a signal ``(C, L)`` or ``(D,)`` to [0, 1]; what lies outside is cut off.
 
     Args:
-        values: ``(C, *spatial)``.
+        values: the input.
         ranges: one pair for all channels, or one per channel.
     """
     low = torch.tensor([pair[0] for pair in ranges])
