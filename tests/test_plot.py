@@ -13,6 +13,7 @@ from xlens import Explanation, Fidelity
 from xlens.errors import DataError, UnsupportedError
 from xlens.plot import plot_invariances, plot_traversal
 from xlens.plot.pixels import natural_ranges, ranges_of, to_pixels
+from xlens.plot.words import sentences
 
 
 def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
@@ -48,6 +49,7 @@ def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
         path_scores=torch.tensor([[-1.0, 2.0]] * n),
         codes=x.flatten(1),
         counterfactual_codes=counterfactual.flatten(1),
+        code_attributions=counterfactual.flatten(1),
         feature_names=("all",),
         feature_contributions=3 * ones[:, None],
         fidelity=fidelity,
@@ -105,6 +107,14 @@ def test_a_method_that_adds_up_to_nothing_has_a_scale_of_its_own():
     small = dataclasses.replace(one, attributions={**one.attributions, "saliency": 1e-3 * one.inputs.abs()})
     figure = small.plot()
     assert clims(figure, "saliency\n(own scale)") != clims(figure, "latent IG")
+
+
+def test_sums_are_those_of_the_method_itself():
+    one = made()
+    delta = {"lig": torch.tensor([0.25, 0.5]), "ig_counterfactual": torch.zeros(2)}
+    said = [text for _, text in sentences(dataclasses.replace(one, convergence_delta=delta), 1)]
+    total = float(one.attributions["lig"][1].sum())
+    assert f"latent IG sums to {total:.2f} of {total - 0.5:.2f}." in said
 
 
 def clims(figure: Figure, *titles: str) -> set[tuple[float, float]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._attributions import References, Request, check_attributions
 from xlens._explain import explain_batch, join, not_local
+from xlens._pictures import Pictures
+from xlens._quantus import quantus_function
 from xlens.attr.edit import Carry, make_edit
+from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
@@ -24,16 +29,13 @@ from xlens.registry import offering
 from xlens.storage import save_lens
 from xlens.training.edit_mask import default_contrast
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 __all__ = ["LensExplainer"]
 
-#: Inputs, and points on paths, in flight at once.
+#: Inputs explained together, at most.
 _BATCH = 64
 
 
-class LensExplainer:
+class LensExplainer(Pictures):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -83,11 +85,14 @@ class LensExplainer:
         *,
         target: int | Tensor | None = None,
         contrast: int | Tensor | None = None,
-        attributions: Sequence[str] = ("lig",),
+        attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
+        path: CodePath = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
+        references: Any = None,
         internal_batch_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> Explanation:
         """Explain f's decision on each input.
 
@@ -95,13 +100,23 @@ class LensExplainer:
             inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
             target: class to explain: an int, ``(N,)``, or None for f's prediction.
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
-            attributions: ``"lig"``, the line integral along the generative path, and
-                ``"ig_counterfactual"``, the one along the straight line from the counterfactual.
+            attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
+                generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
+                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
+                ...), on the same score, with the counterfactual as baseline where it takes one:
+                ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+            path: between the codes: ``"linear"``, ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the
+                one f responds to least), or ``"pixel"``, the straight line between the two images.
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
-            internal_batch_size: inputs, and points on paths, in flight at once; 64 if None.
+            references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
+            internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
+                into `memory_budget`.
+            memory_budget: bytes that they may take; None for 256 MiB on a CPU, else a quarter of what is free.
 
         Raises:
             DataError: wrong shape, values that are not finite, or a class that does not exist.
@@ -114,27 +129,56 @@ class LensExplainer:
         >>> explanation.counterfactual.shape
         torch.Size([2, 1, 8, 8])
         """
+        wanted, faults = check_attributions(attributions)
+        if references is None and "ig_ensemble" in wanted:
+            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
+        check_budget("explain", memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
-            attributions=attributions,
             carry=carry,
             n_steps=n_steps,
             tolerance=tolerance,
             internal_batch_size=internal_batch_size,
+            path=path,
+            faults=faults,
         )
-        batch = internal_batch_size or _BATCH
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
-            target, contrast = self._classes(moved, target, contrast, batch)
+            batch, code_batch = self._in_flight(moved, internal_batch_size, memory_budget)
+            rows = min(batch, _BATCH)
+            target, contrast = self._classes(moved, target, contrast, rows)
+            known = None if references is None else self._references(references, rows)
+            request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
             parts = [
-                explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
-                for x, t, c in zip(moved.split(batch), target.split(batch), contrast.split(batch), strict=True)
+                explain_batch(self, x, t, c, carry, request)
+                for x, t, c in zip(moved.split(rows), target.split(rows), contrast.split(rows), strict=True)
             ]
         explanation = join(parts).to(source.device)
         self._warn(explanation)
         return explanation
+
+    def as_quantus(
+        self,
+        attribution: str = "lig",
+        *,
+        carry: Carry | None = None,
+        path: CodePath = "linear",
+        n_steps: int = 16,
+        tolerance: float = 0.01,
+    ) -> Callable[..., Any]:
+        """Return the function that Quantus's metrics take as ``explain_func``; arguments as for :meth:`explain`.
+
+        It is called as ``explain_func(model, inputs, targets)`` and returns an array ``(N, *S)``. Given another
+        model, as in tests that randomise weights, it explains that one along this lens's path.
+
+        >>> explain_func = explainer.as_quantus("lig")
+        >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
+        (2, 1, 8, 8)
+        """
+        options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
+        return quantus_function(self, attribution, options)
 
     def counterfactual(
         self,
@@ -223,32 +267,6 @@ class LensExplainer:
             decoded = self._decode(varied.flatten(0, 1))
         return decoded.view(len(source), n, *self.spec.shape).to(source.device)
 
-    def plot_traversal(
-        self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor, *, target: int | None = None
-    ) -> Figure:
-        """Draw :meth:`traverse`, with f's probability under each frame.
-
-        Args:
-            inputs, feature, steps: as for :meth:`traverse`.
-            target: the class whose probability is written; None for f's prediction on the first input.
-
-        >>> explainer.plot_traversal(images[:2], 1, [0.0, 0.5, 1.0])
-        <Figure size ... with 8 Axes>
-        """
-        from xlens.plot.asked import traversal
-
-        return traversal(self, inputs, feature, steps, target)
-
-    def plot_invariances(self, inputs: Any, n: int, scale: float = 1.0, *, seed: int = 0) -> Figure:
-        """Draw :meth:`invariances` of the nuisance part, and mark the variants on which f decides otherwise.
-
-        >>> explainer.plot_invariances(images[:2], 3)
-        <Figure size ... with 8 Axes>
-        """
-        from xlens.plot.asked import invariances
-
-        return invariances(self, inputs, n, scale, seed)
-
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.
 
@@ -265,34 +283,6 @@ class LensExplainer:
         with self._asking():
             return self.lens.sample(n, int(target), self._generator(seed))
 
-    def report(
-        self,
-        explanation: Explanation,
-        path: str | Path,
-        *,
-        features: Sequence[str | int] | None = None,
-        steps: Sequence[float] | None = None,
-        names: Sequence[str] | None = None,
-        title: str = "Explanations",
-    ) -> None:
-        """Write ``explanation.save_html`` with a slider for each of the lens's features, rendered ahead.
-
-        Args:
-            explanation: what :meth:`explain` returned.
-            path: the HTML file.
-            features: names or positions; None takes up to six class and attribute features, by contribution.
-            steps: values that each feature is set to, as for :meth:`traverse`; None chooses.
-            names: N names of the inputs, such as file names.
-            title: heading of the page.
-
-        >>> import tempfile
-        >>> explainer.report(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
-        """
-        from xlens.report import render_traversals
-
-        moved = render_traversals(self, explanation, features, steps)
-        explanation.save_html(path, names=names, title=title, traversals=moved)
-
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
         save_lens(self, path)
@@ -305,6 +295,24 @@ class LensExplainer:
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
+
+    def _in_flight(self, inputs: Tensor, size: int | None, memory_budget: int | None) -> tuple[int, int]:
+        """Return how many points fit at once: of f alone, and of f behind the generator."""
+        if size is not None:
+            return size, size
+
+        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
+            points = points.detach().requires_grad_()
+            with torch.enable_grad():
+                return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
+
+        codes = self.lens.encode(inputs[:1])
+        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
+
+    def _references(self, references: Any, batch: int) -> References:
+        real = as_inputs(references, self.spec.shape).to(self.device)
+        return References(real, torch.cat([self.classifier(part).argmax(1) for part in real.split(batch)]))
 
     def _decode(self, codes: Tensor) -> Tensor:
         return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])

@@ -12,6 +12,8 @@ _TITLES = {
     "lig_paper": "latent IG (paper)",
     "ig_counterfactual": "IG from counterfactual",
     "idgi": "IDGI",
+    "guided_ig": "guided IG",
+    "ig_ensemble": "IG ensemble",
     "integrated_gradients": "integrated gradients",
     "gradient_shap": "gradient SHAP",
     "input_x_gradient": "input x gradient",
@@ -49,10 +51,9 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
     share = float(figures.monotone[i])
     rises = "all of" if share == 1 else f"{share:.0%} of"
     said.append((None, f"The score for {target!r} rises along {rises} the path."))
-    total = float(one.scores[i] - one.counterfactual_scores[i])
     for name, delta in one.convergence_delta.items():
-        found = total + float(delta[i])
-        said.append((None, f"{method_title(name)} sums to {found:.2f} of {total:.2f}."))
+        found = float(one.attributions[name][i].double().sum())
+        said.append((None, f"{method_title(name)} sums to {found:.2f} of {found - float(delta[i]):.2f}."))
     if one.mask is not None:
         wide = bool(not_local(figures, one.mask)[i])
         share = float(figures.coverage[i])
