@@ -43,7 +43,9 @@ def explain_batch(
     question = Question(classifier, lens, edit, target, contrast, request, span)
     found = {name: attribute(question, name) for name in request.attributions}
     per_code, code_delta = question.integrate(
-        question.codes, score=lambda points, rows: question.score(lens.decode(points), rows)
+        question.codes,
+        score=lambda points, rows: question.score(lens.decode(points), rows),
+        batch=request.code_batch,
     )
     path, path_scores = _frames(question)
     logits = {
