@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
+from xlens._edit import Steps, carry_edit, directions_of, measure_leakage, steps_to_flip, traversed
 from xlens._explain import explain_batch, join, not_local
 from xlens.attr.edit import Carry, make_edit
 from xlens.classifier import Classifier
@@ -162,9 +163,10 @@ class LensExplainer:
 
         Args:
             inputs: ``(N, *S)``.
-            feature: name or position of a feature.
-            steps: the T values. A feature of several dimensions keeps its direction (or takes an even one where it
-                is zero) and gets this length, in units of the square root of its width; 0 removes it.
+            feature: name or position of a feature, or name of a direction.
+            steps: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
+                direction (or takes an even one where it is zero) and gets this length, in units of the square root
+                of its width; 0 removes it.
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.
@@ -173,21 +175,88 @@ class LensExplainer:
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            block = codes[:, dims]
-            if len(dims) > 1:
-                length = block.norm(dim=1, keepdim=True)
-                even = torch.ones_like(block)
-                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
-            else:
-                block = torch.ones_like(block)
-            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
+
+    def edit(
+        self,
+        inputs: Any,
+        amounts: Mapping[str, float | Tensor],
+        *,
+        carry: Carry | None = None,
+        hold: Sequence[str] = (),
+    ) -> Tensor:
+        """Add amounts of named features or directions to each input, or take them away, ``(N, *S)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            amounts: name of a direction or feature -> how much: a number, or ``(N,)``. Along a direction it is a
+                distance in the code; a feature's block is lengthened by it, as in :meth:`traverse`.
+            carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` does so where that
+                moves f toward the class that it sees afterwards; ``"none"`` returns the decoding itself.
+            hold: directions to which the edit is made perpendicular, as one of two correlated attributes asks for.
+
+        Raises:
+            OptionError: an unknown name, an amount that is no number, or nothing left after holding.
+            UnsupportedError: something is held, and this lens has no directions.
+
+        >>> explainer.edit(images[:2], {"evidence for class 1": -0.5}).shape
+        torch.Size([2, 1, 8, 8])
+        """
+        carry = check_explain("edit", self.mask is not None, carry=carry or "residual")
+        if hold:
+            self._require("directions")
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
+            edited = carry_edit(self, source.to(self.device), amounts, carry, hold, _BATCH)
+        return edited.to(source.device)
+
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name -> unit vector ``(d,)`` of the code along which it grows; empty where the lens has none."""
+        return directions_of(self.lens)
+
+    def leakage(self, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False) -> dict[str, dict[str, float]]:
+        """Measure how much an edit along each direction changes what the lens reads along the others.
+
+        Each edit is decoded and encoded again; the figures are changes per unit of the edit, averaged over inputs.
+
+        Args:
+            inputs: ``(N, *S)``.
+            amount: length of the edits.
+            orthogonal: make each edit perpendicular to all directions that are not nearly parallel to it.
+
+        Returns:
+            edited direction -> direction read -> change.
+
+        Raises:
+            UnsupportedError: this lens has no directions.
+        """
+        self._require("directions")
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape).to(self.device)
+            return measure_leakage(self.lens, source, amount, orthogonal, _BATCH)
+
+    def steps(
+        self, inputs: Any, *, target: int | Tensor | None = None, contrast: int | Tensor | None = None
+    ) -> Steps:
+        """Return how far in the code f flips on the decoding, and how far the counterfactual goes.
+
+        Arguments as in :meth:`explain`.
+
+        >>> steps = explainer.steps(images[:2])
+        >>> steps.flip.shape, bool((steps.flip[steps.flip.isfinite()] <= steps.used.max()).all())
+        (torch.Size([2]), True)
+        """
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
+            moved = source.to(self.device)
+            target, contrast = self._classes(moved, target, contrast, _BATCH)
+            found = steps_to_flip(self.classifier, self.lens, moved, target, contrast, _BATCH)
+        return Steps(*(part.to(source.device) for part in found))
 
     def invariances(
         self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
