@@ -36,6 +36,7 @@ class IntroVAC(xlens.Backend):
     batch_size: int = param(64, ge=2, help="inputs per step")
     code: int = param(24, ge=2, help="width of the code; more than classes and attributes together")
     introspection: bool = param(True, help="the decoder plays against encoder and head; False is VAC")
+    classed_samples: bool = param(True, help="introspection gives prior samples the class that the head reads")
     network: str = param(
         "auto",
         choices=("auto", "dense", "convolutional"),
@@ -47,14 +48,15 @@ class IntroVAC(xlens.Backend):
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     reconstruction_weight: float = param(100.0, ge=0, help="absolute error of the reconstruction (b_AE)")
-    class_weight: float = param(4.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
-    attribute_weight: float = param(4.0, ge=0, help="losses of the attributes, summed")
-    prior_weight: float = param(1.0, ge=0, help="KL to the prior per dimension (b_reg)")
+    class_weight: float = param(1.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
+    attribute_weight: float = param(1.0, ge=0, help="losses of the attributes, summed")
+    prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
     detect_weight: float = param(0.01, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
     fool_weight: float = param(5.0, ge=0, help="the decoder fools encoder and head (b_G)")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
+    calibrated: bool = param(True, help="sampling uses the head calibrated on f's answers to decodings")
     langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration")
-    langevin_steps: int = param(100, ge=4, help="number of its steps")
+    langevin_steps: int = param(400, ge=4, help="number of its steps")
     metropolis: bool = param(True, help="accept or reject each of its steps; False is the paper's iteration")
 
     @classmethod
@@ -66,13 +68,14 @@ class IntroVAC(xlens.Backend):
         """
         faithful = {
             "code": 256,
+            "classed_samples": False,
             "network": "convolutional",
             "width": 32,
             "learning_rate": 2e-4,
             "ema": 0.0,
             # The paper averages two logits (one attribute and "fake") where this sums.
             "class_weight": 5.0,
-            "prior_weight": 3.0,
+            "calibrated": False,
             "langevin_step": 2e-4,
             "langevin_steps": 5000,
             "metropolis": False,
@@ -140,13 +143,16 @@ class IntroVAC(xlens.Backend):
             self._weights(),
             run.spec.span().to(run.device),
             introspection=self.introspection,
+            classed_samples=self.classed_samples,
             attributes=attributes,
             probabilities_of=probabilities_of,
         )
         trainer.fit(data, objective, batch_size=self.batch_size)
         for name, network in networks.items():
             network.load_state_dict(trainer.averaged(name).state_dict())
-        lens.turn()
+        lens.eval().turn()
+        if self.calibrated:
+            lens.calibrate(torch.Generator(run.device).manual_seed(run.seed))
         return lens
 
     def _weights(self) -> Weights:

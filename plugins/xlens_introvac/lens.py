@@ -13,6 +13,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Lens, Spec
 from xlens.errors import XlensWarning
 from xlens.nn.features import margin_over_rest, score_margin
+from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import Decoder, Encoder, LinearHead
 from xlens_introvac.search import step_that_reaches
@@ -21,6 +22,7 @@ __all__ = ["Draw", "IntroVACLens"]
 
 _BATCH = 256
 _ROUNDS = 12
+_CALIBRATED_ON = 4096
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class IntroVACLens(Lens):
         self.decoder = Decoder(spec, code, hidden, width, dense)
         self.head = LinearHead(code, spec.num_classes)
         self.register_buffer("basis", torch.eye(code))
+        # Where f's own boundary is on decodings; used for sampling, not for directions.
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("offsets", torch.zeros(spec.num_classes))
         margins = torch.tensor(spec.class_margins)
         # Margins of classes that f never predicts are unknown; the typical one stands in.
         known = margins[margins > 0]
@@ -162,7 +167,11 @@ class IntroVACLens(Lens):
 
         p is the head's: independent logistic classes, given that exactly one holds, are a softmax.
         """
-        return -self.head(codes)[:, :-1].log_softmax(1)[:, target] + codes.square().sum(1) / 2
+        return -self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
+
+    def class_logits(self, codes: Tensor) -> Tensor:
+        """Return the head's logits of the classes ``(N, K)``, calibrated to f on decodings where that was asked."""
+        return self.scale * self.head(codes)[:, :-1] + self.offsets
 
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
         """Return `n` inputs ``(n, *S)`` that f puts in class `target`; :meth:`draw` says how they were found."""
@@ -208,7 +217,7 @@ class IntroVACLens(Lens):
             wanted = torch.full((len(found),), target, device=device)
             codes.append(found)
             margins.append(margin_over_rest(logits, wanted))
-            heads.append(self.head(found)[:, :-1].argmax(1) == target)
+            heads.append(self.class_logits(found).argmax(1) == target)
             if int((torch.cat(margins) > 0).sum()) >= n:
                 break
         every, margin, by_head = torch.cat(codes), torch.cat(margins), torch.cat(heads)
@@ -240,3 +249,13 @@ class IntroVACLens(Lens):
         self.basis.copy_(self.basis @ basis)
         for weights in (self.head.classes, self.head.attributes):
             weights.copy_(weights @ basis)
+
+    @torch.no_grad()
+    def calibrate(self, generator: torch.Generator) -> None:
+        """Fit scale and offsets of the class logits to f's answers on decodings of the prior."""
+        device = self.basis.device
+        codes = torch.randn(_CALIBRATED_ON, self.code, generator=generator, device=device)
+        answers = torch.cat([self.classifier(self.decode(part)).argmax(1) for part in codes.split(_BATCH)])
+        scale, offsets = calibrate(self.head(codes)[:, :-1], answers.to(device))
+        self.scale.copy_(scale)
+        self.offsets.copy_(offsets)

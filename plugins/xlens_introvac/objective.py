@@ -93,6 +93,7 @@ class Objective:
         weights: the weights.
         span: range of each channel, in whose units errors are measured.
         introspection: whether the decoder plays against encoder and head (IntroVAC), or not (VAC).
+        classed_samples: whether it also has to give prior samples the class that the head reads in their code.
         attributes: side information, or None.
         probabilities_of: gives the class probabilities ``(n, K)`` that supervise a batch.
     """
@@ -104,11 +105,12 @@ class Objective:
         span: Tensor,
         *,
         introspection: bool,
+        classed_samples: bool,
         attributes: Attributes | None,
         probabilities_of: Callable[[Batch], Tensor],
     ) -> None:
         self.trainer, self.weights, self.span = trainer, weights, span
-        self.introspection, self.attributes = introspection, attributes
+        self.introspection, self.classed_samples, self.attributes = introspection, classed_samples, attributes
         self.probabilities_of = probabilities_of
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -139,7 +141,8 @@ class Objective:
         """
         n, decoder = len(inputs), self._network("decoder")
         leaf = codes.detach().requires_grad_()
-        decoded = decoder(torch.cat([leaf, self._noise(codes.shape)]))
+        drawn = self._noise(codes.shape)
+        decoded = decoder(torch.cat([leaf, drawn]))
         error = self._error(decoded[:n], inputs)
         (pull,) = torch.autograd.grad(self.weights.reconstruction * error, leaf, retain_graph=True)
         fake = self._judge(decoded.detach())[:, -1]
@@ -148,7 +151,12 @@ class Objective:
         with _held(self._network("encoder"), self._network("head")):
             # Judged anew, by those who have just learned.
             logits = self._judge(decoded)
-        fool = class_loss(logits[:n], classes) + F.softplus(logits[n:, -1]).mean()
+            own = self._network("head")(drawn)[:, :-1].softmax(1)
+        fool = class_loss(logits[:n], classes)
+        if self.classed_samples:
+            fool = fool + class_loss(logits[n:], own)
+        else:
+            fool = fool + F.softplus(logits[n:, -1]).mean()
         self.trainer.minimise(self.weights.reconstruction * error + self.weights.fool * fool, "decoder")
         return {"reconstruction": error, "detect": detect, "fool": fool}
 
