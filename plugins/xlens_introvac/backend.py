@@ -32,7 +32,7 @@ class IntroVAC(xlens.Backend):
     name = "introvac"
     capabilities = ("sample", "directions", "side_info")
 
-    steps: int = param(3000, ge=1, help="training steps")
+    steps: int = param(1500, ge=1, help="training steps")
     batch_size: int = param(64, ge=2, help="inputs per step")
     code: int = param(24, ge=2, help="width of the code; more than classes and attributes together")
     introspection: bool = param(True, help="the decoder plays against encoder and head; False is VAC")
@@ -51,11 +51,11 @@ class IntroVAC(xlens.Backend):
     class_weight: float = param(1.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
     attribute_weight: float = param(1.0, ge=0, help="losses of the attributes, summed")
     prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
-    detect_weight: float = param(0.01, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
-    fool_weight: float = param(5.0, ge=0, help="the decoder fools encoder and head (b_G)")
+    detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
+    fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
     calibrated: bool = param(True, help="sampling uses the head calibrated on f's answers to decodings")
-    langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration")
+    langevin_step: float = param(0.4, gt=0, help="step of the Langevin iteration")
     langevin_steps: int = param(400, ge=4, help="number of its steps")
     metropolis: bool = param(True, help="accept or reject each of its steps; False is the paper's iteration")
 
@@ -75,6 +75,8 @@ class IntroVAC(xlens.Backend):
             "ema": 0.0,
             # The paper averages two logits (one attribute and "fake") where this sums.
             "class_weight": 5.0,
+            "detect_weight": 0.01,
+            "fool_weight": 5.0,
             "calibrated": False,
             "langevin_step": 2e-4,
             "langevin_steps": 5000,
