@@ -49,7 +49,7 @@ class IntroVAC(xlens.Backend):
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     reconstruction_weight: float = param(100.0, ge=0, help="absolute error of the reconstruction (b_AE)")
     class_weight: float = param(1.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
-    attribute_weight: float = param(1.0, ge=0, help="losses of the attributes, summed")
+    attribute_weight: float = param(3.0, ge=0, help="losses of the attributes, summed")
     prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
     detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
     fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
