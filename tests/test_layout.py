@@ -18,7 +18,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 ORDER = (
     ("errors",), ("explanation",), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"), ("data",),
     ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_arguments", "_edit", "_explain"), ("api",), ("plot",), ("report",),
+    ("explainer", "_arguments", "_attributions", "_edit", "_editor", "_explain", "_quantus"),
+    ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

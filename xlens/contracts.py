@@ -281,11 +281,14 @@ class Explainer(Protocol):
         *,
         target: Any = None,
         contrast: Any = None,
-        attributions: Sequence[str] = ("lig",),
+        attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Literal["masked", "residual", "none"] | None = None,
+        path: Literal["linear", "geodesic", "guided", "pixel"] = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
+        references: Any = None,
         internal_batch_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> Explanation:
         """Explain f's decision on inputs ``(N, *S)``."""
 

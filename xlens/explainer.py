@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,14 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
-from xlens._edit import Steps, carry_edit, directions_of, measure_leakage, steps_to_flip, traversed
+from xlens._attributions import References, Request, check_attributions
+from xlens._edit import traversed
+from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
+from xlens._quantus import quantus_function
 from xlens.attr.edit import Carry, make_edit
+from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
@@ -27,11 +32,11 @@ from xlens.training.edit_mask import default_contrast
 
 __all__ = ["LensExplainer"]
 
-#: Inputs, and points on paths, in flight at once.
+#: Inputs explained together, at most.
 _BATCH = 64
 
 
-class LensExplainer:
+class LensExplainer(Editor):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -81,11 +86,14 @@ class LensExplainer:
         *,
         target: int | Tensor | None = None,
         contrast: int | Tensor | None = None,
-        attributions: Sequence[str] = ("lig",),
+        attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
+        path: CodePath = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
+        references: Any = None,
         internal_batch_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> Explanation:
         """Explain f's decision on each input.
 
@@ -93,13 +101,23 @@ class LensExplainer:
             inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
             target: class to explain: an int, ``(N,)``, or None for f's prediction.
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
-            attributions: ``"lig"``, the line integral along the generative path, and
-                ``"ig_counterfactual"``, the one along the straight line from the counterfactual.
+            attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
+                generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
+                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
+                ...), on the same score, with the counterfactual as baseline where it takes one:
+                ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+            path: between the codes: ``"linear"``, ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the
+                one f responds to least), or ``"pixel"``, the straight line between the two images.
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
-            internal_batch_size: inputs, and points on paths, in flight at once; 64 if None.
+            references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
+            internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
+                into `memory_budget`.
+            memory_budget: bytes that they may take; None for 256 MiB on a CPU, else a quarter of what is free.
 
         Raises:
             DataError: wrong shape, values that are not finite, or a class that does not exist.
@@ -112,27 +130,56 @@ class LensExplainer:
         >>> explanation.counterfactual.shape
         torch.Size([2, 1, 8, 8])
         """
+        wanted, faults = check_attributions(attributions)
+        if references is None and "ig_ensemble" in wanted:
+            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
+        check_budget("explain", memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
-            attributions=attributions,
             carry=carry,
             n_steps=n_steps,
             tolerance=tolerance,
             internal_batch_size=internal_batch_size,
+            path=path,
+            faults=faults,
         )
-        batch = internal_batch_size or _BATCH
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
-            target, contrast = self._classes(moved, target, contrast, batch)
+            batch, code_batch = self._in_flight(moved, internal_batch_size, memory_budget)
+            rows = min(batch, _BATCH)
+            target, contrast = self._classes(moved, target, contrast, rows)
+            known = None if references is None else self._references(references, rows)
+            request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
             parts = [
-                explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
-                for x, t, c in zip(moved.split(batch), target.split(batch), contrast.split(batch), strict=True)
+                explain_batch(self, x, t, c, carry, request)
+                for x, t, c in zip(moved.split(rows), target.split(rows), contrast.split(rows), strict=True)
             ]
         explanation = join(parts).to(source.device)
         self._warn(explanation)
         return explanation
+
+    def as_quantus(
+        self,
+        attribution: str = "lig",
+        *,
+        carry: Carry | None = None,
+        path: CodePath = "linear",
+        n_steps: int = 16,
+        tolerance: float = 0.01,
+    ) -> Callable[..., Any]:
+        """Return the function that Quantus's metrics take as ``explain_func``; arguments as for :meth:`explain`.
+
+        It is called as ``explain_func(model, inputs, targets)`` and returns an array ``(N, *S)``. Given another
+        model, as in tests that randomise weights, it explains that one along this lens's path.
+
+        >>> explain_func = explainer.as_quantus("lig")
+        >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
+        (2, 1, 8, 8)
+        """
+        options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
+        return quantus_function(self, attribution, options)
 
     def counterfactual(
         self,
@@ -180,83 +227,6 @@ class LensExplainer:
             moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
-
-    def edit(
-        self,
-        inputs: Any,
-        amounts: Mapping[str, float | Tensor],
-        *,
-        carry: Carry | None = None,
-        hold: Sequence[str] = (),
-    ) -> Tensor:
-        """Add amounts of named features or directions to each input, or take them away, ``(N, *S)``.
-
-        Args:
-            inputs: ``(N, *S)``.
-            amounts: name of a direction or feature -> how much: a number, or ``(N,)``. Along a direction it is a
-                distance in the code; a feature's block is lengthened by it, as in :meth:`traverse`.
-            carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` does so where that
-                moves f toward the class that it sees afterwards; ``"none"`` returns the decoding itself.
-            hold: directions to which the edit is made perpendicular, as one of two correlated attributes asks for.
-
-        Raises:
-            OptionError: an unknown name, an amount that is no number, or nothing left after holding.
-            UnsupportedError: something is held, and this lens has no directions.
-
-        >>> explainer.edit(images[:2], {"evidence for class 1": -0.5}).shape
-        torch.Size([2, 1, 8, 8])
-        """
-        carry = check_explain("edit", self.mask is not None, carry=carry or "residual")
-        if hold:
-            self._require("directions")
-        with self._asking():
-            source = as_inputs(inputs, self.spec.shape)
-            edited = carry_edit(self, source.to(self.device), amounts, carry, hold, _BATCH)
-        return edited.to(source.device)
-
-    @property
-    def directions(self) -> Mapping[str, Tensor]:
-        """Name -> unit vector ``(d,)`` of the code along which it grows; empty where the lens has none."""
-        return directions_of(self.lens)
-
-    def leakage(self, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False) -> dict[str, dict[str, float]]:
-        """Measure how much an edit along each direction changes what the lens reads along the others.
-
-        Each edit is decoded and encoded again; the figures are changes per unit of the edit, averaged over inputs.
-
-        Args:
-            inputs: ``(N, *S)``.
-            amount: length of the edits.
-            orthogonal: make each edit perpendicular to all directions that are not nearly parallel to it.
-
-        Returns:
-            edited direction -> direction read -> change.
-
-        Raises:
-            UnsupportedError: this lens has no directions.
-        """
-        self._require("directions")
-        with self._asking():
-            source = as_inputs(inputs, self.spec.shape).to(self.device)
-            return measure_leakage(self.lens, source, amount, orthogonal, _BATCH)
-
-    def steps(
-        self, inputs: Any, *, target: int | Tensor | None = None, contrast: int | Tensor | None = None
-    ) -> Steps:
-        """Return how far in the code f flips on the decoding, and how far the counterfactual goes.
-
-        Arguments as in :meth:`explain`.
-
-        >>> steps = explainer.steps(images[:2])
-        >>> steps.flip.shape, bool((steps.flip[steps.flip.isfinite()] <= steps.used.max()).all())
-        (torch.Size([2]), True)
-        """
-        with self._asking():
-            source = as_inputs(inputs, self.spec.shape)
-            moved = source.to(self.device)
-            target, contrast = self._classes(moved, target, contrast, _BATCH)
-            found = steps_to_flip(self.classifier, self.lens, moved, target, contrast, _BATCH)
-        return Steps(*(part.to(source.device) for part in found))
 
     def invariances(
         self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
@@ -317,6 +287,24 @@ class LensExplainer:
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
+
+    def _in_flight(self, inputs: Tensor, size: int | None, memory_budget: int | None) -> tuple[int, int]:
+        """Return how many points fit at once: of f alone, and of f behind the generator."""
+        if size is not None:
+            return size, size
+
+        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+            points = points.detach().requires_grad_()
+            with torch.enable_grad():
+                torch.autograd.grad(self.classifier(decode(points)).sum(), points)
+
+        codes = self.lens.encode(inputs[:1])
+        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
+
+    def _references(self, references: Any, batch: int) -> References:
+        real = as_inputs(references, self.spec.shape).to(self.device)
+        return References(real, torch.cat([self.classifier(part).argmax(1) for part in real.split(batch)]))
 
     def _decode(self, codes: Tensor) -> Tensor:
         return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])
