@@ -36,9 +36,10 @@ def fitted(task: Task, model: nn.Module, seed: int, rows: Rows, label: str, *, m
     """Fit a lens; report its CPU seconds (of lens and mask apart) and how often training had to go back."""
     began = time.process_time()
     ends: dict[str, float] = {}
-    whole = edit_mask._STEPS
-    # Where only decodings are judged the mask plays no part.
-    edit_mask._STEPS = whole if mask else 1
+    whole = edit_mask._STEPS, edit_mask._LARGEST_POOL
+    if not mask:
+        # Where only decodings are judged the mask plays no part.
+        edit_mask._STEPS, edit_mask._LARGEST_POOL = 1, 512
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -52,7 +53,7 @@ def fitted(task: Task, model: nn.Module, seed: int, rows: Rows, label: str, *, m
                 **options,
             )
     finally:
-        edit_mask._STEPS = whole
+        edit_mask._STEPS, edit_mask._LARGEST_POOL = whole
     rows[f"{label}: fit, CPU seconds (without mask)"] = ends["introvac"]
     rows[f"{label}: roll-backs while training"] = float(sum("went back" in str(w.message) for w in caught))
     return explainer
@@ -268,7 +269,10 @@ def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool
     x = task.test[:500]
     flips(explainer, model, nets, x, rows)
     masked = carried(explainer, nets, x[:300], rows)
-    samples = sampling(explainer, rows, "Langevin", 512 // explainer.spec.num_classes)
+    count = 512 // explainer.spec.num_classes
+    for sharpness in (1.0, explainer.backend.sharpness):
+        explainer.lens.sharpness = sharpness
+        samples = sampling(explainer, rows, f"Langevin, sharpness {sharpness:g}", count)
     if seed == 0:
         with torch.no_grad(), explainer.classifier.frozen():
             decoded = explainer.lens.decode(masked.counterfactual_codes[:10])

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 import toys
 from guard import unchanged
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from xlens_introvac import IntroVAC
 from xlens_introvac.lens import IntroVACLens
@@ -137,8 +138,13 @@ def test_attributes_are_learned_from_what_was_observed_and_edited_together(fitte
     hidden = ink[:, 0].isnan()
     upper = images.train[:, 0, :4].mean((1, 2))
     truth = upper > upper.median()
-    # Also on images whose attribute was never shown.
-    assert ((read[:, 0] > 0) == truth)[hidden].float().mean() >= 0.85
+    # On images whose attribute was never shown it reads about what a linear model of the pixels does.
+    pixels = images.train.flatten(1).numpy()
+    reference = LogisticRegression(max_iter=1000).fit(pixels[~hidden], truth[~hidden])
+    assert ((read[:, 0] > 0) == truth)[~hidden].float().mean() >= 0.9
+    assert ((read[:, 0] > 0) == truth)[hidden].float().mean() >= reference.score(
+        pixels[hidden], truth[hidden]
+    ) - 0.05
     assert torch.corrcoef(torch.stack([read[:, 1], ink[:, 1]]))[0, 1] >= 0.8
 
     def inks(pictures):

@@ -55,8 +55,9 @@ class IntroVAC(xlens.Backend):
     fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
     calibrated: bool = param(True, help="sampling uses the head calibrated on f's answers to decodings")
-    langevin_step: float = param(0.4, gt=0, help="step of the Langevin iteration")
+    langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration, to begin with")
     langevin_steps: int = param(400, ge=4, help="number of its steps")
+    sharpness: float = param(4.0, gt=0, help="power of p(class|code) that is sampled from; 1 is the posterior")
     metropolis: bool = param(True, help="accept or reject each of its steps; False is the paper's iteration")
 
     @classmethod
@@ -81,6 +82,7 @@ class IntroVAC(xlens.Backend):
             "langevin_step": 2e-4,
             "langevin_steps": 5000,
             "metropolis": False,
+            "sharpness": 1.0,
         }
         return cls(**{**faithful, **options})
 
@@ -111,6 +113,7 @@ class IntroVAC(xlens.Backend):
             langevin_step=self.langevin_step,
             langevin_steps=self.langevin_steps,
             metropolis=self.metropolis,
+            sharpness=self.sharpness,
             attribute_names=self.attributes,
         )
 

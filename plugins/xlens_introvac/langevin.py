@@ -11,13 +11,18 @@ from torch import Tensor
 __all__ = ["Chains", "langevin", "split_r_hat"]
 
 
+#: The acceptance at which MALA moves fastest in many dimensions, and how fast a chain's step is moved toward it.
+_BEST_ACCEPTANCE = 0.574
+_ADAPTATION = 0.1
+
+
 @dataclass(frozen=True)
 class Chains:
     """What a run of parallel chains ended with.
 
     Args:
         codes: ``(n, d)`` last state of each chain.
-        acceptance: share of the proposals that the Metropolis test accepted; 1 without it.
+        acceptance: share of the proposals that the Metropolis test accepted in the second half; 1 without it.
         r_hat: largest split R-hat over the dimensions, of the second half of the run.
     """
 
@@ -40,7 +45,8 @@ def langevin(
     Args:
         potential: U, minus the log density up to a constant; maps ``(n, d)`` to ``(n,)``, each row by itself.
         start: ``(n, d)``.
-        step: the step a; with the Metropolis test the result is unbiased at any step.
+        step: the step a. With the Metropolis test each chain adapts its own in the first half of the run, and then
+            keeps it: one step would be too long for chains that begin where U is steep, and they would never move.
         steps: number of steps.
         generator: draws the noise.
         metropolis: accept or reject each proposal (MALA); without it this is the plain iteration, whose
@@ -53,13 +59,14 @@ def langevin(
     state = start.detach()
     energy, force = _with_gradient(potential, state)
     accepted = torch.zeros((), dtype=torch.float64, device=state.device)
+    lengths = torch.full((len(state), 1), step, device=state.device, dtype=state.dtype)
     trace: list[Tensor] = []
     for index in range(steps):
         noise = torch.randn(state.shape, generator=generator, device=state.device, dtype=state.dtype)
-        proposed = state - step * force + (2 * step) ** 0.5 * noise
+        proposed = state - lengths * force + (2 * lengths).sqrt() * noise
         new_energy, new_force = _with_gradient(potential, proposed)
         if metropolis:
-            back = (state - proposed + step * new_force).square().sum(1) / (4 * step)
+            back = (state - proposed + lengths * new_force).square().sum(1) / (4 * lengths[:, 0])
             log_ratio = energy - new_energy + noise.square().sum(1) / 2 - back
             drawn = torch.rand(len(state), generator=generator, device=state.device, dtype=state.dtype)
             take = drawn.log() < log_ratio
@@ -68,11 +75,14 @@ def langevin(
         state = torch.where(take[:, None], proposed, state)
         energy = torch.where(take, new_energy, energy)
         force = torch.where(take[:, None], new_force, force)
-        accepted += take.double().mean()
-        if index >= steps // 2:
+        if index < steps // 2:
+            if metropolis:
+                lengths = lengths * (_ADAPTATION * (take[:, None].to(state.dtype) - _BEST_ACCEPTANCE)).exp()
+        else:
+            accepted += take.double().mean()
             # Mixing between chains shows in some of them as well as in all.
             trace.append(state[:128])
-    return Chains(state, float(accepted) / steps, split_r_hat(torch.stack(trace)))
+    return Chains(state, float(accepted) / (steps - steps // 2), split_r_hat(torch.stack(trace)))
 
 
 def split_r_hat(trace: Tensor) -> float:

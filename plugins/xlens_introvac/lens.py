@@ -34,7 +34,7 @@ class Draw:
         codes: ``(n, d)``.
         accepted_by_classifier: share of all decodings drawn that f puts in the class; the others are rejected.
         accepted_by_head: the same share among those that the linear head itself puts in the class.
-        acceptance: share of Langevin proposals that the Metropolis test accepted.
+        acceptance: share of Langevin proposals that the Metropolis test accepted, once steps were adapted.
         r_hat: how well the chains mixed; near 1 when they did.
         kept: ``(n,)`` bool, False where so few were accepted that the best of the others fill the gap.
     """
@@ -60,7 +60,7 @@ class IntroVACLens(Lens):
         code: width d of the code.
         hidden, width, dense: the networks.
         longest_step: how far a counterfactual may go.
-        langevin_step, langevin_steps, metropolis: how new codes are drawn.
+        langevin_step, langevin_steps, metropolis, sharpness: how new codes are drawn.
         attribute_names: names of the attributes; numbered where there are none.
     """
 
@@ -77,12 +77,14 @@ class IntroVACLens(Lens):
         langevin_step: float,
         langevin_steps: int,
         metropolis: bool,
+        sharpness: float,
         attribute_names: tuple[str, ...],
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self.code, self.longest_step = spec, code, longest_step
-        self.langevin_step, self.langevin_steps, self.metropolis = langevin_step, langevin_steps, metropolis
+        self.langevin_step, self.langevin_steps = langevin_step, langevin_steps
+        self.metropolis, self.sharpness = metropolis, sharpness
         self._attribute_names = attribute_names
         self.encoder = Encoder(spec, code, hidden, width, dense)
         self.decoder = Decoder(spec, code, hidden, width, dense)
@@ -163,11 +165,13 @@ class IntroVACLens(Lens):
         return codes + steps[:, None] * direction
 
     def potential(self, codes: Tensor, target: int) -> Tensor:
-        """Return U(z) = -log p(target|z) + |z|^2 / 2 per row, ``(N,)``.
+        """Return U(z) = -s log p(target|z) + |z|^2 / 2 per row, ``(N,)``, with s the sharpness.
 
-        p is the head's: independent logistic classes, given that exactly one holds, are a softmax.
+        p is the head's: independent logistic classes, given that exactly one holds, are a softmax. s = 1 is the
+        posterior; half of it lies close to the boundary, where real inputs are rare. s > 1 is the posterior given
+        that many labels that agree.
         """
-        return -self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
+        return -self.sharpness * self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
 
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the head's logits of the classes ``(N, K)``, calibrated to f on decodings where that was asked."""
