@@ -293,10 +293,10 @@ class LensExplainer(Editor):
         if size is not None:
             return size, size
 
-        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
-                torch.autograd.grad(self.classifier(decode(points)).sum(), points)
+                return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
 
         codes = self.lens.encode(inputs[:1])
         batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
