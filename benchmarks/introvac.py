@@ -29,6 +29,8 @@ import xlens
 import xlens.training.edit_mask as edit_mask
 
 EPOCHS = {"pair": 6, "fashion": 5, "solar": 15}
+#: Test images for steps of fixed length, and for edits on the real input.
+SIZES = {"pair": (500, 300), "fashion": (500, 300), "solar": (150, 60)}
 Rows = dict[str, float]
 
 
@@ -266,10 +268,11 @@ def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool
     for name, net in {"f": model, **nets}.items():
         rows[f"test accuracy: {name}"] = float((predicted(net, task.test) == task.test_labels).float().mean())
     explainer = fitted(task, model, seed, rows, "IntroVAC", **options)
-    x = task.test[:500]
+    many, few = SIZES[task.name]
+    x = task.test[:many]
     flips(explainer, model, nets, x, rows)
-    masked = carried(explainer, nets, x[:300], rows)
-    count = 512 // explainer.spec.num_classes
+    masked = carried(explainer, nets, x[:few], rows)
+    count = many // explainer.spec.num_classes
     for sharpness in (1.0, explainer.backend.sharpness):
         explainer.lens.sharpness = sharpness
         samples = sampling(explainer, rows, f"Langevin, sharpness {sharpness:g}", count)
