@@ -97,10 +97,12 @@ def judged(judge: nn.Module, before: Tensor, after: Tensor, target: Tensor, cont
     return float((predicted(judge, after)[counted] == contrast[counted]).float().mean())
 
 
-def carried(explainer, judges: dict[str, nn.Module], x: Tensor, rows: Rows) -> xlens.Explanation:
-    """Edits on the real input at the step chosen per image, in each way of carrying."""
-    masked = None
-    for carry in ("masked", "residual", "none"):
+def carried(
+    explainer, judges: dict[str, nn.Module], x: Tensor, rows: Rows, carries: tuple[str, ...]
+) -> xlens.Explanation:
+    """Edits on the real input at the step chosen per image, in each way of carrying; returns the first."""
+    first = None
+    for carry in carries:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             explanation = explainer.explain(x, carry=carry, attributions=(), n_steps=4)
@@ -110,11 +112,11 @@ def carried(explainer, judges: dict[str, nn.Module], x: Tensor, rows: Rows) -> x
             rows[f"{label}: {name}"] = judged(
                 judge, x, explanation.counterfactual, explanation.target, explanation.contrast
             )
+        first = first or explanation
         if carry == "masked":
-            masked = explanation
             rows["x' masked: trustworthy"] = float(explanation.trustworthy.float().mean())
             rows["x' masked: mask area"] = float(explanation.mask.mean())
-    return masked
+    return first
 
 
 def sampling(explainer, rows: Rows, label: str, n: int) -> Tensor:
@@ -260,27 +262,31 @@ def draw(rows: list[Tensor], names: list[str], path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
-def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool) -> Rows:
+def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool, mask: bool) -> Rows:
     """Fit one lens and return every figure by name."""
     nets = trained(task, seed if task.name == "fashion" else 0, EPOCHS[task.name])
     model = nets.pop("f")
     rows: Rows = {}
     for name, net in {"f": model, **nets}.items():
         rows[f"test accuracy: {name}"] = float((predicted(net, task.test) == task.test_labels).float().mean())
-    explainer = fitted(task, model, seed, rows, "IntroVAC", **options)
+    explainer = fitted(task, model, seed, rows, "IntroVAC", mask=mask, **options)
     many, few = SIZES[task.name]
     x = task.test[:many]
     flips(explainer, model, nets, x, rows)
-    masked = carried(explainer, nets, x[:few], rows)
+    carries = ("masked", "residual", "none") if mask else ("residual", "none")
+    shown_edit = carried(explainer, nets, x[:few], rows, carries)
     count = many // explainer.spec.num_classes
     for sharpness in (1.0, explainer.backend.sharpness):
         explainer.lens.sharpness = sharpness
         samples = sampling(explainer, rows, f"Langevin, sharpness {sharpness:g}", count)
     if seed == 0:
         with torch.no_grad(), explainer.classifier.frozen():
-            decoded = explainer.lens.decode(masked.counterfactual_codes[:10])
-        shown = [masked.inputs, masked.reconstruction, decoded, masked.counterfactual, masked.mask]
-        draw(shown, ["input", "G(z)", "G(z0)", "x'", "mask"], pictures / f"introvac-{task.name}.png")
+            decoded = explainer.lens.decode(shown_edit.counterfactual_codes[:10])
+        shown = [shown_edit.inputs, shown_edit.reconstruction, decoded, shown_edit.counterfactual]
+        names = ["input", "G(z)", "G(z0)", "x'"]
+        if mask:
+            shown, names = [*shown, shown_edit.mask], [*names, "mask"]
+        draw(shown, names, pictures / f"introvac-{task.name}.png")
         names = list(task.class_names)
         draw(list(samples), names, pictures / f"introvac-{task.name}-samples.png")
     if with_vac:
@@ -308,6 +314,7 @@ def main() -> None:
     parser.add_argument("--task", choices=("pair", "fashion", "solar", "attributes"), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--compare", action="store_true", help="fit VAC too")
+    parser.add_argument("--no-mask", action="store_true", help="fit no mask, and carry edits without one")
     parser.add_argument("--pictures", type=Path, default=Path("docs/pictures"))
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the backend")
     chosen = parser.parse_args()
@@ -320,7 +327,7 @@ def main() -> None:
         task.train, task.train_labels = task.train[:20000], task.train_labels[:20000]
     results = []
     for seed in chosen.seeds:
-        results.append(measure(task, seed, chosen.pictures, options, chosen.compare))
+        results.append(measure(task, seed, chosen.pictures, options, chosen.compare, not chosen.no_mask))
         print(table(results, chosen.seeds[: len(results)]), flush=True)
 
 
