@@ -18,7 +18,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 ORDER = (
     ("errors",), ("explanation",), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"), ("data",),
     ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_pictures", "_arguments", "_attributions", "_explain", "_quantus"),
+    ("explainer", "_pictures", "_arguments", "_attributions", "_edit", "_editor", "_explain", "_quantus"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
 from xlens._attributions import References, Request, check_attributions
+from xlens._edit import traversed
+from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
 from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
@@ -35,7 +37,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer(Pictures):
+class LensExplainer(Editor, Pictures):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -217,9 +219,10 @@ class LensExplainer(Pictures):
 
         Args:
             inputs: ``(N, *S)``.
-            feature: name or position of a feature.
-            steps: the T values. A feature of several dimensions keeps its direction (or takes an even one where it
-                is zero) and gets this length, in units of the square root of its width; 0 removes it.
+            feature: name or position of a feature, or name of a direction.
+            steps: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
+                direction (or takes an even one where it is zero) and gets this length, in units of the square root
+                of its width; 0 removes it.
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.
@@ -228,19 +231,9 @@ class LensExplainer(Pictures):
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            block = codes[:, dims]
-            if len(dims) > 1:
-                length = block.norm(dim=1, keepdim=True)
-                even = torch.ones_like(block)
-                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
-            else:
-                block = torch.ones_like(block)
-            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
