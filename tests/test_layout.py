@@ -16,9 +16,9 @@ CORE = sorted((ROOT / "xlens").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each only from those before it; names in one tuple form one layer and may use each other.
 ORDER = (
-    ("errors",), ("explanation",), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"), ("data",),
-    ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_arguments", "_explain"), ("api",), ("plot",), ("report",),
+    ("errors",), ("explanation", "invariances"), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"),
+    ("data",), ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
+    ("explainer", "_arguments", "_explain", "_vary"), ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
     from xlens.explanation import Explanation, Fidelity
     from xlens.hookspecs import hookimpl
+    from xlens.invariances import Invariances
     from xlens.params import options, param
     from xlens.registry import backends
 
@@ -24,6 +25,7 @@ _HOME = {
     "Explanation": "explanation",
     "Feature": "contracts",
     "Fidelity": "explanation",
+    "Invariances": "invariances",
     "Lens": "contracts",
     "Run": "contracts",
     "Spec": "contracts",
@@ -44,6 +46,7 @@ __all__ = [
     "Explanation",
     "Feature",
     "Fidelity",
+    "Invariances",
     "Lens",
     "Run",
     "Spec",

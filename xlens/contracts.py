@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
+from xlens.invariances import Invariances
 
 if TYPE_CHECKING:
     # Named in annotations only: contracts come before both in the import order.
@@ -292,9 +293,27 @@ class Explainer(Protocol):
         """Move one feature of the code; ``(N, T, *S)``."""
 
     def invariances(
-        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
-    ) -> Tensor:
-        """Vary what f ignores, or with ``vary="class"`` what it looks at; ``(N, n, *S)``."""
+        self,
+        inputs: Any,
+        n: int,
+        scale: float = 1.0,
+        *,
+        vary: Literal["nuisance", "class"] = "nuisance",
+        carry: Literal["none", "residual"] = "none",
+        seed: int = 0,
+    ) -> Invariances:
+        """Vary what f ignores, or with ``vary="class"`` what it looks at, and ask f about each variant."""
+
+    def grid(
+        self,
+        inputs: Any,
+        features: Sequence[str | int],
+        steps: Any,
+        *,
+        relative: bool = True,
+        carry: Literal["none", "residual"] = "none",
+    ) -> Invariances:
+        """Cross two features of the code, and ask f about each variant."""
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw new inputs of one class; ``(n, *S)``."""

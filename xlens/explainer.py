@@ -6,19 +6,21 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
 from xlens._explain import explain_batch, join, not_local
+from xlens._vary import VariantCarry, draw_variants, grid_variants, moved_along
 from xlens.attr.edit import Carry, make_edit
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, XlensWarning
+from xlens.errors import DataError, UnsupportedError, UntrustworthyWarning, XlensWarning
 from xlens.explanation import Explanation
+from xlens.invariances import Invariances
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
 from xlens.storage import save_lens
@@ -173,52 +175,74 @@ class LensExplainer:
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = list(find_feature(self.features, feature).dims)
+        dims = find_feature(self.features, feature).dims
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
-            block = codes[:, dims]
-            if len(dims) > 1:
-                length = block.norm(dim=1, keepdim=True)
-                even = torch.ones_like(block)
-                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
-            else:
-                block = torch.ones_like(block)
-            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
-            frames = self._decode(moved.flatten(0, 1))
+            moved = moved_along(codes, dims, values)
+            frames = self.decode_in_batches(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
     def invariances(
-        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
-    ) -> Tensor:
-        """Decode variants of each input in which one part of the code is redrawn, ``(N, n, *S)``.
+        self,
+        inputs: Any,
+        n: int,
+        scale: float = 1.0,
+        *,
+        vary: Literal["nuisance", "class"] = "nuisance",
+        carry: VariantCarry = "none",
+        seed: int = 0,
+    ) -> Invariances:
+        """Draw variants of each input in which one part of the code is redrawn, and ask f about each.
 
         Args:
             inputs: ``(N, *S)``.
             n: variants per input.
             scale: standard deviation of what is drawn.
             vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
+            carry: ``"none"`` for the lens's decodings; ``"residual"`` carries their difference from the
+                reconstruction onto the real input.
             seed: seeds the draw.
 
         Raises:
             UnsupportedError: this lens cannot.
+            OptionError: a number out of range, an unknown `vary` or `carry`.
 
-        >>> explainer.invariances(images[:2], 4, scale=0.5).shape
+        >>> found = explainer.invariances(images[:2], 4, scale=0.5)
+        >>> found.variants.shape
         torch.Size([2, 4, 1, 8, 8])
         """
         self._require("invariances")
-        if vary not in ("nuisance", "class"):
-            raise OptionError("invariances: vary is wrong", given=repr(vary), allowed="'nuisance' or 'class'")
-        check_count("invariances", n)
-        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
-            raise OptionError(f"invariances: scale must be a number >= 0, got {scale!r}")
+        generator = self._generator(seed)
         with self._asking():
-            source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
-            decoded = self._decode(varied.flatten(0, 1))
-        return decoded.view(len(source), n, *self.spec.shape).to(source.device)
+            return draw_variants(self, inputs, n, scale, vary, carry, generator)
+
+    def grid(
+        self,
+        inputs: Any,
+        features: Sequence[str | int],
+        steps: Sequence[float] | Tensor,
+        *,
+        relative: bool = True,
+        carry: VariantCarry = "none",
+    ) -> Invariances:
+        """Cross two features of the code, and ask f about each variant, ``(N, T, T, *S)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            features: names or positions of two features; the first runs down, the second across.
+            steps: the T amounts, in the units of :meth:`traverse`.
+            relative: add the amounts to those that the input has, so that 0 is the input itself; False sets them.
+            carry: as in :meth:`invariances`.
+
+        Raises:
+            OptionError: there is no such feature, the two overlap, or the amounts are not finite numbers.
+
+        >>> explainer.grid(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
+        torch.Size([2, 3, 3])
+        """
+        with self._asking():
+            return grid_variants(self, inputs, features, steps, relative, carry)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.
@@ -249,8 +273,13 @@ class LensExplainer:
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
 
-    def _decode(self, codes: Tensor) -> Tensor:
+    def decode_in_batches(self, codes: Tensor) -> Tensor:
+        """Decode codes ``(M, d)`` a batch at a time; to be called within ``classifier.frozen()``."""
         return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])
+
+    def predict_in_batches(self, inputs: Tensor) -> Tensor:
+        """Return f's classes ``(M,)`` a batch at a time; to be called within ``classifier.frozen()``."""
+        return torch.cat([self.classifier(part).argmax(1) for part in inputs.split(_BATCH)])
 
     def _require(self, capability: str) -> None:
         if isinstance(self.lens, CAPABILITIES[capability]):

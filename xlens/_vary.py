@@ -1,0 +1,120 @@
+"""Variants of inputs, drawn or on a grid, decoded, carried and judged by f."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from xlens._arguments import check_count, find_feature, path_values
+from xlens.data import as_inputs
+from xlens.errors import OptionError
+from xlens.invariances import Invariances
+
+if TYPE_CHECKING:
+    from xlens.explainer import LensExplainer
+
+__all__ = ["draw_variants", "grid_variants", "moved_along"]
+
+VariantCarry = Literal["none", "residual"]
+
+
+def draw_variants(
+    explainer: LensExplainer, inputs: Any, n: int, scale: float, vary: str, carry: str, generator: torch.Generator
+) -> Invariances:
+    """Draw `n` variants of each input; arguments as for ``explainer.invariances``, inside its frozen context."""
+    faults = _carry_faults(carry)
+    if vary not in ("nuisance", "class"):
+        faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
+        faults.append(f"scale must be a number >= 0, got {scale!r}")
+    if faults:
+        raise OptionError("invariances: " + "; ".join(faults))
+    check_count("invariances", n)
+    source = as_inputs(inputs, explainer.spec.shape)
+    codes = explainer.lens.encode(source.to(explainer.device))
+    varied = explainer.lens.invariances(codes, n, scale, generator, vary)
+    return judge(explainer, source, codes, varied, carry)
+
+
+def grid_variants(
+    explainer: LensExplainer, inputs: Any, features: Any, steps: Any, relative: bool, carry: str
+) -> Invariances:
+    """Cross two features; arguments as for ``explainer.grid``, inside its frozen context."""
+    if faults := _carry_faults(carry):
+        raise OptionError("grid: " + "; ".join(faults))
+    values = path_values(steps, explainer.device, "grid")
+    if isinstance(features, str) or not isinstance(features, Sequence) or len(features) != 2:
+        raise OptionError("grid: features must be two names or positions", given=repr(features))
+    first, second = (find_feature(explainer.features, feature, "grid") for feature in features)
+    if set(first.dims) & set(second.dims):
+        raise OptionError("grid: the two features share dimensions", given=f"{first.name!r} and {second.name!r}")
+    source = as_inputs(inputs, explainer.spec.shape)
+    codes = explainer.lens.encode(source.to(explainer.device))
+    rows = moved_along(codes, first.dims, values, relative)
+    both = moved_along(rows.flatten(0, 1), second.dims, values, relative)
+    size = len(values)
+    return judge(explainer, source, codes, both.view(len(codes), size, size, -1), carry)
+
+
+def moved_along(codes: Tensor, dims: Sequence[int], values: Tensor, relative: bool = False) -> Tensor:
+    """Give one feature of each code several amounts, ``(N, T, d)``.
+
+    Args:
+        codes: ``(N, d)``.
+        dims: the feature's dimensions. Where there are several, it keeps its direction, or takes an even one where
+            it is zero, and its amount is its length in units of the square root of its width.
+        values: ``(T,)`` amounts.
+        relative: whether the amounts are added to the one that the code has.
+    """
+    dims = list(dims)
+    block = codes[:, dims]
+    if len(dims) > 1:
+        length = block.norm(dim=1, keepdim=True)
+        direction = block * len(dims) ** 0.5 / length.clamp_min(1e-12)
+        direction = torch.where(length > 0, direction, torch.ones_like(block))
+        amount = length / len(dims) ** 0.5
+    else:
+        direction, amount = torch.ones_like(block), block
+    amounts = values + amount if relative else values.expand(len(codes), -1)
+    moved = codes.unsqueeze(1).repeat(1, len(values), 1)
+    moved[:, :, dims] = amounts.unsqueeze(2) * direction.unsqueeze(1)
+    return moved
+
+
+def judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tensor, carry: str) -> Invariances:
+    """Decode varied codes, carry them where asked, and ask f about each.
+
+    Args:
+        explainer: brings lens and classifier.
+        source: ``(N, *S)`` the inputs, on the caller's device.
+        codes: ``(N, d)`` their codes.
+        varied: ``(N, *M, d)``.
+        carry: ``"none"`` for the decodings, ``"residual"`` for their change carried onto the inputs.
+    """
+    inputs = source.to(explainer.device)
+    draws = varied.shape[1:-1]
+    each = draws.numel()
+    variants = explainer.decode_in_batches(varied.flatten(0, -2))
+    if carry == "residual":
+        low, high = (explainer.spec.per_channel(name).to(inputs) for name in ("minimum", "maximum"))
+        change = variants - explainer.decode_in_batches(codes).repeat_interleave(each, 0)
+        own = inputs.repeat_interleave(each, 0)
+        variants = torch.maximum(torch.minimum(own + change, torch.maximum(high, own)), torch.minimum(low, own))
+    predicted = explainer.predict_in_batches(inputs)
+    kept = explainer.predict_in_batches(variants).view(len(inputs), each) == predicted[:, None]
+    spec = explainer.spec
+    return Invariances(
+        inputs=source,
+        variants=variants.view(len(inputs), *draws, *spec.shape).to(source.device),
+        kept=kept.view(len(inputs), *draws).to(source.device),
+        predicted=predicted.to(source.device),
+        class_names=explainer.class_names,
+        data_range=(min(spec.minimum), max(spec.maximum)),
+    )
+
+
+def _carry_faults(carry: Any) -> list[str]:
+    return [] if carry in ("none", "residual") else [f"carry must be 'none' or 'residual', got {carry!r}"]
