@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from xlens_svae.objective import Consistency, SemiVAEStep, SupervisedStep, likel
 __all__ = ["SVAE"]
 
 #: Inputs from which the centres of the classes are taken.
-_SETTLED = 16384
+_SETTLED = 8192
 
 
 @xlens.options
@@ -45,13 +47,17 @@ class SVAE(xlens.Backend):
     architecture: str = param(
         "auto", choices=("auto", "dense", "conv"), help="auto: dense up to 4096 values per input"
     )
-    alpha: float = param(200.0, ge=0, help="weight of the class loss in the bound")
+    alpha: float | None = param(
+        None, ge=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
+    )
     beta: float = param(0.5, gt=0, lt=1, help="generation against classification; at 1 q(z|x) is not trained")
     noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
     soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
     predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
-    consistency: float = param(100.0, ge=0, help="f sees the same class whatever z2 is; 0 in the paper")
-    consistency_rows: int = param(32, ge=1, help="inputs per step on which f is asked")
+    consistency: float = param(
+        0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
+    )
+    consistency_rows: int = param(40, ge=1, help="inputs per step on which f is asked")
     consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when f is asked")
     learning_rate: float = param(1.5e-3, gt=0, help="Adam's")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
@@ -133,11 +139,13 @@ class SVAE(xlens.Backend):
 
         consistency = None
         if self.consistency:
-            consistency = Consistency(classifier, self.consistency_rows, self.consistency_scale)
+            consistency = Consistency(classifier, run.spec, self.consistency_rows, self.consistency_scale)
+        # The reconstruction is summed over the values of an input, so what is weighed against it grows with them.
+        alpha = max(10.0, math.prod(run.spec.shape) / 4) if self.alpha is None else self.alpha
         common = {
-            "alpha": self.alpha,
+            "alpha": alpha,
             "consistency": consistency,
-            "consistency_weight": self.consistency,
+            "consistency_weight": alpha * self.consistency,
             "outputs_of": lambda batch: classifier_logits(classifier, run, batch),
             "classes_of": classes_of,
         }

@@ -72,17 +72,19 @@ class SVAELens(Lens):
         d1 = self.model.evidence
         start, kept = codes[:, :d1], codes[:, d1:]
         goal = self.margins[contrast, target]
-        best, best_lack = codes, torch.full_like(goal, torch.inf)
+        best, best_lack = codes.clone(), torch.full_like(goal, torch.inf)
         for way in _WAYS:
-            tried = torch.cat([torch.lerp(start, self.centres[contrast], way), kept], 1)
+            rows = (best_lack > 0).nonzero()[:, 0]
+            if not len(rows):
+                break
+            to = contrast[rows]
+            tried = torch.cat([torch.lerp(start[rows], self.centres[to], way), kept[rows]], 1)
             logits = self.classifier(self.decode(tried)).to(goal.dtype)
             # What is missing, of the margin over the target and of being on top at all; 0 where it is reached.
-            lack = torch.maximum(
-                goal - score_margin(logits, contrast, target), -margin_over_rest(logits, contrast)
-            ).clamp_min(0)
-            better = lack < best_lack
-            best = torch.where(better[:, None], tried, best)
-            best_lack = torch.where(better, lack, best_lack)
+            missing = goal[rows] - score_margin(logits, to, target[rows])
+            lack = torch.maximum(missing, -margin_over_rest(logits, to)).clamp_min(0)
+            better = lack < best_lack[rows]
+            best[rows[better]], best_lack[rows[better]] = tried[better], lack[better]
         return best
 
     @torch.no_grad()

@@ -19,34 +19,48 @@ __all__ = ["Consistency", "SemiVAEStep", "SupervisedStep", "likelihood_variance"
 
 
 class Consistency:
-    """KL[f(x) || f(G(z1, z2'))] on part of a batch: f has to see the same class whatever z2 is.
+    """KL[f(x) || f(x~)] on part of a batch: f has to see the same class whatever z2 is.
 
     Nothing in the paper's objective stops z2 from carrying evidence; this does, because f itself is asked.
+    Of five x~ one is a decoding G(z1, z2'), one the reconstruction G(z1, z2), and three are carried onto the input
+    as they will be used, x + G(z1, z2') - G(z1, z2).
 
     Args:
         classifier: the frozen classifier.
+        spec: the data's range.
         rows: inputs of each batch that are used.
         largest: z2' is drawn with a standard deviation between 0 and this.
     """
 
-    def __init__(self, classifier: Classifier, rows: int, largest: float) -> None:
+    def __init__(self, classifier: Classifier, spec: Spec, rows: int, largest: float) -> None:
         self.classifier, self.rows, self.largest = classifier, rows, largest
+        self.low, self.high = spec.per_channel("minimum"), spec.per_channel("maximum")
 
-    def __call__(self, model: Model, evidence: Tensor, logits: Tensor, trainer: Trainer) -> Tensor:
+    def __call__(self, model: Model, inputs: Tensor, codes: Tensor, logits: Tensor, trainer: Trainer) -> Tensor:
         """Return the mean KL in nats.
 
         Args:
             model: the model that is trained.
-            evidence: ``(N, d1)`` class parts.
-            logits: ``(N, K)`` what f says of the inputs that they come from.
+            inputs: ``(N, *S)``.
+            codes: ``(N, d)`` draws of their codes.
+            logits: ``(N, K)`` what f says of them.
             trainer: brings the generator of random numbers.
         """
-        evidence, logits = evidence[: self.rows], logits[: self.rows]
-        generator, device = trainer.generator, evidence.device
-        scale = self.largest * torch.rand(len(evidence), 1, generator=generator, device=device)
-        drawn = scale * torch.randn(len(evidence), model.nuisance, generator=generator, device=device)
-        found = self.classifier(model.decoder(torch.cat([evidence, drawn], 1)))
-        return F.kl_div(found.log_softmax(1), logits.softmax(1), reduction="batchmean")
+        inputs, codes, logits = inputs[: self.rows], codes[: self.rows], logits[: self.rows]
+        n, device = len(inputs), inputs.device
+        kind = torch.arange(n, device=device) % 5
+        own, carried = kind == 1, kind > 1
+        scale = self.largest * torch.rand(n, 1, generator=trainer.generator, device=device)
+        drawn = scale * torch.randn(n, model.nuisance, generator=trainer.generator, device=device)
+        evidence, nuisance = codes.split([model.evidence, model.nuisance], 1)
+        varied = torch.cat([evidence, torch.where(own[:, None], nuisance, drawn)], 1)
+        decoded = model.decoder(torch.cat([varied, codes[carried]]))
+        variants, reconstructed = decoded.split([n, int(carried.sum())])
+        moved = inputs[carried] + variants[carried] - reconstructed
+        bounded = torch.maximum(torch.minimum(moved, self.high.to(moved)), self.low.to(moved))
+        found = self.classifier(torch.cat([variants[~carried], bounded]))
+        wanted = torch.cat([logits[~carried], logits[carried]]).softmax(1)
+        return F.kl_div(found.log_softmax(1), wanted, reduction="batchmean")
 
 
 class SupervisedStep:
@@ -107,8 +121,9 @@ class SupervisedStep:
             terms["predictive"] = cross_entropy(classes, model.class_logits(predicted)).mean()
             loss = loss + self.alpha * self.predictive_weight * terms["predictive"]
         if self.consistency is not None:
-            evidence = predicted[:, : model.evidence]
-            terms["consistency"] = self.consistency(model, evidence, self.outputs_of(batch), trainer)
+            terms["consistency"] = self.consistency(
+                model, batch.inputs, predicted, self.outputs_of(batch), trainer
+            )
             loss = loss + self.consistency_weight * terms["consistency"]
         trainer.minimise(loss, "model")
         return terms
@@ -158,8 +173,9 @@ class SemiVAEStep:
             "classes": cross_entropy(classes, logits).mean(),
         }
         if self.consistency is not None:
-            evidence = logits.softmax(1)
-            terms["consistency"] = self.consistency(model, evidence, self.outputs_of(batch), trainer)
+            expected = logits.softmax(1)
+            codes = torch.cat([expected, model.informed(hidden, expected).draw(noise)], 1)
+            terms["consistency"] = self.consistency(model, batch.inputs, codes, self.outputs_of(batch), trainer)
             loss = loss + self.consistency_weight * terms["consistency"]
         trainer.minimise(loss, "model")
         return terms

@@ -1,0 +1,457 @@
+"""The SVAE backend: its terms against slow references, and that it learns what f ignores."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from guard import unchanged
+from torch import distributions as D
+from torch import nn
+from xlens_svae import SVAE
+from xlens_svae.objective import Consistency
+from xlens_svae.terms import Gaussian, entropy, log_likelihood, m2_bound
+
+import xlens
+from xlens.contracts import CAPABILITIES, Spec
+from xlens.data import Batch
+from xlens.demo import small_cnn, train_classifier
+from xlens.errors import OptionError
+
+SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
+
+
+def spec(shape=(1, 4, 4), k=3):
+    c = shape[0]
+    return Spec(
+        shape=shape,
+        num_classes=k,
+        minimum=(-1.5,) * c,
+        maximum=(2.0,) * c,
+        mean=(0.2,) * c,
+        std=(0.7,) * c,
+        class_margins=tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k)),
+    )
+
+
+def linear_classifier(shape, k=3):
+    torch.manual_seed(0)
+    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), k)))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1)
+    labels = torch.tensor(data.target)
+    held = torch.arange(len(images)) % 4 == 0
+    torch.manual_seed(0)
+    model = small_cnn((1, 8, 8), 10)
+    train_classifier(model, images[~held], labels[~held], steps=300, progress=False)
+    return SimpleNamespace(model=model, train=images[~held], test=images[held])
+
+
+def quick(model, data, backend, **arguments):
+    """Fit with a mask of three steps, where the mask does not matter."""
+    with pytest.MonkeyPatch.context() as patch, unchanged(model):
+        patch.setattr("xlens.training.edit_mask._STEPS", 3)
+        return xlens.fit(model, data, backend, progress=False, **arguments)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return quick(digits.model, digits.train, SVAE(steps=900, width=192, batch_size=96))
+
+
+@pytest.fixture(scope="module")
+def baseline(digits):
+    return quick(digits.model, digits.train, SVAE.semi(steps=150, width=128, batch_size=64))
+
+
+# --- the terms, against torch.distributions ------------------------------------------------------------
+
+
+def normal(gaussian):
+    return D.Independent(D.Normal(gaussian.mean, (0.5 * gaussian.log_variance).exp()), 1)
+
+
+def test_gaussian_kls_are_those_of_torch_distributions():
+    torch.manual_seed(0)
+    one, other = (Gaussian(2 * torch.randn(7, 5), 2 * torch.randn(7, 5)) for _ in range(2))
+    torch.testing.assert_close(one.kl(other), D.kl_divergence(normal(one), normal(other)))
+    standard = D.Independent(D.Normal(torch.zeros(7, 5), 1.0), 1)
+    torch.testing.assert_close(one.kl(), D.kl_divergence(normal(one), standard))
+    part = slice(1, 4)
+    expected = D.kl_divergence(
+        D.Normal(one.mean, (one.log_variance / 2).exp()), D.Normal(other.mean, (other.log_variance / 2).exp())
+    )
+    torch.testing.assert_close(one.part(part).kl(other.part(part)), expected[:, part].sum(1))
+
+
+def test_a_wild_variance_is_bounded():
+    wild = Gaussian(torch.zeros(1, 2), torch.tensor([[500.0, -500.0]]))
+    assert wild.kl(Gaussian(torch.zeros(1, 2), torch.tensor([[-500.0, 500.0]]))).isfinite().all()
+
+
+def test_likelihood_and_entropy_are_those_of_torch_distributions():
+    torch.manual_seed(0)
+    inputs, decoded = torch.randn(6, 2, 3, 3), torch.randn(6, 2, 3, 3)
+    variance = torch.tensor([0.3, 2.0]).view(1, 2, 1, 1)
+    expected = D.Normal(decoded, variance.sqrt()).log_prob(inputs).sum((1, 2, 3))
+    torch.testing.assert_close(log_likelihood(inputs, decoded, variance), expected)
+    logits = 3 * torch.randn(6, 4)
+    torch.testing.assert_close(entropy(logits), D.Categorical(logits=logits).entropy())
+
+
+# --- the objectives, against references that go input by input -------------------------------------------
+
+
+class Recorder:
+    """Stands where a trainer would, and keeps the loss instead of stepping down it."""
+
+    def __init__(self, seed):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def minimise(self, loss, name):
+        self.loss = loss
+
+
+def one_step(backend, shape=(1, 4, 4), k=3, n=5):
+    """Return everything about one step of a backend on random data."""
+    torch.manual_seed(1)
+    classifier = linear_classifier(shape, k)
+    facts = spec(shape, k)
+    lens = backend.build(classifier, facts)
+    batch = Batch(torch.rand(n, *shape) * 3 - 1.5)
+    run = xlens.Run(seed=0, device=torch.device("cpu"), spec=facts)
+    recorder = Recorder(7)
+    terms = backend._step(classifier, lens, recorder, run)(batch)
+    return SimpleNamespace(
+        model=lens.model, x=batch.inputs, logits=classifier(batch.inputs).detach(), terms=terms,
+        loss=recorder.loss, spec=facts, classifier=classifier,
+    )  # fmt: skip
+
+
+def test_the_papers_objective_is_eq_6_term_by_term():
+    backend = SVAE.paper(width=16)
+    assert (backend.alpha, backend.beta) == (6000.0, 0.9)
+    done = one_step(backend)
+    model, total = done.model, 0.0
+    noise = torch.randn(5, 15, generator=torch.Generator().manual_seed(7))
+    collected = {"reconstruction": [], "prior": [], "sufficiency": [], "classes": []}
+    sigma = math.sqrt(backend.noise) * 0.7
+    for i in range(5):
+        x = done.x[i : i + 1]
+        y = torch.zeros(1, 3)
+        y[0, done.logits[i].argmax()] = 1.0
+        hidden = model.trunk(x)
+        informed, predictive = normal(model.informed(hidden, y)), normal(model.predictive(hidden))
+        z = informed.mean + informed.base_dist.scale * noise[i]
+        recon = sum(
+            D.Normal(mean, sigma).log_prob(value)
+            for mean, value in zip(model.decoder(z).flatten(), x.flatten(), strict=True)
+        )
+        prior = D.kl_divergence(informed, D.Independent(D.Normal(torch.zeros(1, 15), torch.ones(1, 15)), 1))[0]
+        sufficiency = D.kl_divergence(informed, predictive)[0]
+        classes = D.Categorical(logits=model.head(z[:, :10])).log_prob(done.logits[i].argmax())[0]
+        for name, value in zip(collected, (recon, prior, sufficiency, -classes), strict=True):
+            collected[name].append(value)
+        total = total + 0.9 * recon - 0.9 * prior - (1 - 0.9) * sufficiency + 6000.0 * classes
+    assert done.terms.keys() == collected.keys()
+    for name, values in collected.items():
+        torch.testing.assert_close(done.terms[name], torch.stack(values).mean(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(done.loss, -total / 5, rtol=1e-4, atol=1e-3)
+
+
+def test_beta_of_one_is_refused_because_nothing_would_train_the_predictor():
+    for beta in (1.0, 1, 1.5):
+        with pytest.raises(OptionError, match=f"beta must be a number > 0 and < 1, got {beta}"):
+            SVAE(beta=beta)
+
+
+def test_the_defaults_add_what_they_say_to_the_papers_bound():
+    done = one_step(SVAE(width=16), shape=(5, 4, 4))
+    t = done.terms
+    # 80 values per input: alpha is a quarter of them, and the consistency weighs half of that.
+    bound = 0.5 * (t["reconstruction"] - t["prior"]) - 0.5 * t["sufficiency"] - 20 * t["classes"]
+    torch.testing.assert_close(done.loss, -bound + 20 * t["predictive"] + 10 * t["consistency"])
+    # Soft: the cross entropy is against f's probabilities, through a draw from q(z|x).
+    generator = torch.Generator().manual_seed(7)
+    torch.randn(5, 22, generator=generator)
+    predictive = done.model.predictive(done.model.trunk(done.x))
+    z = predictive.draw(torch.randn(5, 22, generator=generator))
+    expected = -(done.logits.softmax(1) * done.model.head(z[:, :6]).log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(t["predictive"], expected)
+
+
+def test_consistency_asks_f_about_what_will_be_shown():
+    done = one_step(SVAE(width=16))
+    model, n = done.model, 5
+    codes = torch.randn(n, 22)
+    recorder = Recorder(3)
+    found = Consistency(done.classifier, done.spec, 40, 2.0)(model, done.x, codes, done.logits, recorder)
+    generator = torch.Generator().manual_seed(3)
+    drawn = 2.0 * torch.rand(n, 1, generator=generator) * torch.randn(n, 16, generator=generator)
+    kls = []
+    for i in range(n):
+        z = codes[i : i + 1].clone()
+        if i != 1:
+            z[:, 6:] = drawn[i]
+        shown = model.decoder(z)
+        if i > 1:
+            shown = (done.x[i] + shown - model.decoder(codes[i : i + 1])).clamp(-1.5, 2.0)
+        p, q = (D.Categorical(logits=values) for values in (done.logits[i], done.classifier(shown)[0]))
+        kls.append(D.kl_divergence(p, q))
+    torch.testing.assert_close(found, torch.stack(kls).mean())
+
+
+@pytest.mark.parametrize("soft", [True, False])
+def test_m2_enumerates_the_class_as_a_slow_loop_does(soft):
+    backend = SVAE.semi(width=16, nuisance=4, alpha=30.0, soft=soft)
+    done = one_step(backend)
+    model = done.model
+    noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(7))
+    sigma = math.sqrt(backend.noise) * 0.7
+    total = 0.0
+    for i in range(5):
+        x = done.x[i : i + 1]
+        hidden = model.trunk(x)
+        q = D.Categorical(logits=model.head(hidden)[0])
+        known = done.logits[i].softmax(0)
+        if not soft:
+            known = torch.eye(3)[known.argmax()]
+        bound = backend.alpha * (known * q.logits).sum() + q.entropy()
+        for c in range(3):
+            y = torch.eye(3)[c : c + 1]
+            posterior = normal(model.informed(hidden, y))
+            z = posterior.mean + posterior.base_dist.scale * noise[i]
+            recon = D.Normal(model.decoder(torch.cat([y, z], 1)), sigma).log_prob(x).sum()
+            prior = D.Independent(D.Normal(torch.zeros(1, 4), torch.ones(1, 4)), 1)
+            u = recon - D.kl_divergence(posterior, prior)[0]
+            bound = bound + known[c] * u + q.probs[c] * u
+        total = total + bound
+    torch.testing.assert_close(done.loss, -total / 5, rtol=1e-4, atol=1e-3)
+
+
+def test_m2_bound_by_hand():
+    per_class = torch.tensor([[1.0, 3.0]])
+    found = m2_bound(per_class, torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), alpha=10.0)
+    assert found.item() == pytest.approx(3.0 + 2.0 + math.log(2) - 10 * math.log(2))
+
+
+# --- any input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
+def test_any_shape(shape, preset):
+    classifier = linear_classifier(shape)
+    lens = preset(width=24).build(classifier, spec(shape)).eval()
+    inputs = torch.rand(3, *shape)
+    with torch.no_grad():
+        codes = lens.encode(inputs)
+        decoded = lens.decode(codes)
+        alone = lens.decode(lens.encode(inputs[1:2]))
+    assert decoded.shape == inputs.shape
+    torch.testing.assert_close(decoded[1:2], alone)
+    torch.testing.assert_close(lens.class_probabilities(codes).sum(1), torch.ones(3))
+    dims = [d for feature in lens.features for d in feature.dims]
+    assert dims == list(range(codes.shape[1]))
+    if len(shape) == 3:
+        assert decoded.min() >= -1.5
+        assert decoded.max() <= 2.0
+
+
+def test_large_images_get_convolutions_and_small_ones_do_not():
+    def convolutions(backend, shape):
+        lens = backend.build(linear_classifier(shape), spec(shape))
+        return any(isinstance(module, nn.Conv2d) for module in lens.modules())
+
+    assert convolutions(SVAE(), (2, 64, 80))
+    assert not convolutions(SVAE(), (1, 28, 28))
+    assert convolutions(SVAE(architecture="conv"), (1, 28, 28))
+    with pytest.raises(OptionError, match="convolutions need images"):
+        SVAE(architecture="conv").build(linear_classifier((20,)), spec((20,)))
+
+
+def test_vectors_from_fit_to_explanation():
+    torch.manual_seed(0)
+    inputs = torch.randn(300, 6) * torch.tensor([1.0, 5, 0.2, 1, 1, 1]) + 3
+    model = nn.Linear(6, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2.0, 0, 0, 0, 0, 0], [-2.0, 0, 0, 0, 0, 0]]))
+        model.bias.copy_(torch.tensor([-6.0, 6.0]))
+    explainer = quick(model, inputs, SVAE(steps=300, width=64, evidence=2, nuisance=5))
+    with unchanged(model):
+        explanation = explainer.explain(inputs[:60])
+        found = explainer.invariances(inputs[:60], 5)
+    assert explanation.fidelity.flips.float().mean() >= 0.9
+    assert found.share_kept.mean() >= 0.9
+    # f reads the first value alone, so that is what may not vary; the second is what varies most.
+    spread = found.variants.std(1).mean(0) / inputs.std(0)
+    assert spread[0] < 0.5 * spread[1]
+
+
+# --- learning --------------------------------------------------------------------------------------------
+
+
+def test_it_learns_digits(fitted, digits):
+    with fitted.classifier.frozen(), torch.no_grad():
+        logits = fitted.classifier(digits.test)
+        probabilities = fitted.lens.class_probabilities(fitted.lens.encode(digits.test))
+    assert (probabilities.argmax(1) == logits.argmax(1)).float().mean() >= 0.93
+    with unchanged(digits.model):
+        found = fitted.invariances(digits.test, 4)
+        far = fitted.invariances(digits.test, 4, scale=3.0)
+        carried = fitted.invariances(digits.test, 4, carry="residual")
+    assert found.share_kept.mean() >= 0.92
+    assert far.share_kept.mean() >= 0.85
+    assert carried.share_kept.mean() >= 0.94
+    # Two real digits of one class are about 2 apart.
+    assert found.diversity.mean() >= 1.0
+
+
+def test_counterfactuals_toward_a_chosen_class_move_z1_alone(fitted, digits):
+    inputs = digits.test[:80]
+    with fitted.classifier.frozen(), torch.no_grad():
+        target = fitted.classifier(inputs).argmax(1)
+    contrast = (target + 1 + torch.arange(80) % 9) % 10
+    with unchanged(digits.model):
+        explanation = fitted.explain(inputs, contrast=contrast, carry="residual", attributions=("lig",))
+    assert explanation.fidelity.decoding_flips.float().mean() >= 0.95
+    assert explanation.fidelity.flips.float().mean() >= 0.8
+    d1 = fitted.backend.evidence
+    assert torch.equal(explanation.codes[:, d1:], explanation.counterfactual_codes[:, d1:])
+    assert not explanation.feature_contributions[:, d1:].any()
+    assert explanation.feature_names[0] == "class evidence 1"
+    assert explanation.feature_names[d1] == "nuisance 1"
+
+
+def test_counterfactual_stops_where_f_is_as_sure_as_of_real_inputs(fitted, digits):
+    inputs = digits.test[:60]
+    lens = fitted.lens
+    with fitted.classifier.frozen(), torch.no_grad():
+        codes = lens.encode(inputs)
+        target = fitted.classifier(inputs).argmax(1)
+        contrast = (target + 1) % 10
+        moved = lens.counterfactual(codes, target, contrast)
+        alone = lens.counterfactual(codes[5:6], target[5:6], contrast[5:6])
+        logits = fitted.classifier(lens.decode(moved))
+    torch.testing.assert_close(moved[5:6], alone)
+    rows = torch.arange(60)
+    margins = logits[rows, contrast] - logits[rows, target]
+    goal = torch.tensor(fitted.spec.class_margins)[contrast, target]
+    assert (margins >= goal).float().mean() >= 0.7
+    # As far along the line to the centre as it takes, and the step differs between inputs.
+    d1 = fitted.backend.evidence
+    line = lens.centres[contrast] - codes[:, :d1]
+    ways = ((moved - codes)[:, :d1] * line).sum(1) / line.square().sum(1)
+    torch.testing.assert_close((moved - codes)[:, :d1], ways[:, None] * line, atol=1e-4, rtol=1e-3)
+    assert len(ways.mul(100).round().unique()) > 2
+
+
+def test_samples_are_of_their_class(fitted, digits):
+    with unchanged(digits.model):
+        for c in (0, 4, 9):
+            samples = fitted.sample(50, c)
+            with fitted.classifier.frozen(), torch.no_grad():
+                assert (fitted.classifier(samples).argmax(1) == c).float().mean() >= 0.9
+
+
+def test_invariances_draw_one_part_and_hold_the_other(fitted, digits):
+    generator = torch.Generator().manual_seed(0)
+    d1 = fitted.backend.evidence
+    with torch.no_grad():
+        codes = fitted.lens.encode(digits.test[:6])
+    drawn = fitted.lens.invariances(codes, 400, 2.0, generator, "nuisance")
+    assert torch.equal(drawn[:, :, :d1], codes[:, None, :d1].expand(-1, 400, -1))
+    # Drawn anew from N(0, 4), whatever the input's own z2 is.
+    torch.testing.assert_close(drawn[:, :, d1:].std((0, 1)), torch.full((16,), 2.0), atol=0.1, rtol=0)
+    assert drawn[:, :, d1:].mean(1).abs().max() < 0.5
+    moved = fitted.lens.invariances(codes, 5, 1.0, generator, "class")
+    assert torch.equal(moved[:, :, d1:], codes[:, None, d1:].expand(-1, 5, -1))
+    assert moved[:, :, :d1].std(1).min() > 0
+
+
+def test_m2_learns_the_class_and_what_its_code_says(baseline, digits):
+    with torch.no_grad(), baseline.classifier.frozen():
+        codes = baseline.lens.encode(digits.test)
+        logits = baseline.classifier(digits.test)
+    torch.testing.assert_close(codes[:, :10], baseline.lens.class_probabilities(codes))
+    assert (codes.argmax(1) < 10).any()
+    assert (codes[:, :10].argmax(1) == logits.argmax(1)).float().mean() >= 0.8
+    torch.testing.assert_close(baseline.lens.centres.argmax(1), torch.arange(10))
+    assert len(baseline.features) == 26
+
+
+# --- divergence ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["class", "nuisance"])
+def test_divergence_is_the_kl_between_the_posteriors(fitted, digits, part):
+    x, other = digits.test[:6], digits.test[6:12]
+    model = fitted.lens.model
+    with torch.no_grad():
+        found = fitted.lens.divergence(x, other, part)
+        one, two = (normal(model.predictive(model.trunk(values))).base_dist for values in (x, other))
+    dims = slice(0, 6) if part == "class" else slice(6, None)
+    torch.testing.assert_close(found, D.kl_divergence(one, two)[:, dims].sum(1), rtol=1e-4, atol=1e-4)
+    assert not fitted.lens.divergence(x, x, part).any()
+
+
+def test_m2s_divergence_of_the_class_part_is_between_categoricals(baseline, digits):
+    x, other = digits.test[:6], digits.test[6:12]
+    model = baseline.lens.model
+    with torch.no_grad():
+        one, two = (D.Categorical(logits=model.head(model.trunk(values))) for values in (x, other))
+        torch.testing.assert_close(baseline.lens.divergence(x, other, "class"), D.kl_divergence(one, two))
+        assert (baseline.lens.divergence(x, other, "nuisance") > 0).all()
+
+
+# --- storing, resuming, capabilities -----------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_says_the_same(fitted, baseline, digits, tmp_path):
+    for name, explainer in (("svae", fitted), ("semivae", baseline)):
+        explainer.save(tmp_path / name)
+        again = xlens.load(tmp_path / name, digits.model)
+        assert again.backend == explainer.backend
+        for ask in (lambda e: e.invariances(digits.test[:3], 2).variants, lambda e: e.sample(3, 1)):
+            assert torch.equal(ask(again), ask(explainer))
+        before, after = (e.counterfactual(digits.test[:3], carry="none") for e in (explainer, again))
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("preset", [SVAE, SVAE.semi], ids=["ours", "semi"])
+def test_resumed_it_is_the_same_lens(digits, tmp_path, preset):
+    backend = preset(steps=24, width=16)
+
+    def stop(event):
+        if event.phase == "svae" and event.step == 9:
+            raise KeyboardInterrupt
+
+    whole = quick(digits.model, digits.train, backend, output_dir=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        quick(digits.model, digits.train, backend, output_dir=tmp_path / "part", on_step=stop)
+    resumed = quick(digits.model, digits.train, backend, output_dir=tmp_path / "part", resume=True)
+    for (name, one), other in zip(whole.lens.state_dict().items(), resumed.lens.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_labels_of_the_data_are_used_only_when_asked_for(digits):
+    labels = torch.zeros(len(digits.train), dtype=torch.long)
+    backend = SVAE(steps=60, width=32, consistency=0.0)
+    asked = quick(digits.model, (digits.train, labels), backend, supervision="labels")
+    unasked = quick(digits.model, (digits.train, labels), backend)
+    for explainer, says_zero in ((asked, True), (unasked, False)):
+        with torch.no_grad():
+            found = explainer.lens.class_probabilities(explainer.lens.encode(digits.test)).argmax(1)
+        assert bool((found == 0).float().mean() > 0.9) == says_zero
+
+
+def test_what_it_declares_its_lens_can_do(fitted):
+    for capability in SVAE.capabilities:
+        assert isinstance(fitted.lens, CAPABILITIES[capability])
+    assert "svae" in xlens.backends()
