@@ -3,8 +3,8 @@
     python benchmarks/svae.py --seeds 0 1 2
     python benchmarks/svae.py --seeds 0 --fit-alone
 
-Prints one table of figures and one of the invariance test over s, and draws the curve. Fitted lenses are kept in the
-cache folder; --fresh fits them again.
+Prints one table of figures and one of the invariance test over s, and draws the curve. Fitted lenses are kept in
+the cache folder; --fresh fits them again.
 """
 
 from __future__ import annotations
