@@ -164,36 +164,41 @@ def measure(task: Task, seed: int, fresh: bool, pictures: Path) -> tuple[Rows, d
 
 
 def draw(explainer: xlens.Explainer, images: Tensor, path: Path) -> None:
-    """Write variants of the first image of five classes, then a grid over two nuisance dimensions."""
+    """Write variants of five images, as decoded and as carried, then a grid over two nuisance dimensions."""
     with explainer.classifier.frozen(), torch.no_grad():
         classes = explainer.classifier(images[:200]).argmax(1).tolist()
     rows = [classes.index(c) for c in (0, 3, 5, 6, 8)]
     shown = images[rows]
-    found = explainer.invariances(shown, 8)
-    carried = explainer.invariances(shown, 8, carry="residual")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 10.2), layout="constrained")
-    axes = figure.subplots(2 * len(rows), 9)
-    for i in range(len(rows)):
-        for line, variants in ((2 * i, found), (2 * i + 1, carried)):
-            strip = [(shown[i], True), *zip(variants.variants[i], variants.kept[i].tolist(), strict=True)]
-            for axis, (image, kept) in zip(axes[line], strip, strict=True):
-                axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
-                axis.set(xticks=[], yticks=[])
-                for side in axis.spines.values():
-                    side.set(color="black" if kept else "#b3261e", linewidth=0.5 if kept else 2.5)
-            axes[line, 0].set_ylabel("decoded" if line % 2 == 0 else "carried", fontsize=8)
-    axes[0, 0].set_title("input", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=70)
+    drawn = explainer.invariances(shown, 8), explainer.invariances(shown, 8, carry="residual")
+    lines = [
+        [(shown[i], True), *zip(found.variants[i], found.kept[i].tolist(), strict=True)]
+        for i in range(len(rows))
+        for found in drawn
+    ]
+    save_tiles(lines, path)
     with explainer.classifier.frozen(), torch.no_grad():
         codes = explainer.lens.encode(images[:500])
     # The two nuisance dimensions that say most about the data; others may be unused.
     d1 = explainer.lens.model.evidence
     used = (d1 + codes[:, d1:].std(0).topk(2).indices).tolist()
-    grid = explainer.grid(shown[1:2], used, [-3, -1.5, 0, 1.5, 3])
-    grid.plot().savefig(path.with_name(path.stem + "-grid.png"), dpi=70)
+    grid = explainer.grid(shown[1:2], used, [-3, -2, -1, 0, 1, 2, 3])
+    cells = zip(grid.variants[0], grid.kept[0].tolist(), strict=True)
+    save_tiles([list(zip(*row, strict=True)) for row in cells], path.with_name(path.stem + "-grid.png"))
+
+
+def save_tiles(lines: list[list[tuple[Tensor, bool]]], path: Path) -> None:
+    """Write rows of images, those on which f does not keep its class in a red frame."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(len(lines[0]), len(lines)), layout="constrained")
+    for axes, line in zip(figure.subplots(len(lines), len(lines[0])), lines, strict=True):
+        for axis, (image, kept) in zip(axes, line, strict=True):
+            axis.imshow(image[0], cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set(color="black" if kept else "#b3261e", linewidth=0.5 if kept else 2.5)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=60)
 
 
 def plot_curves(curves: dict[str, list[Rows]], path: Path) -> None:

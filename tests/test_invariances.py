@@ -148,18 +148,7 @@ def test_values_that_are_not_finite_never_pass(ask, fitted, images):
         )  # fmt: skip
 
 
-def test_variants_that_f_takes_for_another_class_have_a_red_frame(ask, images):
-    found = ask("invariances", images[:6], 5, scale=20.0)
-    row = int((found.share_kept < 1).nonzero()[0, 0])
-    figure = found.plot(row)
-    red = [axis.spines["left"].get_edgecolor()[0] > 0.6 for axis in figure.axes if axis.images]
-    assert red[0] is False
-    assert red[1:] == (~found.kept[row]).tolist()
-    grid = ask("grid", images[:1], (0, 1), [-1.0, 0.0, 1.0]).plot()
-    assert len([axis for axis in grid.axes if axis.images]) == 9
-
-
-def test_vectors_have_verdicts_and_no_picture():
+def test_vectors_have_verdicts():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         inputs, model = torch.randn(30, 5), torch.nn.Linear(5, 2)
@@ -176,7 +165,5 @@ def test_vectors_have_verdicts_and_no_picture():
     expected[4] += 1
     torch.testing.assert_close(found.variants[1, 0, 1], expected)
     assert torch.equal(found.kept[1, 0, 1], model(expected).argmax() == model(inputs[1]).argmax())
-    with pytest.raises(UnsupportedError, match="only images can be drawn"):
-        found.plot()
     with pytest.raises(UnsupportedError, match="invariances: a 'plain' lens cannot"):
         explainer.invariances(inputs[:1], 2)

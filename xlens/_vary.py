@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -16,9 +16,12 @@ from xlens.invariances import Invariances
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["draw_variants", "grid_variants", "moved_along"]
+__all__ = ["VariantCarry", "draw_variants", "grid_variants"]
 
 VariantCarry = Literal["none", "residual"]
+
+#: Variants decoded, or shown to f, at once.
+_BATCH = 64
 
 
 def draw_variants(
@@ -36,7 +39,7 @@ def draw_variants(
     source = as_inputs(inputs, explainer.spec.shape)
     codes = explainer.lens.encode(source.to(explainer.device))
     varied = explainer.lens.invariances(codes, n, scale, generator, vary)
-    return judge(explainer, source, codes, varied, carry)
+    return _judge(explainer, source, codes, varied, carry)
 
 
 def grid_variants(
@@ -53,13 +56,13 @@ def grid_variants(
         raise OptionError("grid: the two features share dimensions", given=f"{first.name!r} and {second.name!r}")
     source = as_inputs(inputs, explainer.spec.shape)
     codes = explainer.lens.encode(source.to(explainer.device))
-    rows = moved_along(codes, first.dims, values, relative)
-    both = moved_along(rows.flatten(0, 1), second.dims, values, relative)
+    rows = _moved_along(codes, first.dims, values, relative)
+    both = _moved_along(rows.flatten(0, 1), second.dims, values, relative)
     size = len(values)
-    return judge(explainer, source, codes, both.view(len(codes), size, size, -1), carry)
+    return _judge(explainer, source, codes, both.view(len(codes), size, size, -1), carry)
 
 
-def moved_along(codes: Tensor, dims: Sequence[int], values: Tensor, relative: bool = False) -> Tensor:
+def _moved_along(codes: Tensor, dims: Sequence[int], values: Tensor, relative: bool = False) -> Tensor:
     """Give one feature of each code several amounts, ``(N, T, d)``.
 
     Args:
@@ -84,7 +87,7 @@ def moved_along(codes: Tensor, dims: Sequence[int], values: Tensor, relative: bo
     return moved
 
 
-def judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tensor, carry: str) -> Invariances:
+def _judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tensor, carry: str) -> Invariances:
     """Decode varied codes, carry them where asked, and ask f about each.
 
     Args:
@@ -97,14 +100,15 @@ def judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tenso
     inputs = source.to(explainer.device)
     draws = varied.shape[1:-1]
     each = draws.numel()
-    variants = explainer.decode_in_batches(varied.flatten(0, -2))
+    variants = _in_batches(explainer.lens.decode, varied.flatten(0, -2))
     if carry == "residual":
         low, high = (explainer.spec.per_channel(name).to(inputs) for name in ("minimum", "maximum"))
-        change = variants - explainer.decode_in_batches(codes).repeat_interleave(each, 0)
+        change = variants - _in_batches(explainer.lens.decode, codes).repeat_interleave(each, 0)
         own = inputs.repeat_interleave(each, 0)
         variants = torch.maximum(torch.minimum(own + change, torch.maximum(high, own)), torch.minimum(low, own))
-    predicted = explainer.predict_in_batches(inputs)
-    kept = explainer.predict_in_batches(variants).view(len(inputs), each) == predicted[:, None]
+    predicted = _in_batches(explainer.classifier, inputs).argmax(1)
+    again = _in_batches(explainer.classifier, variants).argmax(1)
+    kept = again.view(len(inputs), each) == predicted[:, None]
     spec = explainer.spec
     return Invariances(
         inputs=source,
@@ -114,6 +118,10 @@ def judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tenso
         class_names=explainer.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
     )
+
+
+def _in_batches(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    return torch.cat([function(part) for part in values.split(_BATCH)])
 
 
 def _carry_faults(carry: Any) -> list[str]:

@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "Spec",
     "StepEvent",
+    "SupportsDivergence",
     "SupportsInvariances",
     "SupportsInversion",
     "SupportsSampling",
@@ -239,6 +240,19 @@ class SupportsInvariances(Protocol):
 
 
 @runtime_checkable
+class SupportsDivergence(Protocol):
+    """A lens that can say how far two inputs are apart in one part of its code."""
+
+    def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
+        """Return d(x, x~) >= 0, ``(N,)``, 0 where both are the same; gradients flow to the variants.
+
+        Args:
+            inputs, variants: ``(N, *S)`` x and x~.
+            part: ``"class"`` for the class evidence, ``"nuisance"`` for everything else.
+        """
+
+
+@runtime_checkable
 class SupportsInversion(Protocol):
     """A lens that can search for the code of an input by optimisation."""
 
@@ -251,6 +265,7 @@ CAPABILITIES: dict[str, type | None] = {
     "sample": SupportsSampling,
     "invariances": SupportsInvariances,
     "invert": SupportsInversion,
+    "divergence": SupportsDivergence,
     "side_info": None,
     "over": None,
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
 from xlens._explain import explain_batch, join, not_local
-from xlens._vary import VariantCarry, draw_variants, grid_variants, moved_along
+from xlens._vary import VariantCarry, draw_variants, grid_variants
 from xlens.attr.edit import Carry, make_edit
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
@@ -175,12 +175,20 @@ class LensExplainer:
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = find_feature(self.features, feature).dims
+        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             codes = self.lens.encode(source.to(self.device))
-            moved = moved_along(codes, dims, values)
-            frames = self.decode_in_batches(moved.flatten(0, 1))
+            block = codes[:, dims]
+            if len(dims) > 1:
+                length = block.norm(dim=1, keepdim=True)
+                even = torch.ones_like(block)
+                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
+            else:
+                block = torch.ones_like(block)
+            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
+            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
     def invariances(
@@ -273,13 +281,8 @@ class LensExplainer:
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
 
-    def decode_in_batches(self, codes: Tensor) -> Tensor:
-        """Decode codes ``(M, d)`` a batch at a time; to be called within ``classifier.frozen()``."""
+    def _decode(self, codes: Tensor) -> Tensor:
         return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])
-
-    def predict_in_batches(self, inputs: Tensor) -> Tensor:
-        """Return f's classes ``(M,)`` a batch at a time; to be called within ``classifier.frozen()``."""
-        return torch.cat([self.classifier(part).argmax(1) for part in inputs.split(_BATCH)])
 
     def _require(self, capability: str) -> None:
         if isinstance(self.lens, CAPABILITIES[capability]):

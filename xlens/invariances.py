@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from xlens.errors import DataError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["Invariances"]
 
@@ -98,22 +94,3 @@ class Invariances:
         True
         """
         return self.variants[index][self.kept[index]]
-
-    def plot(self, index: int = 0) -> Figure:
-        """Draw one input with its variants; those that f takes for another class have a red frame.
-
-        Args:
-            index: which input of the batch.
-
-        Returns:
-            The matplotlib figure; nothing is shown and no global state is touched.
-
-        Raises:
-            UnsupportedError: the inputs are no images.
-
-        >>> explainer.invariances(images[:1], 3).plot()
-        <Figure size ... with ... Axes>
-        """
-        from xlens.plot import plot_invariances
-
-        return plot_invariances(self, index)

@@ -10,9 +10,8 @@ from torch import Tensor
 from xlens._explain import not_local
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
-from xlens.invariances import Invariances
 
-__all__ = ["plot_explanation", "plot_invariances"]
+__all__ = ["plot_explanation"]
 
 _FRAMES = 6
 _WARNING = "#b3261e"
@@ -31,7 +30,13 @@ def plot_explanation(explanation: Explanation) -> Figure:
     Raises:
         UnsupportedError: the inputs are no images.
     """
-    _only_images(explanation.inputs, "read explanation.attributions and explanation.edit directly")
+    if explanation.inputs.dim() != 4:
+        raise UnsupportedError(
+            "plot: only images can be drawn",
+            given=f"inputs of shape {tuple(explanation.inputs.shape[1:])}",
+            allowed="(C, H, W)",
+            do="read explanation.attributions and explanation.edit directly",
+        )
     one = explanation[0].to("cpu")
     panels = _panels(one)
     figure = Figure(figsize=(2.0 * max(len(panels), _FRAMES), 7.2), layout="constrained")
@@ -43,55 +48,6 @@ def plot_explanation(explanation: Explanation) -> Figure:
     _draw_words(right, one)
     figure.suptitle(_headline(one), fontsize=11, color="black" if bool(one.trustworthy[0]) else _WARNING)
     return figure
-
-
-def plot_invariances(found: Invariances, index: int = 0) -> Figure:
-    """Draw one input and its variants, those that f takes for another class in a red frame.
-
-    Drawn variants are laid out in rows of up to ten after the input; those of a grid as the grid stands.
-
-    Args:
-        found: of images ``(N, C, H, W)`` with 1 to 4 channels.
-        index: which input of the batch.
-
-    Raises:
-        UnsupportedError: the inputs are no images.
-    """
-    _only_images(found.inputs, "read variants and kept directly")
-    variants, kept = found.variants[index].cpu(), found.kept[index].cpu()
-    if kept.dim() == 1:
-        columns = min(len(kept) + 1, 10)
-        rows = -(-(len(kept) + 1) // columns)
-        frames = [(found.inputs[index].cpu(), True), *zip(variants, kept.tolist(), strict=True)]
-    else:
-        rows, columns = kept.shape
-        frames = list(zip(variants.flatten(0, 1), kept.flatten().tolist(), strict=True))
-    figure = Figure(figsize=(columns, rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[len(frames) :]:
-        axis.axis("off")
-    for axis, (image, same) in zip(axes, frames, strict=False):
-        _show_image(axis, image, found)
-        _finish(axis, "")
-        if not same:
-            for side in axis.spines.values():
-                side.set(color=_WARNING, linewidth=2.5)
-    name = found.class_names[int(found.predicted[index])]
-    share = float(found.share_kept[index])
-    figure.suptitle(f"f sees {name!r} in {share:.0%} of these variants", fontsize=9)
-    if kept.dim() == 1:
-        axes[0].set_title("input", fontsize=8)
-    return figure
-
-
-def _only_images(inputs: Tensor, instead: str) -> None:
-    if inputs.dim() != 4:
-        raise UnsupportedError(
-            "plot: only images can be drawn",
-            given=f"inputs of shape {tuple(inputs.shape[1:])}",
-            allowed="(C, H, W)",
-            do=instead,
-        )
 
 
 def _headline(one: Explanation) -> str:
@@ -179,7 +135,7 @@ def _draw_words(axis: Axes, one: Explanation) -> None:
     axis.text(0, 1, "\n".join(lines), va="top", fontsize=8, linespacing=1.6, transform=axis.transAxes)
 
 
-def _show_image(axis: Axes, values: Tensor, one: Explanation | Invariances) -> None:
+def _show_image(axis: Axes, values: Tensor, one: Explanation) -> None:
     """Draw in the data's own range, whatever the normalisation; a fourth channel is opacity."""
     low, high = one.data_range
     shown = ((values.float() - low) / max(high - low, 1e-12)).clamp(0, 1)
