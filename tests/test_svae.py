@@ -176,7 +176,11 @@ def test_the_defaults_add_what_they_say_to_the_papers_bound():
     t = done.terms
     # 80 values per input: alpha is a quarter of them, and the consistency weighs half of that.
     bound = 0.5 * (t["reconstruction"] - t["prior"]) - 0.5 * t["sufficiency"] - 20 * t["classes"]
-    torch.testing.assert_close(done.loss, -bound + 20 * t["predictive"] + 10 * t["consistency"])
+    extra = 0.5 * 3 * t["price"] + 20 * t["predictive"] + 10 * t["consistency"]
+    torch.testing.assert_close(done.loss, -bound + extra)
+    labels = done.logits.softmax(1)
+    informed = done.model.informed(done.model.trunk(done.x), labels)
+    torch.testing.assert_close(t["price"], informed.part(slice(0, 6)).kl().mean())
     # Soft: the cross entropy is against f's probabilities, through a draw from q(z|x).
     generator = torch.Generator().manual_seed(7)
     torch.randn(5, 22, generator=generator)
@@ -197,10 +201,10 @@ def test_consistency_asks_f_about_what_will_be_shown():
     kls = []
     for i in range(n):
         z = codes[i : i + 1].clone()
-        if i != 1:
+        if i != 2:
             z[:, 6:] = drawn[i]
         shown = model.decoder(z)
-        if i > 1:
+        if i > 2:
             shown = (done.x[i] + shown - model.decoder(codes[i : i + 1])).clamp(-1.5, 2.0)
         p, q = (D.Categorical(logits=values) for values in (done.logits[i], done.classifier(shown)[0]))
         kls.append(D.kl_divergence(p, q))
@@ -349,7 +353,7 @@ def test_counterfactual_stops_where_f_is_as_sure_as_of_real_inputs(fitted, digit
     line = lens.centres[contrast] - codes[:, :d1]
     ways = ((moved - codes)[:, :d1] * line).sum(1) / line.square().sum(1)
     torch.testing.assert_close((moved - codes)[:, :d1], ways[:, None] * line, atol=1e-4, rtol=1e-3)
-    assert len(ways.mul(100).round().unique()) > 2
+    assert len(ways.mul(100).round().unique()) > 1
 
 
 def test_samples_are_of_their_class(fitted, digits):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xlens.errors import DataError
 
-__all__ = ["Invariances"]
+__all__ = ["DivergenceAttributions", "Invariances"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -94,3 +94,26 @@ class Invariances:
         True
         """
         return self.variants[index][self.kept[index]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DivergenceAttributions:
+    """Which pixels of a variant x~ make it differ from its input x, in one part of the lens's code.
+
+    Args:
+        attributions: ``(N, *M, *S)`` of d(x, x~) as a function of x~, with x as baseline; M as the variants had it.
+        divergence: ``(N, *M)`` d(x, x~), in nats where it is a KL divergence.
+        convergence_delta: ``(N, *M)`` sum of the attributions minus the divergence.
+        complete: whether the method promises that the sum is the divergence.
+    """
+
+    attributions: Tensor
+    divergence: Tensor
+    convergence_delta: Tensor
+    complete: bool
+
+    def __repr__(self) -> str:
+        """Return a line that fits a terminal."""
+        off = self.convergence_delta.abs().max() / self.divergence.abs().max().clamp_min(1e-12)
+        promise = "complete" if self.complete else "not complete by design"
+        return f"DivergenceAttributions({tuple(self.divergence.shape)}; {promise}, off by up to {float(off):.1%})"

@@ -54,6 +54,9 @@ class SVAE(xlens.Backend):
     noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
     soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
     predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
+    evidence_price: float = param(
+        3.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
+    )
     consistency: float = param(
         0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
     )
@@ -76,6 +79,7 @@ class SVAE(xlens.Backend):
             "nuisance": 5,
             "soft": False,
             "predictive_weight": 0.0,
+            "evidence_price": 0.0,
             "consistency": 0.0,
         }
         return cls(**{**faithful, **options})
@@ -152,7 +156,11 @@ class SVAE(xlens.Backend):
         variance = likelihood_variance(run.spec, self.noise).to(run.device)
         if self.model == "semivae":
             return SemiVAEStep(trainer, lens.model, variance, **common)
-        weights = {"beta": self.beta, "predictive_weight": self.predictive_weight}
+        weights = {
+            "beta": self.beta,
+            "predictive_weight": self.predictive_weight,
+            "evidence_price": self.evidence_price,
+        }
         return SupervisedStep(trainer, lens.model, variance, **weights, **common)
 
 
@@ -164,7 +172,7 @@ def _schedule(done: float) -> float:
 
 @torch.no_grad()
 def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> None:
-    """Take the centre and spread of z1 in each of f's classes from the data.
+    """Take the centre and covariance of z1 in each of f's classes from the data.
 
     A class that f never predicts gets those of all inputs, weighted by f's probability of it.
     """
@@ -181,6 +189,10 @@ def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> Non
     weights = torch.where(decided.sum(0) > 0, decided, scores.double().softmax(1))
     weights = weights / weights.sum(0).clamp_min(1e-12)
     centres = weights.T @ evidence
-    variances = (weights.T @ evidence.square() - centres.square()).clamp_min(0)
     lens.centres.copy_(centres)
-    lens.spreads.copy_(variances.sqrt())
+    ridge = 1e-6 * torch.eye(evidence.shape[1], device=evidence.device, dtype=evidence.dtype)
+    for c, centre in enumerate(centres):
+        centred = evidence - centre
+        covariance = (weights[:, c : c + 1] * centred).T @ centred
+        # In float64: a class of few inputs has a covariance of low rank.
+        lens.factors[c] = torch.linalg.cholesky(covariance + (1 + covariance.trace()) * ridge)

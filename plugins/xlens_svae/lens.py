@@ -34,9 +34,9 @@ class SVAELens(Lens):
         known = margins[margins > 0]
         typical = known.median() if len(known) else torch.tensor(1.0)
         self.register_buffer("margins", torch.where(margins > 0, margins, typical), persistent=False)
-        # What z1 is on inputs of each class, and how far it spreads there.
+        # What z1 is on inputs of each class: its mean, and a factor of its covariance.
         self.register_buffer("centres", torch.zeros(spec.num_classes, model.evidence))
-        self.register_buffer("spreads", torch.ones(spec.num_classes, model.evidence))
+        self.register_buffer("factors", torch.eye(model.evidence).repeat(spec.num_classes, 1, 1))
 
     @property
     def classifier(self) -> Classifier:
@@ -93,7 +93,7 @@ class SVAELens(Lens):
         device = self.centres.device
         noise = torch.randn(n, self.model.evidence + self.model.nuisance, generator=generator, device=device)
         d1 = self.model.evidence
-        noise[:, :d1] = self.centres[target] + self.spreads[target] * noise[:, :d1]
+        noise[:, :d1] = self.centres[target] + noise[:, :d1] @ self.factors[target].T
         return self.decode(noise)
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class SVAELens(Lens):
         Args:
             codes: ``(N, d)``.
             n: variants per input.
-            scale: standard deviation; z2 is drawn from N(0, scale^2), and z1 moves in units of its spread.
+            scale: standard deviation; z2 is drawn from N(0, scale^2), and z1 moves in units of the classes' spread.
             generator: draws it.
             vary: ``"nuisance"`` for z2, ``"class"`` for z1.
         """

@@ -22,7 +22,7 @@ class Consistency:
     """KL[f(x) || f(x~)] on part of a batch: f has to see the same class whatever z2 is.
 
     Nothing in the paper's objective stops z2 from carrying evidence; this does, because f itself is asked.
-    Of five x~ one is a decoding G(z1, z2'), one the reconstruction G(z1, z2), and three are carried onto the input
+    Of five x~ two are decodings G(z1, z2'), one is the reconstruction G(z1, z2), and two are carried onto the input
     as they will be used, x + G(z1, z2') - G(z1, z2).
 
     Args:
@@ -49,7 +49,7 @@ class Consistency:
         inputs, codes, logits = inputs[: self.rows], codes[: self.rows], logits[: self.rows]
         n, device = len(inputs), inputs.device
         kind = torch.arange(n, device=device) % 5
-        own, carried = kind == 1, kind > 1
+        own, carried = kind == 2, kind > 2
         scale = self.largest * torch.rand(n, 1, generator=trainer.generator, device=device)
         drawn = scale * torch.randn(n, model.nuisance, generator=trainer.generator, device=device)
         evidence, nuisance = codes.split([model.evidence, model.nuisance], 1)
@@ -72,6 +72,7 @@ class SupervisedStep:
         variance: of the likelihood, broadcast over inputs.
         alpha, beta: weights of the bound.
         predictive_weight: weight of the class loss through q(z|x), relative to alpha; 0 in the paper.
+        evidence_price: what is added to the weight of z1's KL from the prior, relative to it; 0 in the paper.
         consistency: asks f, or None.
         consistency_weight: its weight.
         outputs_of: gives f's logits on a batch.
@@ -87,6 +88,7 @@ class SupervisedStep:
         alpha: float,
         beta: float,
         predictive_weight: float,
+        evidence_price: float,
         consistency: Consistency | None,
         consistency_weight: float,
         outputs_of: Callable[[Batch], Tensor],
@@ -94,6 +96,7 @@ class SupervisedStep:
     ) -> None:
         self.trainer, self.model, self.variance = trainer, model, variance
         self.alpha, self.beta, self.predictive_weight = alpha, beta, predictive_weight
+        self.evidence_price = evidence_price
         self.consistency, self.consistency_weight = consistency, consistency_weight
         self.outputs_of, self.classes_of = outputs_of, classes_of
 
@@ -114,6 +117,10 @@ class SupervisedStep:
         bound = svae_bound(*terms.values(), alpha=self.alpha, beta=self.beta)
         loss = -bound.mean()
         terms = {name: term.mean() for name, term in terms.items()}
+        if self.evidence_price:
+            # Style that z1 keeps is style that z2 cannot vary.
+            terms["price"] = informed.part(slice(0, model.evidence)).kl().mean()
+            loss = loss + self.beta * self.evidence_price * terms["price"]
         if self.predictive_weight or self.consistency is not None:
             noise = torch.randn(noise.shape, generator=trainer.generator, device=hidden.device)
             predicted = predictive.draw(noise)
