@@ -151,8 +151,7 @@ def carried_curve(carry, masked=True):
     codes, without = draw(5, 3), draw(5, 3)
     return CarriedCurve(
         inputs=draw(5, 1, 3, 4),
-        codes=codes,
-        counterfactual_codes=without,
+        codes=Segment(without, codes),
         reconstruction=decode(codes),
         decode=decode,
         carry=carry,
@@ -165,7 +164,7 @@ def carried_curve(carry, masked=True):
 def slowly(curve, row, alpha):
     """The three formulas of methods.md, pixel by pixel."""
     x, rec = curve.inputs[row], curve.reconstruction[row]
-    z, z0 = curve.codes[row], curve.counterfactual_codes[row]
+    z, z0 = curve.codes.end[row], curve.codes.start[row]
     at = curve.decode((z0 + alpha * (z - z0)).unsqueeze(0))[0]
     result = np.zeros((3, 4))
     for i in range(3):
@@ -206,7 +205,7 @@ def test_curves_end_at_the_input_exactly(carry):
 def test_a_mask_of_ones_begins_at_the_decoding():
     curve = replace(carried_curve("masked"), mask=torch.ones(5, 1, 3, 4))
     low, high = curve.inputs.clamp(max=-0.8), curve.inputs.clamp(min=0.9)
-    expected = torch.minimum(torch.maximum(curve.decode(curve.counterfactual_codes), low), high)
+    expected = torch.minimum(torch.maximum(curve.decode(curve.codes.start), low), high)
     assert torch.allclose(curve(torch.arange(5), torch.zeros(5)), expected, atol=1e-6)
     nothing = replace(curve, mask=torch.zeros(5, 1, 3, 4))
     assert torch.equal(nothing(torch.arange(5), torch.zeros(5)), curve.inputs)

@@ -322,7 +322,7 @@ def test_a_faithful_lens_gives_no_warning(ask, images):
 
 
 def test_an_incomplete_integral_is_a_problem(ask, images, monkeypatch):
-    monkeypatch.setattr("xlens.attr.integral._DEEPEST", 0)
+    monkeypatch.setattr("xlens.attr.chords._DEEPEST", 0)
     with pytest.warns(UntrustworthyWarning):
         found = ask("explain", images[:8], n_steps=1, tolerance=1e-4)
     assert any("lig is incomplete by" in line for problems in found.problems for line in problems)

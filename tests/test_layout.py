@@ -18,7 +18,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 ORDER = (
     ("errors",), ("explanation", "invariances"), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"),
     ("data",), ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_arguments", "_explain", "_vary"), ("api",), ("plot",), ("report",),
+    ("explainer", "_arguments", "_attributions", "_divergence", "_explain", "_quantus", "_vary"),
+    ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

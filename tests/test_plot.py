@@ -45,6 +45,7 @@ def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
         path_scores=torch.tensor([[-1.0, 2.0]] * n),
         codes=x.flatten(1),
         counterfactual_codes=counterfactual.flatten(1),
+        code_attributions=counterfactual.flatten(1),
         feature_names=("all",),
         feature_contributions=3 * ones[:, None],
         fidelity=fidelity,

@@ -16,7 +16,7 @@ import xlens
 from xlens.contracts import CAPABILITIES, Spec
 from xlens.data import Batch
 from xlens.demo import small_cnn, train_classifier
-from xlens.errors import OptionError
+from xlens.errors import DataError, OptionError
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
 
@@ -412,6 +412,63 @@ def test_m2s_divergence_of_the_class_part_is_between_categoricals(baseline, digi
         one, two = (D.Categorical(logits=model.head(model.trunk(values))) for values in (x, other))
         torch.testing.assert_close(baseline.lens.divergence(x, other, "class"), D.kl_divergence(one, two))
         assert (baseline.lens.divergence(x, other, "nuisance") > 0).all()
+
+
+@pytest.mark.parametrize("part", ["class", "nuisance"])
+def test_complete_methods_sum_to_the_divergence(fitted, digits, part):
+    x, other = digits.test[:4], digits.test[4:12].view(4, 2, 1, 8, 8)
+    with unchanged(digits.model):
+        found = fitted.divergence_attributions(x, other, part, "integrated_gradients", {"n_steps": 200})
+    with torch.no_grad():
+        expected = fitted.lens.divergence(x.repeat_interleave(2, 0), other.flatten(0, 1), part).view(4, 2)
+    assert found.complete
+    assert found.attributions.shape == (4, 2, 1, 8, 8)
+    torch.testing.assert_close(found.divergence, expected)
+    torch.testing.assert_close(found.attributions.sum((2, 3, 4)), expected, rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(found.convergence_delta, found.attributions.sum((2, 3, 4)) - expected)
+    # A pixel in which the variant does not differ from its baseline gets nothing.
+    same = other == x[:, None]
+    assert same.any()
+    assert not found.attributions[same].any()
+
+
+def test_divergence_attributions_are_captums_own(fitted, digits):
+    from captum.attr import InputXGradient
+
+    x, other = digits.test[:3], digits.test[3:6]
+    found = fitted.divergence_attributions(x, other, "nuisance", "input_x_gradient")
+    one = InputXGradient(lambda values: fitted.lens.divergence(x[1:2], values, "nuisance"))
+    expected = one.attribute(other[1:2].clone().requires_grad_())[0]
+    torch.testing.assert_close(found.attributions[1], expected)
+    assert not found.complete
+
+
+def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits):
+    x, other = digits.test[:3], digits.test[3:6]
+    options = {"n_samples": 200, "stdevs": 0.0}
+    together = fitted.divergence_attributions(x, other, "class", options=options)
+    alone = fitted.divergence_attributions(x[1], other[1], "class", options=options)
+    torch.testing.assert_close(together.attributions[1], alone.attributions[0])
+    # It is an expectation over points of the path, so it sums to the divergence up to its noise.
+    torch.testing.assert_close(together.attributions.sum((1, 2, 3)), together.divergence, rtol=0.3, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"part": "z1"}, "part must be 'class' or 'nuisance', got 'z1'"),
+        ({"method": "gradient_shup"}, "unknown attribution 'gradient_shup'.*Did you mean 'gradient_shap'"),
+        ({"options": {"samples": 3}}, "Did you mean 'n_samples'"),
+    ],
+)
+def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
+    with pytest.raises(OptionError, match=message):
+        fitted.divergence_attributions(digits.test[:1], digits.test[1:2], **arguments)
+
+
+def test_variants_have_to_fit_their_inputs(fitted, digits):
+    with pytest.raises(DataError, match=r"\(2, \*S\) or \(2, n, \*S\)"):
+        fitted.divergence_attributions(digits.test[:2], digits.test[:3])
 
 
 # --- storing, resuming, capabilities -----------------------------------------------------------------------

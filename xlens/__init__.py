@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
     from xlens.explanation import Explanation, Fidelity
     from xlens.hookspecs import hookimpl
-    from xlens.invariances import Invariances
+    from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.params import options, param
     from xlens.registry import backends
 
@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Backend": "contracts",
     "Classifier": "classifier",
+    "DivergenceAttributions": "invariances",
     "Explainer": "contracts",
     "Explanation": "explanation",
     "Feature": "contracts",
@@ -42,6 +43,7 @@ _MODULES = ("attr", "errors", "metrics", "nn", "training")
 __all__ = [
     "Backend",
     "Classifier",
+    "DivergenceAttributions",
     "Explainer",
     "Explanation",
     "Feature",

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from xlens.attr.edit import Carry
+from xlens.attr.paths import PATHS
 from xlens.contracts import Feature
 from xlens.errors import DataError, OptionError, did_you_mean
 
 __all__ = [
-    "ATTRIBUTIONS",
     "check_count",
     "check_explain",
     "check_seed",
@@ -22,33 +22,32 @@ __all__ = [
     "path_values",
 ]
 
-ATTRIBUTIONS = ("lig", "ig_counterfactual")
-
 
 def check_explain(
     method: str,
     masked: bool,
     *,
-    attributions: Sequence[str] = (),
     carry: Carry | None = None,
     n_steps: int = 1,
     tolerance: float = 1.0,
     internal_batch_size: int | None = None,
+    path: str = "linear",
+    faults: Sequence[str] = (),
 ) -> Carry:
     """Check the options of `method`, and return the carry to use.
+
+    Args:
+        method: names the caller.
+        masked: whether there is a mask.
+        carry, n_steps, tolerance, internal_batch_size, path: the options.
+        faults: what was found wrong already.
 
     Raises:
         OptionError: all faults in one error.
     """
-    faults = []
-    if isinstance(attributions, str) or not isinstance(attributions, Sequence):
-        faults.append(f"attributions must be a sequence of names, got {attributions!r}")
-    else:
-        faults += [
-            f"unknown attribution {name!r}.{did_you_mean(name, ATTRIBUTIONS)} Known: {', '.join(ATTRIBUTIONS)}"
-            for name in attributions
-            if name not in ATTRIBUTIONS
-        ]
+    faults = list(faults)
+    if path not in PATHS:
+        faults.append(f"path must be one of {', '.join(PATHS)}, got {path!r}")
     if carry not in (None, "masked", "residual", "none"):
         faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
     if carry == "masked" and not masked:

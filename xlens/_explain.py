@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from xlens.attr.curve import Curve, Segment
+from xlens._attributions import Question, Request, attribute
 from xlens.attr.edit import Carry, Edit, make_edit
-from xlens.attr.integral import path_integral
 from xlens.explanation import Explanation, Fidelity
 from xlens.metrics.fidelity import monotone_share, ssim
 from xlens.nn.features import score_margin
@@ -34,58 +33,36 @@ def explain_batch(
     inputs: Tensor,
     target: Tensor,
     contrast: Tensor,
-    attributions: Sequence[str],
     carry: Carry,
-    n_steps: int,
-    tolerance: float,
-    batch: int,
+    request: Request,
 ) -> Explanation:
     """Explain one batch ``(N, *S)`` that lies on the lens's device, inside the frozen context."""
     classifier, lens, spec = explainer.classifier, explainer.lens, explainer.spec
     edit = make_edit(classifier, lens, spec, explainer.mask, inputs, target, contrast, carry)
-    n, device = len(inputs), inputs.device
-
-    def score(points: Tensor, rows: Tensor) -> Tensor:
-        return score_margin(classifier(points), target[rows], contrast[rows])
-
-    def integrate(curve: Curve, score=score) -> tuple[Tensor, Tensor]:
-        return path_integral(
-            score,
-            curve,
-            n,
-            device=device,
-            n_steps=n_steps,
-            tolerance=tolerance,
-            internal_batch_size=batch,
-        )
-
-    curves = {"lig": edit.curve, "ig_counterfactual": Segment(edit.start, edit.end)}
-    integrals = {name: integrate(curves[name]) for name in attributions}
-    in_code = Segment(edit.counterfactual_codes, edit.codes)
-    per_code, code_delta = integrate(in_code, lambda codes, rows: score(lens.decode(codes), rows))
-    with torch.no_grad():
-        path = _frames(edit, batch)
-        rows = torch.arange(n, device=device).repeat_interleave(_FRAMES)
-        path_scores = _in_batches(score, path.flatten(0, 1), rows, batch).view(n, _FRAMES)
-        logits = {
-            name: classifier(values)
-            for name, values in (
-                ("inputs", inputs),
-                ("reconstruction", edit.reconstruction),
-                ("start", edit.start),
-                ("decoded", edit.decoded),
-            )
-        }
+    span = max(spec.maximum) - min(spec.minimum)
+    question = Question(classifier, lens, edit, target, contrast, request, span)
+    found = {name: attribute(question, name) for name in request.attributions}
+    per_code, code_delta = question.integrate(
+        question.codes, score=lambda points, rows: question.score(lens.decode(points), rows)
+    )
+    path, path_scores = _frames(question)
+    logits = {
+        "inputs": classifier(inputs),
+        "reconstruction": classifier(edit.reconstruction),
+        "start": classifier(edit.start),
+        "decoded": classifier(edit.decoded),
+    }
     margins = {name: score_margin(values, target, contrast) for name, values in logits.items()}
-    fidelity = _fidelity(explainer, edit, logits, margins, path_scores, contrast)
-    deltas = {name: delta.float() for name, (_, delta) in integrals.items()}
-    scores = margins["reconstruction"] if carry == "none" else margins["inputs"]
-    difference = (scores - margins["start"]).abs()
-    incomplete = {name: (delta, difference) for name, delta in deltas.items()}
+    fidelity = _fidelity(edit, span, logits, margins, path_scores, contrast)
+    incomplete = {
+        name: (one.delta.float(), one.total.float().abs())
+        for name, one in found.items()
+        if one.total is not None
+    }
     decoded_difference = (margins["reconstruction"] - margins["decoded"]).abs()
     incomplete["feature_contributions"] = (code_delta.float(), decoded_difference)
     already = logits["inputs"].argmax(1) == contrast
-    problems = _problems(fidelity, margins, incomplete, already, tolerance)
+    problems = _problems(fidelity, margins, incomplete, already, request.tolerance)
     parts = [list(feature.dims) for feature in lens.features]
     return Explanation(
         inputs=inputs,
@@ -95,19 +72,20 @@ def explain_batch(
         mask=edit.mask,
         target=target,
         contrast=contrast,
-        scores=scores,
+        scores=margins["reconstruction"] if carry == "none" else margins["inputs"],
         reconstruction_scores=margins["reconstruction"],
         counterfactual_scores=margins["start"],
-        attributions={name: values.detach() for name, (values, _) in integrals.items()},
-        convergence_delta=deltas,
+        attributions={name: one.values.detach() for name, one in found.items()},
+        convergence_delta={name: one.delta.float() for name, one in found.items() if one.delta is not None},
         path=path,
         path_scores=path_scores,
         codes=edit.codes,
         counterfactual_codes=edit.counterfactual_codes,
+        code_attributions=per_code.detach(),
         feature_names=tuple(feature.name for feature in lens.features),
         feature_contributions=torch.stack([per_code[:, dims].sum(1) for dims in parts], 1).detach(),
         fidelity=fidelity,
-        trustworthy=torch.tensor([not rows for rows in problems], device=device),
+        trustworthy=torch.tensor([not rows for rows in problems], device=inputs.device),
         problems=problems,
         class_names=explainer.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
@@ -136,28 +114,27 @@ def join(parts: Sequence[Explanation]) -> Explanation:
     return Explanation(**joined)
 
 
-def _frames(edit: Edit, batch: int) -> Tensor:
-    n = len(edit.inputs)
-    rows = torch.arange(n, device=edit.inputs.device).repeat_interleave(_FRAMES)
-    alphas = torch.linspace(0, 1, _FRAMES, device=edit.inputs.device).repeat(n)
-    frames = _in_batches(edit.curve, rows, alphas, batch)
-    return frames.view(n, _FRAMES, *edit.inputs.shape[1:])
-
-
-def _in_batches(function, first: Tensor, second: Tensor, batch: int) -> Tensor:
-    pairs = zip(first.split(batch), second.split(batch), strict=True)
-    return torch.cat([function(a, b) for a, b in pairs])
+def _frames(question: Question) -> tuple[Tensor, Tensor]:
+    """Return frames along the curve ``(N, T, *S)`` and f_c on them ``(N, T)``."""
+    inputs, batch = question.edit.inputs, question.request.batch
+    n = len(inputs)
+    rows = torch.arange(n, device=inputs.device).repeat_interleave(_FRAMES)
+    alphas = torch.linspace(0, 1, _FRAMES, device=inputs.device).repeat(n)
+    pairs = zip(rows.split(batch), alphas.split(batch), strict=True)
+    frames = torch.cat([question.curve(r, a) for r, a in pairs])
+    pairs = zip(frames.split(batch), rows.split(batch), strict=True)
+    scores = torch.cat([question.score(points, r) for points, r in pairs])
+    return frames.view(n, _FRAMES, *inputs.shape[1:]), scores.view(n, _FRAMES)
 
 
 def _fidelity(
-    explainer: LensExplainer,
     edit: Edit,
+    span: float,
     logits: dict[str, Tensor],
     margins: dict[str, Tensor],
     path_scores: Tensor,
     contrast: Tensor,
 ) -> Fidelity:
-    span = max(explainer.spec.maximum) - min(explainer.spec.minimum)
     whole = (edit.decoded - edit.inputs).abs().flatten(1).sum(1)
     let_through = whole
     if edit.mask is not None:

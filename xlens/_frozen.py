@@ -59,6 +59,8 @@ def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
     replaceable = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
     slots = [(table, dict(table)) for m in replaceable for table in (m._buffers, m._parameters, m._modules)]
     hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
+    # What others leave on modules, as some of Captum's methods do, and what a forward pass keeps there.
+    attributes = [(module, dict(vars(module))) for module in replaceable]
     with seeded(seed):
         try:
             model.eval()
@@ -69,6 +71,11 @@ def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
             for table, entries in slots:
                 table.clear()
                 table.update(entries)
+            for module, entries in attributes:
+                live = vars(module)
+                for name in set(live) - set(entries):
+                    del live[name]
+                live.update(entries)
             for module, training in flags:
                 module.training = training
             with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
-from xlens.invariances import Invariances
+from xlens.invariances import DivergenceAttributions, Invariances
 
 if TYPE_CHECKING:
     # Named in annotations only: contracts come before both in the import order.
@@ -286,11 +286,14 @@ class Explainer(Protocol):
         *,
         target: Any = None,
         contrast: Any = None,
-        attributions: Sequence[str] = ("lig",),
+        attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Literal["masked", "residual", "none"] | None = None,
+        path: Literal["linear", "geodesic", "guided", "pixel"] = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
+        references: Any = None,
         internal_batch_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> Explanation:
         """Explain f's decision on inputs ``(N, *S)``."""
 
@@ -329,6 +332,16 @@ class Explainer(Protocol):
         carry: Literal["none", "residual"] = "none",
     ) -> Invariances:
         """Cross two features of the code, and ask f about each variant."""
+
+    def divergence_attributions(
+        self,
+        inputs: Any,
+        variants: Any,
+        part: Literal["class", "nuisance"] = "class",
+        method: str = "gradient_shap",
+        options: Mapping[str, Any] | None = None,
+    ) -> DivergenceAttributions:
+        """Say which pixels make each variant differ from its input, in one part of the code."""
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw new inputs of one class; ``(n, *S)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +12,20 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._attributions import References, Request, check_attributions
+from xlens._divergence import attribute_divergence
 from xlens._explain import explain_batch, join, not_local
+from xlens._quantus import quantus_function
 from xlens._vary import VariantCarry, draw_variants, grid_variants
 from xlens.attr.edit import Carry, make_edit
+from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
 from xlens.errors import DataError, UnsupportedError, UntrustworthyWarning, XlensWarning
 from xlens.explanation import Explanation
-from xlens.invariances import Invariances
+from xlens.invariances import DivergenceAttributions, Invariances
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
 from xlens.storage import save_lens
@@ -28,7 +33,7 @@ from xlens.training.edit_mask import default_contrast
 
 __all__ = ["LensExplainer"]
 
-#: Inputs, and points on paths, in flight at once.
+#: Inputs explained together, at most.
 _BATCH = 64
 
 
@@ -82,11 +87,14 @@ class LensExplainer:
         *,
         target: int | Tensor | None = None,
         contrast: int | Tensor | None = None,
-        attributions: Sequence[str] = ("lig",),
+        attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
+        path: CodePath = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
+        references: Any = None,
         internal_batch_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> Explanation:
         """Explain f's decision on each input.
 
@@ -94,13 +102,23 @@ class LensExplainer:
             inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
             target: class to explain: an int, ``(N,)``, or None for f's prediction.
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
-            attributions: ``"lig"``, the line integral along the generative path, and
-                ``"ig_counterfactual"``, the one along the straight line from the counterfactual.
+            attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
+                generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
+                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
+                ...), on the same score, with the counterfactual as baseline where it takes one:
+                ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+            path: between the codes: ``"linear"``, ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the
+                one f responds to least), or ``"pixel"``, the straight line between the two images.
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
-            internal_batch_size: inputs, and points on paths, in flight at once; 64 if None.
+            references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
+            internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
+                into `memory_budget`.
+            memory_budget: bytes that they may take; None for 256 MiB on a CPU, else a quarter of what is free.
 
         Raises:
             DataError: wrong shape, values that are not finite, or a class that does not exist.
@@ -113,27 +131,56 @@ class LensExplainer:
         >>> explanation.counterfactual.shape
         torch.Size([2, 1, 8, 8])
         """
+        wanted, faults = check_attributions(attributions)
+        if references is None and "ig_ensemble" in wanted:
+            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
+        check_budget("explain", memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
-            attributions=attributions,
             carry=carry,
             n_steps=n_steps,
             tolerance=tolerance,
             internal_batch_size=internal_batch_size,
+            path=path,
+            faults=faults,
         )
-        batch = internal_batch_size or _BATCH
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
-            target, contrast = self._classes(moved, target, contrast, batch)
+            batch, code_batch = self._in_flight(moved, internal_batch_size, memory_budget)
+            rows = min(batch, _BATCH)
+            target, contrast = self._classes(moved, target, contrast, rows)
+            known = None if references is None else self._references(references, rows)
+            request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
             parts = [
-                explain_batch(self, x, t, c, tuple(attributions), carry, n_steps, tolerance, batch)
-                for x, t, c in zip(moved.split(batch), target.split(batch), contrast.split(batch), strict=True)
+                explain_batch(self, x, t, c, carry, request)
+                for x, t, c in zip(moved.split(rows), target.split(rows), contrast.split(rows), strict=True)
             ]
         explanation = join(parts).to(source.device)
         self._warn(explanation)
         return explanation
+
+    def as_quantus(
+        self,
+        attribution: str = "lig",
+        *,
+        carry: Carry | None = None,
+        path: CodePath = "linear",
+        n_steps: int = 16,
+        tolerance: float = 0.01,
+    ) -> Callable[..., Any]:
+        """Return the function that Quantus's metrics take as ``explain_func``; arguments as for :meth:`explain`.
+
+        It is called as ``explain_func(model, inputs, targets)`` and returns an array ``(N, *S)``. Given another
+        model, as in tests that randomise weights, it explains that one along this lens's path.
+
+        >>> explain_func = explainer.as_quantus("lig")
+        >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
+        (2, 1, 8, 8)
+        """
+        options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
+        return quantus_function(self, attribution, options)
 
     def counterfactual(
         self,
@@ -252,6 +299,36 @@ class LensExplainer:
         with self._asking():
             return grid_variants(self, inputs, features, steps, relative, carry)
 
+    def divergence_attributions(
+        self,
+        inputs: Any,
+        variants: Any,
+        part: Literal["class", "nuisance"] = "class",
+        method: str = "gradient_shap",
+        options: Mapping[str, Any] | None = None,
+    ) -> DivergenceAttributions:
+        """Say which pixels make each variant differ from its input, in one part of the code.
+
+        What is attributed is d(x, x~), how far the lens's code of the variant x~ is from that of the input x, as a
+        function of x~ with x as baseline. With ``part="nuisance"`` it shows what does not matter to f, with
+        ``part="class"`` what does.
+
+        Args:
+            inputs: ``(N, *S)`` x.
+            variants: ``(N, *S)`` or ``(N, n, *S)``, x~: from :meth:`invariances`, counterfactuals, or other inputs.
+            part: which part of the code.
+            method: any Captum method in snake case. The sum is the divergence where the method is complete.
+            options: the method's own, under Captum's names, such as ``{"n_samples": 50}``.
+
+        Raises:
+            UnsupportedError: this lens cannot.
+            OptionError: an unknown part, method or option.
+            DataError: the variants do not fit the inputs.
+        """
+        self._require("divergence")
+        with self._asking():
+            return attribute_divergence(self, inputs, variants, part, method, options)
+
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.
 
@@ -280,6 +357,24 @@ class LensExplainer:
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
+
+    def _in_flight(self, inputs: Tensor, size: int | None, memory_budget: int | None) -> tuple[int, int]:
+        """Return how many points fit at once: of f alone, and of f behind the generator."""
+        if size is not None:
+            return size, size
+
+        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+            points = points.detach().requires_grad_()
+            with torch.enable_grad():
+                torch.autograd.grad(self.classifier(decode(points)).sum(), points)
+
+        codes = self.lens.encode(inputs[:1])
+        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
+
+    def _references(self, references: Any, batch: int) -> References:
+        real = as_inputs(references, self.spec.shape).to(self.device)
+        return References(real, torch.cat([self.classifier(part).argmax(1) for part in real.split(batch)]))
 
     def _decode(self, codes: Tensor) -> Tensor:
         return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])

@@ -71,13 +71,15 @@ class Explanation:
         target, contrast: ``(N,)`` class explained, and the class it is explained against.
         scores, reconstruction_scores, counterfactual_scores: ``(N,)`` f_c on each.
         attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference.
-        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference.
+        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for the
+            methods that promise such a sum.
         path: ``(N, T, *S)`` frames from the counterfactual to the input.
         path_scores: ``(N, T)`` f_c on each frame.
         codes, counterfactual_codes: ``(N, d)``.
-        feature_names: names of the F parts of the code.
-        feature_contributions: ``(N, F)`` what each part contributes to the change of f_c between
+        code_attributions: ``(N, d)`` what each dimension of the code contributes to the change of f_c between
             G(z0) and G(z).
+        feature_names: names of the F parts of the code.
+        feature_contributions: ``(N, F)`` the same, summed over the dimensions of each part.
         fidelity: the figures by which to judge the explanation.
         trustworthy: ``(N,)`` whether the explanation holds.
         problems: per input, in words, what does not hold.
@@ -105,6 +107,7 @@ class Explanation:
     path_scores: Tensor
     codes: Tensor
     counterfactual_codes: Tensor
+    code_attributions: Tensor
     feature_names: tuple[str, ...]
     feature_contributions: Tensor
     fidelity: Fidelity
@@ -124,6 +127,7 @@ class Explanation:
             "path": (n, frames, *shape),
             "path_scores": (n, frames),
             "counterfactual_codes": tuple(self.codes.shape),
+            "code_attributions": tuple(self.codes.shape),
             "feature_contributions": (n, len(self.feature_names)),
         }
         per_input = ("target", "contrast", "scores", "reconstruction_scores", "counterfactual_scores")

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["CarriedCurve", "Curve", "Segment", "broadcast"]
+__all__ = ["CarriedCurve", "Curve", "Decoded", "Polyline", "Segment", "broadcast"]
 
 
 class Curve(Protocol):
@@ -37,10 +37,37 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Polyline:
+    """Straight lines through T knots ``(N, T, *S)``, which lie at equal distances in alpha."""
+
+    knots: Tensor
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``."""
+        pieces = self.knots.shape[1] - 1
+        position = alphas * pieces
+        index = position.detach().floor().long().clamp(0, pieces - 1)
+        start, end = self.knots[rows, index], self.knots[rows, index + 1]
+        return torch.lerp(start, end, broadcast(position - index, end))
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a generator makes of a curve in codes: G(z(a))."""
+
+    codes: Curve
+    decode: Callable[[Tensor], Tensor]
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``."""
+        return self.decode(self.codes(rows, alphas))
+
+
+@dataclass(frozen=True)
 class CarriedCurve:
     """The lens's path in codes, carried onto the real input.
 
-    With z(a) = z0 + a (z - z0) and m the mask:
+    With z(a) a curve in codes from z0 to z, usually the straight one, and m the mask:
 
     - ``"masked"``: x(a) = x + m [G(z(a)) - G(z) + (1 - a)(G(z) - x)]
     - ``"residual"``: x(a) = x + G(z(a)) - G(z)
@@ -50,7 +77,7 @@ class CarriedCurve:
 
     Args:
         inputs: ``(N, *S)`` x.
-        codes, counterfactual_codes: ``(N, d)`` z and z0.
+        codes: z(a).
         reconstruction: ``(N, *S)`` G(z).
         decode: G.
         carry: which of the three.
@@ -59,8 +86,7 @@ class CarriedCurve:
     """
 
     inputs: Tensor
-    codes: Tensor
-    counterfactual_codes: Tensor
+    codes: Curve
     reconstruction: Tensor
     decode: Callable[[Tensor], Tensor]
     carry: Literal["masked", "residual", "none"]
@@ -70,8 +96,7 @@ class CarriedCurve:
 
     def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
         """Return points ``(M, *S)``."""
-        z, z0 = self.codes[rows], self.counterfactual_codes[rows]
-        decoded = self.decode(torch.lerp(z0, z, alphas.to(z.dtype).unsqueeze(1)))
+        decoded = self.decode(self.codes(rows, alphas))
         if self.carry == "none":
             return decoded
         inputs, reconstruction = self.inputs[rows], self.reconstruction[rows]

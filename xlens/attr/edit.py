@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from xlens.attr.curve import CarriedCurve
+from xlens.attr.curve import CarriedCurve, Curve, Segment
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Spec
 from xlens.nn.mask import EditMask, mask_that_flips
@@ -18,7 +18,7 @@ __all__ = ["Carry", "Edit", "make_edit"]
 Carry = Literal["masked", "residual", "none"]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Edit:
     """Everything that a lens says of a batch, before it is integrated and judged.
 
@@ -30,6 +30,7 @@ class Edit:
         start: ``(N, *S)`` where the curve begins: x', or G(z0) with ``carry="none"``.
         end: ``(N, *S)`` where it ends: x, or G(z) with ``carry="none"``.
         curve: the curve between them.
+        code_path: the straight line from z0 to z in codes.
     """
 
     inputs: Tensor
@@ -41,6 +42,11 @@ class Edit:
     start: Tensor
     end: Tensor
     curve: CarriedCurve
+    code_path: Segment
+
+    def along(self, codes: Curve) -> CarriedCurve:
+        """Return the curve that another path through the codes makes, carried the same way."""
+        return dataclasses.replace(self.curve, codes=codes)
 
 
 @torch.no_grad()
@@ -73,10 +79,10 @@ def make_edit(
     opened = None
     if carry == "masked":
         opened = mask_that_flips(mask, classifier, inputs, reconstruction, decoded, contrast, low, high)
+    code_path = Segment(counterfactual_codes, codes)
     curve = CarriedCurve(
         inputs=inputs,
-        codes=codes,
-        counterfactual_codes=counterfactual_codes,
+        codes=code_path,
         reconstruction=reconstruction,
         decode=lens.decode,
         carry=carry,
@@ -87,4 +93,6 @@ def make_edit(
     rows = torch.arange(len(inputs), device=inputs.device)
     start = curve(rows, torch.zeros(len(inputs), device=inputs.device))
     end = reconstruction if carry == "none" else inputs
-    return Edit(inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve)
+    return Edit(
+        inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve, code_path
+    )

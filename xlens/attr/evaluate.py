@@ -1,0 +1,95 @@
+"""A score along a batch of curves, evaluated in batches that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from xlens.attr.curve import Curve
+from xlens.errors import OptionError
+
+__all__ = ["Evaluation", "Score", "widest_float"]
+
+#: Maps points ``(M, *S)`` and their rows ``(M,)`` to scores ``(M,)``.
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on a device that has no float64."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return torch.float32
+    return torch.float64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A score along some of the curves of a batch.
+
+    Positions are pairs of ``(M,)`` tensors: which of the `members`, and where on its curve.
+
+    Args:
+        score: the function that is explained.
+        curve: the curves.
+        members: ``(G,)`` rows of the batch that are integrated together.
+        batch: points evaluated at once.
+        wide: dtype of sums.
+    """
+
+    score: Score
+    curve: Curve
+    members: Tensor
+    batch: int
+    wide: torch.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where positions are."""
+        return self.members.device
+
+    def points(self, local: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``; the generator builds no graph."""
+        with torch.no_grad():
+            return self.curve(self.members[local], alphas)
+
+    def scores_of(self, local: Tensor, points: Tensor) -> Tensor:
+        """Return scores ``(M,)`` of points that are known already."""
+        with torch.no_grad():
+            return self.score(points, self.members[local]).to(self.wide)
+
+    def scores(self, local: Tensor, alphas: Tensor) -> Tensor:
+        """Return scores ``(M,)`` of any number of positions."""
+        pairs = zip(local.split(self.batch), alphas.split(self.batch), strict=True)
+        return torch.cat([self.scores_of(rows, self.points(rows, at)) for rows, at in pairs])
+
+    def gradients(self, local: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores ``(M,)`` and their gradients ``(M, *S)`` at points that fit into one batch."""
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            values = self.score(points, self.members[local])
+            (gradients,) = torch.autograd.grad(values.sum(), points)
+        return values.detach().to(self.wide), gradients
+
+    def tangents(self, local: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+        """Return points and the curve's exact velocity there, both ``(M, *S)``, by forward-mode autograd.
+
+        Raises:
+            OptionError: the generator has an operation without a forward-mode derivative.
+        """
+        try:
+            with torch.no_grad(), forward_ad.dual_level():
+                moving = forward_ad.make_dual(alphas, torch.ones_like(alphas))
+                points, velocity = forward_ad.unpack_dual(self.curve(self.members[local], moving))
+                velocity = torch.zeros_like(points) if velocity is None else velocity
+                return points.clone(), velocity.clone()
+        except NotImplementedError as fault:
+            raise OptionError(
+                "path_integral: the generator has no forward-mode derivative, which this quadrature needs",
+                given=str(fault).splitlines()[0],
+                do="use method='midpoint', which needs the generator's values only",
+            ) from fault

@@ -1,0 +1,94 @@
+"""Finding a layer with a spatial map, and spreading such a map over the input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlens.errors import ModelError, did_you_mean
+
+__all__ = ["activations_of", "spatial_layer", "spread"]
+
+
+def spatial_layer(
+    function: nn.Module, chosen: str | nn.Module | None, probe: tuple[Any, ...], who: str
+) -> nn.Module:
+    """Return the chosen layer, or the last one that keeps the resolution of the last convolution.
+
+    In a residual network that is the last block, in a plain one the activation after the last convolution.
+
+    Args:
+        function: a module.
+        chosen: a dotted name inside it, from its root or from that of a part of it, or a module; None to look.
+        probe: arguments of one forward pass.
+        who: names the caller in errors.
+
+    Raises:
+        ModelError: there is no such layer, or none to be found.
+    """
+    if isinstance(chosen, nn.Module):
+        return chosen
+    names = {name: module for name, module in function.named_modules() if name}
+    if chosen is not None:
+        found = [module for name, module in names.items() if name == chosen or name.endswith(f".{chosen}")]
+        if not found:
+            raise ModelError(f"{who}: there is no layer {chosen!r}.{did_you_mean(str(chosen), names)}")
+        return found[0]
+    runs = _runs(function, probe)
+    sizes = [size for module, size in runs if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    if not sizes:
+        raise ModelError(
+            f"{who}: the model has no convolution with a spatial map",
+            do=f"name a layer: attributions={{{who!r}: {{'layer': 'name'}}}}, or choose another method",
+        )
+    return [module for module, size in runs if size == sizes[-1]][-1]
+
+
+def activations_of(layer: nn.Module, function: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
+    """Return what `layer` puts out when ``function(*arguments)`` runs."""
+    seen: list[Any] = []
+    handle = layer.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    try:
+        with torch.no_grad():
+            function(*arguments)
+    finally:
+        handle.remove()
+    return seen[-1].clone()
+
+
+def spread(maps: Tensor, inputs: Tensor) -> Tensor:
+    """Return maps of a layer ``(N, C', h, w)`` as ``(N, *S)``: channels summed, upsampled, the total kept.
+
+    Raises:
+        ModelError: the maps have no spatial shape that the inputs share.
+    """
+    if maps.dim() != 4 or inputs.dim() != 4:
+        raise ModelError(
+            "a map of that layer cannot be laid over the input",
+            given=f"{tuple(maps.shape)} for inputs {tuple(inputs.shape)}",
+            do="choose a layer with outputs (N, C, h, w)",
+        )
+    summed = maps.sum(1, keepdim=True)
+    area = summed.shape[2] * summed.shape[3] / (inputs.shape[2] * inputs.shape[3])
+    fine = nn.functional.interpolate(summed, size=inputs.shape[2:], mode="bilinear", align_corners=False)
+    return (fine * area / inputs.shape[1]).expand_as(inputs).clone()
+
+
+def _runs(function: nn.Module, probe: tuple[Any, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """Return the modules with outputs ``(N, C, h, w)``, h or w above 1, in the order in which they finish."""
+    runs: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+    def hook(module: nn.Module, _args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.dim() == 4 and max(output.shape[2:]) > 1:
+            runs.append((module, tuple(output.shape[2:])))
+
+    handles = [module.register_forward_hook(hook) for module in function.modules() if module is not function]
+    try:
+        with torch.no_grad():
+            function(*probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return runs

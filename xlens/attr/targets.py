@@ -1,0 +1,146 @@
+"""Captum's conventions for targets, baselines and further arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.errors import DataError
+
+__all__ = ["Target", "as_tuple", "baselines_like", "row_arguments", "selected"]
+
+#: What is explained of an output ``(N, ...)``: an int, a tuple of ints for outputs of more dimensions, one of
+#: either per row as tensor or list, or None where there is one number per row.
+Target = int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None
+
+
+def as_tuple(values: Tensor | tuple[Tensor, ...], who: str) -> tuple[Tensor, ...]:
+    """Return a tuple of tensors that all have the same, nonzero number of rows."""
+    parts = values if isinstance(values, tuple) else (values,)
+    tensors = bool(parts) and all(isinstance(part, Tensor) and part.dim() > 0 for part in parts)
+    if not tensors or len({len(part) for part in parts}) != 1 or not len(parts[0]):
+        given = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+        raise DataError(
+            f"{who}: inputs are not batches of one length",
+            given=f"{given}",
+            allowed="a tensor (N, ...), or a tuple of them, N >= 1",
+        )
+    return parts
+
+
+def baselines_like(baselines: Any, inputs: tuple[Tensor, ...], who: str) -> tuple[Tensor, ...]:
+    """Return one baseline of each input's shape: zeros for None; numbers and single rows are repeated.
+
+    Raises:
+        DataError: the number of baselines, or a shape, does not fit.
+    """
+    if baselines is None:
+        return tuple(torch.zeros_like(part) for part in inputs)
+    given = baselines if isinstance(baselines, tuple) else (baselines,)
+    if len(given) != len(inputs):
+        raise DataError(
+            f"{who}: there are {len(given)} baselines for {len(inputs)} inputs",
+            do="pass one baseline for each input, in the same order",
+        )
+    return tuple(_baseline(one, part, who) for one, part in zip(given, inputs, strict=True))
+
+
+def _baseline(baseline: Any, like: Tensor, who: str) -> Tensor:
+    if isinstance(baseline, int | float) and not isinstance(baseline, bool):
+        return torch.full_like(like, baseline)
+    shape = tuple(baseline.shape) if isinstance(baseline, Tensor) else None
+    if shape not in (tuple(like.shape), (1, *like.shape[1:])):
+        raise DataError(
+            f"{who}: a baseline does not fit its input",
+            given=f"{shape if shape is not None else repr(baseline)} for inputs {tuple(like.shape)}",
+            allowed="a number, one row (1, ...), or the input's own shape",
+        )
+    return baseline.to(like).expand_as(like)
+
+
+def row_arguments(arguments: Any, n: int, who: str) -> list[Any]:
+    """Return the further arguments of a forward function as a list; tensors must have a row for each input.
+
+    Raises:
+        DataError: a tensor has another number of rows.
+    """
+    if arguments is None:
+        return []
+    values = list(arguments) if isinstance(arguments, tuple) else [arguments]
+    for position, value in enumerate(values):
+        if isinstance(value, Tensor) and value.dim() > 0 and len(value) != n:
+            raise DataError(
+                f"{who}: additional_forward_args[{position}] has {len(value)} rows for {n} inputs",
+                do="give tensors one row per input; anything else is passed as it is",
+            )
+    return values
+
+
+def selected(output: Any, target: Target, rows: Tensor, n: int, who: str) -> Tensor:
+    """Return the explained numbers ``(M,)`` of an output ``(M, ...)``.
+
+    Args:
+        output: what the forward function returned.
+        target: in any of Captum's forms, for all N inputs.
+        rows: ``(M,)`` which input each row of the output belongs to.
+        n: number of inputs N.
+        who: names the caller in errors.
+
+    Raises:
+        DataError: the output is no batch, or the target does not fit it.
+    """
+    if not isinstance(output, Tensor) or output.dim() == 0 or len(output) != len(rows):
+        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise DataError(
+            f"{who}: forward_func does not return one row per input",
+            given=f"{given} for {len(rows)} inputs",
+            allowed="a tensor (N,) or (N, ...)",
+        )
+    if target is None:
+        if output.numel() != len(rows):
+            raise DataError(
+                f"{who}: the output has several numbers per row, so a target is needed",
+                given=f"target=None for an output of {tuple(output.shape)}",
+                do="pass target=class index, or one per input",
+            )
+        return output.reshape(-1)
+    index = _index(target, n, who)
+    index = index[rows.to(index.device)] if len(index) > 1 or n == 1 else index.expand(len(rows), -1)
+    index = index.to(output.device)
+    sizes = output.shape[1:]
+    fits = index.shape[1] == len(sizes) or (output.dim() == 1 and bool((index == 0).all()))
+    if not fits or not all(
+        bool(((column < size) & (column >= -size)).all())
+        for column, size in zip(index.T, sizes, strict=False)
+    ):
+        raise DataError(
+            f"{who}: the target does not fit the output",
+            given=f"target {target!r} for an output of {tuple(output.shape)}",
+            allowed="an index for each dimension after the first, within its size",
+        )
+    if output.dim() == 1:
+        return output
+    return output[(torch.arange(len(rows), device=output.device), *index.T)]
+
+
+def _index(target: Target, n: int, who: str) -> Tensor:
+    """Return the target as ``(1 or n, number of indices)``."""
+    if isinstance(target, Tensor):
+        index = target.reshape(-1, 1) if target.dim() < 2 else target
+    elif isinstance(target, tuple):
+        index = torch.tensor([target])
+    elif isinstance(target, Sequence):
+        index = torch.tensor(target)
+        index = index.unsqueeze(1) if index.dim() == 1 else index
+    else:
+        index = torch.tensor([[target]])
+    if index.is_floating_point() or index.dtype == torch.bool or index.dim() != 2 or len(index) not in (1, n):
+        raise DataError(
+            f"{who}: the target is in no form that is known",
+            given=repr(target),
+            allowed=f"an int, a tuple of ints, a tensor or a list of {n} of them, or None",
+        )
+    return index.long()
