@@ -248,50 +248,35 @@ class LensExplainer:
         carry: VariantCarry = "none",
         seed: int = 0,
     ) -> Invariances:
-        """Draw variants of each input in which one part of the code is redrawn, and ask f about each.
+        """Draw `n` variants of each input ``(N, *S)``, and ask f whether it keeps its class on them.
 
         Args:
-            inputs: ``(N, *S)``.
-            n: variants per input.
+            inputs, n: inputs, and variants per input.
             scale: standard deviation of what is drawn.
             vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
-            carry: ``"none"`` for the lens's decodings; ``"residual"`` carries their difference from the
-                reconstruction onto the real input.
+            carry: ``"residual"`` adds the decoding's change to the real input; ``"none"`` shows the decoding.
             seed: seeds the draw.
 
         Raises:
             UnsupportedError: this lens cannot.
-            OptionError: a number out of range, an unknown `vary` or `carry`.
 
-        >>> found = explainer.invariances(images[:2], 4, scale=0.5)
-        >>> found.variants.shape
+        >>> explainer.invariances(images[:2], 4, scale=0.5).variants.shape
         torch.Size([2, 4, 1, 8, 8])
         """
         self._require("invariances")
-        generator = self._generator(seed)
         with self._asking():
-            return draw_variants(self, inputs, n, scale, vary, carry, generator)
+            return draw_variants(self, inputs, n, scale, vary, carry, self._generator(seed))
 
     def grid(
-        self,
-        inputs: Any,
-        features: Sequence[str | int],
-        steps: Sequence[float] | Tensor,
-        *,
-        relative: bool = True,
-        carry: VariantCarry = "none",
+        self, inputs: Any, features: Sequence[str | int], steps: Any, *, relative: bool = True, carry: str = "none"
     ) -> Invariances:
         """Cross two features of the code, and ask f about each variant, ``(N, T, T, *S)``.
 
         Args:
-            inputs: ``(N, *S)``.
+            inputs, carry: as in :meth:`invariances`.
             features: names or positions of two features; the first runs down, the second across.
             steps: the T amounts, in the units of :meth:`traverse`.
-            relative: add the amounts to those that the input has, so that 0 is the input itself; False sets them.
-            carry: as in :meth:`invariances`.
-
-        Raises:
-            OptionError: there is no such feature, the two overlap, or the amounts are not finite numbers.
+            relative: add the amounts to the input's own, so that 0 is the input itself; False sets them.
 
         >>> explainer.grid(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
         torch.Size([2, 3, 3])
@@ -300,30 +285,14 @@ class LensExplainer:
             return grid_variants(self, inputs, features, steps, relative, carry)
 
     def divergence_attributions(
-        self,
-        inputs: Any,
-        variants: Any,
-        part: Literal["class", "nuisance"] = "class",
-        method: str = "gradient_shap",
-        options: Mapping[str, Any] | None = None,
+        self, inputs: Any, variants: Any, part: str = "class", method: str = "gradient_shap", options: Any = None
     ) -> DivergenceAttributions:
-        """Say which pixels make each variant differ from its input, in one part of the code.
-
-        What is attributed is d(x, x~), how far the lens's code of the variant x~ is from that of the input x, as a
-        function of x~ with x as baseline. With ``part="nuisance"`` it shows what does not matter to f, with
-        ``part="class"`` what does.
+        """Say which pixels make each variant x~ differ from its input x, in one part of the code.
 
         Args:
-            inputs: ``(N, *S)`` x.
-            variants: ``(N, *S)`` or ``(N, n, *S)``, x~: from :meth:`invariances`, counterfactuals, or other inputs.
-            part: which part of the code.
-            method: any Captum method in snake case. The sum is the divergence where the method is complete.
-            options: the method's own, under Captum's names, such as ``{"n_samples": 50}``.
-
-        Raises:
-            UnsupportedError: this lens cannot.
-            OptionError: an unknown part, method or option.
-            DataError: the variants do not fit the inputs.
+            inputs, variants: ``(N, *S)`` x, and ``(N, *S)`` or ``(N, n, *S)`` x~.
+            part: ``"class"`` shows what matters to f, ``"nuisance"`` what does not.
+            method, options: a Captum method in snake case, run on d(x, x~) with x as baseline, and its options.
         """
         self._require("divergence")
         with self._asking():
