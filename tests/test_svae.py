@@ -139,8 +139,9 @@ def test_it_learns_digits(fitted, digits):
     assert found.share_kept.mean() >= 0.92
     assert far.share_kept.mean() >= 0.85
     assert carried.share_kept.mean() >= 0.94
-    # Two real digits of one class are about 2 apart.
-    assert found.diversity.mean() >= 1.0
+    # A lens that ignores z2 keeps everything, and varies nothing.
+    assert found.diversity.mean() >= 0.3
+    assert far.diversity.mean() >= 0.8
 
 
 def test_counterfactuals_toward_a_chosen_class_move_z1_alone(fitted, digits):
