@@ -145,6 +145,18 @@ def counterfactuals(explainer: xlens.Explainer, nets: dict[str, nn.Module], imag
     return rows
 
 
+def divergences(explainer: xlens.Explainer, images: Tensor) -> dict[str, float]:
+    """How far divergence attributions are from adding up to the divergence, relative to it; medians."""
+    variants = explainer.invariances(images, 1).variants[:, 0]
+    rows: dict[str, float] = {}
+    for method, options in (("integrated_gradients", {"n_steps": 100}), ("gradient_shap", {"n_samples": 100})):
+        for part in ("class", "nuisance"):
+            found = explainer.divergence_attributions(images, variants, part, method, options)
+            error = found.convergence_delta.abs() / found.divergence.clamp_min(1e-6)
+            rows[f"divergence of the {part} part, {method}: relative error of the sum"] = float(error.median())
+    return rows
+
+
 def measure(task: Task, seed: int, fresh: bool, pictures: Path) -> tuple[Rows, dict[str, Rows]]:
     """Return every figure of one seed, by lens: the table's and the curve's."""
     nets = trained(task, seed, 3)
@@ -156,6 +168,7 @@ def measure(task: Task, seed: int, fresh: bool, pictures: Path) -> tuple[Rows, d
         table[name] = {"fit, seconds": seconds, **agreement(explainer, model, task.test)}
         curves[name] = curve(explainer, task.test[:IMAGES])
         table[name] |= counterfactuals(explainer, nets, task.test[:EDITED])
+        table[name] |= divergences(explainer, task.test[:32])
         if seed == 0:
             draw(explainer, task.test, pictures / f"svae-{name.split()[-1].strip('()')}.png")
         print(f"<!-- seed {seed}, {name}: {table[name]} {curves[name]} -->", flush=True)
