@@ -94,27 +94,45 @@ def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[st
     }
 
 
-def curve(explainer: xlens.Explainer, images: Tensor) -> Rows:
-    """The invariance test over s: kept by f, by the lens's own head, and by f once carried onto the input."""
+def curve(explainer: xlens.Explainer, model: nn.Module, images: Tensor) -> Rows:
+    """The invariance test over s, z2 drawn anew from N(0, s^2) (the paper's test) and around the input's own.
+
+    Kept by f, by the lens's own head on the same variants (the paper's judge), and by f once carried onto the input.
+    """
     rows: Rows = {}
     lens = explainer.lens
-
-    @torch.no_grad()
-    def own_class(values: Tensor) -> Tensor:
-        return torch.cat([lens.class_probabilities(lens.encode(part)).argmax(1) for part in values.split(256)])
-
-    for scale in SCALES:
-        found = explainer.invariances(images, VARIANTS, scale)
-        carried = explainer.invariances(images, VARIANTS, scale, carry="residual")
-        again = own_class(found.variants.flatten(0, 1)).view(len(images), -1) == own_class(images)[:, None]
-        rows[f"{scale:g}"] = {
-            "f": float(found.share_kept.mean()),
-            "self": float(again.float().mean()),
-            "carried": float(carried.share_kept.mean()),
-            "L2": float(found.diversity.mean()),
-            "L2 carried": float(carried.diversity.mean()),
-        }
+    before = predicted(model, images)[:, None]
+    with explainer.classifier.frozen(), torch.no_grad():
+        codes = lens.encode(images)
+        reconstruction = lens.decode(codes)
+        own_before = lens.class_probabilities(codes).argmax(1)[:, None]
+        for scale in SCALES:
+            row: dict[str, float] = {}
+            generator = torch.Generator().manual_seed(0)
+            draws = {
+                "": lens.redrawn(codes, VARIANTS, scale, generator),
+                "around: ": lens.invariances(codes, VARIANTS, scale, generator, "nuisance"),
+            }
+            for label, varied in draws.items():
+                decoded = torch.cat([lens.decode(part) for part in varied.flatten(0, 1).split(512)])
+                shift = decoded - reconstruction.repeat_interleave(VARIANTS, 0)
+                carried = (images.repeat_interleave(VARIANTS, 0) + shift).clamp(0, 1)
+                own = torch.cat([lens.class_probabilities(lens.encode(p)).argmax(1) for p in decoded.split(512)])
+                kept = {
+                    "f": predicted(model, decoded).view(len(images), -1) == before,
+                    "own head": own.view(len(images), -1) == own_before,
+                    "f, carried": predicted(model, carried).view(len(images), -1) == before,
+                }
+                row |= {label + name: float(share.float().mean()) for name, share in kept.items()}
+                row[label + "L2"] = diversity(decoded)
+                row[label + "L2, carried"] = diversity(carried)
+            rows[f"{scale:g}"] = row
     return rows
+
+
+def diversity(variants: Tensor) -> float:
+    """Mean L2 distance between two variants of one image."""
+    return float(torch.stack([torch.pdist(one.flatten(1)).mean() for one in variants.split(VARIANTS)]).mean())
 
 
 def counterfactuals(explainer: xlens.Explainer, nets: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
@@ -166,7 +184,7 @@ def measure(task: Task, seed: int, fresh: bool, pictures: Path) -> tuple[Rows, d
     for name in LENSES:
         explainer, seconds = fit(task, model, name, seed, fresh)
         table[name] = {"fit, seconds": seconds, **agreement(explainer, model, task.test)}
-        curves[name] = curve(explainer, task.test[:IMAGES])
+        curves[name] = curve(explainer, model, task.test[:IMAGES])
         table[name] |= counterfactuals(explainer, nets, task.test[:EDITED])
         table[name] |= divergences(explainer, task.test[:32])
         if seed == 0:
@@ -222,14 +240,14 @@ def plot_curves(curves: dict[str, list[Rows]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     x = [float(s) for s in SCALES]
     for (name, seeds), colour in zip(curves.items(), ("#3b6fb6", "#b3261e", "#4d8b3a"), strict=True):
-        for kind, style in (("f", "-"), ("self", "--"), ("carried", ":")):
+        for kind, style in (("f", "-"), ("own head", "--"), ("around: f, carried", ":")):
             left.plot(x, [_median(seeds, f"{s:g}", kind) for s in SCALES], style, color=colour)
         right.plot(x, [_median(seeds, f"{s:g}", "L2") for s in SCALES], color=colour, label=name)
     for axis, label in ((left, "share kept"), (right, "mean L2 between variants")):
         axis.set_xlabel("s")
         axis.set_ylabel(label)
     left.set_ylim(0, 1.02)
-    left.set_title("solid: f; dashed: the lens's own head; dotted: f, carried", fontsize=8)
+    left.set_title("solid: f; dashed: the lens's own head; dotted: f, carried, around", fontsize=8)
     right.legend(fontsize=8)
     figure.savefig(path, dpi=90)
 
@@ -252,17 +270,12 @@ def figures_table(results: list[Rows]) -> str:
     return "\n".join(lines)
 
 
-def curve_table(curves: dict[str, list[Rows]]) -> str:
-    """Return a markdown table of the invariance test: s down, lens and judge across, medians over seeds."""
-    kinds = {"f": "f", "self": "own head", "carried": "f, carried", "L2": "L2", "L2 carried": "L2, carried"}
-    heads = [f"{name}: {label}" for name in curves for label in kinds.values()]
-    lines = ["| s | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+def curve_table(name: str, seeds: list[Rows]) -> str:
+    """Return a markdown table of one lens's invariance test: s down, judges across, medians over seeds."""
+    kinds = list(seeds[0][f"{SCALES[0]:g}"])
+    lines = [f"| s ({name}) | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
     for s in SCALES:
-        cells = []
-        for seeds in curves.values():
-            for kind in kinds:
-                values = torch.tensor([rows[f"{s:g}"][kind] for rows in seeds])
-                cells.append(f"{values.median():.{2 if 'L2' in kind else 3}f}")
+        cells = [f"{_median(seeds, f'{s:g}', kind):.{2 if 'L2' in kind else 3}f}" for kind in kinds]
         lines.append(f"| {s:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -293,7 +306,7 @@ def main() -> None:
         results.append(table)
         for name, rows in found.items():
             curves[name].append(rows)
-        print(figures_table(results), "\n", curve_table(curves), sep="\n", flush=True)
+        print(figures_table(results), *(curve_table(*pair) for pair in curves.items()), sep="\n\n", flush=True)
     plot_curves(curves, chosen.pictures / "svae-curve.png")
 
 

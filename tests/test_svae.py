@@ -196,13 +196,19 @@ def test_invariances_draw_one_part_and_hold_the_other(fitted, digits):
     d1 = fitted.backend.evidence
     with torch.no_grad():
         codes = fitted.lens.encode(digits.test[:6])
-    drawn = fitted.lens.invariances(codes, 400, 2.0, generator, "nuisance")
-    assert torch.equal(drawn[:, :, :d1], codes[:, None, :d1].expand(-1, 400, -1))
-    # Drawn anew from N(0, 4), whatever the input's own z2 is.
-    torch.testing.assert_close(drawn[:, :, d1:].std((0, 1)), torch.full((16,), 2.0), atol=0.1, rtol=0)
-    assert drawn[:, :, d1:].mean(1).abs().max() < 0.5
+    own = codes[:, None].expand(-1, 400, -1)
+    around = fitted.lens.invariances(codes, 400, 2.0, generator, "nuisance")
+    assert torch.equal(around[:, :, :d1], own[:, :, :d1])
+    change = (around - own)[:, :, d1:]
+    torch.testing.assert_close(change.std((0, 1)), torch.full((16,), 2.0), atol=0.15, rtol=0)
+    assert change.mean(1).abs().max() < 0.5
+    # The paper's test draws anew, whatever the input's own z2 is.
+    anew = fitted.lens.redrawn(codes, 400, 2.0, generator)
+    assert torch.equal(anew[:, :, :d1], own[:, :, :d1])
+    torch.testing.assert_close(anew[:, :, d1:].std((0, 1)), torch.full((16,), 2.0), atol=0.15, rtol=0)
+    assert anew[:, :, d1:].mean(1).abs().max() < 0.5
     moved = fitted.lens.invariances(codes, 5, 1.0, generator, "class")
-    assert torch.equal(moved[:, :, d1:], codes[:, None, d1:].expand(-1, 5, -1))
+    assert torch.equal(moved[:, :, d1:], own[:, :5, d1:])
     assert moved[:, :, :d1].std(1).min() > 0
 
 

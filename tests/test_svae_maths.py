@@ -139,9 +139,9 @@ def test_beta_of_one_is_refused_because_nothing_would_train_the_predictor():
 def test_the_defaults_add_what_they_say_to_the_papers_bound():
     done = one_step(SVAE(width=16), shape=(5, 4, 4))
     t = done.terms
-    # 80 values per input: alpha is a quarter of them, and the consistency weighs .8 of that.
+    # 80 values per input: alpha is a quarter of them, and the consistency weighs half of that.
     bound = 0.5 * (t["reconstruction"] - t["prior"]) - 0.5 * t["sufficiency"] - 20 * t["classes"]
-    extra = 0.5 * 4 * t["price"] + 20 * t["predictive"] + 16 * t["consistency"]
+    extra = 0.5 * 3 * t["price"] + 20 * t["predictive"] + 10 * t["consistency"]
     torch.testing.assert_close(done.loss, -bound + extra)
     labels = done.logits.softmax(1)
     informed = done.model.informed(done.model.trunk(done.x), labels)
@@ -167,7 +167,7 @@ def test_consistency_asks_f_about_what_will_be_shown():
     for i in range(n):
         z = codes[i : i + 1].clone()
         if i != 2:
-            z[:, 6:] = drawn[i]
+            z[:, 6:] = drawn[i] + (codes[i, 6:] if i > 2 else 0)
         shown = model.decoder(z)
         if i > 2:
             shown = (done.x[i] + shown - model.decoder(codes[i : i + 1])).clamp(-1.5, 2.0)

@@ -55,10 +55,10 @@ class SVAE(xlens.Backend):
     soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
     predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
     evidence_price: float = param(
-        4.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
+        3.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
     )
     consistency: float = param(
-        0.8, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
+        0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
     )
     consistency_rows: int = param(40, ge=1, help="inputs per step on which f is asked")
     consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when f is asked")
@@ -91,7 +91,7 @@ class SVAE(xlens.Backend):
         Args:
             **options: fields that should differ.
         """
-        return cls(**{"model": "semivae", "consistency": 0.0, **options})
+        return cls(**{"model": "semivae", "consistency": 0.0, "evidence_price": 0.0, **options})
 
     def build(self, classifier: Classifier, spec: Spec) -> SVAELens:
         """Return an untrained lens.

@@ -98,23 +98,32 @@ class SVAELens(Lens):
 
     @torch.no_grad()
     def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
-        """Return codes ``(N, n, d)``: z2 drawn anew with z1 held, or z1 moved with z2 held.
+        """Return codes ``(N, n, d)``: one part drawn around itself, the other held.
+
+        The paper draws z2 from N(0, scale^2) instead, which :meth:`redrawn` does. Around the input's own z2 the
+        change that is carried onto the input is smaller, and f keeps its class more often.
 
         Args:
             codes: ``(N, d)``.
             n: variants per input.
-            scale: standard deviation; z2 is drawn from N(0, scale^2), and z1 moves in units of the classes' spread.
+            scale: standard deviation, in those of the prior for z2, and of the classes' centres for z1.
             generator: draws it.
             vary: ``"nuisance"`` for z2, ``"class"`` for z1.
         """
         d1 = self.model.evidence
         varied = codes.unsqueeze(1).repeat(1, n, 1)
-        if vary == "nuisance":
-            shape = (len(codes), n, self.model.nuisance)
-            varied[:, :, d1:] = scale * torch.randn(shape, generator=generator, device=codes.device)
-            return varied
-        noise = torch.randn(len(codes), n, d1, generator=generator, device=codes.device)
-        varied[:, :, :d1] += scale * self.centres.std(0) * noise
+        part = slice(d1, None) if vary == "nuisance" else slice(0, d1)
+        unit = 1.0 if vary == "nuisance" else self.centres.std(0)
+        noise = torch.randn(varied[:, :, part].shape, generator=generator, device=codes.device)
+        varied[:, :, part] += scale * unit * noise
+        return varied
+
+    @torch.no_grad()
+    def redrawn(self, codes: Tensor, n: int, scale: float, generator: torch.Generator) -> Tensor:
+        """Return codes ``(N, n, d)`` with z2 from N(0, scale^2) and z1 held (the paper's invariance test)."""
+        varied = codes.unsqueeze(1).repeat(1, n, 1)
+        shape = (len(codes), n, self.model.nuisance)
+        varied[:, :, self.model.evidence :] = scale * torch.randn(shape, generator=generator, device=codes.device)
         return varied
 
     def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:

@@ -22,14 +22,14 @@ class Consistency:
     """KL[f(x) || f(x~)] on part of a batch: f has to see the same class whatever z2 is.
 
     Nothing in the paper's objective stops z2 from carrying evidence; this does, because f itself is asked.
-    Of five x~ two are decodings G(z1, z2'), one is the reconstruction G(z1, z2), and two are carried onto the input
-    as they will be used, x + G(z1, z2') - G(z1, z2).
+    Of five x~ two are decodings G(z1, z2') with z2' from N(0, s^2), one is the reconstruction G(z1, z2), and two are
+    carried onto the input as they will be used, x + G(z1, z2 + s e) - G(z1, z2) with e from N(0, I).
 
     Args:
         classifier: the frozen classifier.
         spec: the data's range.
         rows: inputs of each batch that are used.
-        largest: z2' is drawn with a standard deviation between 0 and this.
+        largest: s is between 0 and this.
     """
 
     def __init__(self, classifier: Classifier, spec: Spec, rows: int, largest: float) -> None:
@@ -53,6 +53,7 @@ class Consistency:
         scale = self.largest * torch.rand(n, 1, generator=trainer.generator, device=device)
         drawn = scale * torch.randn(n, model.nuisance, generator=trainer.generator, device=device)
         evidence, nuisance = codes.split([model.evidence, model.nuisance], 1)
+        drawn = torch.where(carried[:, None], nuisance + drawn, drawn)
         varied = torch.cat([evidence, torch.where(own[:, None], nuisance, drawn)], 1)
         decoded = model.decoder(torch.cat([varied, codes[carried]]))
         variants, reconstructed = decoded.split([n, int(carried.sum())])
