@@ -97,7 +97,7 @@ def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[st
 def curve(explainer: xlens.Explainer, model: nn.Module, images: Tensor) -> Rows:
     """The invariance test over s, z2 drawn anew from N(0, s^2) (the paper's test) and around the input's own.
 
-    Kept by f, by the lens's own head on the same variants (the paper's judge), and by f once carried onto the input.
+    Kept by f, by the lens's own head (the paper's judge), and by f once carried onto the input.
     """
     rows: Rows = {}
     lens = explainer.lens

@@ -22,8 +22,8 @@ class Consistency:
     """KL[f(x) || f(x~)] on part of a batch: f has to see the same class whatever z2 is.
 
     Nothing in the paper's objective stops z2 from carrying evidence; this does, because f itself is asked.
-    Of five x~ two are decodings G(z1, z2') with z2' from N(0, s^2), one is the reconstruction G(z1, z2), and two are
-    carried onto the input as they will be used, x + G(z1, z2 + s e) - G(z1, z2) with e from N(0, I).
+    Of five x~ two are decodings G(z1, z2') with z2' from N(0, s^2), one is the reconstruction G(z1, z2), two are
+    carried onto the input as they will be: x + G(z1, z2 + s e) - G(z1, z2), with e from N(0, I).
 
     Args:
         classifier: the frozen classifier.
