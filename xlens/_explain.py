@@ -89,6 +89,7 @@ def explain_batch(
         problems=problems,
         class_names=explainer.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
+        channel_ranges=tuple(zip(spec.minimum, spec.maximum, strict=True)),
     )
 
 

@@ -15,6 +15,7 @@ from xlens._arguments import check_count, check_explain, check_seed, class_tenso
 from xlens._attributions import References, Request, check_attributions
 from xlens._divergence import attribute_divergence
 from xlens._explain import explain_batch, join, not_local
+from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
 from xlens._vary import VariantCarry, draw_variants, grid_variants
 from xlens.attr.edit import Carry, make_edit
@@ -37,7 +38,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer:
+class LensExplainer(Pictures):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -332,10 +333,10 @@ class LensExplainer:
         if size is not None:
             return size, size
 
-        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> None:
+        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
-                torch.autograd.grad(self.classifier(decode(points)).sum(), points)
+                return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
 
         codes = self.lens.encode(inputs[:1])
         batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)

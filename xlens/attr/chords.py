@@ -180,9 +180,11 @@ def _chords(evaluation: Evaluation, part: _Segments) -> Tensor:
     both = torch.stack([part.rows.to(part.low.dtype).repeat(2), torch.cat([part.low, part.high])], 1)
     # Neighbouring segments share an edge, which is evaluated once.
     edges, position = torch.unique(both, dim=0, return_inverse=True)
-    points = evaluation.points(edges[:, 0].long(), edges[:, 1]).to(evaluation.wide)
+    points = evaluation.points(edges[:, 0].long(), edges[:, 1])
     m = len(part.rows)
-    return points[position[m:]] - points[position[:m]]
+    # The difference of two rounded points is exact in the wide dtype, so that chords add up to the whole way.
+    chords = points[position[m:]].to(evaluation.wide)
+    return chords.sub_(points[position[:m]])
 
 
 def _total(values: Tensor) -> Tensor:

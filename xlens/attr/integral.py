@@ -79,13 +79,14 @@ def path_integral(
     """
     check_integral("path_integral", integrator, method, placement)
     wide = widest_float(device)
-    parts, deltas = [], []
+    attributions, deltas = None, torch.zeros(n, dtype=wide, device=device)
     for members in torch.arange(n, device=device).split(internal_batch_size):
         evaluation = Evaluation(score, curve, members, internal_batch_size, wide)
-        values, delta = _integrate(evaluation, n_steps, tolerance, integrator, method, placement)
-        parts.append(values)
-        deltas.append(delta)
-    return torch.cat(parts), torch.cat(deltas)
+        values, deltas[members] = _integrate(evaluation, n_steps, tolerance, integrator, method, placement)
+        # Filled in place: joining parts at the end would hold all results twice.
+        attributions = values.new_empty(n, *values.shape[1:]) if attributions is None else attributions
+        attributions[members] = values
+    return attributions, deltas
 
 
 def check_integral(who: str, integrator: str, method: str, placement: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from xlens.attr.packing import Packing
 from xlens.attr.paths import PATHS, CodePath, code_path
 from xlens.attr.quadrature import Method
 from xlens.attr.targets import Target, as_tuple, baselines_like, row_arguments, selected
-from xlens.errors import OptionError, did_you_mean
+from xlens.errors import OptionError, XlensWarning, did_you_mean
 
 __all__ = ["LatentIntegratedGradients"]
 
@@ -97,6 +98,9 @@ class LatentIntegratedGradients:
         Raises:
             DataError: inputs, baselines or target do not fit.
             OptionError: an unknown name or a number out of range; all faults in one error.
+
+        Warns:
+            XlensWarning: a sum misses `tolerance` all the same, as at jumps, or with ``"lig_paper"``.
         """
         _check(integrator, method, placement, path, n_steps, tolerance, internal_batch_size, memory_budget)
         problem = self._problem(inputs, baselines, target, additional_forward_args)
@@ -114,6 +118,8 @@ class LatentIntegratedGradients:
             method=method,
             placement=placement,
         )
+        if tolerance is not None:
+            _warn_of(delta, values, tolerance)
         attributions = problem.pixels.unpack_as_given(values)
         return (attributions, delta) if return_convergence_delta else attributions
 
@@ -203,14 +209,26 @@ class _Problem:
     def points_in_flight(self, memory_budget: int | None) -> int:
         first = torch.zeros(1, dtype=torch.long, device=self.end.device)
 
-        def one() -> None:
+        def one() -> Tensor:
             with torch.no_grad():
                 point = self.decode(self.end[:1])
             point = point.detach().requires_grad_()
             with torch.enable_grad():
-                torch.autograd.grad(self.score(point, first).sum(), point)
+                return torch.autograd.grad(self.score(point, first).sum(), point)[0]
 
         return points_in_flight(one, self.end.device, memory_budget)
+
+
+def _warn_of(delta: Tensor, values: Tensor, tolerance: float) -> None:
+    difference = values.flatten(1).double().sum(1) - delta
+    missed = int((delta.abs() > 1.02 * tolerance * difference.abs().clamp_min(1e-3)).sum())
+    if missed:
+        warnings.warn(
+            f"{_WHO}: {missed} of {len(delta)} attributions are not complete within {tolerance:g}; see the "
+            "convergence delta (return_convergence_delta=True), and take more steps.",
+            XlensWarning,
+            stacklevel=3,
+        )
 
 
 def _check(

@@ -21,6 +21,8 @@ _CPU_BUDGET = 256 * 2**20
 _SHARE = 0.25
 #: More points than this are never in flight, however small they are.
 _MOST = 4096
+#: Bytes that an integral needs for each number of a point: its ends, the chord in float64, what it is summed into.
+_SUMS = 32
 #: Points in flight where a model does not let its operations be watched.
 _UNWATCHED = 16
 
@@ -48,17 +50,21 @@ def check_budget(who: str, memory_budget: int | None) -> None:
         )
 
 
-def points_in_flight(evaluate_one: Callable[[], Any], device: torch.device, memory_budget: int | None) -> int:
+def points_in_flight(
+    evaluate_one: Callable[[], Tensor], device: torch.device, memory_budget: int | None
+) -> int:
     """Return how many points fit into the budget, at least 1.
 
     Args:
-        evaluate_one: evaluates a single point, with the gradient if there will be one.
+        evaluate_one: evaluates the gradient at a single point, and returns it.
         device: where it does so.
         memory_budget: bytes, or None for :func:`default_budget`.
     """
     budget = memory_budget if memory_budget is not None else default_budget(device)
     try:
-        size = peak_bytes(evaluate_one)
+        gradients = []
+        size = peak_bytes(lambda: gradients.append(evaluate_one()))
+        size += _SUMS * gradients[0].numel()
     except Exception:  # noqa: BLE001 - some compiled models cannot run where operations are watched
         evaluate_one()  # raises again where the model itself is at fault
         return _UNWATCHED

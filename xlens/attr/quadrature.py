@@ -61,8 +61,8 @@ def tangent_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> 
 def paper_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor, chord: Tensor) -> Tensor:
     """Return [x(1) - x(0)] times the mean gradient along the curve, ``(G, *S)``.
 
-    Equation 7 of Dravid et al. (2022), as printed. The chord of the whole curve meets gradients along a curved path, so the sum is not the score difference,
-    whatever the number of nodes.
+    Equation 7 of Dravid et al. (2022), as printed. The chord of the whole curve meets gradients along a curved
+    path, so the sum is not the score difference, whatever the number of nodes.
 
     Args:
         evaluation: score and curves.

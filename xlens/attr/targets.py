@@ -38,7 +38,7 @@ def baselines_like(baselines: Any, inputs: tuple[Tensor, ...], who: str) -> tupl
         DataError: the number of baselines, or a shape, does not fit.
     """
     if baselines is None:
-        return tuple(torch.zeros_like(part) for part in inputs)
+        return tuple(part.new_zeros(()).expand_as(part) for part in inputs)
     given = baselines if isinstance(baselines, tuple) else (baselines,)
     if len(given) != len(inputs):
         raise DataError(
@@ -50,7 +50,7 @@ def baselines_like(baselines: Any, inputs: tuple[Tensor, ...], who: str) -> tupl
 
 def _baseline(baseline: Any, like: Tensor, who: str) -> Tensor:
     if isinstance(baseline, int | float) and not isinstance(baseline, bool):
-        return torch.full_like(like, baseline)
+        return like.new_full((), baseline).expand_as(like)
     shape = tuple(baseline.shape) if isinstance(baseline, Tensor) else None
     if shape not in (tuple(like.shape), (1, *like.shape[1:])):
         raise DataError(
