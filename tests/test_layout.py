@@ -18,7 +18,8 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 ORDER = (
     ("errors",), ("explanation", "invariances"), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"),
     ("data",), ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_explain", "_quantus", "_vary"),
+    ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
+     "_quantus", "_variations", "_vary"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, find_feature, path_values
+from xlens._edit import directions_of, traversed
+from xlens.contracts import Lens
 from xlens.data import as_inputs
 from xlens.errors import OptionError
 from xlens.invariances import Invariances
@@ -51,40 +53,23 @@ def grid_variants(
     values = path_values(steps, explainer.device, "grid")
     if isinstance(features, str) or not isinstance(features, Sequence) or len(features) != 2:
         raise OptionError("grid: features must be two names or positions", given=repr(features))
-    first, second = (find_feature(explainer.features, feature, "grid") for feature in features)
-    if set(first.dims) & set(second.dims):
-        raise OptionError("grid: the two features share dimensions", given=f"{first.name!r} and {second.name!r}")
+    lens, size = explainer.lens, len(values)
+    if _overlap(lens, features):
+        raise OptionError("grid: the two features share dimensions of the code", given=repr(features))
     source = as_inputs(inputs, explainer.spec.shape)
-    codes = explainer.lens.encode(source.to(explainer.device))
-    rows = _moved_along(codes, first.dims, values, relative)
-    both = _moved_along(rows.flatten(0, 1), second.dims, values, relative)
-    size = len(values)
+    codes = lens.encode(source.to(explainer.device))
+    rows = traversed(lens, codes, features[0], values, relative=relative, method="grid").flatten(0, 1)
+    both = traversed(lens, rows, features[1], values, relative=relative, method="grid")
     return _judge(explainer, source, codes, both.view(len(codes), size, size, -1), carry)
 
 
-def _moved_along(codes: Tensor, dims: Sequence[int], values: Tensor, relative: bool = False) -> Tensor:
-    """Give one feature of each code several amounts, ``(N, T, d)``.
-
-    Args:
-        codes: ``(N, d)``.
-        dims: the feature's dimensions. Where there are several, it keeps its direction, or takes an even one where
-            it is zero, and its amount is its length in units of the square root of its width.
-        values: ``(T,)`` amounts.
-        relative: whether the amounts are added to the one that the code has.
-    """
-    dims = list(dims)
-    block = codes[:, dims]
-    if len(dims) > 1:
-        length = block.norm(dim=1, keepdim=True)
-        direction = block * len(dims) ** 0.5 / length.clamp_min(1e-12)
-        direction = torch.where(length > 0, direction, torch.ones_like(block))
-        amount = length / len(dims) ** 0.5
-    else:
-        direction, amount = torch.ones_like(block), block
-    amounts = values + amount if relative else values.expand(len(codes), -1)
-    moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-    moved[:, :, dims] = amounts.unsqueeze(2) * direction.unsqueeze(1)
-    return moved
+def _overlap(lens: Lens, features: Sequence[str | int]) -> bool:
+    """Whether setting the second would change the first: directions may lean on each other, features may not."""
+    named = directions_of(lens)
+    if any(feature in named for feature in features):
+        return features[0] == features[1]
+    first, second = (find_feature(lens.features, feature, "grid") for feature in features)
+    return bool(set(first.dims) & set(second.dims))
 
 
 def _judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tensor, carry: str) -> Invariances:

@@ -6,27 +6,27 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
 from xlens._attributions import References, Request, check_attributions
-from xlens._divergence import attribute_divergence
+from xlens._edit import traversed
+from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
 from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
-from xlens._vary import VariantCarry, draw_variants, grid_variants
+from xlens._variations import Variations
 from xlens.attr.edit import Carry, make_edit
-from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.memory import budget_faults, points_in_flight
 from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
 from xlens.errors import DataError, UnsupportedError, UntrustworthyWarning, XlensWarning
 from xlens.explanation import Explanation
-from xlens.invariances import DivergenceAttributions, Invariances
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
 from xlens.storage import save_lens
@@ -38,7 +38,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer(Pictures):
+class LensExplainer(Editor, Pictures, Variations):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -105,8 +105,9 @@ class LensExplainer(Pictures):
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
             attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
                 generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
-                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
-                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
+                counterfactual and the k = 4 `references` nearest to its decoding, which sums to the mean of
+                those differences; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
                 Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
                 ...), on the same score, with the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
@@ -133,9 +134,9 @@ class LensExplainer(Pictures):
         torch.Size([2, 1, 8, 8])
         """
         wanted, faults = check_attributions(attributions)
-        if references is None and "ig_ensemble" in wanted:
-            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
-        check_budget("explain", memory_budget)
+        if (references is None) == ("ig_ensemble" in wanted):
+            faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
+        faults += budget_faults(memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
@@ -180,6 +181,13 @@ class LensExplainer(Pictures):
         >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
         (2, 1, 8, 8)
         """
+        _, faults = check_attributions([attribution])
+        if attribution == "ig_ensemble":
+            faults.append("'ig_ensemble' needs references, which Quantus does not pass")
+        check_explain(
+            "as_quantus", self.mask is not None, carry=carry, n_steps=n_steps, tolerance=tolerance, path=path,
+            faults=faults,
+        )  # fmt: skip
         options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
         return quantus_function(self, attribution, options)
 
@@ -212,9 +220,10 @@ class LensExplainer(Pictures):
 
         Args:
             inputs: ``(N, *S)``.
-            feature: name or position of a feature.
-            steps: the T values. A feature of several dimensions keeps its direction (or takes an even one where it
-                is zero) and gets this length, in units of the square root of its width; 0 removes it.
+            feature: name or position of a feature, or name of a direction.
+            steps: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
+                direction (or takes an even one where it is zero) and gets this length, in units of the square root
+                of its width; 0 removes it.
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.
@@ -223,81 +232,11 @@ class LensExplainer(Pictures):
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            block = codes[:, dims]
-            if len(dims) > 1:
-                length = block.norm(dim=1, keepdim=True)
-                even = torch.ones_like(block)
-                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
-            else:
-                block = torch.ones_like(block)
-            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
-
-    def invariances(
-        self,
-        inputs: Any,
-        n: int,
-        scale: float = 1.0,
-        *,
-        vary: Literal["nuisance", "class"] = "nuisance",
-        carry: VariantCarry = "none",
-        seed: int = 0,
-    ) -> Invariances:
-        """Draw `n` variants of each input ``(N, *S)``, and ask f whether it keeps its class on them.
-
-        Args:
-            inputs, n: inputs, and variants per input.
-            scale: standard deviation of what is drawn.
-            vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
-            carry: ``"residual"`` adds the decoding's change to the real input; ``"none"`` shows the decoding.
-            seed: seeds the draw.
-
-        Raises:
-            UnsupportedError: this lens cannot.
-
-        >>> explainer.invariances(images[:2], 4, scale=0.5).variants.shape
-        torch.Size([2, 4, 1, 8, 8])
-        """
-        self._require("invariances")
-        with self._asking():
-            return draw_variants(self, inputs, n, scale, vary, carry, self._generator(seed))
-
-    def grid(
-        self, inputs: Any, features: Sequence[str | int], steps: Any, *, relative: bool = True, carry: str = "none"
-    ) -> Invariances:
-        """Cross two features of the code, and ask f about each variant, ``(N, T, T, *S)``.
-
-        Args:
-            inputs, carry: as in :meth:`invariances`.
-            features: names or positions of two features; the first runs down, the second across.
-            steps: the T amounts, in the units of :meth:`traverse`.
-            relative: add the amounts to the input's own, so that 0 is the input itself; False sets them.
-
-        >>> explainer.grid(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
-        torch.Size([2, 3, 3])
-        """
-        with self._asking():
-            return grid_variants(self, inputs, features, steps, relative, carry)
-
-    def divergence_attributions(
-        self, inputs: Any, variants: Any, part: str = "class", method: str = "gradient_shap", options: Any = None
-    ) -> DivergenceAttributions:
-        """Say which pixels make each variant x~ differ from its input x, in one part of the code.
-
-        Args:
-            inputs, variants: ``(N, *S)`` x, and ``(N, *S)`` or ``(N, n, *S)`` x~.
-            part: ``"class"`` shows what matters to f, ``"nuisance"`` what does not.
-            method, options: a Captum method in snake case, run on d(x, x~) with x as baseline, and its options.
-        """
-        self._require("divergence")
-        with self._asking():
-            return attribute_divergence(self, inputs, variants, part, method, options)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.
@@ -333,13 +272,18 @@ class LensExplainer(Pictures):
         if size is not None:
             return size, size
 
+        codes = self.lens.encode(inputs[:1])
+
         def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
                 return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
 
-        codes = self.lens.encode(inputs[:1])
-        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        def on_the_path() -> Tensor:
+            # The generator runs without a graph before f runs with one.
+            return gradient(self.lens.decode(codes), torch.clone)
+
+        batch = points_in_flight(on_the_path, inputs.device, memory_budget)
         return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
 
     def _references(self, references: Any, batch: int) -> References:

@@ -73,8 +73,8 @@ class Explanation:
         target, contrast: ``(N,)`` class explained, and the class it is explained against.
         scores, reconstruction_scores, counterfactual_scores: ``(N,)`` f_c on each.
         attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference.
-        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for the
-            methods that promise such a sum.
+        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for path
+            integrals and for methods that promise such a sum (of an ensemble: minus the mean difference).
         path: ``(N, T, *S)`` frames from the counterfactual to the input.
         path_scores: ``(N, T)`` f_c on each frame.
         codes, counterfactual_codes: ``(N, d)``.
