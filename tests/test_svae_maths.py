@@ -208,3 +208,12 @@ def test_m2_bound_by_hand():
     per_class = torch.tensor([[1.0, 3.0]])
     found = m2_bound(per_class, torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), alpha=10.0)
     assert found.item() == pytest.approx(3.0 + 2.0 + math.log(2) - 10 * math.log(2))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (2, 64, 80), (7,)], ids=["dense", "conv", "vector"])
+@pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
+def test_every_weight_is_trained(preset, shape):
+    done = one_step(preset(width=24), shape)
+    done.loss.backward()
+    untrained = [name for name, p in done.model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not untrained
