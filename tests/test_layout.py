@@ -16,9 +16,10 @@ CORE = sorted((ROOT / "xlens").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each only from those before it; names in one tuple form one layer and may use each other.
 ORDER = (
-    ("errors",), ("explanation",), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"), ("data",),
-    ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
-    ("explainer", "_pictures", "_arguments", "_attributions", "_edit", "_editor", "_explain", "_quantus"),
+    ("errors",), ("explanation", "invariances"), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"),
+    ("data",), ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
+    ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
+     "_quantus", "_variations", "_vary"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip
