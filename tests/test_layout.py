@@ -17,7 +17,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 # Each only from those before it; names in one tuple form one layer and may use each other.
 ORDER = (
     ("errors",), ("explanation",), ("contracts",), ("params",), ("classifier", "_frozen", "_tail"), ("data",),
-    ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("storage",),
+    ("nn",), ("attr",), ("metrics",), ("training",), ("hookspecs",), ("registry",), ("status",), ("storage",),
     ("explainer", "_arguments", "_attributions", "_explain", "_quantus"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),

@@ -17,7 +17,7 @@ from xlens import hookspecs
 from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, did_you_mean
 
-__all__ = ["Entry", "Status", "backends", "entries", "load_backend", "offering", "standing_in", "statuses"]
+__all__ = ["Entry", "backends", "entries", "load_backend", "offering", "standing_in"]
 
 GROUP = "xlens"
 
@@ -41,6 +41,11 @@ class Entry:
     def distributions(self) -> tuple[str, ...]:
         """The distributions that bring it, with their versions."""
         return tuple(_distribution(point) for point in self.points)
+
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """The distributions that bring it, each as its name and its version."""
+        return tuple(_source(point) for point in self.points)
 
     @property
     def summary(self) -> str:
@@ -115,45 +120,6 @@ def standing_in(backend: type[Backend]) -> Iterator[None]:
     finally:
         _standing_in.clear()
         _standing_in.update(previous)
-
-
-@dataclass(frozen=True)
-class Status:
-    """An installed backend, and whether it can be used.
-
-    Args:
-        name: the backend's name.
-        distributions: what brings it, each as ``(name, version)``.
-        summary: first line of its module's docstring.
-        capabilities: what it declares to be able to do beyond explaining; empty where it cannot be loaded.
-        failure: why it cannot be loaded, or None.
-    """
-
-    name: str
-    distributions: tuple[tuple[str, str], ...]
-    summary: str
-    capabilities: tuple[str, ...]
-    failure: str | None
-
-
-def statuses() -> tuple[Status, ...]:
-    """Return every registered backend with its status, which takes importing it.
-
-    >>> from xlens.registry import statuses
-    >>> [status.failure for status in statuses() if status.name == "medxgan"]
-    [None]
-    """
-    found = []
-    for name, entry in entries().items():
-        capabilities: tuple[str, ...] = ()
-        failure = None
-        try:
-            capabilities = tuple(load_backend(name).capabilities)
-        except PluginError as fault:
-            failure = str(fault)
-        sources = tuple(_source(point) for point in entry.points)
-        found.append(Status(name, sources, entry.summary, capabilities, failure))
-    return tuple(found)
 
 
 def offering(capability: str) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ class ExemplaryLens(toys.ToyLens):
         codes = self.template.new_zeros(n, 192)
         codes[:, :64] = torch.rand(n, 64, generator=generator) - 1
         classes = torch.full((n,), target)
-        return self.decode(self.counterfactual(codes, classes, classes))
+        # Its own, so that a broken counterfactual breaks nothing else.
+        return self.decode(ExemplaryLens.counterfactual(self, codes, classes, classes))
 
     def invariances(self, codes, n, scale, generator, vary):
         varied = codes.unsqueeze(1).repeat(1, n, 1)

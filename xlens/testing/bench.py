@@ -113,7 +113,7 @@ class Bench:
     def explanation(self) -> Explanation:
         """The learned lens's explanation of all held-out pictures."""
         with quiet():
-            return self.learned.explain(self.world.held_out, n_steps=8, tolerance=0.05)
+            return self.learned.explain(self.world.held_out.clone(), n_steps=8, tolerance=0.05)
 
     def fit(
         self,
@@ -198,7 +198,7 @@ class Bench:
     def explain(self, explainer: LensExplainer) -> Explanation:
         """Explain :attr:`inputs` at little expense."""
         with quiet():
-            return explainer.explain(self.inputs, n_steps=4, tolerance=0.5)
+            return explainer.explain(self.inputs.clone(), n_steps=4, tolerance=0.5)
 
     def result(self, check: Check) -> Result:
         """Return what came of a check, which runs once; expected failures count as failures here."""

@@ -14,6 +14,7 @@ from xlens.contracts import CAPABILITIES
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import check, require, same
 from xlens.testing.correctness import features_name_the_code, shapes_are_right
+from xlens.testing.manners import leaves_the_data_alone
 
 _KEPT = 0.6
 
@@ -140,7 +141,7 @@ def inversion_starts_anew(bench: Bench) -> None:
         _is_drawn(bench, "invert", draw(0), (2, 2, width), draw)
 
 
-@check(needs=(declared_capabilities_are_there,), capability="divergence")
+@check(needs=(declared_capabilities_are_there, leaves_the_data_alone), capability="divergence")
 def divergence_is_a_distance(bench: Bench) -> None:
     """``divergence`` is ``(N,)``, 0 between equals, positive elsewhere; gradients flow to the variants."""
     inputs, others = bench.inputs.clone(), bench.inputs.flip(0).clone().requires_grad_()

@@ -61,7 +61,7 @@ def counterfactuals_flip_f(bench: Bench) -> None:
         )
 
 
-@check(needs=(fits_a_lens,))
+@check(needs=(counterfactuals_flip_f,))
 def attributions_lie_on_the_cause(bench: Bench) -> None:
     """At least half of the attribution mass lies on the patch that decides, a ninth of the picture."""
     explanation = bench.explanation
