@@ -55,9 +55,7 @@ def as_json(found: Sequence[Status]) -> dict[str, Any]:
     return {
         one.name: {
             "summary": one.summary,
-            "distributions": [" ".join(part for part in source if part) for source in one.distributions],
-            "distribution": [name for name, _ in one.distributions],
-            "version": [version for _, version in one.distributions],
+            "distributions": [{"name": name, "version": version} for name, version in one.distributions],
             "capabilities": list(one.capabilities),
             "failure": one.failure,
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import toys
 import torch
+import toys
 from torch import nn
 
 import xlens

@@ -6,8 +6,7 @@ import pytest
 from broken import BROKEN, SHAPE
 from exemplary import Exemplary
 
-from xlens.errors import XlensError
-from xlens.testing import Candidate, CheckFailedError, check_backend
+from xlens.testing import Candidate
 from xlens.testing.bench import Bench
 from xlens.testing.checking import all_checks
 

@@ -159,7 +159,7 @@ def divergence_is_a_distance(bench: Bench) -> None:
             require(
                 bool((none.abs() < 1e-3).all() and (some >= -1e-4).all() and (some.max() > 1e-6)),
                 f"{name}: divergence({part!r}) is no distance",
-                given=f"{float(none.abs().detach().max()):.3g} between equals, {float(some.detach().min()):.3g} or more elsewhere",
+                given=f"{_largest(none):.3g} between equals, up to {_largest(some):.3g} elsewhere",
                 allowed="0 between equals, more between different inputs",
             )
             require(some.requires_grad, f"{name}: no gradient flows through divergence", do="drop no_grad, detach")
@@ -213,6 +213,10 @@ def another_lens_is_built_upon(bench: Bench) -> None:
         given=tuple(codes.shape),
         allowed="(N, d), finite",
     )
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.detach().abs().max())
 
 
 def _dims(bench: Bench, role: str) -> list[int]:
