@@ -17,10 +17,10 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 @dataclass
 class Task:
-    """A binary task: class 1 is the positive class, the one whose evidence is taken away."""
+    """A task; where it is binary, class 1 is the positive class, the one whose evidence is taken away."""
 
     name: str
-    class_names: tuple[str, str]
+    class_names: tuple[str, ...]
     train: Tensor
     train_labels: Tensor
     test: Tensor
@@ -34,6 +34,16 @@ def pair() -> Task:
     """Fashion-MNIST, coat (0) against shirt (1): 12,000 training and 2,000 test images."""
     images = load_images("fashion-mnist")
     return Task("pair", images.class_names, images.train, images.train_labels, images.test, images.test_labels)
+
+
+def fashion() -> Task:
+    """Fashion-MNIST, all ten classes: 60,000 training and 10,000 test images."""
+    names = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+    parts: list[Tensor] = []
+    for split in ("train", "t10k"):
+        parts.append(read_idx(FASHION / f"{split}-images-idx3-ubyte.gz").float().div(255).unsqueeze(1))
+        parts.append(read_idx(FASHION / f"{split}-labels-idx1-ubyte.gz").long())
+    return Task("fashion", names, *parts)
 
 
 def planted(seed: int) -> Task:

@@ -26,7 +26,7 @@ class Residual(nn.Module):
         return F.relu(x + self.norms[1](self.second(F.relu(self.norms[0](self.first(x))))))
 
 
-def residual_judge(shape: tuple[int, ...]) -> nn.Module:
+def residual_judge(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
     """Strided residual network with batch norm and global average pooling, from a 14-pixel grid on."""
 
     def halve(before: int, after: int) -> nn.Sequential:
@@ -43,11 +43,11 @@ def residual_judge(shape: tuple[int, ...]) -> nn.Module:
         Residual(96),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(96, 2),
+        nn.Linear(96, num_classes),
     )
 
 
-def wide_judge(shape: tuple[int, ...]) -> nn.Module:
+def wide_judge(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
     """5x5 kernels, GELU, max pooling, dropout, no batch norm."""
     height, width = shape[1] // 4, shape[2] // 4
     return nn.Sequential(
@@ -61,7 +61,7 @@ def wide_judge(shape: tuple[int, ...]) -> nn.Module:
         nn.Dropout(0.3),
         nn.Linear(48 * height * width, 96),
         nn.GELU(),
-        nn.Linear(96, 2),
+        nn.Linear(96, num_classes),
     )
 
 
@@ -72,7 +72,7 @@ def trained(task: Task, seed: int, epochs: int) -> dict[str, nn.Module]:
     nets = {}
     for number, (name, make) in enumerate(makers.items()):
         torch.manual_seed(1000 * seed + number)
-        net = make(shape)
+        net = make(shape, len(task.class_names))
         path = CACHE / f"{task.name}-{number}-{seed}.safetensors"
         if path.exists():
             net.load_state_dict(load_file(path))

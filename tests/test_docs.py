@@ -33,12 +33,13 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
     code = "\n".join(blocks("README.md"))
     # A short fit: what is tested is that every line runs, not that the lens is good.
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
+    code = code.replace('backend="introvac",', 'backend="introvac", steps=12, progress=False,')
     names = {"model": model, "images": images}
     with unchanged(model):
         exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "why.png").stat().st_size > 10_000
     assert isinstance(names["explanation"], xlens.Explanation)
-    assert names["explainer"].backend.name == "medxgan"
+    assert names["explainer"].backend.name == "introvac"
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")

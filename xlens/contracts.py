@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "Spec",
     "StepEvent",
+    "SupportsDirections",
     "SupportsInvariances",
     "SupportsInversion",
     "SupportsSampling",
@@ -240,6 +241,15 @@ class SupportsInvariances(Protocol):
 
 
 @runtime_checkable
+class SupportsDirections(Protocol):
+    """A lens in whose code something grows along a direction, which need not be one of the code's dimensions."""
+
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name of what grows -> unit vector ``(d,)`` of the code."""
+
+
+@runtime_checkable
 class SupportsInversion(Protocol):
     """A lens that can search for the code of an input by optimisation."""
 
@@ -250,6 +260,7 @@ class SupportsInversion(Protocol):
 #: What a backend may declare -> protocol that its lens then satisfies (None: an argument of ``fit``).
 CAPABILITIES: dict[str, type | None] = {
     "sample": SupportsSampling,
+    "directions": SupportsDirections,
     "invariances": SupportsInvariances,
     "invert": SupportsInversion,
     "side_info": None,
@@ -303,6 +314,16 @@ class Explainer(Protocol):
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw new inputs of one class; ``(n, *S)``."""
+
+    def edit(
+        self,
+        inputs: Any,
+        amounts: Mapping[str, Any],
+        *,
+        carry: Literal["masked", "residual", "none"] | None = None,
+        hold: Sequence[str] = (),
+    ) -> Tensor:
+        """Add amounts of named features or directions; ``(N, *S)``."""
 
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
 from xlens._attributions import References, Request, check_attributions
+from xlens._edit import traversed
+from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
+from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
 from xlens.attr.edit import Carry, make_edit
-from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.memory import budget_faults, points_in_flight
 from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
@@ -34,7 +37,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer:
+class LensExplainer(Editor, Pictures):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -101,8 +104,9 @@ class LensExplainer:
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
             attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
                 generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
-                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
-                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
+                counterfactual and the k = 4 `references` nearest to its decoding, which sums to the mean of
+                those differences; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
                 Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
                 ...), on the same score, with the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
@@ -129,9 +133,9 @@ class LensExplainer:
         torch.Size([2, 1, 8, 8])
         """
         wanted, faults = check_attributions(attributions)
-        if references is None and "ig_ensemble" in wanted:
-            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
-        check_budget("explain", memory_budget)
+        if (references is None) == ("ig_ensemble" in wanted):
+            faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
+        faults += budget_faults(memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
@@ -176,6 +180,13 @@ class LensExplainer:
         >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
         (2, 1, 8, 8)
         """
+        _, faults = check_attributions([attribution])
+        if attribution == "ig_ensemble":
+            faults.append("'ig_ensemble' needs references, which Quantus does not pass")
+        check_explain(
+            "as_quantus", self.mask is not None, carry=carry, n_steps=n_steps, tolerance=tolerance, path=path,
+            faults=faults,
+        )  # fmt: skip
         options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
         return quantus_function(self, attribution, options)
 
@@ -208,9 +219,10 @@ class LensExplainer:
 
         Args:
             inputs: ``(N, *S)``.
-            feature: name or position of a feature.
-            steps: the T values. A feature of several dimensions keeps its direction (or takes an even one where it
-                is zero) and gets this length, in units of the square root of its width; 0 removes it.
+            feature: name or position of a feature, or name of a direction.
+            steps: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
+                direction (or takes an even one where it is zero) and gets this length, in units of the square root
+                of its width; 0 removes it.
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.
@@ -219,19 +231,9 @@ class LensExplainer:
         torch.Size([2, 3, 1, 8, 8])
         """
         values = path_values(steps, self.device)
-        dims = list(find_feature(self.features, feature).dims)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            block = codes[:, dims]
-            if len(dims) > 1:
-                length = block.norm(dim=1, keepdim=True)
-                even = torch.ones_like(block)
-                block = torch.where(length > 0, block * len(dims) ** 0.5 / length.clamp_min(1e-12), even)
-            else:
-                block = torch.ones_like(block)
-            moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-            moved[:, :, dims] = values.view(1, -1, 1) * block.unsqueeze(1)
+            moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
@@ -300,13 +302,18 @@ class LensExplainer:
         if size is not None:
             return size, size
 
+        codes = self.lens.encode(inputs[:1])
+
         def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
                 return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
 
-        codes = self.lens.encode(inputs[:1])
-        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        def on_the_path() -> Tensor:
+            # The generator runs without a graph before f runs with one.
+            return gradient(self.lens.decode(codes), torch.clone)
+
+        batch = points_in_flight(on_the_path, inputs.device, memory_budget)
         return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
 
     def _references(self, references: Any, batch: int) -> References:

@@ -1,5 +1,6 @@
 """Figures by which an explanation is judged."""
 
 from xlens.metrics.fidelity import monotone_share, ssim
+from xlens.metrics.leakage import leakage
 
-__all__ = ["monotone_share", "ssim"]
+__all__ = ["leakage", "monotone_share", "ssim"]

@@ -1,0 +1,18 @@
+"""IntroVAC: a variational autoencoder whose code has a direction for everything that the classifier looks for.
+
+References:
+    Maggipinto, Terzi, Susto (2020), IntroVAC: Introspective Variational Classifiers for Learning
+    Interpretable Latent Subspaces.
+"""
+
+import xlens
+from xlens_introvac.backend import IntroVAC
+from xlens_introvac.lens import IntroVACLens
+
+__all__ = ["IntroVAC", "IntroVACLens", "xlens_backend"]
+
+
+@xlens.hookimpl
+def xlens_backend() -> type[xlens.Backend]:
+    """Return the backend class."""
+    return IntroVAC

@@ -1,0 +1,216 @@
+"""The IntroVAC backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Batch, Data
+from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.training import Trainer, supervising_logits
+from xlens_introvac.lens import IntroVACLens
+from xlens_introvac.networks import is_dense
+from xlens_introvac.objective import Attributes, Objective, Weights
+
+__all__ = ["IntroVAC"]
+
+
+@xlens.options
+class IntroVAC(xlens.Backend):
+    """A variational autoencoder with a direction for each class and attribute, sharpened by introspection.
+
+    Nothing in it sees f's gradient: f gives class probabilities of the data, once. ``introspection=False`` is VAC.
+    The defaults are smaller and faster than the paper's; ``IntroVAC.paper()`` gives its own settings.
+
+    References:
+        Maggipinto, Terzi, Susto (2020), IntroVAC: Introspective Variational Classifiers for Learning
+        Interpretable Latent Subspaces.
+    """
+
+    name = "introvac"
+    capabilities = ("sample", "directions", "side_info")
+
+    steps: int = param(1500, ge=1, help="training steps")
+    batch_size: int = param(64, ge=2, help="inputs per step")
+    code: int = param(24, ge=2, help="width of the code; more than classes and attributes together")
+    introspection: bool = param(True, help="the decoder plays against encoder and head; False is VAC")
+    classed_samples: bool = param(True, help="introspection gives prior samples the class that the head reads")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        help="kind of networks; auto is dense up to 4096 values an input",
+    )
+    hidden: int = param(512, ge=8, help="width of the hidden layers of dense networks")
+    width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
+    attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
+    learning_rate: float = param(1e-3, gt=0, help="Adam's")
+    ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
+    reconstruction_weight: float = param(100.0, ge=0, help="absolute error of the reconstruction (b_AE)")
+    class_weight: float = param(1.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
+    attribute_weight: float = param(3.0, ge=0, help="losses of the attributes, summed")
+    prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
+    detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
+    fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
+    longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
+    calibrated: bool = param(True, help="sampling uses the head calibrated on f's answers to decodings")
+    langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration, to begin with")
+    langevin_steps: int = param(400, ge=4, help="number of its steps")
+    sharpness: float = param(4.0, gt=0, help="power of p(class|code) that is sampled from; 1 is the posterior")
+    metropolis: bool = param(True, help="accept or reject each of its steps; False is the paper's iteration")
+
+    @classmethod
+    def paper(cls, **options: object) -> IntroVAC:
+        """Return the paper's settings, with strided in place of residual convolutions.
+
+        Args:
+            **options: fields that should differ.
+        """
+        faithful = {
+            "code": 256,
+            "classed_samples": False,
+            "network": "convolutional",
+            "width": 32,
+            "learning_rate": 2e-4,
+            "ema": 0.0,
+            # The paper averages two logits (one attribute and "fake") where this sums.
+            "class_weight": 5.0,
+            "detect_weight": 0.01,
+            "fool_weight": 5.0,
+            "calibrated": False,
+            "langevin_step": 2e-4,
+            "langevin_steps": 5000,
+            "metropolis": False,
+            "sharpness": 1.0,
+        }
+        return cls(**{**faithful, **options})
+
+    def build(self, classifier: Classifier, spec: Spec) -> IntroVACLens:
+        """Return an untrained lens.
+
+        Raises:
+            OptionError: the code is too narrow.
+            UnsupportedError: convolutions for what is no image, or too small a one.
+        """
+        self._check_width(spec, 0)
+        dense = is_dense(spec, self.network)
+        if not dense and (not spec.is_image or min(spec.shape[1:]) < 8):
+            raise UnsupportedError(
+                "introvac: convolutions need images",
+                given=f"shape {spec.shape}",
+                allowed="(C, H, W) with sides of at least 8 pixels",
+                do="set network='dense'",
+            )
+        return IntroVACLens(
+            classifier,
+            spec,
+            code=self.code,
+            hidden=self.hidden,
+            width=self.width,
+            dense=dense,
+            longest_step=self.longest_step,
+            langevin_step=self.langevin_step,
+            langevin_steps=self.langevin_steps,
+            metropolis=self.metropolis,
+            sharpness=self.sharpness,
+            attribute_names=self.attributes,
+        )
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> IntroVACLens:
+        """Fit a lens; see :func:`xlens.fit`."""
+        attributes = self._attributes(run)
+        lens = self.build(classifier, run.spec)
+        if attributes is not None:
+            lens.head.add_attributes(attributes.values.shape[1])
+        lens = lens.to(run.device, torch.float32)
+        networks = {name: getattr(lens, name) for name in ("encoder", "decoder", "head")}
+        judges = [*lens.encoder.parameters(), *lens.head.parameters()]
+        trainer = Trainer(
+            run,
+            "introvac",
+            networks=networks,
+            optimizers={
+                "encoder": torch.optim.Adam(judges, self.learning_rate),
+                "decoder": torch.optim.Adam(lens.decoder.parameters(), self.learning_rate),
+            },
+            steps=self.steps,
+            schedule=_schedule,
+            ema=dict.fromkeys(networks, self.ema),
+            clip=20.0,
+        )
+
+        def probabilities_of(batch: Batch) -> Tensor:
+            return supervising_logits(classifier, run, batch).softmax(1)
+
+        objective = Objective(
+            trainer,
+            self._weights(),
+            run.spec.span().to(run.device),
+            introspection=self.introspection,
+            classed_samples=self.classed_samples,
+            attributes=attributes,
+            probabilities_of=probabilities_of,
+        )
+        trainer.fit(data, objective, batch_size=self.batch_size)
+        for name, network in networks.items():
+            network.load_state_dict(trainer.averaged(name).state_dict())
+        lens.eval().turn()
+        if self.calibrated:
+            lens.calibrate(torch.Generator(run.device).manual_seed(run.seed))
+        return lens
+
+    def _weights(self) -> Weights:
+        return Weights(
+            reconstruction=self.reconstruction_weight,
+            classes=self.class_weight,
+            attributes=self.attribute_weight,
+            prior=self.prior_weight,
+            detect=self.detect_weight,
+            fool=self.fool_weight,
+        )
+
+    def _attributes(self, run: Run) -> Attributes | None:
+        if run.side_info is None:
+            if self.attributes:
+                raise OptionError(
+                    "introvac: attributes are named, but there are none",
+                    given=f"attributes={self.attributes} without side_info",
+                    do="pass side_info, one column for each name",
+                )
+            return None
+        table, count = run.side_info, run.side_info.shape[1]
+        if self.attributes and len(set(self.attributes)) != count:
+            raise OptionError(
+                "introvac: attributes do not fit side_info",
+                given=f"{len(set(self.attributes))} different names",
+                allowed=f"{count}, one for each column",
+            )
+        self._check_width(run.spec, count)
+        for column in range(count):
+            values = table[:, column]
+            observed = values[~values.isnan()]
+            if not bool(observed.isfinite().all()) or len(observed.unique()) < 2:
+                raise DataError(
+                    f"introvac: column {column} of side_info cannot be learned",
+                    given="values that are not finite" if len(observed.unique()) > 1 else "fewer than two values",
+                    allowed="finite numbers that differ, NaN where not observed",
+                    do="drop the column, or observe it on more inputs",
+                )
+        return Attributes.of(table)
+
+    def _check_width(self, spec: Spec, attributes: int) -> None:
+        least = spec.num_classes + attributes
+        if self.code < least:
+            raise OptionError(
+                "introvac: the code is too narrow for its directions",
+                given=f"code={self.code} for {spec.num_classes} classes and {attributes} attributes",
+                allowed=f"at least {least}",
+                do=f"set code={least + 16}",
+            )
+
+
+def _schedule(done: float) -> float:
+    """Warm up over 2% of the steps, hold, and fall to a twentieth over the last 40%."""
+    rise = min(1.0, (done + 1e-3) / 0.02)
+    return rise * (1.0 if done < 0.6 else 0.05 + 0.95 * (1 - done) / 0.4)

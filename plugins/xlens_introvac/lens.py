@@ -1,0 +1,265 @@
+"""The IntroVAC lens: a code in which classes and attributes are directions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xlens import Classifier, Feature, Lens, Spec
+from xlens.errors import XlensWarning
+from xlens.nn.features import margin_over_rest, score_margin
+from xlens_introvac.calibration import calibrate
+from xlens_introvac.langevin import langevin
+from xlens_introvac.networks import Decoder, Encoder, LinearHead
+from xlens_introvac.search import step_that_reaches
+
+__all__ = ["Draw", "IntroVACLens"]
+
+_BATCH = 256
+_ROUNDS = 12
+_CALIBRATED_ON = 4096
+
+
+@dataclass(frozen=True)
+class Draw:
+    """New inputs of one class, and how they were found.
+
+    Args:
+        inputs: ``(n, *S)``.
+        codes: ``(n, d)``.
+        accepted_by_classifier: share of all decodings drawn that f puts in the class; the others are rejected.
+        accepted_by_head: the same share among those that the linear head itself puts in the class.
+        acceptance: share of Langevin proposals that the Metropolis test accepted, once steps were adapted.
+        r_hat: how well the chains mixed; near 1 when they did.
+        kept: ``(n,)`` bool, False where so few were accepted that the best of the others fill the gap.
+    """
+
+    inputs: Tensor
+    codes: Tensor
+    accepted_by_classifier: float
+    accepted_by_head: float
+    acceptance: float
+    r_hat: float
+    kept: Tensor
+
+
+class IntroVACLens(Lens):
+    """Encoder, decoder and a linear head on the code.
+
+    The code is turned so that its first K - 1 dimensions span the classes and the next A the attributes (as far
+    as they are not in that span already); nothing else of the head lies in the others.
+
+    Args:
+        classifier: the user's classifier.
+        spec: the data and the classes.
+        code: width d of the code.
+        hidden, width, dense: the networks.
+        longest_step: how far a counterfactual may go.
+        langevin_step, langevin_steps, metropolis, sharpness: how new codes are drawn.
+        attribute_names: names of the attributes; numbered where there are none.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        *,
+        code: int,
+        hidden: int,
+        width: int,
+        dense: bool,
+        longest_step: float,
+        langevin_step: float,
+        langevin_steps: int,
+        metropolis: bool,
+        sharpness: float,
+        attribute_names: tuple[str, ...],
+    ) -> None:
+        super().__init__()
+        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
+        self.spec, self.code, self.longest_step = spec, code, longest_step
+        self.langevin_step, self.langevin_steps = langevin_step, langevin_steps
+        self.metropolis, self.sharpness = metropolis, sharpness
+        self._attribute_names = attribute_names
+        self.encoder = Encoder(spec, code, hidden, width, dense)
+        self.decoder = Decoder(spec, code, hidden, width, dense)
+        self.head = LinearHead(code, spec.num_classes)
+        self.register_buffer("basis", torch.eye(code))
+        # Where f's own boundary is on decodings; used for sampling, not for directions.
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("offsets", torch.zeros(spec.num_classes))
+        margins = torch.tensor(spec.class_margins)
+        # Margins of classes that f never predicts are unknown; the typical one stands in.
+        known = margins[margins > 0]
+        typical = known.median() if len(known) else torch.tensor(1.0)
+        self.register_buffer("margins", torch.where(margins > 0, margins, typical), persistent=False)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that the lens was fitted around."""
+        return self._classifier[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(self.classifier.class_names or (f"class {c}" for c in range(self.spec.num_classes)))
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Names of the attributes."""
+        return self._attribute_names or tuple(f"attribute {a}" for a in range(len(self.head.attributes)))
+
+    @property
+    def features(self) -> list[Feature]:
+        """``everything else``, the class evidence, and one dimension per attribute."""
+        own, count = self.spec.num_classes - 1, len(self.head.attributes)
+        several = own > 1
+        name = "class evidence" if several else f"evidence for {self.class_names[1]}"
+        parts = [
+            Feature("everything else", tuple(range(own + count, self.code)), "nuisance"),
+            Feature(name, tuple(range(own)), "class", None if several else 1),
+        ]
+        return parts + [Feature(n, (own + a,), "attribute") for a, n in enumerate(self.attribute_names)]
+
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name -> unit vector ``(d,)``: one per class, against the mean of the others, and one per attribute."""
+        rows = self.head.classes[:-1]
+        k = len(rows)
+        against = rows - (rows.sum(0) - rows) / (k - 1)
+        names = [f"evidence for {name}" for name in self.class_names]
+        pairs = zip([*names, *self.attribute_names], [*against, *self.head.attributes], strict=True)
+        return {name: F.normalize(w.detach(), dim=0) for name, w in pairs}
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map inputs ``(N, *S)`` to codes ``(N, d)``: the encoder's mean."""
+        return self.encoder(inputs)[0] @ self.basis
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Map codes ``(N, d)`` to inputs ``(N, *S)``."""
+        return self.decoder(codes @ self.basis.T)
+
+    @torch.no_grad()
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Move along (w_contrast - w_target) / |.| until f is as sure of `contrast` as it is of real inputs.
+
+        The step is the smallest found at which f's margin on the decoding is the median that f gives to real
+        inputs of the contrast class; where no step reaches that, the one with the best margin.
+        """
+        direction = F.normalize(self.head.classes[contrast] - self.head.classes[target], dim=1)
+        goal = self.margins[contrast, target]
+
+        def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+            moved = codes[rows] + steps[:, None] * direction[rows]
+            logits = self.classifier(self.decode(moved)).to(codes.dtype)
+            over_rest = margin_over_rest(logits, contrast[rows])
+            there = (score_margin(logits, contrast[rows], target[rows]) >= goal[rows]) & (over_rest > 0)
+            return over_rest, there
+
+        steps, _ = step_that_reaches(score, len(codes), self.longest_step, codes.device)
+        return codes + steps[:, None] * direction
+
+    def potential(self, codes: Tensor, target: int) -> Tensor:
+        """Return U(z) = -s log p(target|z) + |z|^2 / 2 per row, ``(N,)``, with s the sharpness.
+
+        p is the head's: independent logistic classes, given that exactly one holds, are a softmax. s = 1 is the
+        posterior; half of it lies close to the boundary, where real inputs are rare. s > 1 is the posterior given
+        that many labels that agree.
+        """
+        return -self.sharpness * self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
+
+    def class_logits(self, codes: Tensor) -> Tensor:
+        """Return the head's logits of the classes ``(N, K)``, calibrated to f on decodings where that was asked."""
+        return self.scale * self.head(codes)[:, :-1] + self.offsets
+
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` inputs ``(n, *S)`` that f puts in class `target`; :meth:`draw` says how they were found."""
+        drawn = self.draw(n, target, generator)
+        missing = int((~drawn.kept).sum())
+        if missing:
+            warnings.warn(
+                f"sample: f puts only {drawn.accepted_by_classifier:.0%} of the decodings in class {target}; "
+                f"{missing} of {n} samples are the nearest to it that were found",
+                XlensWarning,
+                stacklevel=2,
+            )
+        return drawn.inputs
+
+    @torch.no_grad()
+    def draw(self, n: int, target: int, generator: torch.Generator) -> Draw:
+        """Run Langevin chains from the prior, decode, and reject what f does not call `target`.
+
+        Args:
+            n: inputs wanted.
+            target: their class.
+            generator: draws everything.
+        """
+        device = self.basis.device
+        codes: list[Tensor] = []
+        margins: list[Tensor] = []
+        heads: list[Tensor] = []
+        chains = []
+        for _ in range(_ROUNDS):
+            start = torch.randn(max(n, 32), self.code, generator=generator, device=device)
+            chains.append(
+                langevin(
+                    lambda z: self.potential(z, target),
+                    start,
+                    step=self.langevin_step,
+                    steps=self.langevin_steps,
+                    generator=generator,
+                    metropolis=self.metropolis,
+                )
+            )
+            found = chains[-1].codes
+            logits = torch.cat([self.classifier(self.decode(part)) for part in found.split(_BATCH)])
+            wanted = torch.full((len(found),), target, device=device)
+            codes.append(found)
+            margins.append(margin_over_rest(logits, wanted))
+            heads.append(self.class_logits(found).argmax(1) == target)
+            if int((torch.cat(margins) > 0).sum()) >= n:
+                break
+        every, margin, by_head = torch.cat(codes), torch.cat(margins), torch.cat(heads)
+        accepted = margin > 0
+        # The accepted in the order in which they were drawn, so that sure ones are not preferred.
+        order = torch.where(accepted, torch.inf, margin).sort(descending=True, stable=True).indices[:n]
+        chosen = every[order]
+        return Draw(
+            inputs=torch.cat([self.decode(part) for part in chosen.split(_BATCH)]),
+            codes=chosen,
+            accepted_by_classifier=float(accepted.float().mean()),
+            accepted_by_head=float(accepted[by_head].float().mean()) if bool(by_head.any()) else 0.0,
+            acceptance=sum(c.acceptance for c in chains) / len(chains),
+            r_hat=max(c.r_hat for c in chains),
+            kept=accepted[order],
+        )
+
+    @torch.no_grad()
+    def turn(self) -> None:
+        """Turn the code so that classes and attributes have dimensions of their own (once, after training)."""
+        rows = self.head.classes[:-1].double()
+        # From the second class on against the first: K - 1 vectors that span all differences.
+        spanned = torch.cat([rows[1:] - rows[:1], self.head.attributes.double()])
+        every = torch.cat([spanned, torch.eye(self.code, dtype=torch.float64, device=rows.device)])
+        basis, triangle = torch.linalg.qr(every.T)
+        # QR leaves the signs open; each dimension is to grow with what it stands for.
+        signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
+        basis = (basis * signs).to(self.basis.dtype)
+        self.basis.copy_(self.basis @ basis)
+        for weights in (self.head.classes, self.head.attributes):
+            weights.copy_(weights @ basis)
+
+    @torch.no_grad()
+    def calibrate(self, generator: torch.Generator) -> None:
+        """Fit scale and offsets of the class logits to f's answers on decodings of the prior."""
+        device = self.basis.device
+        codes = torch.randn(_CALIBRATED_ON, self.code, generator=generator, device=device)
+        answers = torch.cat([self.classifier(self.decode(part)).argmax(1) for part in codes.split(_BATCH)])
+        scale, offsets = calibrate(self.head(codes)[:, :-1], answers.to(device))
+        self.scale.copy_(scale)
+        self.offsets.copy_(offsets)

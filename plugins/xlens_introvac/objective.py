@@ -1,0 +1,189 @@
+"""The losses of one training step: VAC, and the game that makes it IntroVAC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlens.data import Batch
+from xlens.training import Trainer
+
+__all__ = ["Attributes", "Objective", "Weights", "attribute_loss", "class_loss", "prior_loss"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms: b_AE, b_CL, b_reg, b_EC, b_G of the paper, and one for the attributes."""
+
+    reconstruction: float
+    classes: float
+    attributes: float
+    prior: float
+    detect: float
+    fool: float
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Side information, ready to be learned.
+
+    Args:
+        values: ``(n, A)``, NaN where not observed; columns that are not 0 and 1 are standardised.
+        binary: ``(A,)`` which columns are 0 and 1.
+    """
+
+    values: Tensor
+    binary: Tensor
+
+    @classmethod
+    def of(cls, table: Tensor) -> Attributes:
+        """Return the columns of side information ``(n, A)``."""
+        seen = table.isfinite()
+        binary = ((table == 0) | (table == 1) | ~seen).all(0)
+        count = seen.sum(0).clamp_min(1)
+        filled = torch.where(seen, table, torch.zeros_like(table))
+        mean = filled.sum(0) / count
+        spread = (torch.where(seen, table - mean, torch.zeros_like(table)).square().sum(0) / count).sqrt()
+        scaled = (table - mean) / spread.clamp_min(1e-8)
+        return cls(torch.where(binary, table, scaled), binary)
+
+
+def prior_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(mean, variance) || N(0, I)), averaged over rows and dimensions (L_reg)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def class_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the binary cross entropies of real inputs, summed over the K + 1 logits (L_CL); they are not fake.
+
+    Args:
+        logits: ``(N, K + 1)``.
+        probabilities: ``(N, K)`` f's own.
+    """
+    wanted = F.pad(probabilities, (0, 1))
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()
+
+
+def attribute_loss(read: Tensor, values: Tensor, binary: Tensor) -> Tensor:
+    """Return the loss of the attributes, over what is observed: cross entropy, or half the squared error.
+
+    Args:
+        read, values: ``(N, A)``; NaN in `values` where not observed.
+        binary: ``(A,)``.
+    """
+    seen = values.isfinite()
+    wanted = torch.where(seen, values, torch.zeros_like(values))
+    logistic = F.binary_cross_entropy_with_logits(read, wanted.clamp(0, 1), reduction="none")
+    each = torch.where(binary, logistic, 0.5 * (read - wanted).square())
+    # Per observation and not per row, so that a rarely observed attribute counts as much as another.
+    count = seen.sum(0).clamp_min(1)
+    return (torch.where(seen, each, torch.zeros_like(each)).sum(0) / count).sum()
+
+
+class Objective:
+    """Computes one training step.
+
+    Args:
+        trainer: brings the networks ``encoder``, ``decoder``, ``head``, their optimisers and random numbers.
+        weights: the weights.
+        span: range of each channel, in whose units errors are measured.
+        introspection: whether the decoder plays against encoder and head (IntroVAC), or not (VAC).
+        classed_samples: whether it also has to give prior samples the class that the head reads in their code.
+        attributes: side information, or None.
+        probabilities_of: gives the class probabilities ``(n, K)`` that supervise a batch.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        weights: Weights,
+        span: Tensor,
+        *,
+        introspection: bool,
+        classed_samples: bool,
+        attributes: Attributes | None,
+        probabilities_of: Callable[[Batch], Tensor],
+    ) -> None:
+        self.trainer, self.weights, self.span = trainer, weights, span
+        self.introspection, self.classed_samples, self.attributes = introspection, classed_samples, attributes
+        self.probabilities_of = probabilities_of
+
+    def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Take one step of every network and return the losses."""
+        inputs, classes = batch.inputs, self.probabilities_of(batch)
+        mean, log_variance = self._network("encoder")(inputs)
+        codes = mean + self._noise(mean.shape) * (0.5 * log_variance).exp()
+        terms = {
+            "classes": class_loss(self._network("head")(codes), classes),
+            "prior": prior_loss(mean, log_variance),
+        }
+        if self.attributes is not None:
+            index = batch.index.cpu()
+            read = self._network("head").read_attributes(codes)
+            values = self.attributes.values[index].to(read.device)
+            terms["attributes"] = attribute_loss(read, values, self.attributes.binary.to(read.device))
+        if self.introspection:
+            return terms | self._play(inputs, classes, codes, self._total(terms))
+        terms["reconstruction"] = self._error(self._network("decoder")(codes), inputs)
+        self.trainer.minimise(self._total(terms), "encoder", "decoder")
+        return terms
+
+    def _play(self, inputs: Tensor, classes: Tensor, codes: Tensor, loss: Tensor) -> dict[str, Tensor]:
+        """Step encoder and head, who learn to tell decodings, and then the decoder, who learns to fool them.
+
+        The reconstruction is decoded once, from detached codes: its error reaches the encoder through its
+        gradient in those codes, and the decoder in the decoder's own step, together with what it gains there.
+        """
+        n, decoder = len(inputs), self._network("decoder")
+        leaf = codes.detach().requires_grad_()
+        drawn = self._noise(codes.shape)
+        decoded = decoder(torch.cat([leaf, drawn]))
+        error = self._error(decoded[:n], inputs)
+        (pull,) = torch.autograd.grad(self.weights.reconstruction * error, leaf, retain_graph=True)
+        fake = self._judge(decoded.detach())[:, -1]
+        detect = F.softplus(-fake[:n]).mean() + F.softplus(-fake[n:]).mean()
+        self.trainer.minimise(loss + (codes * pull).sum() + self.weights.detect * detect, "encoder")
+        with _held(self._network("encoder"), self._network("head")):
+            # Judged anew, by those who have just learned.
+            logits = self._judge(decoded)
+            own = self._network("head")(drawn)[:, :-1].softmax(1)
+        fool = class_loss(logits[:n], classes)
+        if self.classed_samples:
+            fool = fool + class_loss(logits[n:], own)
+        else:
+            fool = fool + F.softplus(logits[n:, -1]).mean()
+        self.trainer.minimise(self.weights.reconstruction * error + self.weights.fool * fool, "decoder")
+        return {"reconstruction": error, "detect": detect, "fool": fool}
+
+    def _judge(self, images: Tensor) -> Tensor:
+        return self._network("head")(self._network("encoder")(images)[0])
+
+    def _error(self, decoded: Tensor, inputs: Tensor) -> Tensor:
+        return ((decoded - inputs) / self.span).abs().mean()
+
+    def _noise(self, shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=self.trainer.generator, device=self.span.device)
+
+    def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        return sum(getattr(self.weights, name) * term for name, term in terms.items())
+
+    def _network(self, name: str) -> nn.Module:
+        return self.trainer.accelerator.unwrap_model(self.trainer.networks[name])
+
+
+@contextmanager
+def _held(*networks: nn.Module) -> Iterator[None]:
+    """Keep the networks' parameters out of the graph."""
+    wanted = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)

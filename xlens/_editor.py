@@ -1,0 +1,112 @@
+"""The part of an explainer that edits by name: directions, what leaks between them, and how far f is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens._arguments import check_explain
+from xlens._edit import Steps, carry_edit, directions_of, measure_leakage, steps_to_flip
+from xlens.attr.edit import Carry
+from xlens.classifier import Classifier
+from xlens.contracts import Lens, Spec
+from xlens.data import as_inputs
+from xlens.nn.mask import EditMask
+
+__all__ = ["Editor"]
+
+_BATCH = 64
+
+
+class Editor:
+    """Mixed into the explainer, which brings everything that is only declared here."""
+
+    classifier: Classifier
+    lens: Lens
+    spec: Spec
+    mask: EditMask | None
+    device: torch.device
+    _asking: Callable[[], AbstractContextManager[None]]
+    _require: Callable[[str], None]
+    _classes: Callable[..., tuple[Tensor, Tensor]]
+
+    def edit(
+        self,
+        inputs: Any,
+        amounts: Mapping[str, float | Tensor],
+        *,
+        carry: Carry | None = None,
+        hold: Sequence[str] = (),
+    ) -> Tensor:
+        """Add amounts of named features or directions to each input, or take them away, ``(N, *S)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            amounts: name of a direction or feature -> how much: a number, or ``(N,)``. Along a direction it is a
+                distance in the code; a feature's block is lengthened by it, as in :meth:`traverse`.
+            carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` does so where that
+                moves f toward the class that it sees afterwards; ``"none"`` returns the decoding itself.
+            hold: directions to which the edit is made perpendicular, as one of two correlated attributes asks for.
+
+        Raises:
+            OptionError: an unknown name, an amount that is no number, or nothing left after holding.
+            UnsupportedError: something is held, and this lens has no directions.
+
+        >>> explainer.edit(images[:2], {"evidence for class 1": -0.5}).shape
+        torch.Size([2, 1, 8, 8])
+        """
+        carry = check_explain("edit", self.mask is not None, carry=carry or "residual")
+        if hold:
+            self._require("directions")
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
+            edited = carry_edit(self, source.to(self.device), amounts, carry, hold, _BATCH)
+        return edited.to(source.device)
+
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name -> unit vector ``(d,)`` of the code along which it grows; empty where the lens has none."""
+        return directions_of(self.lens)
+
+    def leakage(self, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False) -> dict[str, dict[str, float]]:
+        """Measure how much an edit along each direction changes what the lens reads along the others.
+
+        Each edit is decoded and encoded again; the figures are changes per unit of the edit, averaged over inputs.
+
+        Args:
+            inputs: ``(N, *S)``.
+            amount: length of the edits.
+            orthogonal: make each edit perpendicular to all directions that are not nearly parallel to it.
+
+        Returns:
+            edited direction -> direction read -> change.
+
+        Raises:
+            UnsupportedError: this lens has no directions.
+        """
+        self._require("directions")
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape).to(self.device)
+            return measure_leakage(self.lens, source, amount, orthogonal, _BATCH)
+
+    def steps(
+        self, inputs: Any, *, target: int | Tensor | None = None, contrast: int | Tensor | None = None
+    ) -> Steps:
+        """Return how far in the code f flips on the decoding, and how far the counterfactual goes.
+
+        Arguments as in :meth:`explain`.
+
+        >>> steps = explainer.steps(images[:2])
+        >>> steps.flip.shape, bool((steps.flip[steps.flip.isfinite()] <= steps.used.max()).all())
+        (torch.Size([2]), True)
+        """
+        with self._asking():
+            source = as_inputs(inputs, self.spec.shape)
+            moved = source.to(self.device)
+            target, contrast = self._classes(moved, target, contrast, _BATCH)
+            found = steps_to_flip(self.classifier, self.lens, moved, target, contrast, _BATCH)
+        return Steps(*(part.to(source.device) for part in found))
