@@ -6,9 +6,12 @@ import inspect
 import re
 from pathlib import Path
 
-from xlens import contracts, hookspecs
-from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Feature, Lens, Run, Spec
+from xlens import hookspecs
+from xlens.classifier import Classifier
+from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Feature, Lens, Run, Spec, StepEvent
+from xlens.data import Batch, Data
 from xlens.testing.checking import all_checks
+from xlens.training import Trainer
 
 
 def contract_text() -> str:
@@ -17,7 +20,9 @@ def contract_text() -> str:
     lines += [f"    {line}" for line in _functions(hookspecs, lambda f: hasattr(f, "xlens_spec"))]
     for cls in (Backend, Lens):
         lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
-    for cls in (Spec, Feature, Run):
+    for cls in (Data, Classifier, Trainer):
+        lines += ["", cls.__name__, *(f"    {line}" for line in _functions(cls))]
+    for cls in (Batch, Spec, Feature, Run, StepEvent):
         hints = {field: str(hint) for field, hint in cls.__annotations__.items()}
         lines += ["", cls.__name__, *(f"    {field}: {hint}" for field, hint in hints.items())]
     lines += ["", "capabilities"]
@@ -42,8 +47,11 @@ def _functions(owner: object, wanted=lambda function: True) -> list[str]:
     found = []
     for name, member in vars(owner).items():
         function = member.fget if isinstance(member, property) else member
-        own = inspect.isfunction(function) and function.__module__ in (contracts.__name__, hookspecs.__name__)
-        if not own or name.startswith("_") or not wanted(function):
+        own = inspect.isfunction(function) and function.__module__.partition(".")[0] == "xlens"
+        # Only a trainer is constructed by plugins; the others they are handed.
+        shown = ("__call__", "__len__", "__init__") if owner is Trainer else ("__call__", "__len__")
+        hidden = name.startswith("_") and name not in shown
+        if not own or hidden or not wanted(function):
             continue
         required = "" if not getattr(member, "__isabstractmethod__", False) else "  (required)"
         if isinstance(member, property):
@@ -51,6 +59,7 @@ def _functions(owner: object, wanted=lambda function: True) -> list[str]:
         else:
             # Annotations are strings under "from __future__ import annotations".
             signature = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+            signature = re.sub(r"<function .*? at 0x\w+>", "...", signature)
             found.append(f"{name}{signature}{required}")
     return found
 
