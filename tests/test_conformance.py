@@ -21,6 +21,10 @@ OPTIONS = {
         {"steps": 8, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16},
         {"steps": 300, "width": 8},
     ),
+    "introvac": (
+        {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
+        {"steps": 1200, "hidden": 256},
+    ),
 }
 
 
