@@ -134,8 +134,8 @@ def trained_autoencoder(folder: Path) -> Path:
     path = folder / "autoencoder.safetensors"
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_latentshift as t; "
-        "from safetensors.torch import save_file; import xlens_latentshift as x; "
-        "save_file(x.registered('convolutional').state_dict(), sys.argv[2])"
+        "from safetensors.torch import save_file; "
+        "save_file(t.trained_convolutional().state_dict(), sys.argv[2])"
     )
     subprocess.run([sys.executable, "-c", code, str(tests), str(path)], check=True)
     return path

@@ -2,6 +2,8 @@
 
 import functools
 
+import broken_backends
+import broken_lenses
 import pytest
 from broken import BROKEN, SHAPE
 from exemplary import Exemplary
@@ -9,6 +11,9 @@ from exemplary import Exemplary
 from xlens.testing import Candidate
 from xlens.testing.bench import Bench
 from xlens.testing.checking import all_checks
+
+# They register themselves, in the order of the checks.
+MODULES = (broken_backends, broken_lenses)
 
 
 def outcomes(candidate):

@@ -76,14 +76,21 @@ def train(autoencoder, steps=400):
     return autoencoder
 
 
-def make(kind, name):
+def trained_convolutional():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return register(train(kind()), name)
+        return train(Convolutional())
 
 
+@pytest.fixture(scope="module")
+def _convolutional():
+    # Registered when the first check runs: collecting tests trains nothing.
+    register(trained_convolutional(), "convolutional")
+
+
+@pytest.mark.usefixtures("_convolutional")
 @parametrize_with_checks(
-    [Candidate(LatentShift(autoencoder=make(Convolutional, "convolutional")), shape=SHAPE)],
+    [Candidate(LatentShift(autoencoder="convolutional"), shape=SHAPE)],
     expected_failures={
         "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of f, so a shift spills beyond the "
         "cause: 42% of the mass is on it, where half is asked",
