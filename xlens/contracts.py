@@ -369,5 +369,15 @@ class Explainer(Protocol):
     ) -> Tensor:
         """Add amounts of named features or directions; ``(N, *S)``."""
 
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name -> unit vector ``(d,)`` of the code; empty where the lens has none."""
+
+    def leakage(self, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False) -> dict[str, dict[str, float]]:
+        """Measure how much an edit along each direction changes what is read along the others."""
+
+    def steps(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Any:
+        """Return ``flip``, ``used`` and ``reached`` ``(N,)``: where f flips, how far it goes, and if enough."""
+
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""
