@@ -38,7 +38,7 @@ _HOME = {
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "training")
+_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "testing", "training")
 
 __all__ = [
     "Backend",
@@ -66,6 +66,7 @@ __all__ = [
     "param",
     "plot",
     "report",
+    "testing",
     "training",
 ]
 

@@ -194,6 +194,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
+    #: The version of this contract that it was written for; one that says nothing was written for the first.
+    contract: ClassVar[int] = 1
 
     @abstractmethod
     def fit(self, classifier: Classifier, data: Data, run: Run) -> Lens:
