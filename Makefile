@@ -11,8 +11,9 @@ PLUGIN := $(VENV)/.xlens-plugin-installed
 demo: $(STAMP)
 	$(BIN)/xlens demo
 
+# One thread a worker: more of them get in each other's way.
 test: $(STAMP) $(PLUGIN)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # The example of a third party's distribution: built as a wheel, and installed from it.
 plugin: $(PLUGIN)
