@@ -25,6 +25,10 @@ OPTIONS = {
         {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
         {"steps": 400, "hidden": 128},
     ),
+    "svae": (
+        {"steps": 8, "width": 16, "evidence": 3, "nuisance": 4, "batch_size": 16, "consistency_rows": 4},
+        {"steps": 600, "width": 192, "batch_size": 96},
+    ),
 }
 
 #: Name -> options beside those of the small instance, for code that it does not reach.
@@ -33,8 +37,8 @@ VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
 #: Name -> check -> why this backend fails it.
 EXPECTED = {
     "introvac": {
-        "meaning.codes_decode_to_what_was_encoded": "trained on absolute errors, it leaves out much of a patch that is "
-        "a ninth of the picture: 6% of the variance is explained after 400 steps, 8% after 1200",
+        "meaning.codes_decode_to_what_was_encoded": "trained on absolute errors, it leaves out much of a patch that "
+        "is a ninth of the picture: 6% of the variance is explained after 400 steps, 8% after 1200",
     },
 }
 
