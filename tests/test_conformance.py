@@ -37,8 +37,8 @@ VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
 #: Name -> check -> why this backend fails it.
 EXPECTED = {
     "introvac": {
-        "meaning.codes_decode_to_what_was_encoded": "trained on absolute errors, it leaves out much of a patch that "
-        "is a ninth of the picture: 6% of the variance is explained after 400 steps, 8% after 1200",
+        "meaning.codes_decode_to_what_was_encoded": "trained on absolute errors, it leaves out much of a patch "
+        "that is a ninth of the picture: 6% of the variance is explained after 400 steps, 8% after 1200",
     },
 }
 
