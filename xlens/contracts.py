@@ -175,7 +175,7 @@ class Lens(nn.Module, ABC):
     @property
     @abstractmethod
     def features(self) -> Sequence[Feature]:
-        """The named parts of the code."""
+        """The named parts of the code; each of its dimensions is in exactly one."""
 
     #: The class that all others are explained against ("healthy"), or None for f's runner-up.
     reference_class: int | None = None
