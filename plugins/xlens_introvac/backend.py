@@ -8,7 +8,7 @@ from torch import Tensor
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
-from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.errors import DataError, OptionError
 from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
 from xlens_introvac.lens import IntroVACLens
@@ -94,21 +94,13 @@ class IntroVAC(xlens.Backend):
             UnsupportedError: convolutions for what is no image, or too small a one.
         """
         self._check_width(spec, 0)
-        dense = is_dense(spec, self.network)
-        if not dense and (not spec.is_image or min(spec.shape[1:]) < 8):
-            raise UnsupportedError(
-                "introvac: convolutions need images",
-                given=f"shape {spec.shape}",
-                allowed="(C, H, W) with sides of at least 8 pixels",
-                do="set network='dense'",
-            )
         return IntroVACLens(
             classifier,
             spec,
             code=self.code,
             hidden=self.hidden,
             width=self.width,
-            dense=dense,
+            dense=is_dense(spec, self.network),
             longest_step=self.longest_step,
             langevin_step=self.langevin_step,
             langevin_steps=self.langevin_steps,

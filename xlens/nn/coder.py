@@ -7,6 +7,7 @@ import math
 from torch import Tensor, nn
 
 from xlens.contracts import Spec
+from xlens.errors import UnsupportedError
 from xlens.nn.conv import ImageDecoder, ImageEncoder
 
 __all__ = ["CodeDecoder", "GaussianEncoder", "is_dense"]
@@ -18,9 +19,24 @@ _LOG_VARIANCE = (-10.0, 4.0)
 
 
 def is_dense(spec: Spec, network: str) -> bool:
-    """Whether inputs of this shape get fully connected networks, which are far cheaper where inputs are small."""
+    """Whether inputs of this shape get fully connected networks, which are far cheaper where inputs are small.
+
+    Args:
+        spec: the shape.
+        network: ``"dense"``, ``"convolutional"``, or ``"auto"``, which goes by the shape.
+
+    Raises:
+        UnsupportedError: convolutions for what is no image, or too small a one.
+    """
     if network == "auto":
         return not spec.is_image or math.prod(spec.shape) <= _LARGEST_DENSE or min(spec.shape[1:]) < 8
+    if network == "convolutional" and (not spec.is_image or min(spec.shape[1:]) < 8):
+        raise UnsupportedError(
+            "fit: convolutions need images",
+            given=f"shape {spec.shape}",
+            allowed="(C, H, W) with sides of at least 8 pixels",
+            do="set network='dense'",
+        )
     return network == "dense"
 
 
