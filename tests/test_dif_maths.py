@@ -68,14 +68,14 @@ def test_separation_pulls_apart_and_leaves_the_prototypes_alone():
     codes = torch.randn(40, 3, requires_grad=True)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD([codes], 0.5)
-    before = float(mean_embedding_separation(codes, classes, generator))
+    before = float(mean_embedding_separation(codes.detach(), classes, generator))
     for _ in range(50):
         optimizer.zero_grad()
         (-mean_embedding_separation(codes, classes, generator)).backward()
         # A quarter of each class serves as locations, and gets no gradient.
         assert int((codes.grad.abs().sum(1) == 0).sum()) == 10
         optimizer.step()
-    assert float(mean_embedding_separation(codes, classes, generator)) > before + 2
+    assert float(mean_embedding_separation(codes.detach(), classes, generator)) > before + 2
     assert mean_embedding_separation(codes[:6], torch.tensor([0, 0, 0, 1, 1, 1]), generator) is None
 
 
@@ -96,8 +96,8 @@ def test_what_a_fake_costs():
     fake, real = torch.tensor([2.0, 9.0, 30.0]), torch.tensor([8.0, 12.0])
     margin = dataclasses.replace(TERMS, introspection="margin")
     assert float(penalty(fake, real, margin)) == pytest.approx(np.mean([10.5, 3.5, 0]))
-    # exp(.3 (10 - KL)) / .3, and its tangent beyond an exponent of 2.
-    expected = [math.exp(2) * (1 + 0.3 * 8 - 2), math.exp(0.3), math.exp(-6)]
+    # exp(.3 (10 - KL)) / .3, and its tangent beyond an exponent of .5.
+    expected = [math.exp(0.5) * (1 + 0.3 * 8 - 0.5), math.exp(0.3), math.exp(-6)]
     assert float(penalty(fake, real, TERMS)) == pytest.approx(np.mean(expected) / 0.3, rel=1e-6)
     for terms in (margin, TERMS):
         real.requires_grad_()
@@ -170,21 +170,30 @@ def test_one_step_is_the_step_of_the_losses_written_out(introspection):
             torch.testing.assert_close((parameter - moved) / 1e-3, gradient, atol=2e-3, rtol=1e-3)
 
 
-def test_the_separation_is_a_tenth_of_the_reconstruction_whatever_its_size():
+def test_the_separation_weighs_a_tenth_of_the_reconstruction_whatever_its_size():
+    """Its gradient is that of eta Lambda, with eta Lambda a tenth of the reconstruction term."""
+    classes = torch.arange(40) % 2
+
+    class Trainerless:
+        def __init__(self):
+            self.generator = torch.Generator().manual_seed(0)
+
+    torch.manual_seed(0)
+    codes = (torch.randn(40, 4) + 3 * classes[:, None]).requires_grad_()
     for factor in (1.0, 30.0):
-        trainer_like = type("T", (), {"generator": torch.Generator().manual_seed(0)})()
-        objective = Objective(
-            trainer_like, TERMS, torch.ones(1), num_classes=2, classes_of=lambda batch: torch.arange(40) % 2
-        )
-        torch.manual_seed(0)
-        codes = torch.randn(40, 4) + 3 * (torch.arange(40) % 2)[:, None]
-        error = torch.tensor(5.0 * factor)
-        term = objective._separate(codes, None, error, {})
-        assert float(term) == pytest.approx(-0.1 * 4 * 5 * factor, rel=1e-6)
+        objective = Objective(Trainerless(), TERMS, torch.ones(1), num_classes=2, classes_of=lambda _: classes)
+        term = objective._separate(codes, None, torch.tensor(5.0 * factor), {})
+        (found,) = torch.autograd.grad(term, codes)
+        log = mean_embedding_separation(codes, classes, torch.Generator().manual_seed(0))
+        statistic = log.expm1()
+        eta = 0.1 * 4 * 5 * factor / float(statistic)
+        (wanted,) = torch.autograd.grad(-eta * statistic, codes)
+        torch.testing.assert_close(found, wanted, rtol=0.03, atol=1e-6)
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_the_sparse_path_is_scikit_learns(k):
+def test_the_sparse_path_is_at_its_minimum(k):
+    """The conditions that hold at the minimum of a convex loss with an L1 penalty, and nowhere else."""
     generator = np.random.default_rng(0)
     codes = generator.normal(size=(300, 6)) * [1, 2, 0.5, 1, 3, 1] + 1.5
     classes = (codes[:, 0] + 0.7 * codes[:, 2] + generator.logistic(size=300) > 2.0).astype(int)
@@ -192,19 +201,21 @@ def test_the_sparse_path_is_scikit_learns(k):
         classes += (codes[:, 1] > 3.5).astype(int)
     weights, intercepts = sparse_path(torch.tensor(codes), torch.tensor(classes), k)
     assert weights.shape == (len(PENALTIES), k, 6)
-    for c in range(k) if k > 2 else [1]:
-        for index, strength in enumerate(PENALTIES):
-            options = {"C": 1 / (300 * strength), "penalty": "l1"} if strength else {"penalty": None}
-            solver = "saga" if strength else "lbfgs"
-            reference = LogisticRegression(solver=solver, tol=1e-9, max_iter=50000, **options)
-            wanted = classes == c
-            reference.fit(codes, wanted)
-            np.testing.assert_allclose(weights[index, c].numpy(), reference.coef_[0], atol=2e-3)
-            np.testing.assert_allclose(float(intercepts[index, c]), reference.intercept_[0], atol=5e-3)
+    for index, strength in enumerate(PENALTIES):
+        for c in range(k):
+            w, b = weights[index, c].numpy(), float(intercepts[index, c])
+            surplus = 1 / (1 + np.exp(-(codes @ w + b))) - (classes == c)
+            slope = surplus @ codes / 300
+            assert abs(surplus.mean()) < 1e-5
+            np.testing.assert_allclose(slope[w != 0], -strength * np.sign(w[w != 0]), atol=1e-5)
+            assert (np.abs(slope[w == 0]) <= strength + 1e-5).all()
+    assert (weights[-1] == 0).sum() > (weights[0] == 0).sum()
     if k == 2:
         assert torch.equal(weights[:, 0], -weights[:, 1])
-        shares = non_sparse(weights[:, 1])
-        assert shares[-1] < shares[0]
+        reference = LogisticRegression(C=1e9, tol=1e-9, max_iter=5000).fit(codes, classes)
+        np.testing.assert_allclose(weights[0, 1].numpy(), reference.coef_[0], atol=1e-3)
+        np.testing.assert_allclose(float(intercepts[0, 1]), reference.intercept_[0], atol=2e-3)
+        assert non_sparse(weights[-1, 1]) < non_sparse(weights[0, 1])
 
 
 def test_classes_that_a_plane_divides_end_too():

@@ -32,13 +32,16 @@ def hotelling(x, y):
 def test_with_enough_locations_it_is_hotellings(n1, n2, d, shift):
     x, y, at = samples(n1, n2, d, seed=d, shift=shift)
     for count in (d, d + 1, 2 * d, 4 * d):
-        found = mean_embedding_test(x, y, at[:count], ridge=1e-11)
+        found = mean_embedding_test(x, y, at[:count])
         assert found.statistic == pytest.approx(hotelling(x, y), rel=1e-6)
         assert found.degrees_of_freedom == d
         assert found.p_value == pytest.approx(scipy.stats.chi2.sf(found.statistic, d), rel=1e-9, abs=1e-300)
-    # With fewer it is another statistic, and a large ridge lowers it.
+        # A ridge lowers it, by as much less as it is smaller.
+        ridged = [float(mean_embedding_statistic(x, y, at[:count], ridge=r)) for r in (1e-5, 1e-7, 1e-9)]
+        assert ridged[0] < ridged[1] < ridged[2] < found.statistic * (1 + 1e-9)
+        assert ridged[2] == pytest.approx(found.statistic, rel=1e-3)
+    # With fewer it is another statistic.
     assert mean_embedding_test(x, y, at[: d - 1]).statistic != pytest.approx(hotelling(x, y), rel=1e-3)
-    assert mean_embedding_test(x, y, at[:d], ridge=1.0).statistic < hotelling(x, y)
 
 
 def test_fewer_locations_against_a_slow_reference():
@@ -89,7 +92,7 @@ def test_what_cannot_be_tested_is_refused():
     with pytest.raises(DataError, match="all rows are the same"):
         mean_embedding_test(torch.ones(4, 2), torch.ones(5, 2), at)
     negative = {"kernel": "gaussian", "bandwidth": -1.0}
-    for options in ({"kernel": "cubic"}, {"bandwidth": 1.0}, negative, {"ridge": 0}):
+    for options in ({"kernel": "cubic"}, {"bandwidth": 1.0}, negative, {"ridge": -1.0}):
         with pytest.raises(OptionError):
             mean_embedding_test(x, y, at, **options)
 

@@ -17,8 +17,9 @@ from xlens_dif.separation import logistic_separation, mean_embedding_separation
 
 __all__ = ["Objective", "Terms", "penalty"]
 
-#: How far under the real inputs' KL a fake's may fall before its soft penalty grows only linearly.
-_STEEPEST = 2.0
+#: Exponent beyond which the soft penalty grows only linearly. Decodings resemble real inputs, so what lifts their
+#: KL lifts the other, which is the mark: with a slope above that of the prior's term both run away together.
+_STEEPEST = 0.5
 
 
 @dataclass(frozen=True)

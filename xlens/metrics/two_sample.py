@@ -14,6 +14,9 @@ __all__ = ["TwoSampleTest", "mean_embedding_statistic", "mean_embedding_test"]
 
 Kernel = Literal["linear", "gaussian"]
 
+#: Directions in which the covariance is smaller than this share of its largest have none.
+_RANK = 1e-12
+
 
 @dataclass(frozen=True)
 class TwoSampleTest:
@@ -37,7 +40,7 @@ def mean_embedding_test(
     *,
     kernel: Kernel = "linear",
     bandwidth: float | None = None,
-    ridge: float = 1e-9,
+    ridge: float = 0.0,
 ) -> TwoSampleTest:
     """Test whether two samples come from one distribution, by the means of their kernel features.
 
@@ -51,7 +54,7 @@ def mean_embedding_test(
         locations: ``(J, d)``.
         kernel: ``"linear"`` (the inner product) or ``"gaussian"``.
         bandwidth: of the Gaussian, in the units of the rows; None for the median distance from locations to rows.
-        ridge: added to the covariance's diagonal, relative to its mean.
+        ridge: added to the covariance's diagonal, relative to its mean; 0 takes the pseudo-inverse.
 
     Raises:
         DataError: shapes that do not fit, too few rows, or values that are not finite.
@@ -85,7 +88,7 @@ def mean_embedding_test(
 
 
 def mean_embedding_statistic(
-    x: Tensor, y: Tensor, locations: Tensor, *, bandwidth: float | None = None, ridge: float = 1e-9
+    x: Tensor, y: Tensor, locations: Tensor, *, bandwidth: float | None = None, ridge: float = 0.0
 ) -> Tensor:
     """Return the statistic alone, ``()`` float64; gradients flow, so it can be an objective.
 
@@ -93,18 +96,22 @@ def mean_embedding_statistic(
         x, y: ``(n1, d)`` and ``(n2, d)``.
         locations: ``(J, d)``.
         bandwidth: of a Gaussian kernel; None for the linear one.
-        ridge: added to the covariance's diagonal, relative to its mean (which is tr(S) / J).
+        ridge: added to the covariance's diagonal, relative to its mean (which is tr(S) / J); 0 takes the
+            pseudo-inverse.
     """
     # In single precision the covariance of tight classes is singular long before they are far apart.
     first, second = (_features(rows.double(), locations.double(), bandwidth) for rows in (x, y))
     n1, n2 = len(first), len(second)
     difference = first.mean(0) - second.mean(0)
     pooled = (_scatter(first) + _scatter(second)) / (n1 + n2 - 2)
+    weight = n1 * n2 / (n1 + n2)
+    if not ridge:
+        return weight * difference @ torch.linalg.pinv(pooled, rtol=_RANK, hermitian=True) @ difference
     # A floor for the case that no row differs from another.
     shift = ridge * pooled.diagonal().mean() + torch.finfo(torch.float64).tiny
     factor = torch.linalg.cholesky(pooled + shift * torch.eye(len(pooled)).to(pooled))
     whitened = torch.linalg.solve_triangular(factor, difference.unsqueeze(1), upper=False)
-    return n1 * n2 / (n1 + n2) * whitened.square().sum()
+    return weight * whitened.square().sum()
 
 
 def _features(rows: Tensor, locations: Tensor, bandwidth: float | None) -> Tensor:
@@ -143,5 +150,5 @@ def _check(x: Tensor, y: Tensor, locations: Tensor, kernel: str, bandwidth: floa
             given=f"{bandwidth!r} with kernel={kernel!r}",
             allowed="a number > 0 for kernel='gaussian', else None",
         )
-    if not 0 < ridge < float("inf"):
-        raise OptionError("mean_embedding_test: ridge is wrong", given=repr(ridge), allowed="a number > 0")
+    if not 0 <= ridge < float("inf"):
+        raise OptionError("mean_embedding_test: ridge is wrong", given=repr(ridge), allowed="a number >= 0")
