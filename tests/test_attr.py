@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from xlens.attr import CarriedCurve, Segment, path_integral
+from xlens.attr.quadrature import METHODS
+from xlens.errors import OptionError
 
 CPU = torch.device("cpu")
 
@@ -200,6 +202,24 @@ def test_curves_end_at_the_input_exactly(carry):
     rounding = replace(curve, decode=lambda codes: curve.decode(codes) * (1 + 1e-4 * len(codes)))
     assert torch.equal(rounding(torch.arange(3), torch.ones(3)), curve.inputs[:3])
     assert not torch.equal(rounding(torch.arange(3), torch.zeros(3)), curve(torch.arange(3), torch.zeros(3)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_rule_is_exact_where_the_curve_and_the_score_are_straight(method):
+    codes = torch.tensor([[1.0, 3.0]])
+    curve = CarriedCurve(
+        codes, Segment(torch.zeros(1, 2), codes), codes, lambda z: z, "residual", None,
+        torch.tensor([[-9.0]]), torch.tensor([[9.0]]),
+    )  # fmt: skip
+    found, delta = integrate(lambda x, rows: x.sum(1), curve, n_steps=4, method=method, tolerance=None)
+    assert torch.allclose(found, codes, atol=1e-6)
+    assert delta.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("options", [{"n_steps": 0}, {"internal_batch_size": 0}, {"integrator": "x"}])
+def test_options_of_the_integral_are_checked(options):
+    with pytest.raises(OptionError, match=next(iter(options))):
+        integrate(lambda x, rows: x.sum(1), Segment(torch.zeros(1, 2), torch.ones(1, 2)), **options)
 
 
 def test_a_mask_of_ones_begins_at_the_decoding():

@@ -98,7 +98,8 @@ def test_deltas_where_a_sum_is_promised(explanation):
 @pytest.mark.parametrize("name", [*OWN, *captum_names()])
 def test_every_method_leaves_the_model_alone_and_a_row_is_as_in_its_batch(fitted, trained, images, name):
     references = toys.pictures(60, seed=11)[0]
-    ask = {"attributions": [name], "references": references, "internal_batch_size": 4}
+    ask = {"attributions": [name], "internal_batch_size": 4}
+    ask |= {"references": references} if name == "ig_ensemble" else {}
     random_state = torch.get_rng_state()
     with unchanged(trained):
         if name.endswith("lrp"):  # Captum has no rule for the model's pooling, and half of its work done by then
@@ -129,13 +130,15 @@ def test_options_reach_the_method(fitted, images):
         (["integrated_gradient"], "Did you mean 'integrated_gradients'"),
         (["neuron_gradient"], "attributes a neuron"),
         (["feature_permutation"], "between the inputs of a batch"),
-        (["noise_tunnel"], "a wrapper around other methods"),
+        (["data_loader_attribution"], "a wrapper around other methods"),
+        ({"ig_ensemble": {"k": 0}}, "k of 'ig_ensemble' must be an int >= 1"),
+        ([["lig"]], "names are strings"),
         (["llm_attribution"], "for language models"),
         ({"saliency": {"absolute": True}}, "Did you mean 'abs'"),
-        ({"lig": {"n_steps": 3}}, "takes no options of its own"),
+        ({"lig": {"n_steps": 3}}, "has no option 'n_steps'"),
         ({"saliency": None}, "must be a mapping"),
         (["lig", "ig_ensemble"], "needs references="),
-        ([3], "unknown attribution '3'"),
+        ([3], "unknown attribution 3"),
     ],
 )
 def test_wrong_attributions_are_named(fitted, images, attributions, message):
@@ -159,10 +162,58 @@ def test_a_model_without_convolutions_needs_a_layer_by_name():
 
 
 def test_maps_are_spread_without_changing_their_total():
-    maps, inputs = torch.rand(2, 3, 4, 4), torch.zeros(2, 3, 16, 16)
-    fine = spread(maps, inputs)
-    assert fine.shape == inputs.shape
-    assert torch.allclose(fine.sum((1, 2, 3)), maps.sum((1, 2, 3)), rtol=1e-4)
+    corner = torch.zeros(1, 1, 24, 24)
+    corner[..., 0, 0] = 1
+    for maps, size in ((torch.rand(2, 3, 4, 4), 16), (torch.randn(2, 3, 3, 3), 8), (corner, 8), (corner, 36)):
+        inputs = torch.zeros(len(maps), 3, size, size)
+        fine = spread(maps, inputs)
+        assert fine.shape == inputs.shape
+        assert torch.allclose(fine.sum((1, 2, 3)), maps.sum((1, 2, 3)), rtol=1e-4, atol=1e-5)
+        assert fine[0, :, : size // 2, : size // 2].sum() > 0.2 * float(maps is corner)
+
+
+def test_layers_are_found_by_their_exact_name_first():
+    inner = nn.ModuleDict({"head": nn.Conv2d(1, 1, 1)})
+    net = nn.ModuleDict({"enc": inner, "head": nn.Conv2d(1, 1, 1)})
+    wrapped = nn.ModuleDict({"model": net})
+    assert spatial_layer(net, "head", (), "x") is net["head"]
+    assert spatial_layer(wrapped, "head", (), "x") is net["head"]
+    assert spatial_layer(wrapped, "enc.head", (), "x") is inner["head"]
+    with pytest.raises(ModelError, match="several layers 'head'"):
+        spatial_layer(nn.ModuleDict({"a": wrapped, "b": net}), "head", (), "x")
+    with pytest.raises(ModelError, match="not a module of the model"):
+        spatial_layer(net, nn.Conv2d(1, 1, 1), (), "x")
+
+
+def test_options_with_a_row_for_each_input():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False), nn.Flatten(0))
+    inputs, baselines = torch.rand(3, 1, 2, 2), torch.zeros(3, 1, 2, 2)
+    masks = torch.tensor([[0, 0, 1, 1], [0, 1, 2, 3], [0, 0, 0, 0]]).view(3, 1, 2, 2)
+    ask = {"options": {"feature_mask": masks}}
+    whole = captum_attribution("feature_ablation", linear, inputs, baselines, batch=9, **ask)
+    single = captum_attribution("feature_ablation", linear, inputs, baselines, batch=1, **ask)
+    assert torch.allclose(whole.flatten(1).sum(1), linear(inputs), atol=1e-5)
+    assert torch.allclose(single, whole, atol=1e-5)
+    own = {"options": {"baselines": inputs / 2}}
+    halved = captum_attribution("integrated_gradients", linear, inputs, baselines, batch=2, **own)
+    assert torch.allclose(halved.flatten(1).sum(1), linear(inputs) / 2, atol=1e-5)
+
+
+def test_patches_of_vectors_keep_factorials_away():
+    linear = nn.Sequential(nn.Linear(12, 1, bias=False), nn.Flatten(0))
+    inputs = torch.rand(2, 12)
+    found = captum_attribution("shapley_values", linear, inputs, torch.zeros(2, 12))
+    assert torch.allclose(found.sum(1), linear(inputs), atol=1e-5)
+
+
+def test_noise_tunnel_averages_the_method_asked_for():
+    linear = nn.Sequential(nn.Linear(3, 1, bias=False), nn.Flatten(0))
+    inputs = torch.rand(2, 3)
+    smooth = captum_attribution("noise_tunnel", linear, inputs, inputs)
+    assert torch.allclose(smooth, linear[0].weight.abs().expand(2, 3))
+    options = {"method": "integrated_gradients", "nt_samples": 3, "stdevs": 0.0}
+    found = captum_attribution("noise_tunnel", linear, inputs, torch.zeros(2, 3), options=options)
+    assert torch.allclose(found, linear[0].weight * inputs, atol=1e-5)
 
 
 def test_captums_refusals_are_errors_of_ours(fitted, images):
@@ -208,14 +259,16 @@ def test_own_attributions_are_complete(fitted, images):
 
 def test_the_ensemble_is_the_mean_over_its_baselines(fitted, margin, images):
     references = toys.pictures(90, seed=5)[0]
-    found = fitted.explain(images[:4], attributions=("ig_ensemble",), references=references, tolerance=1e-3)
+    ask = {"attributions": {"ig_ensemble": {"k": 3}}, "references": references}
+    found = fitted.explain(images[:4], tolerance=1e-3, **ask)
+    decoded = fitted.explain(images[:4], carry="none").counterfactual
     classes = margin.model(references).argmax(1)
     for row in range(4):
-        point, contrast = found.counterfactual[row], found.contrast[row]
+        contrast = found.contrast[row]
         candidates = references[classes == contrast]
-        nearest = candidates[(candidates - point).flatten(1).norm(dim=1).argsort()[:4]]
-        starts = torch.cat([point[None], nearest])
-        further = (found.target[row].expand(5), contrast.expand(5))
+        nearest = candidates[(candidates - decoded[row]).flatten(1).norm(dim=1).argsort()[:3]]
+        starts = torch.cat([found.counterfactual[row][None], nearest])
+        further = (found.target[row].expand(4), contrast.expand(4))
         expected = captum.attr.IntegratedGradients(margin).attribute(
             found.inputs[row].expand_as(starts), starts, additional_forward_args=further, n_steps=300
         )

@@ -30,10 +30,13 @@ def test_errors_are_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path):
 
 
 def test_unknown_commands_and_data_are_refused(capsys):
-    for arguments in ([], ["explode"], ["demo", "--data", "cats"]):
+    for arguments in ([], ["explode"], ["demo", "--data", "cats"], ["fit", "a:b"], ["explain", "lens"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(arguments)
-    assert "usage: xlens" in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert shown.startswith("xlens: ")
+        assert shown.count("\n") == 1
+        assert "--help" in shown
 
 
 def test_the_command_is_installed():
@@ -52,7 +55,7 @@ def test_the_demonstration_writes_pictures_and_a_table(tmp_path, monkeypatch, ca
     explainer, explanation = demo.run_demo("digits", out=tmp_path)
     assert explainer.backend.name == "medxgan"
     assert len(explanation) == 90
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits-3.png", "digits-8.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits-3.png", "digits-8.png", "digits.html"]
     shown = capsys.readouterr().out
     assert "| flips |" in shown
     assert "trustworthy:" in shown

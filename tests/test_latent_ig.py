@@ -1,60 +1,32 @@
-"""LatentIntegratedGradients: Captum with an identity generator, known integrals, memory and dtypes."""
+"""LatentIntegratedGradients: Captum with an identity generator, known integrals, paths."""
 
 from __future__ import annotations
 
+import copy
 import math
 
 import captum.attr
 import numpy as np
 import pytest
 import torch
-from guard import unchanged
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from smooth import CAPTUMS, identity, seeded, smooth_toy, tanh_network, use_captums_nodes
 
-from xlens.attr import LatentIntegratedGradients, LayerIntegratedGradients, geodesic, guided, latent_shift
+from xlens.attr import LatentIntegratedGradients, geodesic, guided, latent_shift
 from xlens.attr.chords import decision_edges
-from xlens.attr.evaluate import Evaluation, widest_float
-from xlens.attr.memory import default_budget, peak_bytes, points_in_flight
+from xlens.attr.evaluate import Evaluation
 from xlens.attr.quadrature import METHODS, nodes_and_weights
-from xlens.errors import DataError, OptionError
-
-CAPTUMS = tuple(name for name in METHODS if name not in ("midpoint", "riemann_trapezoid"))
-
-
-def seeded(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 @pytest.fixture(scope="module")
 def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 6)).double()
-
-
-def identity(z):
-    return z
+    return tanh_network()
 
 
 @pytest.fixture
 def captums_rounding(monkeypatch):
-    """Captum rounds the weights of its nodes, and the nodes of its Riemann rules, to float32 in any dtype."""
-    from captum.attr._utils.approximation_methods import approximation_parameters
-
-    from xlens.attr import integral
-
-    def rounded(method, n, device, dtype):
-        weights, nodes = (torch.tensor(rule(n), dtype=dtype) for rule in approximation_parameters(method))
-        return nodes, weights.float().to(dtype)
-
-    exact = integral.nodes_and_weights
-    for method in CAPTUMS:
-        ours = exact(method, 7, torch.device("cpu"), torch.float64)
-        theirs = rounded(method, 7, torch.device("cpu"), torch.float64)
-        assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(ours, theirs, strict=True))
-    monkeypatch.setattr(integral, "nodes_and_weights", lambda *a: exact(*a) if a[0] == "midpoint" else rounded(*a))
+    use_captums_nodes(monkeypatch)
 
 
 # --- with an identity generator it is Captum's IntegratedGradients ----------------------------------------
@@ -64,7 +36,7 @@ def captums_rounding(monkeypatch):
 @pytest.mark.parametrize("size", [None, 1, 3, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_same_nodes_give_captums_numbers(network, method, size, dtype, captums_rounding):
-    network = nn.Sequential(*network).to(dtype)
+    network = copy.deepcopy(network).to(dtype)
     inputs, baselines = seeded(5, 3, 2, 2, dtype=dtype), seeded(5, 3, 2, 2, seed=1, dtype=dtype)
     options = {"target": 2, "n_steps": 7, "method": method, "return_convergence_delta": True}
     expected, gap = captum.attr.IntegratedGradients(network).attribute(inputs, baselines, **options)
@@ -195,27 +167,6 @@ def test_a_quadratic_along_a_sinusoid_is_hit_exactly():
     assert delta.abs().max() < 1e-8
 
 
-def smooth_toy(seed):
-    """A random smooth generator and score, with a slow reference for their line integral."""
-    w, v = seeded(3, 6, seed=seed), seeded(6, 6, seed=seed + 1)
-    decode = lambda z: (z @ w).sin() + 0.3 * (z @ w)  # noqa: E731
-    score = lambda x: ((x @ v).tanh() * x).sum(1)  # noqa: E731
-    start, end = seeded(2, 3, seed=seed + 2), seeded(2, 3, seed=seed + 3)
-
-    def reference(row):
-        total = np.zeros(6)
-        nodes, weights = np.polynomial.legendre.leggauss(120)
-        for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-            z = start[row] + node * (end[row] - start[row])
-            jacobian = torch.autograd.functional.jacobian(lambda c: decode(c[None])[0], z)
-            x = decode(z[None]).detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(score(x).sum(), x)
-            total += weight * ((jacobian @ (end[row] - start[row])) * gradient[0]).numpy()
-        return total
-
-    return decode, score, start, end, reference
-
-
 @given(st.integers(0, 10_000))
 @settings(max_examples=8, deadline=None)
 def test_smooth_toys_against_jacobians(seed):
@@ -229,7 +180,7 @@ def test_smooth_toys_against_jacobians(seed):
     assert (delta.abs() <= 1e-9 * difference).all()
     for row in range(2):
         assert np.allclose(exact[row], reference(row), atol=1e-6)
-        assert np.allclose(chords[row], reference(row), atol=1e-2)
+        assert np.allclose(chords[row], reference(row), atol=2e-4 * max(1, float(exact.abs().max())))
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from(["uniform", "decision"]))
@@ -360,242 +311,10 @@ def test_latent_shift_walks_down_and_stops():
     assert shift.stopped.tolist() == [True, True]
     assert shift.probabilities[0, -1] < 0.2
     assert shift.heatmap[:, 1:].abs().max() == 0  # only the first pixel matters to the score
-    first = shift.shifts[1].ne(0).sum()
-    assert first == len(shift.shifts[1]) - 1 or shift.probabilities[1, 1] < 0.05
+    assert shift.probabilities[1, 0] < 0.05  # there from the start, it takes one step and stops
+    assert shift.shifts[1].unique().numel() == 2
     narrow = latent_shift(lambda x: x[:, 0], decode, codes, span=0.1)
     assert narrow.frames.shape[1] < shift.frames.shape[1]  # the change of the pixels stops it
     nowhere = latent_shift(lambda x: 0 * x.sum(1), decode, codes, span=1.0, n_steps=3)
     assert nowhere.frames.isfinite().all()
     assert nowhere.heatmap.abs().max() == 0
-
-
-# --- memory, dtypes, manners ------------------------------------------------------------------------------
-
-
-def test_internal_batch_size_bounds_every_call(network):
-    seen = []
-
-    def forward(x):
-        seen.append(len(x))
-        return network(x)
-
-    for options in ({}, {"integrator": "idgi"}, {"integrator": "lig_paper"}, {"method": "gausslegendre"}):
-        LatentIntegratedGradients(forward, identity).attribute(
-            seeded(7, 3, 2, 2), target=1, n_steps=6, internal_batch_size=3, tolerance=1e-4, **options
-        )
-    LatentIntegratedGradients(forward, identity).attribute(
-        seeded(7, 3, 2, 2), target=1, internal_batch_size=3, path="guided"
-    )
-    assert max(seen) == 3  # although there are seven inputs
-
-
-def test_a_single_pass_costs_one_gradient_a_step_and_two_scores(network):
-    gradients, scores = [], []
-
-    def forward(x):
-        (gradients if torch.is_grad_enabled() else scores).append(len(x))
-        return network(x)
-
-    LatentIntegratedGradients(forward, identity).attribute(
-        seeded(4, 3, 2, 2), target=0, n_steps=10, internal_batch_size=40, tolerance=0.5
-    )
-    assert sum(gradients) == 40
-    assert sum(scores) == 8
-
-
-def test_the_generator_builds_no_graph(network):
-    matrix = seeded(4, 12).requires_grad_()
-    enabled = []
-
-    def decode(z):
-        enabled.append(torch.is_grad_enabled())
-        return (z @ matrix).view(-1, 3, 2, 2)
-
-    LatentIntegratedGradients(network, decode).attribute(seeded(2, 4), target=0)
-    assert not any(enabled)
-    assert matrix.grad is None
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_models(dtype):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        full = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
-    inputs = seeded(3, 8, dtype=torch.float32)
-    half = nn.Sequential(*full).to(dtype)
-    given = {"target": 1, "n_steps": 50, "return_convergence_delta": True}
-    found, delta = LatentIntegratedGradients(half, identity).attribute(inputs.to(dtype), **given)
-    expected, _ = LatentIntegratedGradients(full.float(), identity).attribute(inputs.to(dtype).float(), **given)
-    assert found.dtype == dtype
-    assert torch.allclose(found.float(), expected, atol=0.02)
-    assert delta.abs().max() < 0.02
-
-
-def test_a_device_without_float64_sums_in_float32(monkeypatch):
-    assert widest_float(torch.device("cpu")) == torch.float64
-    zeros = torch.zeros
-
-    def refuses(*size, dtype=None, **options):
-        if dtype == torch.float64:
-            raise TypeError("the device has no float64")
-        return zeros(*size, dtype=dtype, **options)
-
-    monkeypatch.setattr(torch, "zeros", refuses)
-    assert widest_float(torch.device("cpu")) == torch.float32
-    found, delta = LatentIntegratedGradients(lambda x: x.sin().sum(1), identity).attribute(
-        torch.ones(2, 3), n_steps=3, tolerance=1e-3, return_convergence_delta=True
-    )
-    assert delta.dtype == torch.float32
-    assert found.sum(1).tolist() == pytest.approx([3 * math.sin(1)] * 2, rel=2e-3)
-
-
-def test_bytes_alive_are_counted():
-    assert peak_bytes(lambda: [torch.zeros(1000) for _ in range(5)]) == 20_000
-
-    def one_by_one():
-        for _ in range(5):
-            kept = torch.zeros(1000)
-        return kept
-
-    assert peak_bytes(one_by_one) == 8_000  # the next is made before the last is let go
-    weight = torch.ones(1000, requires_grad=True)
-    held = peak_bytes(lambda: (weight.exp().exp().exp()).sum().backward())
-    assert held >= 3 * 4000  # what autograd keeps counts
-    assert peak_bytes(lambda: weight.detach().view(10, 100)) == 0  # views are nothing new
-
-
-def test_points_in_flight_follow_the_budget():
-    cpu = torch.device("cpu")
-    one = lambda: torch.zeros(250_000)[:1]  # noqa: E731  a megabyte for a single number
-    assert points_in_flight(one, cpu, 10_001_000) == 10
-    assert points_in_flight(one, cpu, 1) == 1
-    assert points_in_flight(one, cpu, None) == default_budget(cpu) // 1_000_032
-
-
-def test_a_budget_bounds_what_is_alive_whatever_the_batch():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        wide = [nn.Linear(2000, 2000), nn.Tanh(), nn.Linear(2000, 2000), nn.Tanh()]
-        network = nn.Sequential(*wide, nn.Linear(2000, 2))
-    lig = LatentIntegratedGradients(network.requires_grad_(False), identity)
-    budget = 2_000_000
-    result = 2000 * 4
-    inputs = torch.ones(64, 2000)
-    few, many = (
-        peak_bytes(lambda n=n: lig.attribute(inputs[:n], target=0, memory_budget=budget)) - n * result
-        for n in (32, 64)
-    )
-    unbounded = peak_bytes(lambda: lig.attribute(inputs, target=0))
-    assert many < 2 * budget
-    assert many < 1.1 * few
-    assert unbounded > 5 * many
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"method": "gauslegendre"}, OptionError, "Did you mean 'gausslegendre'"),
-        ({"integrator": "ligg", "placement": "x"}, OptionError, "(?s)integrator 'ligg'.*placement 'x'"),
-        ({"integrator": "idgi", "method": "riemann_left"}, OptionError, "has no quadrature"),
-        ({"placement": "decision", "method": "riemann_left"}, OptionError, "places segments"),
-        ({"path": "straight"}, OptionError, "path 'straight' is unknown"),
-        ({"n_steps": 0}, OptionError, "n_steps must be"),
-        ({"tolerance": -1}, OptionError, "tolerance must be"),
-        ({"memory_budget": 0}, OptionError, "not a number of bytes"),
-        ({"internal_batch_size": 0}, OptionError, "internal_batch_size must be"),
-        ({"target": 6}, DataError, "target does not fit"),
-        ({"target": (1, 1)}, DataError, "target does not fit"),
-        ({"target": None}, DataError, "a target is needed"),
-        ({"target": 0.5}, DataError, "in no form that is known"),
-        ({"target": [0, 1, 2]}, DataError, "in no form that is known"),
-        ({"baselines": torch.zeros(3, 3, 2, 2)}, DataError, "baseline does not fit"),
-        ({"baselines": (0, 0)}, DataError, "2 baselines for 1 inputs"),
-        ({"additional_forward_args": torch.zeros(9)}, DataError, "9 rows for 4 inputs"),
-    ],
-)
-def test_wrong_arguments(network, options, error, message):
-    lig = LatentIntegratedGradients(lambda x, *_: network(x), identity)
-    with pytest.raises(error, match=message):
-        lig.attribute(seeded(4, 3, 2, 2), **({"target": 1} | options))
-
-
-def test_inputs_that_are_no_batch(network):
-    lig = LatentIntegratedGradients(network, identity)
-    for inputs in (torch.tensor(1.0), (), [1.0], (torch.zeros(2, 3), torch.zeros(3, 3)), torch.zeros(0, 12)):
-        with pytest.raises(DataError, match="not batches of one length"):
-            lig.attribute(inputs, target=0)
-    with pytest.raises(DataError, match="does not return one row per input"):
-        LatentIntegratedGradients(lambda x: x.sum(), identity).attribute(seeded(2, 3))
-
-
-def test_a_generator_without_forward_derivatives_is_named():
-    class Opaque(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, z):
-            return z * 2
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return gradient * 2
-
-    lig = LatentIntegratedGradients(lambda x: x.sum(1), Opaque.apply)
-    assert torch.allclose(lig.attribute(torch.ones(1, 3)), torch.full((1, 3), 2.0))
-    with pytest.raises(OptionError, match="use method='midpoint'"):
-        lig.attribute(torch.ones(1, 3), method="gausslegendre")
-
-
-# --- hidden layers ----------------------------------------------------------------------------------------
-
-
-class Residual(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem, self.block = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-        self.act, self.head = nn.Tanh(), nn.Linear(4, 3)
-        self.ran = 0
-
-    def forward(self, x):
-        x = self.act(self.stem(x))
-        x = x + self.act(self.block(x))
-        return self.head(x.mean((2, 3)))
-
-
-@pytest.mark.parametrize("method", ["gausslegendre", "riemann_middle"])
-@pytest.mark.parametrize("layer", ["block", "act", "stem"])
-def test_hidden_layers_as_captum(method, layer, captums_rounding):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Residual().double().eval()
-    inputs, baselines = seeded(3, 1, 5, 5), seeded(3, 1, 5, 5, seed=1)
-    if layer != "act":  # Captum cannot tell the two runs of a shared layer apart
-        expected = captum.attr.LayerIntegratedGradients(model, getattr(model, layer)).attribute(
-            inputs, baselines, 1, n_steps=12, method=method
-        )
-    given = {"n_steps": 12, "method": method, "return_convergence_delta": True}
-    with unchanged(model):
-        found, delta = LayerIntegratedGradients(model, layer).attribute(inputs, baselines, 1, **given)
-    if layer == "act":
-        scores = [model(values)[:, 1] for values in (inputs, baselines)]
-        assert found.shape == (3, 4, 5, 5)
-        assert delta.isfinite().all()
-        assert len(scores) == 2
-    elif layer == "block":
-        # What goes around the block is held at the input, in Captum's class as here.
-        assert torch.allclose(found, expected, atol=1e-10)
-    else:
-        assert torch.allclose(found, expected, atol=1e-10)
-        assert torch.allclose(found.flatten(1).sum(1) - delta, (model(inputs) - model(baselines))[:, 1], atol=1e-10)
-
-
-def test_only_the_tail_runs():
-    runs = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
-    model[1].register_forward_hook(lambda *_: runs.append("early"))
-    model[3].register_forward_hook(lambda *_: runs.append("late"))
-    LayerIntegratedGradients(model, "1").attribute(
-        torch.ones(2, 12), target=0, n_steps=40, internal_batch_size=2
-    )
-    assert runs.count("late") >= 40
-    assert runs.count("early") <= 5

@@ -41,7 +41,7 @@ def rewrite(folder, **changes):
 def assert_equal(first, second):
     for (name, a), (_, b) in zip(first._tensors(), second._tensors(), strict=True):
         assert torch.equal(a, b), name
-    for name in ("problems", "class_names", "feature_names", "data_range"):
+    for name in ("problems", "class_names", "feature_names", "data_range", "channel_ranges"):
         assert getattr(first, name) == getattr(second, name)
 
 

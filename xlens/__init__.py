@@ -35,7 +35,7 @@ _HOME = {
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "training")
+_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "training")
 
 __all__ = [
     "Backend",
@@ -59,6 +59,8 @@ __all__ = [
     "nn",
     "options",
     "param",
+    "plot",
+    "report",
     "training",
 ]
 

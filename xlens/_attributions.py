@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
 from xlens.attr.curve import Curve, Segment
 from xlens.attr.edit import Edit
+from xlens.attr.evaluate import Score, widest_float
 from xlens.attr.integral import path_integral
 from xlens.attr.paths import CodePath, code_path, guided
 from xlens.attr.shift import latent_shift
@@ -30,12 +31,13 @@ OWN = {
     "idgi": "important-direction gradients along the generative path",
     "lig_paper": "equation 7 of Dravid et al. (2022) as printed, not complete",
     "guided_ig": "the line integral along the pixel path that f responds to least",
-    "ig_ensemble": "the mean over the counterfactual and the nearest real inputs of the contrast class",
+    "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
 }
 #: Whose sum is the score difference, or the explanation does not hold.
 _COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
-_NEAREST = 4
+#: Options of xlens's own attributions, with their defaults.
+_OPTIONS: dict[str, dict[str, int]] = {"ig_ensemble": {"k": 4}}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Request:
     """What is asked of each batch.
 
     Args:
-        attributions: name -> Captum's options for it (empty for xlens's own).
+        attributions: name -> its options.
         n_steps, tolerance: of path integrals.
         batch, code_batch: points in flight, of f alone and of f behind the generator.
         path: the path between the codes.
@@ -132,20 +134,37 @@ class Question:
             return Segment(self.edit.start, self.edit.end)
         return self.edit.along(self.codes)
 
+    @cached_property
+    def difference(self) -> Tensor:
+        """f_c at the end of the curve minus f_c at its beginning, ``(N,)``."""
+        rows = torch.arange(len(self.target), device=self.target.device)
+        ends = []
+        for points in (self.edit.end, self.edit.start):
+            pairs = zip(points.split(self.request.batch), rows.split(self.request.batch), strict=True)
+            ends.append(torch.cat([self.score(part, r) for part, r in pairs]))
+        return ends[0] - ends[1]
+
     def score(self, points: Tensor, rows: Tensor) -> Tensor:
         """Return f_c of points ``(M, *S)`` that belong to these rows."""
         return score_margin(self.classifier(points), self.target[rows], self.contrast[rows])
 
-    def integrate(self, curve: Curve, integrator: str = "lig", score: Any = None) -> tuple[Tensor, Tensor]:
-        """Return a path integral and its delta; of another score than f_c where one is given."""
+    def integrate(
+        self,
+        curve: Curve,
+        integrator: str = "lig",
+        score: Score | None = None,
+        n: int | None = None,
+        batch: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return a path integral and its delta; of another score, of other curves, where they are given."""
         return path_integral(
             score or self.score,
             curve,
-            len(self.target),
+            n or len(self.target),
             device=self.target.device,
             n_steps=self.request.n_steps,
             tolerance=self.request.tolerance,
-            internal_batch_size=self.request.code_batch if score else self.request.batch,
+            internal_batch_size=batch or self.request.batch,
             integrator=integrator,
         )
 
@@ -170,6 +189,8 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
     elif isinstance(attributions, str) or not isinstance(attributions, Sequence):
         message = "attributions must be a mapping of names to options or a sequence of names"
         return {}, [f"{message}, got {attributions!r}"]
+    elif strange := [name for name in attributions if not isinstance(name, str)]:
+        return {}, [f"unknown attribution {strange[0]!r}: names are strings"]
     else:
         wanted = {name: {} for name in attributions}
     faults = []
@@ -177,14 +198,24 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
     for name, options in wanted.items():
         if not isinstance(options, Mapping):
             faults.append(f"the options of {name!r} must be a mapping, got {options!r}")
-        elif name in OWN and options:
-            faults.append(f"{name!r} takes no options of its own, got {', '.join(options)}")
+        elif name in OWN:
+            faults += _own_faults(name, options)
         elif name not in OWN:
             wrong = check_captum(str(name), options)
             if wrong and name not in known:
                 wrong[0] += f".{did_you_mean(str(name), known)} Known: {', '.join(known)}"
             faults += wrong
     return wanted, faults
+
+
+def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    known = _OPTIONS.get(name, {})
+    takes = ", ".join(known) or "none"
+    faults = [f"{name!r} has no option {key!r}; it takes {takes}" for key in options if key not in known]
+    k = options.get("k", 1)
+    if "k" in known and not (isinstance(k, int) and not isinstance(k, bool) and k >= 1):
+        faults.append(f"k of {name!r} must be an int >= 1, got {k!r}")
+    return faults
 
 
 def attribute(question: Question, name: str) -> Attribution:
@@ -196,30 +227,54 @@ def attribute(question: Question, name: str) -> Attribution:
     if name == "latent_shift":
         return _shifted(question)
     if name == "guided_ig":
-        found = question.integrate(guided(edit.start, edit.end, question.score, batch=question.request.batch))
-    elif name == "ig_counterfactual":
+        return _guided(question)
+    if name == "ig_counterfactual":
         found = question.integrate(straight)
     elif name in OWN:
         found = question.integrate(question.curve, name)
     else:
         return _captum(question, name)
-    return Attribution(*found, _difference(question) if name in _COMPLETE else None)
+    return _summed(*found, name in _COMPLETE)
+
+
+def _summed(values: Tensor, delta: Tensor, promised: bool = True) -> Attribution:
+    total = values.flatten(1).to(delta.dtype).sum(1) - delta
+    return Attribution(values, delta, total if promised else None)
+
+
+def _guided(question: Question) -> Attribution:
+    """Integrate along pixel paths, a few inputs at a time, because each keeps every point of its path."""
+    rows = torch.arange(len(question.target), device=question.target.device)
+    request, edit, parts = question.request, question.edit, []
+    for few in rows.split(max(1, request.batch // 8)):
+
+        def score(points: Tensor, local: Tensor, few: Tensor = few) -> Tensor:
+            return question.score(points, few[local])
+
+        start, end = edit.start[few], edit.end[few]
+        line = guided(start, end, score, n_steps=request.n_steps, batch=request.batch)
+        parts.append(question.integrate(line, score=score, n=len(few), batch=request.batch))
+    values, deltas = (torch.cat(column) for column in zip(*parts, strict=True))
+    return _summed(values, deltas)
 
 
 def _ensemble(question: Question, straight: Segment) -> Attribution:
     """Return the mean of integrals from several counterfactuals, as expected gradients take it over baselines."""
     references = question.request.references
-    real = references.nearest(straight.start, question.contrast, _NEAREST).unbind(1)
+    k = question.request.attributions["ig_ensemble"].get("k", _OPTIONS["ig_ensemble"]["k"])
+    # Nearest to what the lens makes of the input: nearest to the input itself are f's borderline cases.
+    real = references.nearest(question.edit.decoded, question.contrast, k).unbind(1)
     starts = (straight.start, *real)
     parts = [question.integrate(Segment(start, straight.end)) for start in starts]
     values, deltas = (torch.stack(column).mean(0) for column in zip(*parts, strict=True))
-    return Attribution(values, deltas, values.flatten(1).sum(1) - deltas)
+    return _summed(values, deltas)
 
 
 def _shifted(question: Question) -> Attribution:
     rows = torch.arange(len(question.target), device=question.target.device)
     heat = []
-    for part in rows.split(question.request.code_batch):
+    # Each walk keeps its frames.
+    for part in rows.split(max(1, question.request.code_batch // 8)):
         shift = latent_shift(
             lambda points, part=part: question.score(points, part),
             question.lens.decode,
@@ -242,14 +297,5 @@ def _captum(question: Question, name: str) -> Attribution:
     )
     if not promises_completeness(name) or "baselines" in question.request.attributions[name]:
         return Attribution(values)
-    return Attribution(values, values.double().flatten(1).sum(1) - _difference(question))
-
-
-def _difference(question: Question) -> Tensor:
-    rows = torch.arange(len(question.target), device=question.target.device)
-    ends = []
-    for points in (question.edit.end, question.edit.start):
-        size = question.request.batch
-        parts = zip(points.split(size), rows.split(size), strict=True)
-        ends.append(torch.cat([question.score(p, r) for p, r in parts]))
-    return ends[0] - ends[1]
+    wide = values.to(widest_float(values.device))
+    return Attribution(values, wide.flatten(1).sum(1) - question.difference)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens._attributions import Question, Request, attribute
 from xlens.attr.edit import Carry, Edit, make_edit
+from xlens.errors import DataError
 from xlens.explanation import Explanation, Fidelity
 from xlens.metrics.fidelity import monotone_share, ssim
 from xlens.nn.features import score_margin
@@ -39,11 +40,14 @@ def explain_batch(
     """Explain one batch ``(N, *S)`` that lies on the lens's device, inside the frozen context."""
     classifier, lens, spec = explainer.classifier, explainer.lens, explainer.spec
     edit = make_edit(classifier, lens, spec, explainer.mask, inputs, target, contrast, carry)
+    _check_decodings(edit)
     span = max(spec.maximum) - min(spec.minimum)
     question = Question(classifier, lens, edit, target, contrast, request, span)
     found = {name: attribute(question, name) for name in request.attributions}
     per_code, code_delta = question.integrate(
-        question.codes, score=lambda points, rows: question.score(lens.decode(points), rows)
+        question.codes,
+        score=lambda points, rows: question.score(lens.decode(points), rows),
+        batch=request.code_batch,
     )
     path, path_scores = _frames(question)
     logits = {
@@ -89,7 +93,24 @@ def explain_batch(
         problems=problems,
         class_names=explainer.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
+        channel_ranges=tuple(zip(spec.minimum, spec.maximum, strict=True)),
     )
+
+
+def _check_decodings(edit: Edit) -> None:
+    """Refuse a lens that makes NaN or infinity, before its codes are integrated."""
+    made = {
+        "code": edit.codes,
+        "counterfactual code": edit.counterfactual_codes,
+        "reconstruction": edit.reconstruction,
+        "decoded counterfactual": edit.decoded,
+    }
+    broken = [name for name, values in made.items() if not bool(values.isfinite().all())]
+    if broken:
+        raise DataError(
+            f"explain: what the lens makes is not finite: {', '.join(broken)}",
+            do="check the inputs' range; if the lens was fitted on others, fit it again",
+        )
 
 
 def join(parts: Sequence[Explanation]) -> Explanation:

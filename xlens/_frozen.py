@@ -48,11 +48,19 @@ def seeded(seed: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(value: T, model: nn.Module, seed: int | None) -> Iterator[T]:
-    """Freeze `model`, yield `value`, restore the model and the global RNGs bit for bit."""
+def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True) -> Iterator[T]:
+    """Freeze `model`, yield `value`, restore the model and the global RNGs bit for bit.
+
+    Args:
+        value: what the context yields.
+        model: the module to freeze.
+        seed: seeds the global RNGs meanwhile, unless None.
+        copy_parameters: guard against a forward pass that writes to its own parameters, which takes a copy of
+            them. Buffers are copied always.
+    """
     flags = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    copies = [(p, p.detach().clone()) for p, *_ in parameters]
+    copies = [(p, p.detach().clone()) for p, *_ in parameters] if copy_parameters else []
     gradients = [(grad, grad.detach().clone()) for *_, grad in parameters if grad is not None]
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
     # A TorchScript module keeps its slots where Python cannot replace them.

@@ -130,6 +130,30 @@ class Classifier:
         activations = activations.to(self.device, self.dtype)
         return self.logits(self._tail(activations.clone(), inputs), inputs)
 
+    def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
+        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where f cannot be cut.
+
+        It needs no inputs, because only the layers after the hidden one run.
+
+        Args:
+            probe: ``(N, *S)`` inputs on which the cut is compared with f.
+        """
+        name = self._require_layer()
+        tail = self._structural(name, probe[:1].detach())
+        if tail is None:
+            return None
+
+        def logits(activations: Tensor) -> Tensor:
+            given = activations.to(self.device, self.dtype).clone()
+            return self.logits(tail(given), activations)
+
+        return logits
+
+    def columns(self, probe: Tensor) -> int:
+        """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
+        with torch.no_grad():
+            return _unwrap(self.model(self._prepare(probe[:1]))).numel()
+
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
 
@@ -228,11 +252,13 @@ class Classifier:
 
     def _make_tail(self, name: str, probe: Tensor) -> Callable[[Tensor, Tensor], Any]:
         """Choose the structural tail if it reproduces f on `probe`, else replacement."""
+        structural = self._structural(name, probe)
+        return self._replace if structural is None else lambda activations, _inputs: structural(activations)
+
+    def _structural(self, name: str, probe: Tensor) -> Callable[[Tensor], Any] | None:
         with torch.no_grad():
             structural = structural_tail(self.model, name)
-            if structural is not None and self._reproduces(structural, probe):
-                return lambda activations, _inputs: structural(activations)
-        return self._replace
+            return structural if structural is not None and self._reproduces(structural, probe) else None
 
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The demonstration: real images, a small CNN, a lens around it, a picture and a table."""
+"""The demonstration: real images, a small CNN, a lens around it, pictures, a report and a table."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def train_classifier(
 def run_demo(
     data: str = "digits", backend: str | None = None, *, out: Path = Path("demo"), seed: int = 0
 ) -> tuple[Explainer, Explanation]:
-    """Train a classifier, fit a lens around it, explain held-out images; write a picture and print a table.
+    """Train a classifier, fit a lens around it, explain held-out images; write pictures, a report and a table.
 
     Args:
         data: ``"digits"`` or ``"fashion-mnist"``, as for :func:`load_images`.
@@ -144,6 +144,9 @@ def run_demo(
         path = out / f"{data}-{name}.png"
         explanation.plot(index).savefig(path, dpi=110)
         print(f"picture: {path}")
+    page = out / f"{data}.html"
+    explainer.report(explanation[:64], page, title=f"{images.class_names[0]} against {images.class_names[1]}")
+    print(f"report: {page}")
     print(f"\nfidelity over {len(explanation)} held-out images (the README says what the figures mean):")
     print(explanation.fidelity.to_markdown())
     held = int(explanation.trustworthy.sum())

@@ -16,9 +16,10 @@ from xlens._attributions import References, Request, check_attributions
 from xlens._edit import traversed
 from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
+from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
 from xlens.attr.edit import Carry, make_edit
-from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.memory import budget_faults, points_in_flight
 from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
@@ -36,7 +37,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer(Editor):
+class LensExplainer(Editor, Pictures):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -103,8 +104,9 @@ class LensExplainer(Editor):
             contrast: class to explain it against; None for the lens's reference class, or else f's runner-up.
             attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
                 generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
-                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean over the counterfactual and the four
-                nearest `references`; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
+                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
+                counterfactual and the k = 4 `references` nearest to its decoding, which sums to the mean of
+                those differences; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
                 Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
                 ...), on the same score, with the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
@@ -131,9 +133,9 @@ class LensExplainer(Editor):
         torch.Size([2, 1, 8, 8])
         """
         wanted, faults = check_attributions(attributions)
-        if references is None and "ig_ensemble" in wanted:
-            faults.append("attribution 'ig_ensemble' needs references=, real inputs to take the nearest from")
-        check_budget("explain", memory_budget)
+        if (references is None) == ("ig_ensemble" in wanted):
+            faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
+        faults += budget_faults(memory_budget)
         carry = check_explain(
             "explain",
             self.mask is not None,
@@ -178,6 +180,13 @@ class LensExplainer(Editor):
         >>> explain_func(explainer.classifier.model, images[:2].numpy(), [1, 1]).shape
         (2, 1, 8, 8)
         """
+        _, faults = check_attributions([attribution])
+        if attribution == "ig_ensemble":
+            faults.append("'ig_ensemble' needs references, which Quantus does not pass")
+        check_explain(
+            "as_quantus", self.mask is not None, carry=carry, n_steps=n_steps, tolerance=tolerance, path=path,
+            faults=faults,
+        )  # fmt: skip
         options = {"carry": carry, "path": path, "n_steps": n_steps, "tolerance": tolerance}
         return quantus_function(self, attribution, options)
 
@@ -293,13 +302,18 @@ class LensExplainer(Editor):
         if size is not None:
             return size, size
 
+        codes = self.lens.encode(inputs[:1])
+
         def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
                 return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
 
-        codes = self.lens.encode(inputs[:1])
-        batch = points_in_flight(lambda: gradient(inputs[:1], torch.clone), inputs.device, memory_budget)
+        def on_the_path() -> Tensor:
+            # The generator runs without a graph before f runs with one.
+            return gradient(self.lens.decode(codes), torch.clone)
+
+        batch = points_in_flight(on_the_path, inputs.device, memory_budget)
         return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
 
     def _references(self, references: Any, batch: int) -> References:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from xlens.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from xlens.report import Traversal
 
 __all__ = ["Explanation", "Fidelity"]
 
@@ -71,8 +73,8 @@ class Explanation:
         target, contrast: ``(N,)`` class explained, and the class it is explained against.
         scores, reconstruction_scores, counterfactual_scores: ``(N,)`` f_c on each.
         attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference.
-        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for the
-            methods that promise such a sum.
+        convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for path
+            integrals and for methods that promise such a sum (of an ensemble: minus the mean difference).
         path: ``(N, T, *S)`` frames from the counterfactual to the input.
         path_scores: ``(N, T)`` f_c on each frame.
         codes, counterfactual_codes: ``(N, d)``.
@@ -85,6 +87,7 @@ class Explanation:
         problems: per input, in words, what does not hold.
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
+        channel_ranges: the same for each channel; empty where unknown, and then pictures use `data_range`.
 
     >>> explanation = explainer.explain(images[:3])
     >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
@@ -115,6 +118,7 @@ class Explanation:
     problems: tuple[tuple[str, ...], ...]
     class_names: tuple[str, ...]
     data_range: tuple[float, float]
+    channel_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         n, shape = len(self.inputs), tuple(self.inputs.shape[1:])
@@ -219,6 +223,53 @@ class Explanation:
         from xlens.plot import plot_explanation
 
         return plot_explanation(self[index])
+
+    def plot_features(self, index: int = 0) -> Figure:
+        """Draw what each named part of the code contributes to the score of one input.
+
+        >>> explainer.explain(images[:1]).plot_features()
+        <Figure size ... with 1 Axes>
+        """
+        from xlens.plot import plot_features
+
+        return plot_features(self[index])
+
+    def save_html(
+        self,
+        path: str | Path,
+        *,
+        names: Sequence[str] | None = None,
+        title: str = "Explanations",
+        traversals: Sequence[Traversal] = (),
+    ) -> None:
+        """Write a report to one HTML file that opens in any browser, without a network.
+
+        A slider morphs each image along its path while the probability and an attribution follow; several inputs
+        make a gallery.
+
+        Args:
+            path: the file.
+            names: N names of the inputs, such as file names.
+            title: heading of the page.
+            traversals: features set to several values, which get sliders; ``explainer.report`` renders them.
+
+        Raises:
+            UnsupportedError: the inputs are neither images nor signals.
+            DataError: names or traversals do not fit.
+            StorageError: the file cannot be written.
+
+        >>> import tempfile
+        >>> explainer.explain(images[:3]).save_html(tempfile.mkdtemp() + "/why.html", names=["a", "b", "c"])
+        """
+        from xlens.report import save_html
+
+        save_html(self, path, names=names, title=title, traversals=traversals)
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows: the report of the first inputs in a frame of its own."""
+        from xlens.report import notebook_html
+
+        return notebook_html(self)
 
     def save(self, path: str | Path) -> None:
         """Write the explanation to one safetensors file, everything but its tensors as JSON in its header.

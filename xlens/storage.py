@@ -166,6 +166,7 @@ def load_explanation(path: str | Path) -> Explanation:
         tree["problems"] = tuple(tuple(row) for row in tree["problems"])
         for name in ("feature_names", "class_names", "data_range"):
             tree[name] = tuple(tree[name])
+        tree["channel_ranges"] = tuple(tuple(pair) for pair in tree.get("channel_ranges", ()))
         return Explanation(**tree)
     except (TypeError, KeyError) as fault:
         raise StorageError(

@@ -22,12 +22,12 @@ _OTHERS = {
     "FeaturePermutation": "it permutes features between the inputs of a batch",
     "LayerFeaturePermutation": "it permutes features between the inputs of a batch",
     "LimeBase": "it needs functions of the user's; 'lime' is the method",
-    "NoiseTunnel": "it is a wrapper around other methods",
     "DataLoaderAttribution": "it is a wrapper around other methods",
 }
 _OTHER_KINDS = {"Neuron": "it attributes a neuron and not the decision", "LLM": "it is for language models"}
 #: Random ones, and those that take their baselines for one distribution: run row by row, each seeded.
 _ROW_BY_ROW = {
+    "NoiseTunnel",
     "GradientShap", "DeepLiftShap", "LayerGradientShap", "LayerDeepLiftShap", "ShapleyValueSampling", "Lime",
     "KernelShap", "ShapleyValues",
 }  # fmt: skip
@@ -81,8 +81,10 @@ def captum_attribution(
         inputs: ``(N, *S)``.
         baselines: ``(N, *S)``, each input's own, for methods that take any.
         arguments: further arguments; tensors have a row per input.
-        options: the method's own, under Captum's names; for layer methods ``layer`` too (a dotted name, or the
-            module). Without it the last layer of the last convolution's resolution is taken.
+        options: the method's own, under Captum's names. For layer methods ``layer`` too (a dotted name, or the
+            module): without it the last layer of the last convolution's resolution is taken. For
+            ``"noise_tunnel"`` also ``method``, what it averages (``"saliency"``). Windows and patches are a
+            seventh of each side unless given; ``"shapley_values"``, whose cost is a factorial, has four.
         batch: inputs attributed at once.
 
     Returns:
@@ -101,7 +103,8 @@ def captum_attribution(
     """
     options = dict(options or {})
     if faults := check_captum(name, options):
-        raise OptionError(f"captum_attribution: {'; '.join(faults)}.{did_you_mean(name, captum_names())}")
+        near = did_you_mean(name, captum_names()) if _class_name(name) is None else ""
+        raise OptionError(f"captum_attribution: {'; '.join(faults)}.{near}")
     found = _class_name(name)
     kind = _classes()[found]
     layer = _layer(function, kind, options.pop("layer", None), inputs, arguments)
@@ -110,11 +113,12 @@ def captum_attribution(
     for start in range(0, len(inputs), size):
         rows = slice(start, start + size)
         further = tuple(a[rows] if isinstance(a, Tensor) and a.dim() else a for a in arguments)
+        own = {key: _of_rows(value, rows, len(inputs)) for key, value in options.items()}
         with warnings.catch_warnings(), seeded(0):
             # Captum warns of hooks that it takes away again, and of inputs that it marks for gradients.
             warnings.simplefilter("ignore")
             try:
-                maps.append(_one(kind, function, layer, inputs[rows], baselines[rows], further, options, batch))
+                maps.append(_one(kind, function, layer, inputs[rows], baselines[rows], further, own, batch))
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as fault:
                 if isinstance(fault, torch.OutOfMemoryError):
                     raise
@@ -140,8 +144,11 @@ def _one(
     options: dict[str, Any],
     batch: int,
 ) -> Tensor:
-    method = kind(function, layer) if layer is not None else kind(function)
-    takes = _parameters(kind)
+    if kind.__name__ == "NoiseTunnel":
+        inner = _classes()[_class_name(options.pop("method", "saliency")) or "Saliency"]
+        method, takes = kind(inner(function)), (*_parameters(kind), *_parameters(inner))
+    else:
+        method, takes = (kind(function, layer) if layer is not None else kind(function)), _parameters(kind)
     given: dict[str, Any] = {"additional_forward_args": arguments or None}
     if "baselines" in takes:
         # Captum asks DeepLiftShap's distribution to have two members at least; both are the one baseline.
@@ -151,8 +158,8 @@ def _one(
         given["layer_baselines"] = activations_of(layer, function, (baselines, *arguments))
     if "internal_batch_size" in takes:
         given["internal_batch_size"] = max(batch, len(inputs))
-    if "feature_mask" in takes and inputs.dim() == 4:
-        given["feature_mask"] = options.get("feature_mask", _cells(inputs, _CELLS[kind.__name__]))
+    if "feature_mask" in takes:
+        given["feature_mask"] = options.get("feature_mask", _cells(inputs, _CELLS.get(kind.__name__, 7)))
     if "sliding_window_shapes" in takes:
         given |= _window(inputs)
     attributions = method.attribute(inputs.detach().clone().requires_grad_(), **(given | options))
@@ -189,8 +196,9 @@ def _parameters(kind: type) -> tuple[str, ...]:
     """Return the options of a method, without what is given anyway."""
     own = inspect.signature(kind.attribute).parameters
     given = {"self", "inputs", "target", "additional_forward_args", "return_convergence_delta", "kwargs"}
-    layer = ("layer",) if "layer" in inspect.signature(kind.__init__).parameters else ()
-    return (*(name for name in own if name not in given), *layer)
+    extra = ("layer",) if "layer" in inspect.signature(kind.__init__).parameters else ()
+    extra = ("method",) if kind.__name__ == "NoiseTunnel" else extra
+    return (*(name for name in own if name not in given), *extra)
 
 
 def _layer(
@@ -202,8 +210,17 @@ def _layer(
     return spatial_layer(function, chosen, (inputs[:1], *one), _snake(kind.__name__))
 
 
+def _of_rows(value: Any, rows: slice, n: int) -> Any:
+    """Return an option's part for some rows, where it has a row for each of several inputs."""
+    return value[rows] if isinstance(value, Tensor) and value.dim() > 1 and len(value) == n > 1 else value
+
+
 def _cells(inputs: Tensor, most: int) -> Tensor:
-    """Return a grid of patches as a feature mask ``(1, 1, H, W)``."""
+    """Return patches as a feature mask: `most` a side ``(1, 1, H, W)``, or its square along a vector."""
+    if inputs.dim() != 4:
+        count = inputs[0].numel()
+        patches = torch.arange(count, device=inputs.device) * min(most**2, count) // count
+        return patches.view(1, *inputs.shape[1:])
     height, width = inputs.shape[2:]
     rows, columns = min(most, height), min(most, width)
     row = torch.arange(height, device=inputs.device) * rows // height
@@ -213,8 +230,9 @@ def _cells(inputs: Tensor, most: int) -> Tensor:
 
 def _divided(attributions: Tensor, feature_mask: Tensor) -> Tensor:
     """Divide each feature's value, which Captum gives to all of its pixels, among them."""
-    feature = feature_mask.expand_as(attributions).long()
-    return attributions / torch.bincount(feature[0].reshape(-1)).to(attributions)[feature]
+    features = feature_mask.expand_as(attributions).long()
+    shared = [torch.bincount(row.reshape(-1))[row] for row in features]
+    return attributions / torch.stack(shared).to(attributions)
 
 
 def _window(inputs: Tensor) -> dict[str, Any]:

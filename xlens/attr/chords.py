@@ -144,9 +144,9 @@ class _Scored:
         """Return the halves; their middles are not known yet, and stand as NaN."""
         s = self.segments
         middle = (s.low + s.high) / 2
-        halves = _Segments(s.rows.repeat(2), torch.cat([s.low, middle]), torch.cat([middle, s.high]))
-        at_low = torch.cat([self.at_low, self.at_middle])
-        at_high = torch.cat([self.at_middle, self.at_high])
+        halves = _Segments(s.rows.repeat_interleave(2), _interleaved(s.low, middle), _interleaved(middle, s.high))
+        at_low = _interleaved(self.at_low, self.at_middle)
+        at_high = _interleaved(self.at_middle, self.at_high)
         return _Scored(halves, at_low, at_high, torch.full_like(at_low, torch.nan))
 
 
@@ -177,14 +177,20 @@ def _contributions(evaluation: Evaluation, segments: _Segments) -> Iterator[tupl
 
 
 def _chords(evaluation: Evaluation, part: _Segments) -> Tensor:
-    both = torch.stack([part.rows.to(part.low.dtype).repeat(2), torch.cat([part.low, part.high])], 1)
-    # Neighbouring segments share an edge, which is evaluated once.
-    edges, position = torch.unique(both, dim=0, return_inverse=True)
-    points = evaluation.points(edges[:, 0].long(), edges[:, 1])
-    m = len(part.rows)
+    # A segment that begins where the one before it ends shares that point.
+    fresh = torch.ones_like(part.rows, dtype=torch.bool)
+    fresh[1:] = (part.rows[1:] != part.rows[:-1]) | (part.low[1:] != part.high[:-1])
+    end = torch.arange(len(fresh), device=fresh.device) + fresh.cumsum(0)
+    rows, edges = part.rows.new_empty(int(end[-1]) + 1), part.low.new_empty(int(end[-1]) + 1)
+    rows[end], edges[end] = part.rows, part.high
+    rows[end - 1], edges[end - 1] = part.rows, part.low
+    points = evaluation.points(rows, edges)
     # The difference of two rounded points is exact in the wide dtype, so that chords add up to the whole way.
-    chords = points[position[m:]].to(evaluation.wide)
-    return chords.sub_(points[position[:m]])
+    return points[end].to(evaluation.wide).sub_(points[end - 1])
+
+
+def _interleaved(first: Tensor, second: Tensor) -> Tensor:
+    return torch.stack([first, second], 1).reshape(-1)
 
 
 def _total(values: Tensor) -> Tensor:

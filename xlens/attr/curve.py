@@ -73,7 +73,7 @@ class CarriedCurve:
     - ``"residual"``: x(a) = x + G(z(a)) - G(z)
     - ``"none"``: x(a) = G(z(a))
 
-    clamped to the range of the data (or of the input, where that is wider). The first two end at x.
+    The first two are clamped to the range of the data (or of the input, where that is wider), and end at x.
 
     Args:
         inputs: ``(N, *S)`` x.
@@ -107,8 +107,9 @@ class CarriedCurve:
         low = torch.minimum(self.minimum, inputs)
         high = torch.maximum(self.maximum, inputs)
         carried = torch.maximum(torch.minimum(inputs + change, high), low)
-        # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice.
-        return torch.where(alphas == 1, inputs, carried)
+        # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice; the curve's
+        # velocity there stays what it is.
+        return torch.where(alphas == 1, carried - carried.detach() + inputs, carried)
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ class Edit:
         start: ``(N, *S)`` where the curve begins: x', or G(z0) with ``carry="none"``.
         end: ``(N, *S)`` where it ends: x, or G(z) with ``carry="none"``.
         curve: the curve between them.
-        code_path: the straight line from z0 to z in codes.
     """
 
     inputs: Tensor
@@ -42,7 +41,6 @@ class Edit:
     start: Tensor
     end: Tensor
     curve: CarriedCurve
-    code_path: Segment
 
     def along(self, codes: Curve) -> CarriedCurve:
         """Return the curve that another path through the codes makes, carried the same way."""
@@ -79,10 +77,9 @@ def make_edit(
     opened = None
     if carry == "masked":
         opened = mask_that_flips(mask, classifier, inputs, reconstruction, decoded, contrast, low, high)
-    code_path = Segment(counterfactual_codes, codes)
     curve = CarriedCurve(
         inputs=inputs,
-        codes=code_path,
+        codes=Segment(counterfactual_codes, codes),
         reconstruction=reconstruction,
         decode=lens.decode,
         carry=carry,
@@ -93,6 +90,4 @@ def make_edit(
     rows = torch.arange(len(inputs), device=inputs.device)
     start = curve(rows, torch.zeros(len(inputs), device=inputs.device))
     end = reconstruction if carry == "none" else inputs
-    return Edit(
-        inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve, code_path
-    )
+    return Edit(inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve)

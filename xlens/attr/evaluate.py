@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from xlens.attr.curve import Curve
-from xlens.errors import OptionError
+from xlens.errors import ModelError, OptionError
 
 __all__ = ["Evaluation", "Score", "widest_float"]
 
@@ -53,14 +53,17 @@ class Evaluation:
         return self.members.device
 
     def points(self, local: Tensor, alphas: Tensor) -> Tensor:
-        """Return points ``(M, *S)``; the generator builds no graph."""
+        """Return points ``(M, *S)``; the generator builds no graph, and sees no more than a batch at once."""
         with torch.no_grad():
-            return self.curve(self.members[local], alphas)
+            if len(local) <= self.batch:
+                return self.curve(self.members[local], alphas)
+            pairs = zip(local.split(self.batch), alphas.split(self.batch), strict=True)
+            return torch.cat([self.curve(self.members[rows], at) for rows, at in pairs])
 
     def scores_of(self, local: Tensor, points: Tensor) -> Tensor:
         """Return scores ``(M,)`` of points that are known already."""
         with torch.no_grad():
-            return self.score(points, self.members[local]).to(self.wide)
+            return _finite("score", self.score(points, self.members[local]), self.members[local]).to(self.wide)
 
     def scores(self, local: Tensor, alphas: Tensor) -> Tensor:
         """Return scores ``(M,)`` of any number of positions."""
@@ -72,7 +75,14 @@ class Evaluation:
         points = points.detach().requires_grad_()
         with torch.enable_grad():
             values = self.score(points, self.members[local])
+            if not values.requires_grad:
+                raise ModelError(
+                    "path_integral: the score does not depend on its input in a way that autograd can follow",
+                    do="explain a function of torch operations that does not detach or leave torch on the way",
+                )
             (gradients,) = torch.autograd.grad(values.sum(), points)
+        _finite("score", values, self.members[local])
+        _finite("score's gradient", gradients, self.members[local])
         return values.detach().to(self.wide), gradients
 
     def tangents(self, local: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +95,8 @@ class Evaluation:
             with torch.no_grad(), forward_ad.dual_level():
                 moving = forward_ad.make_dual(alphas, torch.ones_like(alphas))
                 points, velocity = forward_ad.unpack_dual(self.curve(self.members[local], moving))
-                velocity = torch.zeros_like(points) if velocity is None else velocity
+                if velocity is None:
+                    raise NotImplementedError("the generator's output does not follow its input")
                 return points.clone(), velocity.clone()
         except NotImplementedError as fault:
             raise OptionError(
@@ -93,3 +104,16 @@ class Evaluation:
                 given=str(fault).splitlines()[0],
                 do="use method='midpoint', which needs the generator's values only",
             ) from fault
+
+
+def _finite(what: str, values: Tensor, rows: Tensor) -> Tensor:
+    """Return the values, or say on which input they are not finite."""
+    if bool(values.isfinite().all()):
+        return values
+    row = int(rows[~values.flatten(1 if values.dim() > 1 else 0).isfinite().view(len(rows), -1).all(1)][0])
+    raise ModelError(
+        f"path_integral: the {what} is not finite",
+        given=f"NaN or infinity on the path of input {row}",
+        do="check what the model does there: a logarithm or root of what is not positive, an overflow in half "
+        "precision",
+    )

@@ -77,7 +77,12 @@ def path_integral(
     >>> a.round(decimals=4)
     tensor([[1., 4.]])
     """
-    check_integral("path_integral", integrator, method, placement)
+    faults = integral_faults(integrator, method, placement)
+    for name, value in (("n", n), ("n_steps", n_steps), ("internal_batch_size", internal_batch_size)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            faults.append(f"{name} must be an int >= 1, got {value!r}")
+    if faults:
+        raise OptionError("path_integral: " + "; ".join(faults))
     wide = widest_float(device)
     attributions, deltas = None, torch.zeros(n, dtype=wide, device=device)
     for members in torch.arange(n, device=device).split(internal_batch_size):
@@ -89,8 +94,8 @@ def path_integral(
     return attributions, deltas
 
 
-def check_integral(who: str, integrator: str, method: str, placement: str) -> None:
-    """Refuse unknown names and combinations that mean nothing, all in one error."""
+def integral_faults(integrator: str, method: str, placement: str) -> list[str]:
+    """Return, in words, what is wrong: unknown names, and combinations that mean nothing."""
     allowed = {"integrator": INTEGRATORS, "method": METHODS, "placement": Placement.__args__}
     given = {"integrator": integrator, "method": method, "placement": placement}
     faults = [
@@ -104,8 +109,7 @@ def check_integral(who: str, integrator: str, method: str, placement: str) -> No
         faults.append(
             "placement 'decision' places segments; it goes with integrator 'lig' or 'idgi' and method 'midpoint'"
         )
-    if faults:
-        raise OptionError(f"{who}: " + "; ".join(faults))
+    return faults
 
 
 def _integrate(
@@ -128,7 +132,9 @@ def _integrate(
     else:
         del ends
         values = _doubled(evaluation, difference, n_steps, tolerance, method)
-    return values.to(dtype), values.flatten(1).sum(1) - difference
+    values = values.to(dtype)
+    # Of what is returned: in half precision rounding alone may be larger than the quadrature's error.
+    return values, values.flatten(1).to(evaluation.wide).sum(1) - difference
 
 
 def _doubled(

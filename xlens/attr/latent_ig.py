@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from xlens._frozen import frozen
 from xlens.attr.curve import Curve, Decoded, Segment
 from xlens.attr.evaluate import Score
-from xlens.attr.integral import Integrator, Placement, check_integral, path_integral
-from xlens.attr.memory import check_budget, points_in_flight
+from xlens.attr.integral import Integrator, Placement, integral_faults, path_integral
+from xlens.attr.memory import budget_faults, points_in_flight
 from xlens.attr.packing import Packing
 from xlens.attr.paths import PATHS, CodePath, code_path
 from xlens.attr.quadrature import Method
-from xlens.attr.targets import Target, as_tuple, baselines_like, row_arguments, selected
-from xlens.errors import OptionError, XlensWarning, did_you_mean
+from xlens.attr.targets import (
+    Target,
+    as_tuple,
+    baselines_like,
+    decoded_batch,
+    row_arguments,
+    selected,
+    target_index,
+)
+from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 
 __all__ = ["LatentIntegratedGradients"]
 
@@ -28,7 +38,8 @@ _WHO = "LatentIntegratedGradients"
 class LatentIntegratedGradients:
     """Attribute a decision to pixels along the path that a generator takes between two codes.
 
-    With ``decode`` the identity this is Captum's IntegratedGradients.
+    With ``decode`` the identity, and Captum's default ``method="gausslegendre"``, this is Captum's
+    IntegratedGradients. Modules are run in eval mode, without gradients to their parameters, and left as they are.
 
     Args:
         forward_func: the model, or any function of decoded inputs ``(N, *S)`` that returns ``(N,)`` or
@@ -97,27 +108,28 @@ class LatentIntegratedGradients:
 
         Raises:
             DataError: inputs, baselines or target do not fit.
+            ModelError: a score or gradient is not finite, or does not follow its input.
             OptionError: an unknown name or a number out of range; all faults in one error.
 
         Warns:
             XlensWarning: a sum misses `tolerance` all the same, as at jumps, or with ``"lig_paper"``.
         """
         _check(integrator, method, placement, path, n_steps, tolerance, internal_batch_size, memory_budget)
-        problem = self._problem(inputs, baselines, target, additional_forward_args)
-        device = problem.end.device
-        batch = internal_batch_size or problem.points_in_flight(memory_budget)
-        values, delta = path_integral(
-            problem.score,
-            problem.curve(path, batch),
-            len(problem.end),
-            device=device,
-            n_steps=n_steps,
-            tolerance=tolerance,
-            internal_batch_size=batch,
-            integrator=integrator,
-            method=method,
-            placement=placement,
-        )
+        with torch.inference_mode(False), self._frozen():
+            problem = self._problem(inputs, baselines, target, additional_forward_args)
+            batch = internal_batch_size or problem.points_in_flight(memory_budget)
+            values, delta = path_integral(
+                problem.score,
+                problem.curve(path, batch),
+                len(problem.end),
+                device=problem.end.device,
+                n_steps=n_steps,
+                tolerance=tolerance,
+                internal_batch_size=batch,
+                integrator=integrator,
+                method=method,
+                placement=placement,
+            )
         if tolerance is not None:
             _warn_of(delta, values, tolerance)
         attributions = problem.pixels.unpack_as_given(values)
@@ -167,23 +179,36 @@ class LatentIntegratedGradients:
             memory_budget=memory_budget,
         )
 
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
+        """Put modules into eval mode meanwhile, and leave them, and the global RNGs, as they were."""
+        with ExitStack() as stack:
+            for function in (self.forward_func, self.decode):
+                owner = getattr(function, "__self__", function)
+                if isinstance(owner, nn.Module):
+                    stack.enter_context(frozen(None, owner, seed=0, copy_parameters=False))
+            yield
+
     def _problem(self, inputs: Any, baselines: Any, target: Target, additional_forward_args: Any) -> _Problem:
         parts = as_tuple(inputs, _WHO)
         starts = baselines_like(baselines, parts, _WHO)
         codes = Packing.like(parts)
         arguments = row_arguments(additional_forward_args, len(parts[0]), _WHO)
-        start, end = codes.pack(starts).detach(), codes.pack(parts).detach()
+        start, end = (_usable(codes.pack(at)) for at in (starts, parts))
+        index = target_index(target, len(end), _WHO)
 
         def decoded(packed: Tensor) -> Tensor | tuple[Tensor, ...]:
-            return self.decode(*codes.unpack(packed))
+            # What a decoder makes in inference mode could not be differentiated: it is copied.
+            made = self.decode(*codes.unpack(packed))
+            return decoded_batch(made, len(packed), _WHO)
 
         with torch.no_grad():
             pixels = Packing.like(decoded(end[:1]))
 
         def score(points: Tensor, rows: Tensor) -> Tensor:
-            further = [a[rows] if isinstance(a, Tensor) and a.dim() else a for a in arguments]
+            further = [a[rows.to(a.device)] if isinstance(a, Tensor) and a.dim() else a for a in arguments]
             output = self.forward_func(*pixels.unpack(points), *further)
-            return selected(output, target, rows, len(end), _WHO)
+            return selected(output, index, rows, _WHO).to(points.device)
 
         return _Problem(start, end, pixels, lambda packed: pixels.pack(decoded(packed)), score)
 
@@ -214,13 +239,24 @@ class _Problem:
                 point = self.decode(self.end[:1])
             point = point.detach().requires_grad_()
             with torch.enable_grad():
-                return torch.autograd.grad(self.score(point, first).sum(), point)[0]
+                score = self.score(point, first).sum()
+                # A score that no gradient follows is refused where it is integrated.
+                return torch.autograd.grad(score, point)[0] if score.requires_grad else point
 
         return points_in_flight(one, self.end.device, memory_budget)
 
 
+def _usable(codes: Tensor) -> Tensor:
+    if not codes.is_floating_point():
+        raise DataError(
+            f"{_WHO}: inputs are {codes.dtype}, and whole numbers have no gradient", do="pass them as floats"
+        )
+    codes = codes.detach()
+    return codes.clone() if codes.is_inference() else codes
+
+
 def _warn_of(delta: Tensor, values: Tensor, tolerance: float) -> None:
-    difference = values.flatten(1).double().sum(1) - delta
+    difference = values.flatten(1).to(delta.dtype).sum(1) - delta
     missed = int((delta.abs() > 1.02 * tolerance * difference.abs().clamp_min(1e-3)).sum())
     if missed:
         warnings.warn(
@@ -241,9 +277,7 @@ def _check(
     internal_batch_size: Any,
     memory_budget: Any,
 ) -> None:
-    check_integral(_WHO, integrator, method, placement)
-    check_budget(_WHO, memory_budget)
-    faults = []
+    faults = integral_faults(integrator, method, placement) + budget_faults(memory_budget)
     if path not in PATHS:
         faults.append(f"path {path!r} is unknown.{did_you_mean(str(path), PATHS)} Known: {', '.join(PATHS)}")
     for name, value in (("n_steps", n_steps), ("internal_batch_size", internal_batch_size)):

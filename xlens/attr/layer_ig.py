@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xlens._frozen import frozen
 from xlens.attr.latent_ig import LatentIntegratedGradients
+from xlens.attr.memory import points_in_flight
 from xlens.attr.quadrature import Method
-from xlens.attr.targets import Target, as_tuple, baselines_like
+from xlens.attr.targets import Target, as_tuple, baselines_like, target_index
 from xlens.classifier import Classifier, as_classifier
 from xlens.errors import DataError
 
@@ -19,11 +21,12 @@ _WHO = "LayerIntegratedGradients"
 
 
 class LayerIntegratedGradients:
-    """What each activation of a hidden layer contributes, as Captum's class of the same name.
+    """What each activation of a hidden layer contributes, as in Captum's class of the same name.
 
     The line between the layer's activations on the baseline and on the input is followed in the layer's own
     space, and only the layers after it run. Where a model's structure does not let it be cut, the whole model
-    runs, and the result is the same. The model is frozen meanwhile, and left as it is.
+    runs, and the result is the same. The model is frozen meanwhile, and left as it is. A model with a single
+    logit has two classes here as everywhere in xlens: class 1 is the logit.
 
     Args:
         model: a module that returns class scores, or a :class:`xlens.Classifier`.
@@ -51,11 +54,11 @@ class LayerIntegratedGradients:
         inputs: Tensor,
         baselines: Tensor | float | None = None,
         target: Target = None,
+        *,
         n_steps: int = 50,
         method: Method = "gausslegendre",
         internal_batch_size: int | None = None,
         return_convergence_delta: bool = False,
-        *,
         tolerance: float | None = None,
         memory_budget: int | None = None,
     ) -> Any:
@@ -69,7 +72,7 @@ class LayerIntegratedGradients:
                 :meth:`LatentIntegratedGradients.attribute`; the defaults are Captum's.
 
         Raises:
-            DataError: inputs, baselines or target do not fit.
+            DataError: inputs, baselines or target do not fit, or class 0 of a single logit is asked for.
             ModelError: the layer does not run.
         """
         if not isinstance(inputs, Tensor):
@@ -77,16 +80,20 @@ class LayerIntegratedGradients:
         as_tuple(inputs, _WHO)
         (starts,) = baselines_like(baselines, (inputs,), _WHO)
         classifier = self.classifier
-        with classifier.frozen(seed=0):
+        with torch.inference_mode(False), frozen(None, classifier.model, seed=0, copy_parameters=False):
             with torch.no_grad():
-                ends = classifier.activations(inputs), classifier.activations(starts)
-            engine = LatentIntegratedGradients(
-                lambda activations, given: classifier.tail(activations, given), lambda activations: activations
-            )
+                size = internal_batch_size or self._in_flight(inputs, memory_budget)
+                ends = [
+                    torch.cat([classifier.activations(part) for part in at.split(size)])
+                    for at in (inputs, starts)
+                ]
+                self._refuse_nothing(inputs[:1], target)
+            tail = classifier.cut(inputs[:1])
+            engine = LatentIntegratedGradients(tail or classifier.tail, _same)
             return engine.attribute(
                 *ends,
                 target,
-                inputs,
+                None if tail else inputs,
                 n_steps,
                 method,
                 internal_batch_size,
@@ -94,3 +101,21 @@ class LayerIntegratedGradients:
                 tolerance=tolerance,
                 memory_budget=memory_budget,
             )
+
+    def _in_flight(self, inputs: Tensor, memory_budget: int | None) -> int:
+        return points_in_flight(lambda: self.classifier.activations(inputs[:1]), inputs.device, memory_budget)
+
+    def _refuse_nothing(self, probe: Tensor, target: Target) -> None:
+        """Refuse class 0 of a single logit, whose score is 0 by definition."""
+        single = self.classifier.outputs == "logits" and self.classifier.columns(probe) == 1
+        index = target_index(target, 1, _WHO) if isinstance(target, int) else None
+        if single and (target is None or (index is not None and not bool(index.any()))):
+            raise DataError(
+                f"{_WHO}: the model has a single logit, and class 0 has no score of its own",
+                given=f"target={target!r}",
+                do="pass target=1, the class that the logit speaks for",
+            )
+
+
+def _same(activations: Tensor) -> Tensor:
+    return activations

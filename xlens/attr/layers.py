@@ -21,21 +21,21 @@ def spatial_layer(
 
     Args:
         function: a module.
-        chosen: a dotted name inside it, from its root or from that of a part of it, or a module; None to look.
+        chosen: a dotted name from its root, or from that of a part of it where that is unambiguous, or a module;
+            None to look.
         probe: arguments of one forward pass.
         who: names the caller in errors.
 
     Raises:
-        ModelError: there is no such layer, or none to be found.
+        ModelError: there is no such layer, there are several, or none is to be found.
     """
-    if isinstance(chosen, nn.Module):
-        return chosen
     names = {name: module for name, module in function.named_modules() if name}
+    if isinstance(chosen, nn.Module):
+        if not any(module is chosen for module in names.values()):
+            raise ModelError(f"{who}: the layer given is not a module of the model", given=type(chosen).__name__)
+        return chosen
     if chosen is not None:
-        found = [module for name, module in names.items() if name == chosen or name.endswith(f".{chosen}")]
-        if not found:
-            raise ModelError(f"{who}: there is no layer {chosen!r}.{did_you_mean(str(chosen), names)}")
-        return found[0]
+        return _named(names, str(chosen), who)
     runs = _runs(function, probe)
     sizes = [size for module, size in runs if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     if not sizes:
@@ -71,9 +71,27 @@ def spread(maps: Tensor, inputs: Tensor) -> Tensor:
             do="choose a layer with outputs (N, C, h, w)",
         )
     summed = maps.sum(1, keepdim=True)
-    area = summed.shape[2] * summed.shape[3] / (inputs.shape[2] * inputs.shape[3])
-    fine = nn.functional.interpolate(summed, size=inputs.shape[2:], mode="bilinear", align_corners=False)
-    return (fine * area / inputs.shape[1]).expand_as(inputs).clone()
+    size = inputs.shape[2:]
+    if min(size[0] / summed.shape[2], size[1] / summed.shape[3]) < 1:
+        fine = nn.functional.adaptive_avg_pool2d(summed, size)
+    else:
+        fine = nn.functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)
+    fine = fine * (summed.shape[2] * summed.shape[3] / (size[0] * size[1]))
+    # Interpolation weighs the borders a little differently; what that makes of the total is taken off evenly.
+    off = fine.sum((2, 3), keepdim=True) - summed.sum((2, 3), keepdim=True)
+    fine = fine - off / (size[0] * size[1])
+    return (fine / inputs.shape[1]).expand_as(inputs).clone()
+
+
+def _named(names: dict[str, nn.Module], chosen: str, who: str) -> nn.Module:
+    # A module that wraps the model puts one name before the model's own.
+    wrapped = [name for name in names if name.split(".", 1)[1:] == [chosen]]
+    for found in ([chosen] if chosen in names else [], wrapped, [n for n in names if n.endswith(f".{chosen}")]):
+        if len(found) == 1:
+            return names[found[0]]
+        if found:
+            raise ModelError(f"{who}: there are several layers {chosen!r}", given=", ".join(found))
+    raise ModelError(f"{who}: there is no layer {chosen!r}.{did_you_mean(chosen, names)}")
 
 
 def _runs(function: nn.Module, probe: tuple[Any, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:

@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from xlens.errors import OptionError
-
-__all__ = ["check_budget", "default_budget", "peak_bytes", "points_in_flight"]
+__all__ = ["budget_faults", "default_budget", "peak_bytes", "points_in_flight"]
 
 #: On a processor large batches gain nothing: what fits into a quarter of a gigabyte keeps it busy.
 _CPU_BUDGET = 256 * 2**20
@@ -33,21 +31,20 @@ def default_budget(device: torch.device) -> int:
         return _CPU_BUDGET
     accelerator = getattr(torch, device.type, None)
     if hasattr(accelerator, "mem_get_info"):
-        return int(_SHARE * accelerator.mem_get_info(device)[0])
+        # What the allocator has reserved and not given out is as good as free.
+        kept = accelerator.memory_reserved(device) - accelerator.memory_allocated(device)
+        return int(_SHARE * (accelerator.mem_get_info(device)[0] + kept))
     if hasattr(accelerator, "recommended_max_memory"):
         return int(_SHARE * (accelerator.recommended_max_memory() - accelerator.current_allocated_memory()))
     return _CPU_BUDGET
 
 
-def check_budget(who: str, memory_budget: int | None) -> None:
-    """Refuse what is not a number of bytes."""
+def budget_faults(memory_budget: int | None) -> list[str]:
+    """Return, in words, what is wrong with a number of bytes."""
     whole = isinstance(memory_budget, int) and not isinstance(memory_budget, bool)
-    if memory_budget is not None and not (whole and memory_budget > 0):
-        raise OptionError(
-            f"{who}: memory_budget is not a number of bytes",
-            given=repr(memory_budget),
-            allowed="an int > 0, or None for a default of the device",
-        )
+    if memory_budget is None or (whole and memory_budget > 0):
+        return []
+    return [f"memory_budget must be a number of bytes > 0 or None, got {memory_budget!r}"]
 
 
 def points_in_flight(

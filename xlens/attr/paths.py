@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xlens.attr.curve import Curve, Polyline, Segment
 from xlens.attr.evaluate import Score
+from xlens.errors import ModelError
 
 __all__ = ["PATHS", "CodePath", "code_path", "geodesic", "guided"]
 
@@ -67,7 +68,7 @@ def geodesic(
         knots: codes on the curve, both ends included.
         n_iterations: steps of the minimisation.
         lr: step size, relative to the distance of the ends.
-        batch: codes decoded at once.
+        batch: codes decoded at once; the knots of one curve always are, because they share a graph.
     """
     per_group = max(1, batch // knots)
     pairs = zip(start.split(per_group), end.split(per_group), strict=True)
@@ -90,7 +91,7 @@ def _shortened(
         for iteration in range(n_iterations + 1):
             inner = line[:, 1:-1] + scale * shift
             curve = torch.cat([line[:, :1], inner, line[:, -1:]], 1)
-            decoded = decode(curve.flatten(0, 1)).view(len(end), knots, -1)
+            decoded = decode(curve.flatten(0, 1)).reshape(len(end), knots, -1)
             energy = decoded.diff(dim=1).square().sum((1, 2))
             with torch.no_grad():
                 better = energy < least if least is not None else torch.ones_like(energy, dtype=torch.bool)
@@ -98,6 +99,11 @@ def _shortened(
                 least = torch.where(better, energy, least) if least is not None else energy.clone()
             if iteration == n_iterations:
                 break
+            if not energy.requires_grad:
+                raise ModelError(
+                    "path='geodesic': the generator cannot be differentiated",
+                    do="use path='linear', or a generator of torch operations that does not detach",
+                )
             relative = energy / energy.detach().clamp_min(torch.finfo(end.dtype).tiny)
             (shift.grad,) = torch.autograd.grad(relative.sum(), shift)
             optimizer.step()
@@ -127,7 +133,7 @@ def guided(
         score: maps points ``(M, *S)`` and rows ``(M,)`` to scores.
         n_steps: steps, and pieces of the curve.
         max_dist: in [0, 1]; 0 is the straight line, 1 leaves every freedom.
-        batch: points evaluated at once.
+        batch: points evaluated at once. All `n_steps` + 1 points of every row are kept.
     """
     rows = torch.arange(len(end), device=end.device)
     parts = [
@@ -138,8 +144,11 @@ def guided(
 
 
 def _guided(start: Tensor, end: Tensor, rows: Tensor, score: Score, n_steps: int, max_dist: float) -> Tensor:
-    shape = end.shape
-    start, way = start.detach().flatten(1), (end - start).detach().flatten(1)
+    shape, dtype = end.shape, end.dtype
+    # Lengths are summed over all coordinates, which half precision does not hold.
+    wide = torch.promote_types(dtype, torch.float32)
+    start, end_ = start.detach().flatten(1).to(wide), end.detach().flatten(1).to(wide)
+    way = end_ - start
     distance = way.abs()
     done = torch.zeros_like(way)  # share of its way that each coordinate has gone
     knots = [start]
@@ -148,19 +157,25 @@ def _guided(start: Tensor, end: Tensor, rows: Tensor, score: Score, n_steps: int
         at_least, at_most = max(reached - max_dist, 0), min(reached + max_dist, 1)
         done = done.clamp_min(at_least)
         needed = (reached * distance.sum(1) - (done * distance).sum(1)).clamp_min(0)
-        order = _gradient(score, (start + done * way).view(shape), rows).abs().argsort(1)
+        order = _gradient(score, (start + done * way).to(dtype).view(shape), rows).abs().argsort(1)
         room = ((at_most - done) * distance).gather(1, order)
         before = room.cumsum(1) - room
         moved = torch.minimum((needed.unsqueeze(1) - before).clamp_min(0), room)
         gone = torch.zeros_like(moved).scatter_(1, order, moved)
         done = done + torch.where(distance > 0, gone / distance, torch.zeros_like(gone))
         knots.append(start + done * way)
-    knots[-1] = start + way
-    return torch.stack(knots, 1).view(len(end), n_steps + 1, *shape[1:])
+    knots[-1] = end_
+    return torch.stack(knots, 1).to(dtype).view(len(end), n_steps + 1, *shape[1:])
 
 
 def _gradient(score: Score, points: Tensor, rows: Tensor) -> Tensor:
     points = points.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(score(points, rows).sum(), points)
+        values = score(points, rows)
+        if not values.requires_grad:
+            raise ModelError(
+                "path='guided': the score does not depend on the code in a way that autograd can follow",
+                do="use path='linear', or a generator and a model of torch operations that do not detach",
+            )
+        (gradient,) = torch.autograd.grad(values.sum(), points)
     return gradient.flatten(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ Method = Literal[
 METHODS: tuple[str, ...] = Method.__args__
 
 
+@lru_cache(maxsize=32)
 def nodes_and_weights(method: str, n_steps: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return positions in [0, 1] and weights that sum to 1, each ``(n_steps,)``.
 
@@ -111,7 +114,9 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
     return sums
 
 
-def _positions(evaluation: Evaluation, nodes: Tensor, weights: Tensor):
+def _positions(
+    evaluation: Evaluation, nodes: Tensor, weights: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield batches of local rows, positions and weights: every node of every curve."""
     g, n = len(evaluation.members), len(nodes)
     local = torch.arange(g, device=nodes.device).repeat_interleave(n)

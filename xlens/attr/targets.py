@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from xlens.errors import DataError
 
-__all__ = ["Target", "as_tuple", "baselines_like", "row_arguments", "selected"]
+__all__ = ["Target", "as_tuple", "baselines_like", "decoded_batch", "row_arguments", "selected", "target_index"]
 
 #: What is explained of an output ``(N, ...)``: an int, a tuple of ints for outputs of more dimensions, one of
 #: either per row as tensor or list, or None where there is one number per row.
@@ -79,19 +78,37 @@ def row_arguments(arguments: Any, n: int, who: str) -> list[Any]:
     return values
 
 
-def selected(output: Any, target: Target, rows: Tensor, n: int, who: str) -> Tensor:
+def decoded_batch(made: Any, n: int, who: str) -> Tensor | tuple[Tensor, ...]:
+    """Return what a generator made of n codes, usable outside inference mode.
+
+    Raises:
+        DataError: it is no tensor, or tuple of tensors, with n rows.
+    """
+    parts = made if isinstance(made, tuple) else (made,)
+    if not parts or not all(isinstance(p, Tensor) and p.dim() > 0 and len(p) == n for p in parts):
+        given = [tuple(p.shape) if isinstance(p, Tensor) else type(p).__name__ for p in parts]
+        raise DataError(
+            f"{who}: decode does not return a batch", given=f"{given} for {n} codes",
+            allowed="a tensor (N, ...), or a tuple of them",
+        )  # fmt: skip
+    parts = tuple(p.clone() if p.is_inference() else p for p in parts)
+    return parts if isinstance(made, tuple) else parts[0]
+
+
+def selected(output: Any, index: Tensor | None, rows: Tensor, who: str) -> Tensor:
     """Return the explained numbers ``(M,)`` of an output ``(M, ...)``.
 
     Args:
-        output: what the forward function returned.
-        target: in any of Captum's forms, for all N inputs.
+        output: what the forward function returned. Where a single row lost its batch dimension, it is put back.
+        index: from :func:`target_index`.
         rows: ``(M,)`` which input each row of the output belongs to.
-        n: number of inputs N.
         who: names the caller in errors.
 
     Raises:
         DataError: the output is no batch, or the target does not fit it.
     """
+    if isinstance(output, Tensor) and len(rows) == 1 and (output.dim() == 0 or len(output) != 1):
+        output = output.unsqueeze(0)
     if not isinstance(output, Tensor) or output.dim() == 0 or len(output) != len(rows):
         given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise DataError(
@@ -99,7 +116,7 @@ def selected(output: Any, target: Target, rows: Tensor, n: int, who: str) -> Ten
             given=f"{given} for {len(rows)} inputs",
             allowed="a tensor (N,) or (N, ...)",
         )
-    if target is None:
+    if index is None:
         if output.numel() != len(rows):
             raise DataError(
                 f"{who}: the output has several numbers per row, so a target is needed",
@@ -107,37 +124,39 @@ def selected(output: Any, target: Target, rows: Tensor, n: int, who: str) -> Ten
                 do="pass target=class index, or one per input",
             )
         return output.reshape(-1)
-    index = _index(target, n, who)
-    index = index[rows.to(index.device)] if len(index) > 1 or n == 1 else index.expand(len(rows), -1)
-    index = index.to(output.device)
     sizes = output.shape[1:]
-    fits = index.shape[1] == len(sizes) or (output.dim() == 1 and bool((index == 0).all()))
-    if not fits or not all(
-        bool(((column < size) & (column >= -size)).all())
-        for column, size in zip(index.T, sizes, strict=False)
-    ):
+    single = output.dim() == 1 and index.shape[1] == 1 and not bool(index.any())
+    if single:
+        return output
+    inside = (bool(((c < size) & (c >= -size)).all()) for c, size in zip(index.T, sizes, strict=False))
+    if index.shape[1] != len(sizes) or not all(inside):
         raise DataError(
             f"{who}: the target does not fit the output",
-            given=f"target {target!r} for an output of {tuple(output.shape)}",
+            given=f"target {index.squeeze().tolist()} for an output of {tuple(output.shape)}",
             allowed="an index for each dimension after the first, within its size",
         )
-    if output.dim() == 1:
-        return output
-    return output[(torch.arange(len(rows), device=output.device), *index.T)]
+    index = index.expand(len(rows), -1) if len(index) == 1 else index[rows.to(index.device)]
+    return output[(torch.arange(len(rows), device=output.device), *index.to(output.device).T)]
 
 
-def _index(target: Target, n: int, who: str) -> Tensor:
-    """Return the target as ``(1 or n, number of indices)``."""
-    if isinstance(target, Tensor):
-        index = target.reshape(-1, 1) if target.dim() < 2 else target
-    elif isinstance(target, tuple):
-        index = torch.tensor([target])
-    elif isinstance(target, Sequence):
-        index = torch.tensor(target)
-        index = index.unsqueeze(1) if index.dim() == 1 else index
-    else:
-        index = torch.tensor([[target]])
-    if index.is_floating_point() or index.dtype == torch.bool or index.dim() != 2 or len(index) not in (1, n):
+def target_index(target: Target, n: int, who: str) -> Tensor | None:
+    """Return the target as indices ``(1 or n, number of them)``, or None.
+
+    Raises:
+        DataError: it is in none of Captum's forms.
+    """
+    if target is None:
+        return None
+    try:
+        if isinstance(target, tuple):
+            index = torch.tensor([target])
+        else:
+            index = torch.as_tensor(target)
+            index = index.reshape(-1, 1) if index.dim() < 2 else index
+    except (TypeError, ValueError, RuntimeError):
+        index = torch.empty(0)  # refused below, as any other value that is no index
+    whole = not index.is_floating_point() and not index.is_complex() and index.dtype != torch.bool
+    if not whole or index.dim() != 2 or len(index) not in (1, n):
         raise DataError(
             f"{who}: the target is in no form that is known",
             given=repr(target),

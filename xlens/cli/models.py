@@ -1,0 +1,120 @@
+"""The model that a command line names: imported code that the user asked for, or a timm architecture."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from xlens.classifier import Classifier
+from xlens.cli.weights import read_weights
+from xlens.errors import ModelError, did_you_mean
+
+__all__ = ["load_model"]
+
+
+def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
+    """Return the model in eval mode.
+
+    Args:
+        spec: ``package.module:factory``, where the factory is called without arguments (a module itself is taken as
+            it is), or ``timm:NAME``. It comes from the user's command line and from nowhere else.
+        weights: file to load into the model; needed for timm, whose models would be untrained without.
+
+    Raises:
+        ModelError: there is no such model, or the weights do not fit.
+        StorageError: the weights cannot be read.
+    """
+    place, separator, name = spec.partition(":")
+    if not separator or not place or not name:
+        raise ModelError("model: cannot be found", given=spec, allowed="package.module:factory, or timm:NAME")
+    state = None if weights is None else read_weights(weights)
+    if place == "timm":
+        return _timm(name, state).eval()
+    model = _imported(place, name)
+    inner = model.model if isinstance(model, Classifier) else model
+    if not isinstance(inner, nn.Module):
+        raise ModelError(
+            f"model: {spec} gives no model",
+            given=type(model).__name__,
+            allowed="a torch.nn.Module or an xlens.Classifier",
+        )
+    if state is not None:
+        _fill(inner, state)
+    inner.eval()
+    return model
+
+
+def _imported(place: str, name: str) -> object:
+    # As `python -m` does it: what lies in the current folder can be imported.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = importlib.import_module(place)
+    except Exception as fault:  # noqa: BLE001 - the user's code may fail in any way
+        raise ModelError(
+            f"model: cannot import {place!r}",
+            given=f"{type(fault).__name__}: {fault}",
+            do="run xlens in the folder of the module, or install its package",
+        ) from fault
+    for part in name.split("."):
+        if not hasattr(found, part):
+            hint = did_you_mean(part, [known for known in vars(found) if not known.startswith("_")])
+            raise ModelError(f"model: {place!r} has no {name!r}.{hint}", do="name a function that returns a model")
+        found = getattr(found, part)
+    if isinstance(found, nn.Module | Classifier) or not callable(found):
+        return found
+    try:
+        return found()
+    except Exception as fault:  # noqa: BLE001
+        raise ModelError(
+            f"model: {place}:{name}() failed",
+            given=f"{type(fault).__name__}: {fault}",
+            do="name a function that takes no arguments and returns the trained model",
+        ) from fault
+
+
+def _timm(name: str, state: dict[str, Tensor] | None) -> nn.Module:
+    try:
+        import timm
+    except ImportError:
+        raise ModelError("model: timm is not installed", do="pip install timm") from None
+    if not timm.is_model(name):
+        raise ModelError(
+            f"model: timm has no {name!r}.{did_you_mean(name, timm.list_models())}", do="see timm.list_models()"
+        )
+    if state is None:
+        raise ModelError(
+            f"model: timm:{name} would be untrained", do="pass its weights: --weights FILE.safetensors or FILE.pt2"
+        )
+    facts = timm.get_pretrained_cfg(name)
+    head, first = (_weight(state, facts and getattr(facts, key, None)) for key in ("classifier", "first_conv"))
+    if head is None:
+        raise ModelError(
+            f"model: the weights have no classifier of timm:{name}",
+            given=", ".join(list(state)[-2:]),
+            allowed=f"{facts.classifier}.weight" if facts else None,
+            do="save the state_dict of the timm model itself",
+        )
+    channels = 3 if first is None else first.shape[1]
+    model = timm.create_model(name, pretrained=False, num_classes=len(head), in_chans=channels)
+    _fill(model, state)
+    return model
+
+
+def _weight(state: dict[str, Tensor], names: str | tuple[str, ...] | None) -> Tensor | None:
+    first = names[0] if isinstance(names, tuple) else names
+    return state.get(f"{first}.weight")
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as fault:
+        raise ModelError(
+            "model: the weights do not fit it",
+            given=str(fault).splitlines()[-1].strip(),
+            do="pass the weights of this very architecture",
+        ) from None

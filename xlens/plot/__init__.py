@@ -1,0 +1,7 @@
+"""Figures of explanations, traversals, invariances and features; each function gives back a matplotlib Figure."""
+
+from xlens.plot.explanation import plot_explanation
+from xlens.plot.grids import plot_invariances, plot_traversal
+from xlens.plot.parts import plot_features
+
+__all__ = ["plot_explanation", "plot_features", "plot_invariances", "plot_traversal"]

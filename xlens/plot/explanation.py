@@ -1,0 +1,170 @@
+"""One figure that shows an explanation, with its proof or its failure in plain sight."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from torch import Tensor
+
+from xlens.explanation import Explanation
+from xlens.plot.draw import BLUE, draw_input, draw_mask, draw_signed, finish, limit_of, plain, shorten
+from xlens.plot.figure import new_figure
+from xlens.plot.pixels import Ranges, kind_of, ranges_of
+from xlens.plot.words import method_title, question, sentences
+
+__all__ = ["plot_explanation"]
+
+_COLUMNS = 7
+_FRAMES = 7
+_WIDTH = 13.0
+_WARNING = "#a11a14"
+
+
+def plot_explanation(explanation: Explanation) -> Figure:
+    """Draw the first input of an explanation.
+
+    On top input, reconstruction, counterfactual, mask, signed difference and attributions (those that are complete
+    on one symmetric scale), then the path from counterfactual to input, f's probability along it, and what the
+    figures mean. An explanation that does not hold carries a red banner that says why.
+
+    Args:
+        explanation: of images ``(N, C, H, W)`` with 1 to 4 channels, or of signals ``(N, C, L)`` or ``(N, D)``.
+
+    Returns:
+        The figure. No global state is touched; TensorBoard, Weights & Biases and MLflow take it as it is.
+
+    Raises:
+        UnsupportedError: inputs of another shape.
+
+    >>> from xlens.plot import plot_explanation
+    >>> plot_explanation(explainer.explain(images[:1]))
+    <Figure size ... with ... Axes>
+    """
+    kind = kind_of(explanation.inputs.shape[1:])
+    one = explanation[0].to("cpu")
+    ranges = ranges_of(one)
+    rows = _rows(one)
+    side = _WIDTH / _COLUMNS if kind == "image" else 1.5
+    banner = _banner(one)
+    loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
+    heights = [loud, 0.5, (side + 0.5) * len(rows), 0.3, side + 0.6, 2.5]
+    figure = new_figure(_WIDTH, sum(heights))
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+    kept = [height for height in heights if height]
+    parts = list(figure.subfigures(len(kept), 1, height_ratios=kept))
+    if banner:
+        warning = parts.pop(0)
+        warning.set_facecolor(_WARNING)
+        warning.text(0.012, 0.5, banner, va="center", color="white", fontsize=12, fontweight="bold", **plain)
+    title, head, legend, frames, foot = parts
+    title.text(0.012, 0.35, _title(one), va="center", fontsize=15, fontweight="bold", **plain)
+    _draw_rows(head, one, rows, ranges)
+    legend.text(0.5, 0.5, _legend(one), ha="center", va="center", fontsize=9, color="#444444", **plain)
+    _draw_frames(frames, one, ranges)
+    left, right = foot.subplots(1, 2, width_ratios=(1, 1))
+    _draw_curve(left, one)
+    _draw_words(right, one)
+    return figure
+
+
+def _title(one: Explanation) -> str:
+    return shorten(question(one), 90)
+
+
+def _banner(one: Explanation) -> str:
+    if bool(one.trustworthy[0]):
+        return ""
+    return textwrap.fill("DO NOT TRUST THIS EXPLANATION: " + "; ".join(one.problems[0]), 110)
+
+
+def _legend(one: Explanation) -> str:
+    target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
+    return (
+        "difference: red where the input has more, blue where the counterfactual has more  ·  "
+        f"attributions: red speaks for {target!r}, blue for {contrast!r}"
+    )
+
+
+def _rows(one: Explanation) -> list[list[tuple[str, Tensor, str]]]:
+    """Return rows of panels (title, values, kind); kind is input, mask, edit, map or own (a scale of its own)."""
+    panels = [("input", one.inputs[0], "input")]
+    if one.reconstruction is not None:
+        panels.append(("reconstruction", one.reconstruction[0], "input"))
+    panels.append(("counterfactual", one.counterfactual[0], "input"))
+    if one.mask is not None:
+        panels.append(("mask", one.mask[0], "mask"))
+    panels.append(("input − counterfactual", (one.inputs - one.counterfactual)[0], "edit"))
+    maps = []
+    for name, values in one.attributions.items():
+        complete = name in one.convergence_delta
+        title = method_title(name) if complete else f"{method_title(name)}\n(own scale)"
+        maps.append((title, values[0], "map" if complete else "own"))
+    if len(panels) + len(maps) <= _COLUMNS:
+        return [panels + maps]
+    return [panels, *(maps[i : i + _COLUMNS] for i in range(0, len(maps), _COLUMNS))]
+
+
+def _draw_rows(
+    head: SubFigure, one: Explanation, rows: list[list[tuple[str, Tensor, str]]], ranges: Ranges
+) -> None:
+    columns = max(map(len, rows))
+    # Attributions that add up to the same difference share their scale, so that they can be compared.
+    shared = max((limit_of(values) for row in rows for _, values, kind in row if kind == "map"), default=1.0)
+    grid = np.atleast_2d(head.subplots(len(rows), columns, squeeze=False))
+    for axis in grid.flat:
+        axis.set_axis_off()
+    for row, axes in zip(rows, grid, strict=True):
+        for (title, values, kind), axis in zip(row, axes, strict=False):
+            axis.set_axis_on()
+            if kind == "input":
+                draw_input(axis, values, ranges)
+                if title == "counterfactual" and kind_of(values.shape) == "signal":
+                    draw_input(axis, one.inputs[0], ranges, style=":", faint=True)
+            elif kind == "mask":
+                draw_mask(axis, values)
+            else:
+                draw_signed(axis, values, shared if kind == "map" else limit_of(values))
+            finish(axis, title)
+
+
+def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
+    total = one.path.shape[1]
+    chosen = np.linspace(0, total - 1, min(_FRAMES, total)).round().astype(int)
+    probability = one.path_scores[0].sigmoid()
+    for axis, index in zip(np.atleast_1d(frames.subplots(1, len(chosen))), chosen, strict=True):
+        draw_input(axis, one.path[0, index], ranges)
+        finish(axis, "")
+        end = {0: "counterfactual", total - 1: "input"}.get(int(index), "")
+        axis.set_xlabel(f"p = {probability[index]:.2f}\n{end}", fontsize=9.5)
+    target = shorten(one.class_names[int(one.target[0])])
+    frames.suptitle(f"The path, with f's probability of {target!r} under each frame", fontsize=10.5, **plain)
+
+
+def _draw_curve(axis: Axes, one: Explanation) -> None:
+    scores = one.path_scores[0]
+    alpha = np.linspace(0, 1, len(scores))
+    axis.plot(alpha, scores.sigmoid().numpy(), marker="o", markersize=5, color=BLUE, linewidth=2)
+    axis.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
+    axis.set_ylim(-0.04, 1.04)
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["counterfactual", "¼", "½", "¾", "input"])
+    names = [shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast)]
+    axis.set_ylabel(f"p({names[0]}) against {names[1]}", fontsize=9, **plain)
+    axis.tick_params(labelsize=9)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def _draw_words(axis: Axes, one: Explanation) -> None:
+    axis.axis("off")
+    lines = [
+        f"f's score (logit margin): input {one.scores[0]:+.2f}, reconstruction "
+        f"{one.reconstruction_scores[0]:+.2f}, counterfactual {one.counterfactual_scores[0]:+.2f}"
+    ]
+    mark = {True: "✓", False: "✗", None: "·"}
+    lines += [f"{mark[holds]}  {sentence}" for holds, sentence in sentences(one)]
+    text = "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)
+    axis.text(0.03, 1, text, va="top", fontsize=9.5, linespacing=1.5, transform=axis.transAxes, **plain)

@@ -1,0 +1,135 @@
+"""From an explanation to one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import torch
+from markupsafe import Markup
+
+import xlens
+from xlens.errors import StorageError, UnsupportedError
+from xlens.explanation import Explanation
+from xlens.report.payload import payload
+from xlens.report.traversals import Traversal
+
+__all__ = ["notebook_html", "save_html", "to_html"]
+
+_SCRIPTS = ("draw.js", "chart.js", "detail.js", "gallery.js")
+#: A notebook is stored with its outputs, so only so many are shown in it.
+_NOTEBOOK = 8
+_WORST = {"score_gap": torch.max, "mse": torch.max, "coverage": torch.max}
+
+
+def to_html(
+    explanation: Explanation,
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "Explanations",
+    traversals: Sequence[Traversal] = (),
+) -> str:
+    """Return the report as one HTML document; arguments as for :func:`save_html`."""
+    environment = _environment()
+    style = _asset("report.css")
+    scripts = [_asset(name) for name in _SCRIPTS]
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        version=xlens.__version__,
+        policy=_policy(style, scripts),
+        # Our own files, not input: everything else is escaped by the template.
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        data=payload(explanation, names, traversals),
+        count=len(explanation),
+        held=int(explanation.trustworthy.sum()),
+        summary=_summary(explanation),
+    )
+
+
+def save_html(
+    explanation: Explanation,
+    path: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "Explanations",
+    traversals: Sequence[Traversal] = (),
+) -> None:
+    """Write the report to a file that opens in any browser, without a network.
+
+    Args:
+        explanation: N inputs that are images or signals.
+        path: the file.
+        names: N names of the inputs, such as file names.
+        title: heading of the page.
+        traversals: features set to several values (:func:`render_traversals`), which get sliders.
+
+    Raises:
+        UnsupportedError: the inputs are neither images nor signals.
+        DataError: names or traversals do not fit.
+        StorageError: the file cannot be written.
+
+    >>> import tempfile
+    >>> from xlens.report import save_html
+    >>> save_html(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
+    """
+    page = to_html(explanation, names=names, title=title, traversals=traversals)
+    try:
+        Path(path).write_text(page, encoding="utf-8")
+    except OSError as fault:
+        raise StorageError(
+            "save_html: cannot write", given=fault, do="choose a file in a folder that exists and can be written"
+        ) from None
+
+
+def notebook_html(explanation: Explanation) -> str | None:
+    """Return the report of the first eight inputs in a frame of its own, or None where nothing can be drawn."""
+    shown = explanation[:_NOTEBOOK]
+    try:
+        page = to_html(shown)
+    except UnsupportedError:
+        return None
+    template = _environment().get_template("notebook.html.j2")
+    return template.render(page=page, line=repr(explanation), shown=len(shown), count=len(explanation))
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("xlens.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """Allow this page's own style and scripts, by their hashes, and images in the page; nothing else."""
+    allowed = " ".join(_hash(script) for script in scripts)
+    rules = ("default-src 'none'", "img-src data:", f"style-src {_hash(style)}", f"script-src {allowed}")
+    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _summary(explanation: Explanation) -> list[tuple[str, str, str]]:
+    """Return the figures over the batch: name, mean, worst."""
+    rows = []
+    for field in dataclasses.fields(explanation.fidelity):
+        values = getattr(explanation.fidelity, field.name).double()
+        worst = _WORST.get(field.name, torch.min)(values)
+        rows.append((field.name.replace("_", " "), f"{float(values.mean()):.3f}", f"{float(worst):.3f}"))
+    return rows

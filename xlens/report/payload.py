@@ -1,0 +1,161 @@
+"""What a report holds, as plain JSON: pictures as data URIs, figures rounded, sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.errors import DataError
+from xlens.explanation import Explanation
+from xlens.plot.draw import limit_of
+from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
+from xlens.plot.words import method_title, question, sentences
+from xlens.report.sprites import frames_uri, maps_uri, mask_uri
+from xlens.report.traversals import Traversal
+
+__all__ = ["payload"]
+
+# Signals are drawn by the page from whole numbers of this many steps.
+_STEPS = 1000
+
+
+def payload(
+    explanation: Explanation, names: Sequence[str] | None = None, traversals: Sequence[Traversal] = ()
+) -> dict[str, Any]:
+    """Return everything that the page shows.
+
+    Args:
+        explanation: N inputs that are images or signals.
+        names: N names of the inputs, such as file names.
+        traversals: of the same N inputs.
+
+    Raises:
+        UnsupportedError: the inputs are neither images nor signals.
+        DataError: names or traversals do not fit.
+    """
+    shape = tuple(explanation.inputs.shape[1:])
+    kind = kind_of(shape, "report")
+    _check(explanation, names, traversals)
+    whole = explanation.to("cpu")
+    ranges = ranges_of(whole)
+    methods = [
+        {"title": method_title(name), "complete": name in whole.convergence_delta} for name in whole.attributions
+    ]
+    return {
+        "kind": kind,
+        "height": shape[-2] if kind == "image" else 0,
+        "width": shape[-1],
+        "channels": torch.Size(shape[:-1]).numel() if kind == "signal" else shape[0],
+        "frames": whole.path.shape[1],
+        "reconstruction": whole.reconstruction is not None,
+        "methods": methods,
+        "features": list(whole.feature_names),
+        "items": [_item(whole, i, kind, ranges, names, traversals) for i in range(len(whole))],
+    }
+
+
+def _item(
+    whole: Explanation,
+    i: int,
+    kind: str,
+    ranges: Ranges,
+    names: Sequence[str] | None,
+    traversals: Sequence[Traversal],
+) -> dict[str, Any]:
+    shown = [*whole.path[i], *([whole.reconstruction[i]] if whole.reconstruction is not None else [])]
+    maps = [whole.inputs[i] - whole.counterfactual[i], *(values[i] for values in whole.attributions.values())]
+    limits = _limits(whole, maps)
+    target, contrast = (whole.class_names[int(c[i])] for c in (whole.target, whole.contrast))
+    return {
+        "name": str(names[i]) if names is not None else f"input {i + 1}",
+        "question": question(whole, i),
+        "target": target,
+        "contrast": contrast,
+        "holds": bool(whole.trustworthy[i]),
+        "problems": list(whole.problems[i]),
+        "score": _round(whole.scores[i]),
+        "gap": _round(whole.fidelity.score_gap[i]),
+        "path": [_round(score) for score in whole.path_scores[i]],
+        "images": _images(torch.stack(shown), kind, ranges),
+        "maps": _maps(maps, limits, kind),
+        "limits": [_round(limit, 2) for limit in limits],
+        "mask": mask_uri(whole.mask[i]) if kind == "image" and whole.mask is not None else None,
+        "said": [[holds, sentence] for holds, sentence in sentences(whole, i)],
+        "contributions": [_round(value) for value in whole.feature_contributions[i]],
+        "table": _table(whole, i),
+        "traversals": [
+            {
+                "feature": one.feature,
+                "steps": list(one.steps),
+                "scores": [_round(score) for score in one.scores[i]],
+                "images": _images(one.frames[i].cpu(), kind, ranges),
+            }
+            for one in traversals
+        ],
+    }
+
+
+def _images(frames: Tensor, kind: str, ranges: Ranges) -> str | list[list[int]]:
+    if kind == "image":
+        return frames_uri(frames, ranges)
+    whole = ranges if len(ranges) == 1 else [(min(r[0] for r in ranges), max(r[1] for r in ranges))]
+    return [(_STEPS * to_unit(frame, whole)).round().int().flatten().tolist() for frame in frames]
+
+
+def _maps(maps: list[Tensor], limits: list[float], kind: str) -> str | list[list[int]]:
+    if kind == "image":
+        return maps_uri(maps, limits)
+    return [_signed(values, limit) for values, limit in zip(maps, limits, strict=True)]
+
+
+def _signed(values: Tensor, limit: float) -> list[int]:
+    total = values.float() if values.dim() == 1 else values.float().sum(0)
+    return (_STEPS * total / limit).clamp(-_STEPS, _STEPS).round().int().tolist()
+
+
+def _limits(whole: Explanation, maps: list[Tensor]) -> list[float]:
+    """Return the end of each map's scale; attributions that add up to the same difference share theirs."""
+    complete = [name in whole.convergence_delta for name in whole.attributions]
+    own = [limit_of(values) for values in maps]
+    shared = max((limit for limit, yes in zip(own[1:], complete, strict=True) if yes), default=1.0)
+    return [own[0], *(shared if yes else limit for limit, yes in zip(own[1:], complete, strict=True))]
+
+
+def _table(whole: Explanation, i: int) -> list[list[str]]:
+    """Return rows of the table of numbers: what, value."""
+    places = [("input", whole.scores), ("reconstruction", whole.reconstruction_scores)]
+    places.append(("counterfactual", whole.counterfactual_scores))
+    rows = [
+        [f"score and probability on the {name}", f"{float(s[i]):+.3f}, {float(s[i].sigmoid()):.3f}"]
+        for name, s in places
+    ]
+    for field in dataclasses.fields(whole.fidelity):
+        value = getattr(whole.fidelity, field.name)[i]
+        shown = ("yes" if value else "no") if value.dtype == torch.bool else f"{float(value):.4g}"
+        rows.append([field.name.replace("_", " "), shown])
+    for name, delta in whole.convergence_delta.items():
+        rows.append([f"{method_title(name)}: sum minus score difference", f"{float(delta[i]):+.3g}"])
+    return rows
+
+
+def _round(value: Tensor | float, digits: int = 4) -> float:
+    return float(f"{float(value):.{digits}g}")
+
+
+def _check(explanation: Explanation, names: Sequence[str] | None, traversals: Sequence[Traversal]) -> None:
+    n = len(explanation)
+    if names is not None and len(names) != n:
+        raise DataError("report: names do not fit", given=f"{len(names)} names", allowed=f"{n}, one per input")
+    for one in traversals:
+        wanted = (n, len(one.steps), *explanation.inputs.shape[1:])
+        if tuple(one.frames.shape) != wanted or tuple(one.scores.shape) != wanted[:2]:
+            raise DataError(
+                f"report: the traversal of {one.feature!r} does not fit the explanation",
+                given=f"frames {tuple(one.frames.shape)}, scores {tuple(one.scores.shape)}",
+                allowed=f"{wanted} and {wanted[:2]}",
+                do="render it from the same inputs, with render_traversals(explainer, explanation)",
+            )

@@ -1,0 +1,208 @@
+"use strict";
+// One explanation: the image that morphs along the path, its overlay, its curve, its numbers.
+
+const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+const view = { item: null, pictures: null, index: 0, move: null, timer: 0, mode: "still" };
+const total = report.frames + (report.reconstruction ? 1 : 0);
+
+page.slider.max = String(report.frames - 1);
+["none", "difference to the counterfactual", ...report.methods.map((method) => method.title)].forEach((title, i) => {
+  const option = make("option", "", title);
+  option.value = String(i - 1);
+  page.method.append(option);
+});
+page.method.value = report.methods.length ? "1" : "0";
+page.parts.hidden = report.features.length === 0;
+
+const frame = () => Number(page.slider.value);
+const chosen = () => Number(page.method.value);
+
+/** How much of the score is back at this frame, 0 at the counterfactual and 1 at the input. */
+function shareOfScore(item, index) {
+  const first = item.path[0], last = item.path[item.path.length - 1];
+  if (Math.abs(last - first) < 1e-9) return 1;
+  return Math.min(1, Math.max(0, (item.path[index] - first) / (last - first)));
+}
+
+function refresh() {
+  const { item, pictures } = view;
+  if (!pictures) return;
+  const index = frame();
+  const share = shareOfScore(item, index);
+  drawFrame(page.image, pictures.frames, index, total);
+  const overlaid = chosen() >= 0 && view.mode !== "blink";
+  if (overlaid) drawMap(page.image, pictures.maps, chosen(), { strength: (share * Number(page.strength.value)) / 100 });
+  view.move(index);
+  const p = decimals(probability(item.path[index]));
+  const ends = { 0: " (counterfactual)", [report.frames - 1]: " (input)" };
+  const place = `frame ${index + 1} of ${report.frames}${ends[index] ?? ""}`;
+  page.where.textContent = `${place}: p(${item.target}) = ${p}, score ${decimals(item.path[index])}`;
+  page.slider.setAttribute("aria-valuetext", `${place}, probability ${p}`);
+  page.image.setAttribute("aria-label", `${item.name}, ${place}`);
+  page["overlay-note"].textContent = overlaid
+    ? `Red: the input has more of it, or it speaks for ${item.target}; blue the reverse. The overlay follows the score: ` +
+      `${Math.round(100 * share)}% of the difference is reached here.`
+    : "";
+}
+
+function stop() {
+  clearInterval(view.timer);
+  view.mode = "still";
+  page.play.textContent = "Play";
+  page.blink.setAttribute("aria-pressed", "false");
+}
+
+function play() {
+  const running = view.mode === "play";
+  stop();
+  if (running) return refresh();
+  view.mode = "play";
+  page.play.textContent = "Pause";
+  if (frame() === report.frames - 1) page.slider.value = "0";
+  refresh();
+  view.timer = setInterval(() => {
+    page.slider.value = String(frame() + 1);
+    if (frame() === report.frames - 1) stop();
+    refresh();
+  }, 180);
+}
+
+function blink() {
+  const running = view.mode === "blink";
+  stop();
+  if (!running) {
+    view.mode = "blink";
+    page.blink.setAttribute("aria-pressed", "true");
+    // 1.4 changes a second: well below what can harm.
+    view.timer = setInterval(() => {
+      page.slider.value = frame() === 0 ? String(report.frames - 1) : "0";
+      refresh();
+    }, 700);
+    page.slider.value = "0";
+  }
+  refresh();
+}
+
+function tile(title, draw, limit) {
+  const figure = make("figure");
+  const canvas = make("canvas");
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", title);
+  draw(canvas);
+  figure.append(canvas);
+  if (limit !== undefined) {
+    const scale = make("div", "scale");
+    for (const text of [`−${limit}`, "0", `+${limit}`]) scale.append(make("span", "", text));
+    figure.append(make("div", "ramp"), scale);
+  }
+  figure.append(make("figcaption", "", title));
+  return figure;
+}
+
+function drawTiles(item, pictures) {
+  const frameTile = (title, index) => tile(title, (canvas) => drawFrame(canvas, pictures.frames, index, total));
+  const mapTile = (title, index) =>
+    tile(title, (canvas) => drawMap(canvas, pictures.maps, index, { alone: true }), item.limits[index]);
+  const tiles = [frameTile("input", report.frames - 1)];
+  if (report.reconstruction) tiles.push(frameTile("the lens's reconstruction", report.frames));
+  tiles.push(frameTile("counterfactual", 0));
+  if (pictures.mask) tiles.push(tile("mask: where it was changed", (canvas) => drawPicture(canvas, pictures.mask)));
+  tiles.push(mapTile("input − counterfactual", 0));
+  report.methods.forEach((method, i) => {
+    tiles.push(mapTile(method.complete ? method.title : `${method.title} (own scale)`, i + 1));
+  });
+  page.tiles.classList.toggle("signal", report.kind === "signal");
+  page.tiles.replaceChildren(...tiles);
+}
+
+/** One slider per feature whose frames were rendered ahead. */
+function drawSliders(item, pictures) {
+  const made = item.traversals.map((one, i) => {
+    const figure = make("figure");
+    const canvas = make("canvas");
+    canvas.setAttribute("role", "img");
+    const label = make("label", "", `${one.feature} set to `);
+    const slider = make("input");
+    Object.assign(slider, { type: "range", min: "0", max: String(one.steps.length - 1), step: "1" });
+    const caption = make("figcaption");
+    const show = () => {
+      const step = Number(slider.value);
+      const text = `${one.steps[step]}: p(${item.target}) = ${decimals(probability(one.scores[step]))} on the lens's own decoding`;
+      drawFrame(canvas, pictures.moved[i], step, one.steps.length);
+      canvas.setAttribute("aria-label", `${one.feature} set to ${text}`);
+      slider.setAttribute("aria-valuetext", text);
+      caption.textContent = text;
+    };
+    slider.value = String(Math.floor(one.steps.length / 2));
+    slider.addEventListener("input", show);
+    label.append(slider);
+    figure.append(canvas, label, caption);
+    show();
+    return figure;
+  });
+  page.sliders.replaceChildren(...made);
+}
+
+function drawWords(item) {
+  page.question.textContent = item.question;
+  page.name.textContent = item.name;
+  page.warning.hidden = item.holds;
+  page.problems.replaceChildren(...item.problems.map((problem) => make("li", "", problem)));
+  page["curve-title"].textContent = `Probability of ${item.target} against ${item.contrast} along the path`;
+  page.said.replaceChildren(
+    ...item.said.map(([holds, text]) => make("li", holds === null ? "" : holds ? "yes" : "no", text)),
+  );
+  page.table.replaceChildren(
+    ...item.table.map(([name, value]) => {
+      const row = make("tr");
+      const head = make("th", "", name);
+      head.scope = "row";
+      row.append(head, make("td", "", value));
+      return row;
+    }),
+  );
+}
+
+function showItem(index) {
+  stop();
+  const item = report.items[index];
+  view.item = item;
+  view.index = index;
+  view.pictures = null;
+  drawWords(item);
+  view.move = drawCurve(page.curve, item.path, (chosenFrame) => {
+    stop();
+    page.slider.value = String(chosenFrame);
+    refresh();
+  });
+  drawContributions(page.bars, report.features, item.contributions);
+  page.slider.value = String(report.frames - 1);
+  return load(item).then((pictures) => {
+    if (view.item !== item) return;
+    view.pictures = pictures;
+    drawTiles(item, pictures);
+    drawSliders(item, pictures);
+    refresh();
+  });
+}
+
+page.slider.addEventListener("input", () => {
+  stop();
+  refresh();
+});
+page.method.addEventListener("change", refresh);
+page.strength.addEventListener("input", refresh);
+page.play.addEventListener("click", play);
+page.blink.addEventListener("click", blink);
+
+document.addEventListener("keydown", (event) => {
+  if (page.detail.hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.matches("select, button, summary");
+  if (event.key === " " && !typing) play();
+  else if (event.key === "b" && !event.target.matches("select")) blink();
+  else if (event.key === "m" && !event.target.matches("select")) {
+    page.method.selectedIndex = (page.method.selectedIndex + 1) % page.method.options.length;
+    refresh();
+  } else return;
+  event.preventDefault();
+});
