@@ -39,8 +39,8 @@ class DIF(xlens.Backend):
     name = "dif"
     capabilities = ("directions",)
 
-    steps: int = param(1500, ge=1, help="training steps")
-    batch_size: int = param(64, ge=8, help="inputs per step")
+    steps: int = param(1200, ge=1, help="training steps")
+    batch_size: int = param(128, ge=8, help="inputs per step")
     code: int = param(24, ge=2, help="width of the code")
     bound: float = param(3.0, gt=0, help="codes lie between -bound and bound (C)")
     introspection: str = param(
@@ -59,9 +59,9 @@ class DIF(xlens.Backend):
     width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
-    reconstruction_weight: float = param(4.0, gt=0, help="squared error, summed over values, in units of the range")
+    reconstruction_weight: float = param(10.0, gt=0, help="squared error, summed over values, in ranges")
     prior_weight: float = param(1.0, ge=0, help="KL to the prior")
-    play_weight: float = param(0.5, gt=0, help="introspective terms")
+    play_weight: float = param(1.0, gt=0, help="introspective terms")
     margin: float = param(1.25, gt=1, help="of introspection='margin', in multiples of the real inputs' KL")
     sharpness: float = param(0.3, gt=0, help="of introspection='soft', per nat of KL")
     restarts: int = param(2, ge=0, help="how often a fit whose health test fails is begun anew")
