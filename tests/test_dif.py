@@ -33,7 +33,7 @@ def fitted(digits):
         return xlens.fit(
             xlens.Classifier(model, class_names=images.class_names),
             images.train,
-            DIF(steps=800, hidden=128, code=12),
+            DIF(steps=500, hidden=96, code=12, batch_size=64),
             progress=False,
         )
 
