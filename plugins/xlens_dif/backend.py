@@ -39,7 +39,7 @@ class DIF(xlens.Backend):
     name = "dif"
     capabilities = ("directions",)
 
-    steps: int = param(1200, ge=1, help="training steps")
+    steps: int = param(1000, ge=1, help="training steps")
     batch_size: int = param(128, ge=8, help="inputs per step")
     code: int = param(24, ge=2, help="width of the code")
     bound: float = param(3.0, gt=0, help="codes lie between -bound and bound (C)")
