@@ -68,6 +68,7 @@ class Classifier:
         self.layer = _layer_name(model, layer)
         self.class_names = tuple(map(str, class_names)) if class_names is not None else None
         self._tail: Callable[[Tensor], Any] | None = None
+        self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 
     def __repr__(self) -> str:
         """Return the model's class and what was said of it."""
@@ -139,7 +140,9 @@ class Classifier:
             probe: ``(N, *S)`` inputs on which the cut is compared with f.
         """
         name = self._require_layer()
-        tail = self._structural(name, probe[:1].detach())
+        if self._cut is None:
+            self._cut = (self._structural(name, probe[:1].detach()),)
+        (tail,) = self._cut
         if tail is None:
             return None
 
@@ -252,7 +255,9 @@ class Classifier:
 
     def _make_tail(self, name: str, probe: Tensor) -> Callable[[Tensor, Tensor], Any]:
         """Choose the structural tail if it reproduces f on `probe`, else replacement."""
-        structural = self._structural(name, probe)
+        if self._cut is None:
+            self._cut = (self._structural(name, probe),)
+        (structural,) = self._cut
         return self._replace if structural is None else lambda activations, _inputs: structural(activations)
 
     def _structural(self, name: str, probe: Tensor) -> Callable[[Tensor], Any] | None:
@@ -261,13 +266,17 @@ class Classifier:
             return structural if structural is not None and self._reproduces(structural, probe) else None
 
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
+        with self.record([self._require_layer()]) as seen:
+            expected = self(probe)
+        if self.layer not in seen:
+            return False
         try:
-            found = self.logits(tail(self.activations(probe).clone()), probe)
+            found = self.logits(tail(seen[self.layer].clone()), probe)
         except Exception as fault:  # noqa: BLE001 - a tail cut in the wrong place may fail in any way
             if isinstance(fault, MemoryError):
                 raise
             return False
-        return bool(torch.equal(found, self(probe)))
+        return bool(torch.equal(found, expected))
 
     def _replace(self, activations: Tensor, inputs: Tensor) -> Any:
         module = dict(self.model.named_modules())[self._require_layer()]

@@ -119,7 +119,7 @@ class LensExplainer(Editor, Pictures):
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
             internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
                 into `memory_budget`.
-            memory_budget: bytes that they may take; None for 256 MiB on a CPU, else a quarter of what is free.
+            memory_budget: bytes that they may take; None for 128 MiB on a CPU, else a quarter of what is free.
 
         Raises:
             DataError: wrong shape, values that are not finite, or a class that does not exist.

@@ -11,7 +11,7 @@ from xlens._frozen import frozen
 from xlens.attr.latent_ig import LatentIntegratedGradients
 from xlens.attr.memory import points_in_flight
 from xlens.attr.quadrature import Method
-from xlens.attr.targets import Target, as_tuple, baselines_like, target_index
+from xlens.attr.targets import Target, as_tuple, baselines_like
 from xlens.classifier import Classifier, as_classifier
 from xlens.errors import DataError
 
@@ -82,7 +82,7 @@ class LayerIntegratedGradients:
         classifier = self.classifier
         with torch.inference_mode(False), frozen(None, classifier.model, seed=0, copy_parameters=False):
             with torch.no_grad():
-                size = internal_batch_size or self._in_flight(inputs, memory_budget)
+                size = internal_batch_size or (1 if len(inputs) == 1 else self._in_flight(inputs, memory_budget))
                 ends = [
                     torch.cat([classifier.activations(part) for part in at.split(size)])
                     for at in (inputs, starts)
@@ -107,9 +107,8 @@ class LayerIntegratedGradients:
 
     def _refuse_nothing(self, probe: Tensor, target: Target) -> None:
         """Refuse class 0 of a single logit, whose score is 0 by definition."""
-        single = self.classifier.outputs == "logits" and self.classifier.columns(probe) == 1
-        index = target_index(target, 1, _WHO) if isinstance(target, int) else None
-        if single and (target is None or (index is not None and not bool(index.any()))):
+        asked = target is None or (isinstance(target, int) and target == 0)
+        if asked and self.classifier.outputs == "logits" and self.classifier.columns(probe) == 1:
             raise DataError(
                 f"{_WHO}: the model has a single logit, and class 0 has no score of its own",
                 given=f"target={target!r}",

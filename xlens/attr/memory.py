@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 __all__ = ["budget_faults", "default_budget", "peak_bytes", "points_in_flight"]
 
-#: On a processor large batches gain nothing: what fits into a quarter of a gigabyte keeps it busy.
-_CPU_BUDGET = 256 * 2**20
+#: On a processor large batches gain nothing: what fits into an eighth of a gigabyte keeps it busy.
+_CPU_BUDGET = 128 * 2**20
 #: Share of an accelerator's free memory.
 _SHARE = 0.25
 #: More points than this are never in flight, however small they are.
@@ -26,7 +26,7 @@ _UNWATCHED = 16
 
 
 def default_budget(device: torch.device) -> int:
-    """Return the bytes that points in flight may take: 256 MiB on a CPU, else a quarter of what is free."""
+    """Return the bytes that points in flight may take: 128 MiB on a CPU, else a quarter of what is free."""
     if device.type == "cpu":
         return _CPU_BUDGET
     accelerator = getattr(torch, device.type, None)

@@ -57,7 +57,9 @@ def tangent_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> 
     for local, at, weight in _positions(evaluation, nodes, weights):
         points, velocity = evaluation.tangents(local, at)
         _, gradient = evaluation.gradients(local, points)
-        sums = _added(sums, evaluation, local, _weighted(velocity.to(evaluation.wide), weight) * gradient)
+        del points
+        product = velocity.to(evaluation.wide).mul_(gradient)
+        sums = _added(sums, evaluation, local, product.mul_(_shaped(weight, product)))
     return sums
 
 
@@ -75,7 +77,8 @@ def paper_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor, chord
     mean = None
     for local, at, weight in _positions(evaluation, nodes, weights):
         _, gradient = evaluation.gradients(local, evaluation.points(local, at))
-        mean = _added(mean, evaluation, local, _weighted(gradient.to(evaluation.wide), weight))
+        gradient = gradient.to(evaluation.wide)
+        mean = _added(mean, evaluation, local, gradient.mul_(_shaped(weight, gradient)))
     return chord.to(evaluation.wide) * mean
 
 
@@ -110,7 +113,7 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
             squared[flat] = chord.to(evaluation.wide).square()
         total = squared.flatten(1).sum(1)
         share = change[chosen] / torch.where(total > 0, total, torch.ones_like(total))
-        sums = _added(sums, evaluation, rows, _weighted(squared, share))
+        sums = _added(sums, evaluation, rows, squared.mul_(_shaped(share, squared)))
     return sums
 
 
@@ -124,8 +127,8 @@ def _positions(
     yield from zip(local.split(size), nodes.repeat(g).split(size), weights.repeat(g).split(size), strict=True)
 
 
-def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    return values * weights.view(-1, *([1] * (values.dim() - 1)))
+def _shaped(weights: Tensor, values: Tensor) -> Tensor:
+    return weights.view(-1, *([1] * (values.dim() - 1)))
 
 
 def _added(sums: Tensor | None, evaluation: Evaluation, local: Tensor, values: Tensor) -> Tensor:
