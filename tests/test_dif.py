@@ -192,7 +192,7 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mas
     with torch.no_grad():
         model.weight.copy_(2 * centres)
         model.bias.zero_()
-    kinds = (("soft", "me"), ("margin", "logistic"), ("none", "none"), ("none", "me"))
+    kinds = (("soft", "me"), ("margin", "logistic"), ("none", "none"))
     for introspection, separation in kinds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -200,7 +200,7 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mas
                 model,
                 inputs,
                 "dif",
-                steps=300,
+                steps=150,
                 hidden=32,
                 code=6,
                 restarts=0,
@@ -209,7 +209,7 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mas
                 separation=separation,
                 progress=False,
             )
-            explanation = explainer.explain(inputs[:60])
+            explanation = explainer.explain(inputs[:60], attributions=(), n_steps=4)
         assert explanation.fidelity.decoding_flips.float().mean() >= 0.9, (introspection, separation)
         assert all(part.class_index is not None for part in explainer.features[:-1])
         dims = [dim for part in explainer.features for dim in part.dims]
