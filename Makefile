@@ -3,13 +3,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.xlens-installed
 
-.PHONY: demo test lint venv-package
+EXAMPLE := examples/xlens_latentshift
+PLUGIN := $(VENV)/.xlens-plugin-installed
+
+.PHONY: demo test lint plugin venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+# One thread a worker: more of them get in each other's way.
+test: $(STAMP) $(PLUGIN)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# The example of a third party's distribution: built as a wheel, and installed from it.
+plugin: $(PLUGIN)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -25,3 +32,9 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/pip || python3 -m venv $(VENV) || $(MAKE) --no-print-directory venv-package
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $(STAMP)
+
+$(PLUGIN): $(STAMP) $(EXAMPLE)/pyproject.toml $(EXAMPLE)/README.md $(wildcard $(EXAMPLE)/src/*/*.py)
+	rm -rf $(VENV)/wheels
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w $(VENV)/wheels ./$(EXAMPLE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/wheels/*.whl
+	touch $(PLUGIN)

@@ -1,6 +1,7 @@
 """The command line and the demonstration behind it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,11 +14,17 @@ from xlens.errors import DataError
 
 def test_backends_are_listed_for_people_and_machines(capsys):
     assert cli.main(["backends"]) == 0
-    assert "medxgan" in capsys.readouterr().out
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "distribution", "version", "summary", "capabilities"]
+    row = next(row for row in rows if row.startswith("medxgan "))
+    assert f" xlens  {xlens.__version__} " in re.sub(" {2,}", "  ", row)
+    assert row.endswith("sample, invariances, invert")
     assert cli.main(["backends", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
     assert listing["medxgan"]["summary"].startswith("medXGAN")
-    assert listing["medxgan"]["distributions"] == [f"xlens {xlens.__version__}"]
+    assert listing["medxgan"]["distributions"] == [{"name": "xlens", "version": xlens.__version__}]
+    assert listing["medxgan"]["capabilities"] == ["sample", "invariances", "invert"]
+    assert listing["medxgan"]["failure"] is None
 
 
 def test_errors_are_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path):

@@ -374,21 +374,6 @@ def test_draws_name_what_is_wrong(ask, images):
         ask("sample", 1, 1, seed="a")
 
 
-def test_invariances_hold_one_part_and_vary_the_other(ask, images):
-    patch = toys.patch_of(images[1:3])
-    frames = ask("invariances", images[1:3], 4)
-    assert frames.shape == (2, 4, 1, 8, 8)
-    assert frames.std(1).flatten(1).amax(1).min() > 0.01
-    assert torch.equal(frames, ask("invariances", images[1:3], 4))
-    assert not torch.equal(frames, ask("invariances", images[1:3], 4, seed=1))
-    assert torch.allclose(ask("invariances", images[1:3], 2, scale=0.0)[:, 1], images[1:3], atol=1e-6)
-    by_class = ask("invariances", images[1:3], 4, vary="class")
-    assert torch.allclose(by_class[:, 2][~patch], images[1:3][~patch], atol=1e-6)
-    assert not torch.allclose(by_class[:, 2][patch], images[1:3][patch], atol=1e-2)
-    with pytest.raises(OptionError, match="'nuisance' or 'class'"):
-        ask("invariances", images[:1], 2, vary="both")
-
-
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_samples_are_of_their_class(ask, trained, target):
     samples = ask("sample", 6, target)

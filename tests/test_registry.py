@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import textwrap
 
 import pytest
 
 import xlens
+from xlens import cli
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError
-from xlens.registry import load_backend, offering
+from xlens.registry import load_backend, offering, standing_in
+from xlens.status import statuses
 
 GOOD = '''
     """Ridge: a lens that is a ridge."""
@@ -116,6 +120,15 @@ BROKEN = {
     "has another name": (swap('"{name}"', '"bridge"'), "another name. Given: 'bridge'. Allowed: 'ridge'"),
     "has no name": (swap('name = "{name}"', ""), "another name. Given: None"),
     "declares what nobody knows": (swap('("sample",)', '("fly",)'), "unknown capabilities. Given: fly"),
+    "is of an older contract": (
+        swap("capabilities", "contract = 0; capabilities"),
+        "another version of xlens's contract. Given: contract 0. Allowed: contract 1. .* upgrade xlens-ridge",
+    ),
+    "is of a newer contract": (
+        swap("capabilities", "contract = 2; capabilities"),
+        "another version of xlens's contract. Given: contract 2.*upgrade xlens, or",
+    ),
+    "is of no contract": (swap("capabilities", "contract = None; capabilities"), "Given: contract None"),
     "is abstract": (swap("def build", "def built"), "abstract.*build"),
     "has no options": (swap("@xlens.options", ""), "xlens.options"),
 }
@@ -133,6 +146,89 @@ def test_a_broken_plugin_is_named_and_breaks_only_itself(install, fault):
     assert load_backend("sound").name == "sound"
     assert "sound" in offering("sample")
     assert "ridge" not in offering("sample")
+
+
+POINTS = {
+    "the class itself": ("plugin_ridge:Ridge", "brings no backend.*name a module in the entry point"),
+    "a number": ("plugin_ridge:NUMBER", "brings no backend|does not implement the hook"),
+    "a list, which cannot be hashed": ("plugin_ridge:LIST", "brings no backend|does not implement the hook"),
+    "nothing that is there": ("plugin_ridge:Rigde", "cannot be imported.*Rigde"),
+    "a module that is not there": ("plugin_rigde", "cannot be imported.*plugin_rigde"),
+    "no valid reference": ("!! not a module", "cannot be imported"),
+    "nothing": ("", "cannot be imported"),
+}
+
+
+@pytest.mark.parametrize("what", POINTS)
+def test_an_entry_point_to_what_is_no_plugin(install, tmp_path, what):
+    value, message = POINTS[what]
+    install("ridge", GOOD + "\n    NUMBER = 3\n    LIST = []\n")
+    (tmp_path / "xlens_ridge-1.2.dist-info" / "entry_points.txt").write_text(f"[xlens]\nridge = {value}\n")
+    install("sound")
+    assert "sound" in xlens.backends()
+    assert load_backend("sound").name == "sound"
+    if "ridge" not in xlens.backends():
+        assert value == ""  # an entry point without a value is none
+        return
+    with pytest.raises(PluginError, match=message) as caught:
+        load_backend("ridge")
+    assert "xlens-ridge 1.2" in str(caught.value)
+
+
+def test_a_plugin_that_says_nothing_was_written_for_the_first_contract(install, monkeypatch):
+    install("ridge")
+    assert load_backend("ridge").contract == 1
+    monkeypatch.setattr("xlens.registry.CONTRACT_VERSION", 2)
+    with pytest.raises(PluginError, match="Given: contract 1. Allowed: contract 2. .* upgrade xlens-ridge"):
+        load_backend("ridge")
+
+
+@pytest.mark.parametrize("metadata", ["", "Name: xlens-ridge\n", "not metadata at all", None])
+def test_damaged_metadata_break_nothing(install, tmp_path, metadata):
+    install("ridge")
+    path = tmp_path / "xlens_ridge-1.2.dist-info" / "METADATA"
+    path.unlink() if metadata is None else path.write_text(metadata)
+    assert xlens.backends()["ridge"] == "Ridge: a lens that is a ridge."
+    assert load_backend("ridge").name == "ridge"
+
+
+def test_statuses_say_what_can_be_used_and_why_not(install, capsys):
+    install("ridge", "raise RuntimeError('no GPU')\n")
+    install("sound")
+    install("twice")
+    install("twice", distribution="other-twice", module="plugin_other")
+    found = {one.name: one for one in statuses()}
+    assert found["sound"].distributions == (("xlens-sound", "1.2"),)
+    assert (found["sound"].capabilities, found["sound"].failure) == (("sample",), None)
+    assert found["ridge"].capabilities == ()
+    assert "RuntimeError: no GPU" in found["ridge"].failure
+    assert "claimed by two distributions" in found["twice"].failure
+    assert cli.main(["backends"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    broken = next(i for i, line in enumerate(shown) if line.startswith("ridge "))
+    assert "xlens-ridge" in shown[broken]
+    assert shown[broken + 1].startswith("  cannot be used: plugin 'ridge' of xlens-ridge 1.2 cannot be imported")
+    assert any("other-twice and xlens-twice" in line for line in shown)
+
+
+def test_a_failing_plugin_does_not_break_the_import_of_xlens(install, tmp_path):
+    install("ridge", "raise RuntimeError('no GPU')\n")
+    code = "import xlens; print('ridge' in xlens.backends())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_class_stands_in_for_a_plugin_for_a_while(install):
+    install("ridge")
+    installed = load_backend("ridge")
+
+    class Other(installed):
+        pass
+
+    with standing_in(Other):
+        assert load_backend("ridge") is Other
+    assert load_backend("ridge") is installed
 
 
 def test_an_unloadable_plugin_does_not_disturb_the_installed_ones(install):

@@ -1,8 +1,4 @@
-"""A toy world whose answers are known: a patch in an 8x8 picture decides its class.
-
-Class 0 has no patch, class 1 a bright one and class 2 a dark one, 3x3 at a random place on a weak background
-between -1 and 0. Values lie between about -3 and 2, so nothing may assume [0, 1].
-"""
+"""Lenses for the toy world of ``xlens.testing``, on pictures of 8x8 with patches of 3x3; one is exact."""
 
 from __future__ import annotations
 
@@ -10,68 +6,9 @@ import torch
 from torch import nn
 
 import xlens
+from xlens.testing.world import BACKGROUND, BRIGHT, DARK, Cnn, patch_of, pictures, trained_cnn
 
-BRIGHT, DARK = 2.0, -3.0
-BACKGROUND = (-1.0, 0.0)
-
-
-def pictures(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return pictures ``(n, 1, 8, 8)`` and their classes ``(n,)``."""
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.rand(n, 1, 8, 8, generator=generator) - 1
-    labels = torch.arange(n) % 3
-    for i, label in enumerate(labels.tolist()):
-        row, column = torch.randint(0, 6, (2,), generator=generator).tolist()
-        if label:
-            inputs[i, :, row : row + 3, column : column + 3] = BRIGHT if label == 1 else DARK
-    return inputs, labels
-
-
-def patch_of(inputs: torch.Tensor) -> torch.Tensor:
-    """Return where the cause is, ``(n, 1, 8, 8)`` bool."""
-    return (inputs < BACKGROUND[0]) | (inputs > BACKGROUND[1])
-
-
-class Cnn(nn.Module):
-    """Small, with everything that makes freezing hard: batch norm, dropout, in-place ReLU."""
-
-    def __init__(self, classes: int = 3) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1),
-            nn.BatchNorm2d(8),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.ReLU(inplace=True),
-            nn.AdaptiveMaxPool2d(2),
-            nn.Flatten(),
-            nn.Dropout(0.2),
-        )
-        self.head = nn.Linear(32, classes)
-
-    def forward(self, inputs):
-        return self.head(self.body(inputs))
-
-
-def trained_cnn() -> Cnn:
-    """Return a seeded classifier with an accuracy near 1, messy as a user would hand it over."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Cnn()
-        inputs, labels = pictures(384, seed=7)
-        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-        for _ in range(8):
-            for index in torch.randperm(len(inputs)).split(64):
-                loss = nn.functional.cross_entropy(model(inputs[index]), labels[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    model.head.bias.grad = torch.tensor([1.0, float("nan"), 0.0])
-    model.body[0].weight.requires_grad_(False)
-    model.body[3].eval()
-    model.head.register_forward_hook(lambda *_: None)
-    return model
+__all__ = ["BACKGROUND", "BRIGHT", "DARK", "Cnn", "patch_of", "pictures", "trained_cnn"]
 
 
 class ToyLens(xlens.Lens):

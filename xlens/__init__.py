@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
     from xlens.explanation import Explanation, Fidelity
     from xlens.hookspecs import hookimpl
+    from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.params import options, param
     from xlens.registry import backends
 
@@ -20,10 +21,12 @@ __version__ = "0.1.0"
 _HOME = {
     "Backend": "contracts",
     "Classifier": "classifier",
+    "DivergenceAttributions": "invariances",
     "Explainer": "contracts",
     "Explanation": "explanation",
     "Feature": "contracts",
     "Fidelity": "explanation",
+    "Invariances": "invariances",
     "Lens": "contracts",
     "Run": "contracts",
     "Spec": "contracts",
@@ -35,15 +38,17 @@ _HOME = {
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "training")
+_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "testing", "training")
 
 __all__ = [
     "Backend",
     "Classifier",
+    "DivergenceAttributions",
     "Explainer",
     "Explanation",
     "Feature",
     "Fidelity",
+    "Invariances",
     "Lens",
     "Run",
     "Spec",
@@ -61,6 +66,7 @@ __all__ = [
     "param",
     "plot",
     "report",
+    "testing",
     "training",
 ]
 

@@ -85,7 +85,7 @@ def class_tensor(method: str, name: str, value: Any, n: int, num_classes: int, d
     return classes.long().clone().expand(n)
 
 
-def find_feature(features: Sequence[Feature], feature: str | int) -> Feature:
+def find_feature(features: Sequence[Feature], feature: str | int, method: str = "traverse") -> Feature:
     """Return a feature by name or position.
 
     Raises:
@@ -97,13 +97,13 @@ def find_feature(features: Sequence[Feature], feature: str | int) -> Feature:
     if feature in names:
         return features[names.index(feature)]
     raise OptionError(
-        f"traverse: there is no feature {feature!r}.{did_you_mean(str(feature), names)}",
+        f"{method}: there is no feature {feature!r}.{did_you_mean(str(feature), names)}",
         allowed=f"{', '.join(names)}, or 0 to {len(names) - 1}",
     )
 
 
-def path_values(steps: Any, device: torch.device) -> Tensor:
-    """Return the values ``(T,)`` of a traversal.
+def path_values(steps: Any, device: torch.device, method: str = "traverse") -> Tensor:
+    """Return the values ``(T,)`` of a traversal or a grid.
 
     Raises:
         OptionError: not a list of finite numbers.
@@ -113,7 +113,7 @@ def path_values(steps: Any, device: torch.device) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         values = torch.empty(0, 0)
     if values.dim() != 1 or len(values) == 0 or not bool(values.isfinite().all()):
-        raise OptionError("traverse: steps are wrong", given=repr(steps), allowed="a list of finite numbers")
+        raise OptionError(f"{method}: steps are wrong", given=repr(steps), allowed="a list of finite numbers")
     return values
 
 

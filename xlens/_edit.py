@@ -82,7 +82,15 @@ def orthogonalised(direction: Tensor, held: Tensor) -> Tensor:
     return F.normalize(left, dim=0).to(direction.dtype)
 
 
-def traversed(lens: Lens, codes: Tensor, feature: str | int, values: Tensor) -> Tensor:
+def traversed(
+    lens: Lens,
+    codes: Tensor,
+    feature: str | int,
+    values: Tensor,
+    *,
+    relative: bool = False,
+    method: str = "traverse",
+) -> Tensor:
     """Return codes ``(N, T, d)`` in which a feature, or the coordinate along a direction, has each value.
 
     Args:
@@ -90,15 +98,19 @@ def traversed(lens: Lens, codes: Tensor, feature: str | int, values: Tensor) -> 
         codes: ``(N, d)``.
         feature: name of a direction, or name or position of a feature.
         values: ``(T,)``.
+        relative: whether the values are added to what the code has.
+        method: names the caller in errors.
     """
     named = directions_of(lens)
     moved = codes.unsqueeze(1).repeat(1, len(values), 1)
     if feature in named:
         direction = named[feature].to(codes)
-        change = values - (codes @ direction).unsqueeze(1)
-        return moved + change.unsqueeze(2) * direction
-    dims = list(find_feature(lens.features, feature).dims)
-    moved[:, :, dims] = values.view(1, -1, 1) * _unit_block(codes[:, dims]).unsqueeze(1)
+        own = torch.zeros_like(codes[:, 0]) if relative else codes @ direction
+        return moved + (values - own.unsqueeze(1)).unsqueeze(2) * direction
+    dims = list(find_feature(lens.features, feature, method).dims)
+    block, unit = codes[:, dims], _unit_block(codes[:, dims])
+    own = (block * unit).mean(1, keepdim=True) if relative else torch.zeros_like(block[:, :1])
+    moved[:, :, dims] = (values + own).unsqueeze(2) * unit.unsqueeze(1)
     return moved
 
 

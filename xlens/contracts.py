@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
+from xlens.invariances import DivergenceAttributions, Invariances
 
 if TYPE_CHECKING:
     # Named in annotations only: contracts come before both in the import order.
@@ -28,6 +29,7 @@ __all__ = [
     "Spec",
     "StepEvent",
     "SupportsDirections",
+    "SupportsDivergence",
     "SupportsInvariances",
     "SupportsInversion",
     "SupportsSampling",
@@ -203,6 +205,8 @@ class Backend(ABC):
     name: ClassVar[str]
     #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
+    #: The version of this contract that it was written for; one that says nothing was written for the first.
+    contract: ClassVar[int] = 1
 
     @abstractmethod
     def fit(self, classifier: Classifier, data: Data, run: Run) -> Lens:
@@ -259,6 +263,19 @@ class SupportsDirections(Protocol):
 
 
 @runtime_checkable
+class SupportsDivergence(Protocol):
+    """A lens that can say how far two inputs are apart in one part of its code."""
+
+    def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
+        """Return d(x, x~) >= 0, ``(N,)``, 0 where both are the same; gradients flow to the variants.
+
+        Args:
+            inputs, variants: ``(N, *S)`` x and x~.
+            part: ``"class"`` for the class evidence, ``"nuisance"`` for everything else.
+        """
+
+
+@runtime_checkable
 class SupportsInversion(Protocol):
     """A lens that can search for the code of an input by optimisation."""
 
@@ -272,6 +289,7 @@ CAPABILITIES: dict[str, type | None] = {
     "directions": SupportsDirections,
     "invariances": SupportsInvariances,
     "invert": SupportsInversion,
+    "divergence": SupportsDivergence,
     "side_info": None,
     "over": None,
 }
@@ -317,9 +335,37 @@ class Explainer(Protocol):
         """Move one feature of the code; ``(N, T, *S)``."""
 
     def invariances(
-        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
-    ) -> Tensor:
-        """Vary what f ignores, or with ``vary="class"`` what it looks at; ``(N, n, *S)``."""
+        self,
+        inputs: Any,
+        n: int,
+        scale: float = 1.0,
+        *,
+        vary: Literal["nuisance", "class"] = "nuisance",
+        carry: Literal["none", "residual"] = "none",
+        seed: int = 0,
+    ) -> Invariances:
+        """Vary what f ignores, or with ``vary="class"`` what it looks at, and ask f about each variant."""
+
+    def grid(
+        self,
+        inputs: Any,
+        features: Sequence[str | int],
+        steps: Any,
+        *,
+        relative: bool = True,
+        carry: Literal["none", "residual"] = "none",
+    ) -> Invariances:
+        """Cross two features of the code, and ask f about each variant."""
+
+    def divergence_attributions(
+        self,
+        inputs: Any,
+        variants: Any,
+        part: Literal["class", "nuisance"] = "class",
+        method: str = "gradient_shap",
+        options: Mapping[str, Any] | None = None,
+    ) -> DivergenceAttributions:
+        """Say which pixels make each variant differ from its input, in one part of the code."""
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw new inputs of one class; ``(n, *S)``."""

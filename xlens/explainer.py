@@ -18,13 +18,14 @@ from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
 from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
+from xlens._variations import Variations
 from xlens.attr.edit import Carry, make_edit
 from xlens.attr.memory import budget_faults, points_in_flight
 from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
 from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, UnsupportedError, UntrustworthyWarning, XlensWarning
+from xlens.errors import DataError, UnsupportedError, UntrustworthyWarning, XlensWarning
 from xlens.explanation import Explanation
 from xlens.nn.mask import EditMask
 from xlens.registry import offering
@@ -37,7 +38,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer(Editor, Pictures):
+class LensExplainer(Editor, Pictures, Variations):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -236,37 +237,6 @@ class LensExplainer(Editor, Pictures):
             moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
             frames = self._decode(moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
-
-    def invariances(
-        self, inputs: Any, n: int, scale: float = 1.0, *, vary: str = "nuisance", seed: int = 0
-    ) -> Tensor:
-        """Decode variants of each input in which one part of the code is redrawn, ``(N, n, *S)``.
-
-        Args:
-            inputs: ``(N, *S)``.
-            n: variants per input.
-            scale: standard deviation of what is drawn.
-            vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
-            seed: seeds the draw.
-
-        Raises:
-            UnsupportedError: this lens cannot.
-
-        >>> explainer.invariances(images[:2], 4, scale=0.5).shape
-        torch.Size([2, 4, 1, 8, 8])
-        """
-        self._require("invariances")
-        if vary not in ("nuisance", "class"):
-            raise OptionError("invariances: vary is wrong", given=repr(vary), allowed="'nuisance' or 'class'")
-        check_count("invariances", n)
-        if not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
-            raise OptionError(f"invariances: scale must be a number >= 0, got {scale!r}")
-        with self._asking():
-            source = as_inputs(inputs, self.spec.shape)
-            codes = self.lens.encode(source.to(self.device))
-            varied = self.lens.invariances(codes, n, scale, self._generator(seed), vary)
-            decoded = self._decode(varied.flatten(0, 1))
-        return decoded.view(len(source), n, *self.spec.shape).to(source.device)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
         """Draw `n` new inputs of class `target`, ``(n, *S)``.

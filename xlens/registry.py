@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,12 +14,15 @@ from pathlib import Path
 import pluggy
 
 from xlens import hookspecs
-from xlens.contracts import CAPABILITIES, Backend
+from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, did_you_mean
 
-__all__ = ["Entry", "backends", "entries", "load_backend", "offering"]
+__all__ = ["Entry", "backends", "entries", "load_backend", "offering", "standing_in"]
 
 GROUP = "xlens"
+
+#: Classes that stand in for an installed plugin, by name; see :func:`standing_in`.
+_standing_in: dict[str, type[Backend]] = {}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Entry:
         return tuple(_distribution(point) for point in self.points)
 
     @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """The distributions that bring it, each as its name and its version."""
+        return tuple(_source(point) for point in self.points)
+
+    @property
     def summary(self) -> str:
         """First line of the plugin module's docstring, read without importing it."""
         if len(self.points) > 1:
@@ -51,7 +60,7 @@ def entries() -> Mapping[str, Entry]:
     found: dict[str, dict[str, EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         # One distribution may be visible twice, as an editable install and in its source folder.
-        found.setdefault(point.name, {})[_distribution(point).split(" ")[0]] = point
+        found.setdefault(point.name, {})[_source(point)[0]] = point
     return {name: Entry(name, tuple(sorted(p.values(), key=_distribution))) for name, p in found.items()}
 
 
@@ -73,6 +82,8 @@ def load_backend(name: str) -> type[Backend]:
         BackendConflictError: two distributions claim the name.
         PluginError: the plugin cannot be imported or breaks the contract.
     """
+    if name in _standing_in:
+        return _standing_in[name]
     known = entries()
     if name not in known:
         raise BackendNotFoundError(
@@ -88,6 +99,27 @@ def load_backend(name: str) -> type[Backend]:
             do="uninstall one of them",
         )
     return _load(entry)
+
+
+@contextmanager
+def standing_in(backend: type[Backend]) -> Iterator[None]:
+    """Within this context a class is found by its name as if it were installed, for the tests of its author.
+
+    >>> import xlens
+    >>> from xlens.registry import load_backend, standing_in
+    >>> class Mine(xlens.Backend):
+    ...     name = "mine"
+    >>> with standing_in(Mine):
+    ...     load_backend("mine").__name__
+    'Mine'
+    """
+    previous = dict(_standing_in)
+    _standing_in[backend.name] = backend
+    try:
+        yield
+    finally:
+        _standing_in.clear()
+        _standing_in.update(previous)
 
 
 def offering(capability: str) -> tuple[str, ...]:
@@ -141,7 +173,7 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
             f"plugin {name!r} of {source} brings no backend",
             given=repr(found[0]) if len(found) == 1 else f"{len(found)} implementations of the hook",
             allowed="one subclass of xlens.Backend",
-            do="return the class, not an instance, from xlens_backend()",
+            do="name a module in the entry point, and return the class from its @xlens.hookimpl xlens_backend()",
         )
     backend = found[0]
     if getattr(backend, "name", None) != name:
@@ -150,6 +182,16 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
             given=repr(getattr(backend, "name", None)),
             allowed=repr(name),
             do="make the entry-point name and Backend.name equal",
+        )
+    # Before anything else of the contract: an older plugin breaks today's in ways that would only mislead.
+    version = getattr(backend, "contract", None)
+    if version != CONTRACT_VERSION:
+        older = isinstance(version, int) and version < CONTRACT_VERSION
+        raise PluginError(
+            f"plugin {name!r} of {source} is written for another version of xlens's contract",
+            given=f"contract {version!r}",
+            allowed=f"contract {CONTRACT_VERSION}",
+            do=f"upgrade {source if older else 'xlens'}, or install a version of the other that fits",
         )
     if inspect.isabstract(backend):
         raise PluginError(
@@ -173,14 +215,21 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
     return backend
 
 
+def _source(point: EntryPoint) -> tuple[str, str]:
+    if point.dist is None:
+        return "an unknown distribution", ""
+    # Metadata that were damaged have neither.
+    return point.dist.name or "an unknown distribution", point.dist.version or ""
+
+
 def _distribution(point: EntryPoint) -> str:
-    return "an unknown distribution" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+    return " ".join(part for part in _source(point) if part)
 
 
 def _summary(point: EntryPoint) -> str:
     # A submodule's spec would import its parent package, so only the top package is looked at.
     try:
-        spec = importlib.util.find_spec(point.module.partition(".")[0])
+        spec = importlib.util.find_spec(point.value.partition(":")[0].partition(".")[0].strip())
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):

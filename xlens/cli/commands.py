@@ -22,7 +22,7 @@ from xlens.demo import run_demo
 from xlens.errors import DataError, OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
-from xlens.registry import entries
+from xlens.status import as_json, as_table, statuses
 
 __all__ = ["backends", "demo", "explain", "fit"]
 
@@ -37,17 +37,8 @@ def demo(chosen: argparse.Namespace) -> int:
 
 def backends(chosen: argparse.Namespace) -> int:
     """``xlens backends``."""
-    found = entries()
-    if chosen.json:
-        listing = {
-            name: {"summary": entry.summary, "distributions": list(entry.distributions)}
-            for name, entry in found.items()
-        }
-        print(json.dumps(listing, indent=2))
-        return 0
-    width = max(map(len, found), default=0)
-    for name, entry in found.items():
-        print(f"{name:<{width}}  {entry.summary}  [{', '.join(entry.distributions)}]")
+    found = statuses()
+    print(json.dumps(as_json(found), indent=2) if chosen.json else as_table(found))
     return 0
 
 

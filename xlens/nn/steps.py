@@ -27,15 +27,17 @@ def step_that_reaches(
         longest: longest step.
         device: where rows and steps lie.
     """
-    upper = torch.zeros(n, device=device)
-    lower = torch.zeros(n, device=device)
-    best = torch.full((n,), -torch.inf, device=device)
+    # Not the program's default, which may be another.
+    kind = {"device": device, "dtype": torch.float32}
+    upper = torch.zeros(n, **kind)
+    lower = torch.zeros(n, **kind)
+    best = torch.full((n,), -torch.inf, **kind)
     reached = torch.zeros(n, dtype=torch.bool, device=device)
     open_rows = torch.arange(n, device=device)
     count = max(1, round(longest / _SPACING))
     for index in range(count + 1):
         step = longest * index / count
-        steps = torch.full((len(open_rows),), step, device=device)
+        steps = torch.full((len(open_rows),), step, **kind)
         value, there = score(open_rows, steps)
         better = there | (value > best[open_rows])
         rows = open_rows[better]

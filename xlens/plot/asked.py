@@ -46,11 +46,8 @@ def traversal(
 def invariances(explainer: LensExplainer, inputs: Any, n: int, scale: float, seed: int) -> Figure:
     """Draw ``explainer.invariances``; see :meth:`xlens.explainer.LensExplainer.plot_invariances`."""
     source = as_inputs(inputs, explainer.spec.shape)
-    answer = explainer.invariances(source, n, scale, seed=seed)
-    found = getattr(answer, "variants", answer)
-    decided = probabilities(explainer, source).argmax(1)
-    again = probabilities(explainer, found.flatten(0, 1)).argmax(1).view(found.shape[:2])
-    return plot_invariances(source, found, again == decided[:, None], ranges=_ranges(explainer))
+    found = explainer.invariances(source, n, scale, seed=seed)
+    return plot_invariances(source, found.variants, found.kept, ranges=_ranges(explainer))
 
 
 def probabilities(explainer: LensExplainer, inputs: Tensor) -> Tensor:

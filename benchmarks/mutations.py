@@ -1,0 +1,184 @@
+"""How much of a lens's contract handling the conformance kit holds fast.
+
+Removes one statement at a time from the lens and the backend of a plugin (methods of the contract, options, class
+attributes; no docstrings, no imports), runs the kit on what is left, and counts what it catches.
+
+    python benchmarks/mutations.py --count 50 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return, ast.Raise, ast.Delete)
+
+_MEDXGAN = """
+from xlens_medxgan import MedXGAN
+candidate = Candidate(
+    MedXGAN(steps=8, width=4, nuisance=8, block=4, batch_size=16), learned=MedXGAN(steps=300, width=8)
+)
+expected = ()
+"""
+_LATENTSHIFT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_latentshift
+from safetensors.torch import load_file
+autoencoder = test_latentshift.Convolutional()
+autoencoder.load_state_dict(load_file({weights!r}))
+from xlens_latentshift import LatentShift, register
+candidate = Candidate(LatentShift(autoencoder=register(autoencoder, "a")), shape=(1, 8, 8))
+expected = ("meaning.attributions_lie_on_the_cause",)
+"""
+_RUN = """
+import torch
+torch.set_num_threads(1)
+from xlens.testing import Candidate
+from xlens.testing.bench import Bench
+from xlens.testing.checking import all_checks
+{candidate}
+bench = Bench(candidate)
+for check in all_checks():
+    if check.applies(candidate.backend) and check.id not in expected:
+        result = bench.result(check)
+        if result.status == "failed":
+            print("CAUGHT by an exception in" if "an exception in" in result.message else "CAUGHT by", check.id)
+            raise SystemExit
+print("SURVIVED")
+"""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One statement to be removed.
+
+    Args:
+        package: folder of the plugin's package.
+        file: name of the file in it.
+        where: the class and function that it is in.
+        first, last: its lines, counted from 1.
+    """
+
+    package: Path
+    file: str
+    where: str
+    first: int
+    last: int
+
+    def text(self) -> str:
+        """Return the first line of the statement."""
+        return (self.package / self.file).read_text().splitlines()[self.first - 1].strip()
+
+    def write(self, folder: Path) -> None:
+        """Copy the package without the statement."""
+        shutil.copytree(self.package, folder / self.package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        path = folder / self.package.name / self.file
+        lines = path.read_text().splitlines()
+        line = lines[self.first - 1]
+        lines[self.first - 1 : self.last] = [line[: len(line) - len(line.lstrip())] + "pass"]
+        path.write_text("\n".join(lines) + "\n")
+
+
+def mutants(package: Path, file: str) -> list[Mutant]:
+    """Return every statement of the classes in a file that can be removed."""
+    found = []
+
+    def visit(body: list[ast.stmt], where: str) -> None:
+        for node in body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if isinstance(node, _SIMPLE) and not docstring:
+                found.append(Mutant(package, file, where, node.lineno, node.end_lineno))
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                visit(node.body, f"{where}.{node.name}".lstrip("."))
+            else:
+                for part in ("body", "orelse", "finalbody"):
+                    visit(getattr(node, part, []), where)
+                visit([s for handler in getattr(node, "handlers", []) for s in handler.body], where)
+
+    tree = ast.parse((package / file).read_text())
+    visit([node for node in tree.body if isinstance(node, ast.ClassDef)], "")
+    return found
+
+
+def judge(mutant: Mutant | None, candidate: str, limit: float) -> str:
+    """Run the kit on a mutant, or on the plugin itself; return what caught it, or ``SURVIVED``."""
+    with tempfile.TemporaryDirectory() as name:
+        if mutant is not None:
+            mutant.write(Path(name))
+        environment = {**os.environ, "PYTHONPATH": name, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "ignore", "-c", _RUN.replace("{candidate}", candidate)]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=limit, cwd=name
+            )
+        except subprocess.TimeoutExpired:
+            return "CAUGHT by running out of time"
+    last = done.stdout.strip().splitlines()[-1:]
+    return last[0] if last else f"CAUGHT before the checks: {done.stderr.strip().splitlines()[-1]}"
+
+
+def trained_autoencoder(folder: Path) -> Path:
+    """Train the autoencoder of the example's tests once, for all of its mutants."""
+    tests = ROOT / "examples" / "xlens_latentshift" / "tests"
+    path = folder / "autoencoder.safetensors"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_latentshift as t; "
+        "from safetensors.torch import save_file; "
+        "save_file(t.trained_convolutional().state_dict(), sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tests), str(path)], check=True)
+    return path
+
+
+def main() -> None:
+    """Judge a sample of mutants and print each, then the share that was caught."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=float, default=240.0, help="seconds for one mutant")
+    parser.add_argument("--list", action="store_true", help="print the sample and stop")
+    chosen = parser.parse_args()
+    example = ROOT / "examples" / "xlens_latentshift"
+    medxgan, latentshift = ROOT / "plugins" / "xlens_medxgan", example / "src" / "xlens_latentshift"
+    files = [(package, file) for package in (medxgan, latentshift) for file in ("backend.py", "lens.py")]
+    every = [mutant for package, file in files for mutant in mutants(package, file)]
+    sample = sorted(random.Random(chosen.seed).sample(every, chosen.count), key=every.index)
+    print(f"{chosen.count} of {len(every)} statements, seed {chosen.seed}", flush=True)
+    if chosen.list:
+        print("\n".join(f"{m.package.name}/{m.file}:{m.first} {m.where}: {m.text()}" for m in sample))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        weights = str(trained_autoencoder(Path(name)))
+        candidates = {
+            medxgan: _MEDXGAN,
+            latentshift: _LATENTSHIFT.format(tests=str(example / "tests"), weights=weights),
+        }
+        for package, candidate in candidates.items():
+            print(f"{package.name} as it is: {judge(None, candidate, chosen.limit)}", flush=True)
+        caught = loud = 0
+        for i, mutant in enumerate(sample, 1):
+            began = time.perf_counter()
+            found = judge(mutant, candidates[mutant.package], chosen.limit)
+            caught += found != "SURVIVED"
+            # What raises would be noticed without a kit as well; what does not is the harder part.
+            loud += "exception" in found or "before" in found or "fits_a_lens" in found
+            place = f"{mutant.package.name}/{mutant.file}:{mutant.first} {mutant.where}"
+            print(f"{i:3} {time.perf_counter() - began:5.1f} s  {found:80} {place}: {mutant.text()}", flush=True)
+    print(f"caught {caught} of {len(sample)} ({caught / len(sample):.0%})")
+    quiet = len(sample) - loud
+    print(f"of the {quiet} that raise nothing: {caught - loud} ({(caught - loud) / max(quiet, 1):.0%})")
+
+
+if __name__ == "__main__":
+    main()

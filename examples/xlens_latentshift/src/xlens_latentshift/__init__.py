@@ -1,0 +1,19 @@
+"""Latent shift: codes of your own autoencoder, moved along f's gradient; nothing is trained.
+
+References:
+    Cohen, Brooks, En, Zucker, Pareek, Lungren, Chaudhari (2021), Gifsplanation via Latent Shift: A Simple
+    Autoencoder Approach to Counterfactual Generation for Chest X-rays. https://arxiv.org/abs/2102.09475
+"""
+
+import xlens
+from xlens_latentshift.autoencoders import register, registered
+from xlens_latentshift.backend import LatentShift
+from xlens_latentshift.lens import LatentShiftLens
+
+__all__ = ["LatentShift", "LatentShiftLens", "register", "registered", "xlens_backend"]
+
+
+@xlens.hookimpl
+def xlens_backend() -> type[xlens.Backend]:
+    """Return the backend class."""
+    return LatentShift

@@ -1,0 +1,18 @@
+"""SVAE: a supervised VAE whose code separates what the classifier uses from what it ignores.
+
+References:
+    Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
+    Kingma, Rezende, Mohamed, Welling (2014), Semi-Supervised Learning with Deep Generative Models (M2).
+"""
+
+import xlens
+from xlens_svae.backend import SVAE
+from xlens_svae.lens import SVAELens
+
+__all__ = ["SVAE", "SVAELens", "xlens_backend"]
+
+
+@xlens.hookimpl
+def xlens_backend() -> type[xlens.Backend]:
+    """Return the backend class."""
+    return SVAE

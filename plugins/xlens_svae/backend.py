@@ -1,0 +1,198 @@
+"""The SVAE backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Batch, Data
+from xlens.errors import OptionError
+from xlens.training import Trainer, classifier_logits, supervising_logits
+from xlens_svae.lens import SVAELens
+from xlens_svae.models import SemiVAE, SupervisedVAE
+from xlens_svae.networks import is_convolutional
+from xlens_svae.objective import Consistency, SemiVAEStep, SupervisedStep, likelihood_variance
+
+__all__ = ["SVAE"]
+
+#: Inputs from which the centres of the classes are taken.
+_SETTLED = 8192
+
+
+@xlens.options
+class SVAE(xlens.Backend):
+    """A VAE whose code is split: z1 is distilled from f, z2 is what f ignores.
+
+    The defaults extend the paper: f's probabilities instead of its decision, a class loss through q(z|x),
+    which is what predicts later, and f itself asked whether z2 is ignored. ``SVAE.paper()`` gives the paper's
+    own objective, ``SVAE.semi()`` its baseline M2.
+
+    References:
+        Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
+    """
+
+    name = "svae"
+    capabilities = ("sample", "invariances", "divergence")
+
+    model: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
+    steps: int = param(3000, ge=1, help="training steps")
+    batch_size: int = param(128, ge=2, help="inputs per step")
+    evidence: int = param(6, ge=1, help="width of z1, the class evidence (M2 has one dimension per class)")
+    nuisance: int = param(16, ge=1, help="width of z2, everything else")
+    width: int = param(512, ge=8, help="width of the hidden layers")
+    architecture: str = param(
+        "auto", choices=("auto", "dense", "conv"), help="auto: dense up to 4096 values per input"
+    )
+    alpha: float | None = param(
+        None, ge=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
+    )
+    beta: float = param(0.5, gt=0, lt=1, help="generation against classification; at 1 q(z|x) is not trained")
+    noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
+    soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
+    predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
+    evidence_price: float = param(
+        3.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
+    )
+    consistency: float = param(
+        0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
+    )
+    consistency_rows: int = param(40, ge=1, help="inputs per step on which f is asked")
+    consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when f is asked")
+    learning_rate: float = param(1.5e-3, gt=0, help="Adam's")
+    ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
+
+    @classmethod
+    def paper(cls, **options: object) -> SVAE:
+        """Return the paper's objective, with alpha = 6000 and beta = 0.9, on which its figures are.
+
+        Args:
+            **options: fields that should differ.
+        """
+        faithful = {
+            "alpha": 6000.0,
+            "beta": 0.9,
+            "evidence": 10,
+            "nuisance": 5,
+            "soft": False,
+            "predictive_weight": 0.0,
+            "evidence_price": 0.0,
+            "consistency": 0.0,
+        }
+        return cls(**{**faithful, **options})
+
+    @classmethod
+    def semi(cls, **options: object) -> SVAE:
+        """Return the baseline M2 with the same networks and budget, and without the consistency of f.
+
+        Args:
+            **options: fields that should differ.
+        """
+        return cls(**{"model": "semivae", "consistency": 0.0, "evidence_price": 0.0, **options})
+
+    def build(self, classifier: Classifier, spec: Spec) -> SVAELens:
+        """Return an untrained lens.
+
+        Raises:
+            OptionError: convolutions were asked for inputs that are no images.
+        """
+        if self.architecture == "conv" and not spec.is_image:
+            raise OptionError(
+                "svae: convolutions need images",
+                given=f"architecture='conv' and inputs of shape {spec.shape}",
+                allowed="'auto' or 'dense'",
+            )
+        sizes = {
+            "nuisance": self.nuisance,
+            "width": self.width,
+            "convolutional": is_convolutional(self.architecture, spec),
+        }
+        if self.model == "semivae":
+            return SVAELens(classifier, spec, SemiVAE(spec, **sizes))
+        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.evidence, **sizes))
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> SVAELens:
+        """Fit a lens; see :func:`xlens.fit`."""
+        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        trainer = Trainer(
+            run,
+            "svae",
+            networks={"model": lens.model},
+            optimizers={"model": torch.optim.Adam(lens.model.parameters(), self.learning_rate)},
+            steps=self.steps,
+            schedule=_schedule,
+            ema={"model": self.ema},
+            clip=200.0,
+        )
+        trainer.fit(data, self._step(classifier, lens, trainer, run), batch_size=self.batch_size)
+        lens.model.load_state_dict(trainer.averaged("model").state_dict())
+        _settle(lens.eval(), classifier, data, run)
+        return lens
+
+    def _step(
+        self, classifier: Classifier, lens: SVAELens, trainer: Trainer, run: Run
+    ) -> SupervisedStep | SemiVAEStep:
+        def classes_of(batch: Batch) -> Tensor:
+            logits = supervising_logits(classifier, run, batch)
+            if self.soft:
+                return logits.softmax(1)
+            return torch.nn.functional.one_hot(logits.argmax(1), run.spec.num_classes).float()
+
+        consistency = None
+        if self.consistency:
+            consistency = Consistency(classifier, run.spec, self.consistency_rows, self.consistency_scale)
+        # The reconstruction is summed over the values of an input, so what is weighed against it grows with them.
+        alpha = max(10.0, math.prod(run.spec.shape) / 4) if self.alpha is None else self.alpha
+        common = {
+            "alpha": alpha,
+            "consistency": consistency,
+            "consistency_weight": alpha * self.consistency,
+            "outputs_of": lambda batch: classifier_logits(classifier, run, batch),
+            "classes_of": classes_of,
+        }
+        variance = likelihood_variance(run.spec, self.noise).to(run.device)
+        if self.model == "semivae":
+            return SemiVAEStep(trainer, lens.model, variance, **common)
+        weights = {
+            "beta": self.beta,
+            "predictive_weight": self.predictive_weight,
+            "evidence_price": self.evidence_price,
+        }
+        return SupervisedStep(trainer, lens.model, variance, **weights, **common)
+
+
+def _schedule(done: float) -> float:
+    """Warm up over 3% of the steps, hold, and fall to a hundredth over the last half."""
+    rise = min(1.0, (done + 1e-3) / 0.03)
+    return rise * (1.0 if done < 0.5 else 0.01 + 0.99 * (1 - done) / 0.5)
+
+
+@torch.no_grad()
+def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> None:
+    """Take the centre and covariance of z1 in each of f's classes from the data.
+
+    A class that f never predicts gets those of all inputs, weighted by f's probability of it.
+    """
+    codes: list[Tensor] = []
+    logits: list[Tensor] = []
+    for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
+        batch = batch.to(run.device)
+        codes.append(lens.encode(batch.inputs)[:, : lens.model.evidence])
+        logits.append(classifier_logits(classifier, run, batch))
+        if sum(map(len, codes)) >= _SETTLED:
+            break
+    evidence, scores = torch.cat(codes).double(), torch.cat(logits)
+    decided = torch.nn.functional.one_hot(scores.argmax(1), run.spec.num_classes).double()
+    weights = torch.where(decided.sum(0) > 0, decided, scores.double().softmax(1))
+    weights = weights / weights.sum(0).clamp_min(1e-12)
+    centres = weights.T @ evidence
+    lens.centres.copy_(centres)
+    ridge = 1e-6 * torch.eye(evidence.shape[1], device=evidence.device, dtype=evidence.dtype)
+    for c, centre in enumerate(centres):
+        centred = evidence - centre
+        covariance = (weights[:, c : c + 1] * centred).T @ centred
+        # In float64: a class of few inputs has a covariance of low rank.
+        lens.factors[c] = torch.linalg.cholesky(covariance + (1 + covariance.trace()) * ridge)

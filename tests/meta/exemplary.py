@@ -1,0 +1,83 @@
+"""A backend that does everything right, of which the broken ones are made by changing one thing."""
+
+from __future__ import annotations
+
+import torch
+import toys
+from torch import nn
+
+import xlens
+from xlens.training import Trainer, supervising_logits
+
+
+class ExemplaryLens(toys.ToyLens):
+    """The exact lens of the toy world, with something to train and with every capability."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.full((64,), 0.1))
+        self.register_buffer("balance", torch.zeros(3))
+
+    def decode(self, codes):
+        return super().decode(codes) + 0.0001 * self.offset.view(1, 8, 8)
+
+    def sample(self, n, target, generator):
+        codes = self.template.new_zeros(n, 192)
+        codes[:, :64] = torch.rand(n, 64, generator=generator) - 1
+        classes = torch.full((n,), target)
+        # Its own, so that a broken counterfactual breaks nothing else.
+        return self.decode(ExemplaryLens.counterfactual(self, codes, classes, classes))
+
+    def invariances(self, codes, n, scale, generator, vary):
+        varied = codes.unsqueeze(1).repeat(1, n, 1)
+        if vary == "nuisance":
+            varied[:, :, :64] += scale * 0.05 * torch.randn(len(codes), n, 64, generator=generator)
+        else:
+            varied[:, :, 64:] += scale * torch.rand(len(codes), n, 1, generator=generator)
+        return varied
+
+    def invert(self, inputs, *, steps, restarts, generator):
+        noise = torch.randn(restarts, len(inputs), 192, generator=generator)
+        return self.encode(inputs) + 0.01 * noise
+
+    def divergence(self, inputs, variants, part):
+        dims = slice(0, 64) if part == "nuisance" else slice(64, 192)
+        return (self.encode(inputs)[:, dims] - self.encode(variants)[:, dims]).square().sum(1)
+
+    @property
+    def directions(self):
+        return {"brighter": torch.full((192,), 192**-0.5)}
+
+
+@xlens.options
+class Exemplary(xlens.Backend):
+    """Trains an offset away, and remembers how often f predicts each class."""
+
+    name = "exemplary"
+    capabilities = ("sample", "invariances", "invert", "side_info", "over", "divergence", "directions")
+
+    steps: int = xlens.param(8, ge=1, le=100, help="training steps")
+    rate: float = xlens.param(0.1, gt=0, lt=1, help="learning rate")
+    batch_size: int = xlens.param(32, ge=1, help="inputs per step")
+    kind: str = xlens.param("exact", choices=("exact",), help="which lens")
+
+    def build(self, classifier, spec):
+        if spec.shape != (1, 8, 8):
+            raise xlens.errors.UnsupportedError("exemplary: only pictures of 8x8", given=spec.shape)
+        return ExemplaryLens()
+
+    def fit(self, classifier, data, run):
+        lens = self.build(classifier, run.spec).to(run.device)
+        optimizer = torch.optim.Adam([lens.offset], self.rate)
+        trainer = Trainer(run, "offset", networks={"lens": lens}, optimizers={"lens": optimizer}, steps=self.steps)
+
+        def step(batch):
+            noise = torch.randn(lens.offset.shape, generator=trainer.generator)
+            loss = (lens.offset + 0.01 * noise).square().sum()
+            trainer.minimise(loss, "lens")
+            classes = supervising_logits(classifier, run, batch).argmax(1)
+            lens.balance += torch.bincount(classes, minlength=3)
+            return {"loss": loss}
+
+        trainer.fit(data, step, batch_size=self.batch_size)
+        return lens

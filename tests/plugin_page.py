@@ -1,0 +1,78 @@
+"""What docs/plugins.md says of the contract and of the checks; ``python tests/plugin_page.py`` writes it there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+from xlens import hookspecs
+from xlens.classifier import Classifier
+from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Feature, Lens, Run, Spec, StepEvent
+from xlens.data import Batch, Data
+from xlens.testing.checking import all_checks
+from xlens.training import Trainer
+
+
+def contract_text() -> str:
+    """Return every signature that a plugin sees, one a line."""
+    lines = [f"contract {CONTRACT_VERSION}", "", "hook"]
+    lines += [f"    {line}" for line in _functions(hookspecs, lambda f: hasattr(f, "xlens_spec"))]
+    for cls in (Backend, Lens):
+        lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
+    for cls in (Data, Classifier, Trainer):
+        lines += ["", cls.__name__, *(f"    {line}" for line in _functions(cls))]
+    for cls in (Batch, Spec, Feature, Run, StepEvent):
+        hints = {field: str(hint) for field, hint in cls.__annotations__.items()}
+        lines += ["", cls.__name__, *(f"    {field}: {hint}" for field, hint in hints.items())]
+    lines += ["", "capabilities"]
+    for name, protocol in CAPABILITIES.items():
+        lines.append(f"    {name}" + ("  (an argument of fit)" if protocol is None else ""))
+        lines += [f"        {line}" for line in (_functions(protocol) if protocol else [])]
+    return "\n".join(lines)
+
+
+def checks_text() -> str:
+    """Return every check with the first line of its docstring."""
+    return "\n".join(f"{check.id}\n    {inspect.getdoc(check.function).splitlines()[0]}" for check in all_checks())
+
+
+def _attributes(cls: type) -> list[str]:
+    annotations = {name: str(hint) for name, hint in cls.__annotations__.items()}
+    own = {name: f" = {vars(cls)[name]!r}" if name in vars(cls) else "" for name in annotations}
+    return [f"    {name}: {annotations[name]}{own[name]}" for name in annotations]
+
+
+def _functions(owner: object, wanted=lambda function: True) -> list[str]:
+    found = []
+    for name, member in vars(owner).items():
+        function = member.fget if isinstance(member, property) else member
+        own = inspect.isfunction(function) and function.__module__.partition(".")[0] == "xlens"
+        # Only a trainer is constructed by plugins; the others they are handed.
+        shown = ("__call__", "__len__", "__init__") if owner is Trainer else ("__call__", "__len__")
+        hidden = name.startswith("_") and name not in shown
+        if not own or hidden or not wanted(function):
+            continue
+        required = "" if not getattr(member, "__isabstractmethod__", False) else "  (required)"
+        if isinstance(member, property):
+            found.append(f"{name}: {inspect.signature(function).return_annotation}{required}")
+        else:
+            # Annotations are strings under "from __future__ import annotations".
+            signature = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+            signature = re.sub(r"<function .*? at 0x\w+>", "...", signature)
+            found.append(f"{name}{signature}{required}")
+    return found
+
+
+def write(page: Path) -> None:
+    """Bring both sections of the page up to date; the words around them are yours to mend."""
+    text = page.read_text()
+    for title, own in (("The contract", contract_text()), ("The checks", checks_text())):
+        before, after = text.split(f"\n## {title}\n")
+        said, _, rest = after.partition("```text\n")
+        text = f"{before}\n## {title}\n{said}```text\n{own}\n```" + rest[rest.index("\n```") + 4 :]
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    write(Path(__file__).parents[1] / "docs" / "plugins.md")

@@ -1,0 +1,123 @@
+"""docs/plugins.md: every block runs, in an empty folder, in the order of the page; nothing on it is out of date."""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from plugin_page import checks_text, contract_text
+
+PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
+#: The name of the file that a block goes into, if one stands before it; its language; its code.
+BLOCKS = re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text(), re.S | re.M)
+
+
+#: The mask is fitted in few steps: what is tested is that every line runs, not that edits are local.
+SHORT_MASK = "import xlens.training.edit_mask as mask; mask._STEPS = 20\n"
+
+
+def section(title: str) -> str:
+    return PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(("title", "text"), [("The contract", contract_text()), ("The checks", checks_text())])
+def test_the_page_says_what_the_code_says(title, text):
+    (written,) = re.findall(r"```text\n(.*?)\n```", section(title), re.S)
+    assert written == text, "docs/plugins.md is out of date: mend it, and run python tests/plugin_page.py"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setattr("xlens.hookspecs.xlens_backend", _another_hook),
+        lambda patch: patch.setattr("xlens.contracts.Lens.encode", _another_hook),
+        lambda patch: patch.setattr("plugin_page.CONTRACT_VERSION", 2),
+        lambda patch: patch.setitem(__import__("xlens").contracts.CAPABILITIES, "fly", None),
+    ],
+    ids=["hookspec", "method", "version", "capability"],
+)
+def test_a_change_of_the_contract_is_noticed(monkeypatch, change):
+    before = contract_text()
+    change(monkeypatch)
+    assert contract_text() != before
+
+
+def _another_hook(self, model: int) -> None: ...
+
+
+_another_hook.__module__ = "xlens.contracts"
+_another_hook.xlens_spec = {}
+
+
+def test_the_first_lens_is_short():
+    (code,) = [code for name, _, code in BLOCKS if name == "xlens_pca.py"]
+    statements = [line for line in code.splitlines() if line.strip()]
+    assert len(statements) <= 45
+    # Without the imports, the docstring and the hook, which every plugin has.
+    assert len(code[code.index("class PCALens") : code.index("@xlens.hookimpl")].split("\n")) <= 50
+
+
+def test_every_block_is_run():
+    assert {language for _, language, _ in BLOCKS} == {"python", "toml", "sh", "text"}
+    assert PAGE.read_text().count("```") == 2 * len(BLOCKS)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """An empty folder, and an environment in which xlens is installed and nothing else will be changed."""
+    root = tmp_path_factory.mktemp("plugin")
+    environment, folder = root / "venv", root / "xlens-pca"
+    folder.mkdir()
+    venv.create(environment, with_pip=False)
+    (site,) = environment.glob("lib/python*/site-packages")
+    ours = sysconfig.get_paths()["purelib"]
+    (site / "everything_else.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
+    python = environment / "bin" / "python"
+    for name, command in {
+        "pip": f"{sys.executable} -m pip --python {python}",
+        "pytest": f"{python} -m pytest -p no:cacheprovider",
+        "xlens": f"{python} -m xlens.cli",
+    }.items():
+        script = environment / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        script.chmod(0o755)
+    # What builds it is among what the tests need, so that building takes no network.
+    variables = {
+        **os.environ,
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return folder, python, variables
+
+
+def test_the_page_runs_from_an_empty_folder(place):
+    folder, python, variables = place
+    shown = []
+    (folder / "conftest.py").write_text(SHORT_MASK)
+    for name, language, code in BLOCKS:
+        if name:
+            (folder / name).write_text(code)
+            continue
+        if language == "text":
+            continue
+        command = [str(python), "-c", SHORT_MASK + code] if language == "python" else ["sh", "-e", "-c", code]
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+        shown.append(done.stdout)
+    everything = "\n".join(shown)
+    assert re.search(r"^pca +xlens-pca +0\.1\.0 +Principal components, moved", everything, re.M)
+    assert "Explainer(pca, " in everything
+    assert re.search(r"\d+ passed, \d+ skipped, 1 xfailed", everything)
+    assert "manners.resumes_where_it_stopped passed" in everything
+    assert (folder / "why.png").stat().st_size > 10_000
+    (wheel,) = (folder / "dist").glob("xlens_pca-0.1.0-*.whl")
+    assert "xlens_pca.py" in zipfile.ZipFile(wheel).namelist()

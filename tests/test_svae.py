@@ -1,0 +1,352 @@
+"""The SVAE backend: any input, that it learns what f ignores, and that what it says of it adds up."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from guard import unchanged
+from torch import distributions as D
+from torch import nn
+from xlens_svae import SVAE
+
+import xlens
+from xlens.contracts import CAPABILITIES, Spec
+from xlens.demo import small_cnn, train_classifier
+from xlens.errors import DataError, OptionError
+
+SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
+
+
+def spec(shape=(1, 4, 4), k=3):
+    c = shape[0]
+    return Spec(
+        shape=shape,
+        num_classes=k,
+        minimum=(-1.5,) * c,
+        maximum=(2.0,) * c,
+        mean=(0.2,) * c,
+        std=(0.7,) * c,
+        class_margins=tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k)),
+    )
+
+
+def linear_classifier(shape, k=3):
+    torch.manual_seed(0)
+    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), k)))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1)
+    labels = torch.tensor(data.target)
+    held = torch.arange(len(images)) % 4 == 0
+    torch.manual_seed(0)
+    model = small_cnn((1, 8, 8), 10)
+    train_classifier(model, images[~held], labels[~held], steps=300, progress=False)
+    return SimpleNamespace(model=model, train=images[~held], test=images[held])
+
+
+def quick(model, data, backend, **arguments):
+    """Fit with a mask of three steps, where the mask does not matter."""
+    with pytest.MonkeyPatch.context() as patch, unchanged(model):
+        patch.setattr("xlens.training.edit_mask._STEPS", 3)
+        return xlens.fit(model, data, backend, progress=False, **arguments)
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    return quick(digits.model, digits.train, SVAE(steps=900, width=192, batch_size=96))
+
+
+@pytest.fixture(scope="module")
+def baseline(digits):
+    return quick(digits.model, digits.train, SVAE.semi(steps=150, width=128, batch_size=64))
+
+
+def normal(gaussian):
+    return D.Independent(D.Normal(gaussian.mean, (0.5 * gaussian.log_variance).exp()), 1)
+
+
+# --- any input -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
+def test_any_shape(shape, preset):
+    classifier = linear_classifier(shape)
+    lens = preset(width=24).build(classifier, spec(shape)).eval()
+    inputs = torch.rand(3, *shape)
+    with torch.no_grad():
+        codes = lens.encode(inputs)
+        decoded = lens.decode(codes)
+        alone = lens.decode(lens.encode(inputs[1:2]))
+    assert decoded.shape == inputs.shape
+    torch.testing.assert_close(decoded[1:2], alone)
+    torch.testing.assert_close(lens.class_probabilities(codes).sum(1), torch.ones(3))
+    dims = [d for feature in lens.features for d in feature.dims]
+    assert dims == list(range(codes.shape[1]))
+    if len(shape) == 3:
+        assert decoded.min() >= -1.5
+        assert decoded.max() <= 2.0
+
+
+def test_large_images_get_convolutions_and_small_ones_do_not():
+    def convolutions(backend, shape):
+        lens = backend.build(linear_classifier(shape), spec(shape))
+        return any(isinstance(module, nn.Conv2d) for module in lens.modules())
+
+    assert convolutions(SVAE(), (2, 64, 80))
+    assert not convolutions(SVAE(), (1, 28, 28))
+    assert convolutions(SVAE(architecture="conv"), (1, 28, 28))
+    with pytest.raises(OptionError, match="convolutions need images"):
+        SVAE(architecture="conv").build(linear_classifier((20,)), spec((20,)))
+
+
+def test_vectors_from_fit_to_explanation():
+    torch.manual_seed(0)
+    inputs = torch.randn(300, 6) * torch.tensor([1.0, 5, 0.2, 1, 1, 1]) + 3
+    model = nn.Linear(6, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2.0, 0, 0, 0, 0, 0], [-2.0, 0, 0, 0, 0, 0]]))
+        model.bias.copy_(torch.tensor([-6.0, 6.0]))
+    explainer = quick(model, inputs, SVAE(steps=300, width=64, evidence=2, nuisance=5))
+    with unchanged(model):
+        explanation = explainer.explain(inputs[:60])
+        found = explainer.invariances(inputs[:60], 5)
+    assert explanation.fidelity.flips.float().mean() >= 0.9
+    assert found.share_kept.mean() >= 0.9
+    # f reads the first value alone, so that is what may not vary; the second is what varies most.
+    spread = found.variants.std(1).mean(0) / inputs.std(0)
+    assert spread[0] < 0.5 * spread[1]
+
+
+# --- learning --------------------------------------------------------------------------------------------
+
+
+def test_it_learns_digits(fitted, digits):
+    with fitted.classifier.frozen(), torch.no_grad():
+        logits = fitted.classifier(digits.test)
+        probabilities = fitted.lens.class_probabilities(fitted.lens.encode(digits.test))
+    assert (probabilities.argmax(1) == logits.argmax(1)).float().mean() >= 0.93
+    with unchanged(digits.model):
+        found = fitted.invariances(digits.test, 4)
+        far = fitted.invariances(digits.test, 4, scale=3.0)
+        carried = fitted.invariances(digits.test, 4, carry="residual")
+    assert found.share_kept.mean() >= 0.92
+    assert far.share_kept.mean() >= 0.85
+    assert carried.share_kept.mean() >= 0.94
+    # A lens that ignores z2 keeps everything, and varies nothing.
+    assert found.diversity.mean() >= 0.3
+    assert far.diversity.mean() >= 0.8
+
+
+def test_counterfactuals_toward_a_chosen_class_move_z1_alone(fitted, digits):
+    inputs = digits.test[:80]
+    with fitted.classifier.frozen(), torch.no_grad():
+        target = fitted.classifier(inputs).argmax(1)
+    contrast = (target + 1 + torch.arange(80) % 9) % 10
+    with unchanged(digits.model):
+        explanation = fitted.explain(inputs, contrast=contrast, carry="residual", attributions=("lig",))
+    assert explanation.fidelity.decoding_flips.float().mean() >= 0.95
+    assert explanation.fidelity.flips.float().mean() >= 0.8
+    d1 = fitted.backend.evidence
+    assert torch.equal(explanation.codes[:, d1:], explanation.counterfactual_codes[:, d1:])
+    assert not explanation.feature_contributions[:, d1:].any()
+    assert explanation.feature_names[0] == "class evidence 1"
+    assert explanation.feature_names[d1] == "nuisance 1"
+
+
+def test_counterfactual_stops_where_f_is_as_sure_as_of_real_inputs(fitted, digits):
+    inputs = digits.test[:60]
+    lens = fitted.lens
+    with fitted.classifier.frozen(), torch.no_grad():
+        codes = lens.encode(inputs)
+        target = fitted.classifier(inputs).argmax(1)
+        contrast = (target + 1) % 10
+        moved = lens.counterfactual(codes, target, contrast)
+        alone = lens.counterfactual(codes[5:6], target[5:6], contrast[5:6])
+        logits = fitted.classifier(lens.decode(moved))
+    torch.testing.assert_close(moved[5:6], alone)
+    rows = torch.arange(60)
+    margins = logits[rows, contrast] - logits[rows, target]
+    goal = torch.tensor(fitted.spec.class_margins)[contrast, target]
+    assert (margins >= goal).float().mean() >= 0.7
+    # As far along the line to the centre as it takes, and the step differs between inputs.
+    d1 = fitted.backend.evidence
+    line = lens.centres[contrast] - codes[:, :d1]
+    ways = ((moved - codes)[:, :d1] * line).sum(1) / line.square().sum(1)
+    torch.testing.assert_close((moved - codes)[:, :d1], ways[:, None] * line, atol=1e-4, rtol=1e-3)
+    assert len(ways.mul(100).round().unique()) > 1
+
+
+def test_samples_are_of_their_class(fitted, digits):
+    with unchanged(digits.model):
+        for c in (0, 4, 9):
+            samples = fitted.sample(50, c)
+            with fitted.classifier.frozen(), torch.no_grad():
+                assert (fitted.classifier(samples).argmax(1) == c).float().mean() >= 0.9
+
+
+def test_invariances_draw_one_part_and_hold_the_other(fitted, digits):
+    generator = torch.Generator().manual_seed(0)
+    d1 = fitted.backend.evidence
+    with torch.no_grad():
+        codes = fitted.lens.encode(digits.test[:6])
+    own = codes[:, None].expand(-1, 400, -1)
+    around = fitted.lens.invariances(codes, 400, 2.0, generator, "nuisance")
+    assert torch.equal(around[:, :, :d1], own[:, :, :d1])
+    change = (around - own)[:, :, d1:]
+    torch.testing.assert_close(change.std((0, 1)), torch.full((16,), 2.0), atol=0.15, rtol=0)
+    assert change.mean(1).abs().max() < 0.5
+    # The paper's test draws anew, whatever the input's own z2 is.
+    anew = fitted.lens.redrawn(codes, 400, 2.0, generator)
+    assert torch.equal(anew[:, :, :d1], own[:, :, :d1])
+    torch.testing.assert_close(anew[:, :, d1:].std((0, 1)), torch.full((16,), 2.0), atol=0.15, rtol=0)
+    assert anew[:, :, d1:].mean(1).abs().max() < 0.5
+    moved = fitted.lens.invariances(codes, 5, 1.0, generator, "class")
+    assert torch.equal(moved[:, :, d1:], own[:, :5, d1:])
+    assert moved[:, :, :d1].std(1).min() > 0
+
+
+def test_m2_learns_the_class_and_what_its_code_says(baseline, digits):
+    with torch.no_grad(), baseline.classifier.frozen():
+        codes = baseline.lens.encode(digits.test)
+        logits = baseline.classifier(digits.test)
+    torch.testing.assert_close(codes[:, :10], baseline.lens.class_probabilities(codes))
+    assert (codes.argmax(1) < 10).any()
+    assert (codes[:, :10].argmax(1) == logits.argmax(1)).float().mean() >= 0.8
+    torch.testing.assert_close(baseline.lens.centres.argmax(1), torch.arange(10))
+    assert len(baseline.features) == 26
+
+
+# --- divergence ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["class", "nuisance"])
+def test_divergence_is_the_kl_between_the_posteriors(fitted, digits, part):
+    x, other = digits.test[:6], digits.test[6:12]
+    model = fitted.lens.model
+    with torch.no_grad():
+        found = fitted.lens.divergence(x, other, part)
+        one, two = (normal(model.predictive(model.trunk(values))).base_dist for values in (x, other))
+    dims = slice(0, 6) if part == "class" else slice(6, None)
+    torch.testing.assert_close(found, D.kl_divergence(one, two)[:, dims].sum(1), rtol=1e-4, atol=1e-4)
+    assert not fitted.lens.divergence(x, x, part).any()
+
+
+def test_m2s_divergence_of_the_class_part_is_between_categoricals(baseline, digits):
+    x, other = digits.test[:6], digits.test[6:12]
+    model = baseline.lens.model
+    with torch.no_grad():
+        one, two = (D.Categorical(logits=model.head(model.trunk(values))) for values in (x, other))
+        torch.testing.assert_close(baseline.lens.divergence(x, other, "class"), D.kl_divergence(one, two))
+        assert (baseline.lens.divergence(x, other, "nuisance") > 0).all()
+
+
+@pytest.mark.parametrize("part", ["class", "nuisance"])
+def test_complete_methods_sum_to_the_divergence(fitted, digits, part):
+    x, other = digits.test[:4], digits.test[4:12].view(4, 2, 1, 8, 8)
+    with unchanged(digits.model):
+        found = fitted.divergence_attributions(x, other, part, "integrated_gradients", {"n_steps": 200})
+    with torch.no_grad():
+        expected = fitted.lens.divergence(x.repeat_interleave(2, 0), other.flatten(0, 1), part).view(4, 2)
+    assert found.complete
+    assert found.attributions.shape == (4, 2, 1, 8, 8)
+    torch.testing.assert_close(found.divergence, expected)
+    torch.testing.assert_close(found.attributions.sum((2, 3, 4)), expected, rtol=0.02, atol=1e-3)
+    sums = found.attributions.double().sum((2, 3, 4))
+    torch.testing.assert_close(found.convergence_delta.double(), sums - expected.double(), rtol=0, atol=1e-3)
+    # A pixel in which the variant does not differ from its baseline gets nothing.
+    same = other == x[:, None]
+    assert same.any()
+    assert not found.attributions[same].any()
+
+
+def test_divergence_attributions_are_captums_own(fitted, digits):
+    from captum.attr import InputXGradient
+
+    x, other = digits.test[:3], digits.test[3:6]
+    found = fitted.divergence_attributions(x, other, "nuisance", "input_x_gradient")
+    one = InputXGradient(lambda values: fitted.lens.divergence(x[1:2], values, "nuisance"))
+    expected = one.attribute(other[1:2].clone().requires_grad_())[0]
+    torch.testing.assert_close(found.attributions[1], expected)
+    assert not found.complete
+
+
+def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits):
+    x, other = digits.test[:3], digits.test[3:6]
+    options = {"n_samples": 200, "stdevs": 0.0}
+    together = fitted.divergence_attributions(x, other, "class", options=options)
+    alone = fitted.divergence_attributions(x[1], other[1], "class", options=options)
+    torch.testing.assert_close(together.attributions[1], alone.attributions[0])
+    # It is an expectation over points of the path, so it sums to the divergence up to its noise.
+    torch.testing.assert_close(together.attributions.sum((1, 2, 3)), together.divergence, rtol=0.3, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"part": "z1"}, "part must be 'class' or 'nuisance', got 'z1'"),
+        ({"method": "gradient_shup"}, "unknown attribution 'gradient_shup'.*Did you mean 'gradient_shap'"),
+        ({"options": {"samples": 3}}, "Did you mean 'n_samples'"),
+    ],
+)
+def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
+    with pytest.raises(OptionError, match=message):
+        fitted.divergence_attributions(digits.test[:1], digits.test[1:2], **arguments)
+
+
+def test_variants_have_to_fit_their_inputs(fitted, digits):
+    with pytest.raises(DataError, match=r"\(2, \*S\) or \(2, n, \*S\)"):
+        fitted.divergence_attributions(digits.test[:2], digits.test[:3])
+
+
+# --- storing, resuming, capabilities -----------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_says_the_same(fitted, baseline, digits, tmp_path):
+    for name, explainer in (("svae", fitted), ("semivae", baseline)):
+        explainer.save(tmp_path / name)
+        again = xlens.load(tmp_path / name, digits.model)
+        assert again.backend == explainer.backend
+        for ask in (lambda e: e.invariances(digits.test[:3], 2).variants, lambda e: e.sample(3, 1)):
+            assert torch.equal(ask(again), ask(explainer))
+        before, after = (e.counterfactual(digits.test[:3], carry="none") for e in (explainer, again))
+        assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("preset", [SVAE, SVAE.semi], ids=["ours", "semi"])
+def test_resumed_it_is_the_same_lens(digits, tmp_path, preset):
+    backend = preset(steps=24, width=16)
+
+    def stop(event):
+        if event.phase == "svae" and event.step == 9:
+            raise KeyboardInterrupt
+
+    whole = quick(digits.model, digits.train, backend, output_dir=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        quick(digits.model, digits.train, backend, output_dir=tmp_path / "part", on_step=stop)
+    resumed = quick(digits.model, digits.train, backend, output_dir=tmp_path / "part", resume=True)
+    for (name, one), other in zip(whole.lens.state_dict().items(), resumed.lens.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_labels_of_the_data_are_used_only_when_asked_for(digits):
+    labels = torch.zeros(len(digits.train), dtype=torch.long)
+    backend = SVAE(steps=60, width=32, consistency=0.0)
+    asked = quick(digits.model, (digits.train, labels), backend, supervision="labels")
+    unasked = quick(digits.model, (digits.train, labels), backend)
+    for explainer, says_zero in ((asked, True), (unasked, False)):
+        with torch.no_grad():
+            found = explainer.lens.class_probabilities(explainer.lens.encode(digits.test)).argmax(1)
+        assert bool((found == 0).float().mean() > 0.9) == says_zero
+
+
+def test_what_it_declares_its_lens_can_do(fitted):
+    for capability in SVAE.capabilities:
+        assert isinstance(fitted.lens, CAPABILITIES[capability])
+    assert "svae" in xlens.backends()

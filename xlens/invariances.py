@@ -1,0 +1,119 @@
+"""Invariances: what an input can turn into, with f's verdict on each variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xlens.errors import DataError
+
+__all__ = ["DivergenceAttributions", "Invariances"]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Invariances:
+    """Variants of each input, and whether f keeps its class on them: data only, batch first.
+
+    A lens can only promise that f ignores what it varies. Whether f does is asked of f, variant by variant.
+
+    Args:
+        inputs: ``(N, *S)`` the real inputs.
+        variants: ``(N, n, *S)``; for a grid ``(N, T, T, *S)``.
+        kept: ``(N, n)`` or ``(N, T, T)``, whether f predicts the class that it predicts on the real input.
+        predicted: ``(N,)`` that class.
+        class_names: names of the classes.
+        data_range: smallest and largest value of the data.
+
+    >>> found = explainer.invariances(images[:2], 4, scale=0.5)
+    >>> found.variants.shape, found.kept.shape, found.share_kept.shape
+    (torch.Size([2, 4, 1, 8, 8]), torch.Size([2, 4]), torch.Size([2]))
+    """
+
+    inputs: Tensor
+    variants: Tensor
+    kept: Tensor
+    predicted: Tensor
+    class_names: tuple[str, ...]
+    data_range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        wanted = (*self.kept.shape, *self.inputs.shape[1:])
+        if len(self.kept) != len(self.inputs) or tuple(self.variants.shape) != wanted:
+            raise DataError(
+                "Invariances: parts do not fit together",
+                given=f"variants {tuple(self.variants.shape)}, kept {tuple(self.kept.shape)}, "
+                f"inputs {tuple(self.inputs.shape)}",
+                allowed="(N, n, *S), (N, n) and (N, *S)",
+            )
+        if not bool(self.variants.isfinite().all()):
+            raise DataError("Invariances: a variant is not finite", do="check what the lens decodes")
+
+    def __len__(self) -> int:
+        """Return the number of inputs N."""
+        return len(self.inputs)
+
+    def __repr__(self) -> str:
+        """Return a line that fits a terminal."""
+        per_input = self.kept[0].numel() if len(self) else 0
+        share = float(self.kept.float().mean()) if self.kept.numel() else 0.0
+        return f"Invariances({len(self)} inputs, {per_input} variants each; f keeps its class on {share:.0%})"
+
+    @property
+    def share_kept(self) -> Tensor:
+        """Share of each input's variants on which f keeps its class, ``(N,)``."""
+        return self.kept.flatten(1).float().mean(1)
+
+    @property
+    def distance(self) -> Tensor:
+        """L2 distance of each variant from the input, shaped as `kept`, in the inputs' units."""
+        flat = self.variants.flatten(self.kept.dim())
+        inputs = self.inputs.flatten(1).view(len(self), *([1] * (self.kept.dim() - 1)), -1)
+        return (flat - inputs).norm(dim=-1)
+
+    @property
+    def diversity(self) -> Tensor:
+        """Mean L2 distance between two variants of one input, ``(N,)``; 0 where there is only one.
+
+        A lens whose variants are all alike is trivially invariant, so `share_kept` alone proves nothing.
+        """
+        flat = self.variants.flatten(1, self.kept.dim() - 1).flatten(2).double()
+        n = flat.shape[1]
+        if n < 2:
+            return torch.zeros(len(self))
+        # One input at a time: all distances at once would take n times the memory of the variants.
+        means = [torch.pdist(one).mean() for one in flat]
+        return torch.stack(means).to(self.variants.dtype)
+
+    def only_kept(self, index: int) -> Tensor:
+        """Return the variants of one input on which f keeps its class, ``(m, *S)``.
+
+        >>> found = explainer.invariances(images[:2], 4, scale=0.5)
+        >>> len(found.only_kept(0)) == int(found.kept[0].sum())
+        True
+        """
+        return self.variants[index][self.kept[index]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DivergenceAttributions:
+    """Which pixels of a variant x~ make it differ from its input x, in one part of the lens's code.
+
+    Args:
+        attributions: ``(N, *M, *S)`` of d(x, x~) as a function of x~, with x as baseline; M as the variants had it.
+        divergence: ``(N, *M)`` d(x, x~), in nats where it is a KL divergence.
+        convergence_delta: ``(N, *M)`` sum of the attributions minus the divergence.
+        complete: whether the method promises that the sum is the divergence.
+    """
+
+    attributions: Tensor
+    divergence: Tensor
+    convergence_delta: Tensor
+    complete: bool
+
+    def __repr__(self) -> str:
+        """Return a line that fits a terminal."""
+        off = self.convergence_delta.abs().max() / self.divergence.abs().max().clamp_min(1e-12)
+        promise = "complete" if self.complete else "not complete by design"
+        return f"DivergenceAttributions({tuple(self.divergence.shape)}; {promise}, off by up to {float(off):.1%})"

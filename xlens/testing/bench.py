@@ -1,0 +1,270 @@
+"""The bench: one candidate, its fits and their results, each made once and only when a check asks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from xlens.api import fit
+from xlens.classifier import Classifier
+from xlens.contracts import Lens, Run, StepEvent
+from xlens.data import as_data
+from xlens.errors import XlensError, XlensWarning
+from xlens.explainer import LensExplainer
+from xlens.explanation import Explanation
+from xlens.testing.candidate import Candidate
+from xlens.testing.checking import Check, CheckFailedError, NotCheckedError, Result
+from xlens.testing.state import model_state, process_state
+from xlens.testing.world import World
+from xlens.training.survey import survey
+from xlens.training.trainer import process_state_restored
+
+__all__ = ["Bench", "Fitted"]
+
+#: Not 0, with which everything is seeded when a lens is loaded: what is random and not saved has to show.
+_SEED = 1
+_LEARNED: dict[tuple[str, tuple[int, ...]], LensExplainer] = {}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fit, and what was seen of it.
+
+    Args:
+        lens: the fitted lens, in eval mode.
+        explainer: asks it, without a mask.
+        events: the step events.
+        optimizer_steps: how many steps optimisers took.
+        model_before, model_after: the classifier's state around ``fit``, before the core restores it.
+        process_before, process_after: the state of the process around all of it.
+    """
+
+    lens: Lens
+    explainer: LensExplainer
+    events: tuple[StepEvent, ...]
+    optimizer_steps: int
+    model_before: dict[str, Any]
+    model_after: dict[str, Any]
+    process_before: dict[str, Any]
+    process_after: dict[str, Any]
+
+
+class Bench:
+    """Fits one candidate in the toy world and answers checks about it.
+
+    Args:
+        candidate: what is checked.
+    """
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self.backend = candidate.backend
+        self._results: dict[str, Result] = {}
+
+    @functools.cached_property
+    def world(self) -> World:
+        """The pictures and their classifier."""
+        return World.of(self.candidate.shape)
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        """A classifier of this bench's own."""
+        return Classifier(self.world.model())
+
+    @functools.cached_property
+    def inputs(self) -> Tensor:
+        """Six held-out pictures ``(6, *S)``, two of each class."""
+        return self.world.held_out[:6]
+
+    @functools.cached_property
+    def base(self) -> Fitted:
+        """The candidate, fitted as it stands."""
+        return self.fit()
+
+    @functools.cached_property
+    def again(self) -> Fitted:
+        """The same once more, begun from another state of the global random numbers."""
+        torch.rand(7)
+        return self.fit()
+
+    @functools.cached_property
+    def learned(self) -> LensExplainer:
+        """The instance that should have learned the toy world, fitted by ``xlens.fit`` with its mask."""
+        backend = self.candidate.learned or self.backend
+        key = repr(backend), self.candidate.shape
+        if key not in _LEARNED:
+            with quiet():
+                _LEARNED[key] = fit(self.world.model(), self.world.inputs.clone(), backend, progress=False)
+        return _LEARNED[key]
+
+    @functools.cached_property
+    def explanation(self) -> Explanation:
+        """The learned lens's explanation of all held-out pictures."""
+        with quiet():
+            return self.learned.explain(self.world.held_out.clone(), n_steps=8, tolerance=0.05)
+
+    def fit(
+        self,
+        data: Any = None,
+        *,
+        on_step: Callable[[StepEvent], None] | None = None,
+        output_dir: Path | None = None,
+        resume: bool = False,
+        side_info: Tensor | None = None,
+        over: LensExplainer | None = None,
+    ) -> Fitted:
+        """Fit the candidate as ``xlens.fit`` does, but for the mask, which is none of its business."""
+        events: list[StepEvent] = []
+        taken = 0
+
+        def see(event: StepEvent) -> None:
+            events.append(event)
+            if on_step is not None:
+                on_step(event)
+
+        def count(*_: Any) -> None:
+            nonlocal taken
+            taken += 1
+
+        classifier = self.classifier
+        source = as_data(self.world.inputs.clone() if data is None else data)
+        process_before = process_state()
+        hook = register_optimizer_step_post_hook(count)
+        try:
+            with quiet(), torch.inference_mode(False), torch.enable_grad(), process_state_restored():
+                with classifier.frozen(seed=_SEED):
+                    found = survey(classifier, source, progress=False)
+                    run = Run(
+                        seed=_SEED,
+                        device=classifier.device,
+                        spec=found.spec,
+                        logits=found.logits,
+                        side_info=side_info,
+                        over=over,
+                        output_dir=output_dir,
+                        resume=resume,
+                        on_step=see,
+                        progress=False,
+                        identity="xlens.testing",
+                    )
+                    model_before = model_state(classifier.model)
+                    lens = self.backend.fit(classifier, source, run)
+                    model_after = model_state(classifier.model)
+                    if not isinstance(lens, Lens):
+                        raise CheckFailedError(
+                            f"{self.backend.name}: fit returned no lens",
+                            given=type(lens).__name__,
+                            allowed="an instance of a subclass of xlens.Lens",
+                        )
+                    lens.eval().requires_grad_(False)
+        finally:
+            hook.remove()
+        explainer = LensExplainer(classifier, lens, self.backend, run.spec, None, {"seed": _SEED})
+        return Fitted(
+            lens,
+            explainer,
+            tuple(events),
+            taken,
+            model_before,
+            model_after,
+            process_before,
+            process_state(),
+        )
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[Lens]:
+        """Within this context the lens may be asked, as the explainer asks it; arguments have to be copies."""
+        lens = self.base.lens
+        with quiet(), torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+            yield lens
+
+    def codes(self) -> Tensor:
+        """Return the codes ``(6, d)`` of :attr:`inputs`."""
+        with self.asking() as lens:
+            return lens.encode(self.inputs.clone())
+
+    def explain(self, explainer: LensExplainer) -> Explanation:
+        """Explain :attr:`inputs` at little expense."""
+        with quiet():
+            return explainer.explain(self.inputs.clone(), n_steps=4, tolerance=0.5)
+
+    def result(self, check: Check) -> Result:
+        """Return what came of a check, which runs once; expected failures count as failures here."""
+        if check.id not in self._results:
+            self._results[check.id] = self._run(check)
+        return self._results[check.id]
+
+    def _run(self, check: Check) -> Result:
+        for needed in check.needs:
+            found = self.result(needed)
+            if found.status != "passed":
+                return Result(check.id, "not checked", f"needs {needed.id}, which is: {found.status}")
+        try:
+            check.function(self)
+        except CheckFailedError as fault:
+            return Result(check.id, "failed", str(fault))
+        except NotCheckedError as reason:
+            return Result(check.id, "not checked", str(reason))
+        except Exception as fault:  # noqa: BLE001 - whatever a backend raises is a result
+            wanted = "the message says what" if isinstance(fault, XlensError) else "repair what raised it"
+            error = CheckFailedError(
+                f"{self.backend.name}: an exception in the check {check.id}",
+                given=f"{type(fault).__name__}: {fault}{_place(fault)}",
+                do=wanted,
+            )
+            return Result(check.id, "failed", str(error))
+        return Result(check.id, "passed")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within this context xlens's own warnings are not shown: lenses that have learned little give many."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XlensWarning)
+        yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Yield what acts as Ctrl-C, whatever the program does with it otherwise."""
+
+    def press() -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        else:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield press
+        return
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield press
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Yield an empty folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def _place(fault: BaseException) -> str:
+    trace = fault.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"

@@ -1,0 +1,235 @@
+"""Checks of what a lens returns: shapes, numbers, and that it is a function of its arguments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlens.api import load
+from xlens.contracts import Feature
+from xlens.registry import standing_in
+from xlens.testing.api import options_survive_json
+from xlens.testing.bench import Bench, folder, quiet
+from xlens.testing.checking import check, require, same
+from xlens.testing.manners import fits_a_lens
+
+_ROLES = ("class", "nuisance", "attribute")
+
+
+@check(needs=(fits_a_lens,))
+def shapes_are_right(bench: Bench) -> None:
+    """Codes are ``(N, d)`` and decodings ``(N, *S)``, also for one input."""
+    shape = bench.candidate.shape
+    width = bench.codes().shape[-1]
+    with bench.asking() as lens:
+        for n in (1, 2, 5):
+            inputs = bench.inputs[:n].clone()
+            codes = lens.encode(inputs)
+            _has_shape(bench, "encode", codes, (n, width))
+            _has_shape(bench, "decode", lens.decode(codes.clone()), (n, *shape))
+            moved = lens.counterfactual(codes.clone(), torch.full((n,), 1), torch.full((n,), 0))
+            _has_shape(bench, "counterfactual", moved, (n, width))
+
+
+@check(needs=(shapes_are_right,))
+def everything_is_finite(bench: Bench) -> None:
+    """No NaN and no infinity, for every pair of classes."""
+    with bench.asking() as lens:
+        codes = lens.encode(bench.inputs.clone())
+        found = {"encode": codes, "decode": lens.decode(codes.clone())}
+        for target, contrast in itertools.permutations(range(3), 2):
+            pair = torch.full((len(codes),), target), torch.full((len(codes),), contrast)
+            moved = lens.counterfactual(codes.clone(), *pair)
+            found[f"counterfactual from class {target} to {contrast}"] = moved
+            found[f"decode of the counterfactual from class {target} to {contrast}"] = lens.decode(moved)
+    for name, values in found.items():
+        require(
+            bool(values.isfinite().all()),
+            f"{bench.backend.name}: {name} is not finite",
+            given=f"{int((~values.isfinite()).sum())} of {values.numel()} values",
+            do="look for a division by the count or the spread of something that may be empty or constant",
+        )
+
+
+@check(needs=(shapes_are_right,))
+def dtypes_are_kept(bench: Bench) -> None:
+    """Float32 in gives float32 out, also where the program's default is float64."""
+    default = torch.get_default_dtype()
+    with bench.asking() as lens:
+        torch.set_default_dtype(torch.float64)
+        try:
+            codes = lens.encode(bench.inputs.clone())
+            one, other = torch.ones(len(codes), dtype=torch.long), torch.zeros(len(codes), dtype=torch.long)
+            found = {
+                "encode": codes,
+                "decode": lens.decode(codes.float()),
+                "counterfactual": lens.counterfactual(codes.float(), one, other),
+            }
+        finally:
+            torch.set_default_dtype(default)
+    for name, values in found.items():
+        require(
+            values.dtype == torch.float32,
+            f"{bench.backend.name}: {name} changes the dtype where torch's default is float64",
+            given=values.dtype,
+            allowed="torch.float32, that of the argument",
+            do="make tensors like the argument: codes.new_zeros(...), torch.zeros_like(...), dtype=codes.dtype",
+        )
+
+
+@check(needs=(fits_a_lens,))
+def tensors_are_registered(bench: Bench) -> None:
+    """Every tensor of the lens is a parameter or a buffer, so that it moves to another device with it."""
+    loose = [
+        f"{type(module).__name__}.{name}"
+        for module in bench.base.lens.modules()
+        for name, value in vars(module).items()
+        if name not in ("_parameters", "_buffers", "_modules") and _holds_a_tensor(value)
+    ]
+    require(
+        not loose,
+        f"{bench.backend.name}: the lens keeps a tensor that does not move with it",
+        given=", ".join(loose[:3]),
+        do="self.register_buffer('name', tensor), with persistent=False where build makes it again",
+    )
+
+
+@check(needs=(fits_a_lens,))
+def features_name_the_code(bench: Bench) -> None:
+    """Features have names of their own, known roles and classes, and dimensions that exist, each in one of them."""
+    name, width = bench.backend.name, bench.codes().shape[1]
+    features = list(bench.base.lens.features)
+    require(
+        bool(features) and all(isinstance(feature, Feature) for feature in features),
+        f"{name}: features are no features",
+        given=features,
+        allowed="a sequence of xlens.Feature, at least one",
+    )
+    names = [feature.name for feature in features]
+    require(len(set(names)) == len(names), f"{name}: two features have one name", given=", ".join(names))
+    dims = [dim for feature in features for dim in feature.dims]
+    require(
+        len(set(dims)) == len(dims) and set(dims) <= set(range(width)) and all(f.dims for f in features),
+        f"{name}: the dimensions of the features are wrong",
+        given=f"{len(dims)} dimensions, {len(set(dims))} different, from {min(dims)} to {max(dims)}",
+        allowed=f"0 to {width - 1}, each in one feature at most, none empty",
+    )
+    wrong = [f for f in features if f.role not in _ROLES or f.class_index not in (None, 0, 1, 2)]
+    require(
+        not wrong,
+        f"{name}: a feature of an unknown role or class",
+        given=wrong[:1],
+        allowed=f"roles {', '.join(_ROLES)}; classes 0 to 2 or None",
+    )
+    reference = bench.base.lens.reference_class
+    require(
+        reference is None or (type(reference) is int and 0 <= reference < 3),
+        f"{name}: reference_class is no class",
+        given=repr(reference),
+        allowed="an int from 0 to 2, or None",
+    )
+
+
+@check(needs=(shapes_are_right,))
+def a_row_does_not_depend_on_its_batch(bench: Bench) -> None:
+    """A row alone gives what it gives in a batch."""
+    n = len(bench.inputs)
+    one, other = torch.full((n,), 1), torch.full((n,), 0)
+    with bench.asking() as lens:
+        codes = lens.encode(bench.inputs.clone())
+        moved = lens.counterfactual(codes.clone(), one, other)
+        calls = {
+            "encode": (lens.encode, (bench.inputs,), codes),
+            "decode": (lens.decode, (codes,), lens.decode(codes.clone())),
+            "counterfactual": (lens.counterfactual, (codes, one, other), moved),
+        }
+        for name, (function, arguments, together) in calls.items():
+            alone = torch.cat([function(*(a[i : i + 1].clone() for a in arguments)) for i in range(n)])
+            require(
+                same(alone, together),
+                f"{bench.backend.name}: {name} gives a row another result alone than in its batch",
+                given=f"a difference of up to {float((alone - together).abs().max()):.3g}",
+                do="no statistics over the batch (batch norm needs eval mode) and no draws from the global "
+                "random numbers",
+            )
+
+
+@check(needs=(a_row_does_not_depend_on_its_batch,))
+def each_row_has_its_own_classes(bench: Bench) -> None:
+    """A batch of several targets and contrasts gives each row what it gets where all rows have its classes."""
+    n = len(bench.inputs)
+    pairs = list(itertools.permutations(range(3), 2))
+    targets, contrasts = (torch.tensor([pairs[i % 6][side] for i in range(n)]) for side in (0, 1))
+    with bench.asking() as lens:
+        codes = lens.encode(bench.inputs.clone())
+        mixed = lens.counterfactual(codes.clone(), targets, contrasts)
+        for i in range(n):
+            t, c = torch.full((n,), int(targets[i])), torch.full((n,), int(contrasts[i]))
+            own = lens.counterfactual(codes.clone(), t, c)[i]
+            require(
+                same(mixed[i], own),
+                f"{bench.backend.name}: counterfactual mixes up the classes of a batch",
+                given=f"row {i}, from class {int(targets[i])} to {int(contrasts[i])}, among rows of other classes",
+                do="index by row: centres[contrast] with contrast (N,), never contrast[0]",
+            )
+
+
+@check(needs=(fits_a_lens, options_survive_json))
+def saved_and_loaded_it_explains_the_same(bench: Bench) -> None:
+    """Written to a folder and read again, the lens gives the same explanation, samples and variants."""
+    explainer = bench.base.explainer
+    with folder() as path, quiet():
+        explainer.save(path)
+        with standing_in(type(bench.backend)):
+            again = load(path, bench.classifier.model)
+    require(again.backend == bench.backend, f"{bench.backend.name}: the options come back changed")
+    first, second = bench.explain(explainer), bench.explain(again)
+    for name, value in _answers(bench, explainer, first):
+        found = dict(_answers(bench, again, second))[name]
+        require(
+            same(value, found, exactly=True),
+            f"{bench.backend.name}: after saving and loading, {name} are others",
+            given=f"a difference of up to {float((value - found).abs().max()):.3g}",
+            do="keep everything that fit finds in parameters and buffers; build makes the rest from spec alone",
+        )
+    require(
+        [f for f in again.features] == [f for f in explainer.features],
+        f"{bench.backend.name}: after saving and loading, the features are others",
+        do="build must give the same features as fit",
+    )
+
+
+def _answers(bench: Bench, explainer: Any, explanation: Any) -> Iterator[tuple[str, Tensor]]:
+    for name in ("codes", "reconstruction", "counterfactual", "counterfactual_codes"):
+        yield name.replace("_", " "), getattr(explanation, name)
+    yield "attributions", explanation.attributions["lig"]
+    lens, declared = explainer.lens, bench.backend.capabilities
+    with bench.asking():
+        if "sample" in declared and callable(getattr(lens, "sample", None)):
+            yield "samples", lens.sample(2, 1, torch.Generator().manual_seed(0))
+        if "invariances" in declared and callable(getattr(lens, "invariances", None)):
+            for vary in ("nuisance", "class"):
+                generator = torch.Generator().manual_seed(0)
+                yield f"variants of {vary}", lens.invariances(explanation.codes.clone(), 2, 1.0, generator, vary)
+
+
+def _has_shape(bench: Bench, method: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    require(
+        isinstance(values, Tensor) and tuple(values.shape) == shape,
+        f"{bench.backend.name}: {method} returns a wrong shape for a batch of {shape[0]}",
+        given=tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__,
+        allowed=shape,
+        do="keep the batch dimension; squeeze() without a dimension drops it for one input",
+    )
+
+
+def _holds_a_tensor(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_holds_a_tensor(item) for item in value)
+    if isinstance(value, dict):
+        return any(_holds_a_tensor(item) for item in value.values())
+    return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
