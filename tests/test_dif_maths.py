@@ -186,7 +186,7 @@ def test_the_separation_weighs_a_tenth_of_the_reconstruction_whatever_its_size()
         (found,) = torch.autograd.grad(term, codes)
         log = mean_embedding_separation(codes, classes, torch.Generator().manual_seed(0))
         statistic = log.expm1()
-        eta = 0.1 * 4 * 5 * factor / float(statistic)
+        eta = 0.1 * 4 * 5 * factor / float(statistic.detach())
         (wanted,) = torch.autograd.grad(-eta * statistic, codes)
         torch.testing.assert_close(found, wanted, rtol=0.03, atol=1e-6)
 
