@@ -34,7 +34,7 @@ Rows = dict[str, float]
 
 
 def fitted(task: Task, model: nn.Module, seed: int, rows: Rows, label: str, *, mask: bool = True, **options):
-    """Fit a lens; report its CPU seconds (of lens and mask apart) and how often training had to go back."""
+    """Fit a lens; report its CPU seconds (of the lens alone) and how often training had to go back."""
     found = fit(task, model, "introvac", seed, mask=mask, **options)
     rows[f"{label}: fit, CPU seconds (without mask)"] = found.seconds
     rows[f"{label}: roll-backs while training"] = float(sum("went back" in text for text in found.said))
@@ -68,6 +68,7 @@ def flips(explainer, model: nn.Module, judges: dict[str, nn.Module], x: Tensor, 
     rows["step at which f flips, median"] = float(steps.flip.quantile(0.5))
     rows["step at which f flips: share that ever does"] = float(steps.flip.isfinite().float().mean())
     rows["step used, median"] = float(steps.used.quantile(0.5))
+    rows["step used: share that reaches the median margin"] = float(steps.reached.float().mean())
     rows["step used: share at the longest"] = float((steps.used >= explainer.backend.longest_step).float().mean())
 
 
@@ -106,7 +107,7 @@ def sampling(explainer, rows: Rows, label: str, n: int) -> Tensor:
         with explainer.classifier.frozen():
             drawn.append(explainer.lens.draw(n, c, torch.Generator().manual_seed(c)))
     figures = {
-        "f accepts, of those the linear head accepts": [d.accepted_by_head for d in drawn],
+        "f accepts, of those the calibrated head accepts": [d.accepted_by_head for d in drawn],
         "f accepts, of all": [d.accepted_by_classifier for d in drawn],
     }
     for name, values in figures.items():

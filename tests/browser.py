@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 def chromium() -> str:
     """Return where Chromium is, or skip the test."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None and os.environ.get("XLENS_REQUIRE_BROWSER") == "1":
+        pytest.fail("XLENS_REQUIRE_BROWSER=1, and no Chromium is installed")
     if found is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
     return found

@@ -77,3 +77,10 @@ def test_the_digits_are_split_without_overlap():
 def test_missing_files_say_what_to_install(tmp_path):
     with pytest.raises(DataError, match="dataset-fashion-mnist"):
         demo.load_images("fashion-mnist", tmp_path)
+
+
+def test_names_do_nothing_to_the_terminal(capsys):
+    assert cli.main(["explain", "\x1b[2Jlens", "a.png", "--model", "no\x1b[31mmodule"]) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert "\\x1b[31m" in shown

@@ -252,3 +252,29 @@ def test_what_lies_beside_a_lens_is_checked(tmp_path):
         (tmp_path / "inputs.json").write_text(content)
         with pytest.raises((StorageError, OptionError)):
             Preprocessing.load(tmp_path)
+
+
+def test_the_current_folder_does_not_shadow_packages(tmp_path):
+    (tmp_path / "jinja2.py").write_text("raise SystemExit('planted')")
+    (tmp_path / "nets.py").write_text("import torch\n\ndef net():\n    return torch.nn.Linear(2, 2)\n")
+    code = "from xlens.cli.models import load_model; load_model('nets:net', None); import jinja2.sandbox"
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+
+
+def test_deep_and_damaged_images_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="more than 8 bits"):
+        read_images([tmp_path / "deep.png"], Preprocessing(mode="grey"))
+    Image.new("L", (40, 40), 7).save(tmp_path / "cut.png")
+    content = bytearray((tmp_path / "cut.png").read_bytes())
+    content[37:41] = b"\0\0\0\0"
+    (tmp_path / "cut.png").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_images([tmp_path / "cut.png"], Preprocessing())
+
+
+def test_a_weights_table_that_is_no_table_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pt2", "w") as archive:
+        archive.writestr("a/data/weights/model_weights_config.json", '{"config": [1]}')
+    with pytest.raises(StorageError, match="damaged"):
+        read_weights(tmp_path / "w.pt2")

@@ -58,24 +58,35 @@ def test_options_that_contradict_each_other_are_refused(digits, ink):
         xlens.fit(nn.Linear(6, 5), torch.randn(40, 6), "introvac", code=4, progress=False)
     with pytest.raises(OptionError, match="3 classes|2 classes and 2 attributes"):
         xlens.fit(model, images.train, "introvac", code=3, side_info=ink, progress=False)
-    with pytest.raises(OptionError, match="1 different names.*2, one for each column"):
+    with pytest.raises(OptionError, match="2 names, 1 different.*2 different names, one for each"):
         xlens.fit(model, images.train, "introvac", attributes=("a", "a"), side_info=ink, progress=False)
+    with pytest.raises(OptionError, match="3 names, 2 different"):
+        xlens.fit(model, images.train, "introvac", attributes=("a", "b", "a"), side_info=ink, progress=False)
+    for taken in ("everything else", "class evidence", "evidence for 3"):
+        with pytest.raises(OptionError, match=f"cannot be called '{taken}'"):
+            xlens.fit(model, images.train, "introvac", attributes=("a", taken), side_info=ink, progress=False)
     with pytest.raises(OptionError, match="without side_info"):
         xlens.fit(model, images.train, "introvac", attributes=("a",), progress=False)
-    for fault in (float("nan"), 1.0):
-        with pytest.raises(DataError, match="column 1 of side_info cannot be learned"):
-            table = ink.clone()
-            table[:, 1] = fault
+    for fault, says in (
+        (float("nan"), "fewer than two values"),
+        (1.0, "fewer than two values"),
+        (float("inf"), "not finite"),
+    ):
+        table = ink.clone()
+        table[:, 1] = fault
+        with pytest.raises(DataError, match=f"side_info.*{says}"):
             xlens.fit(model, images.train, "introvac", side_info=table, progress=False)
 
 
 def test_samples_that_the_classifier_does_not_accept_are_rejected(fitted, digits):
-    model, _ = digits
+    model, images = digits
     for c in (0, 1):
         with unchanged(model):
             samples = fitted.sample(40, c, seed=3)
         assert samples.shape == (40, 1, 8, 8)
-        assert (model(samples).argmax(1) == c).all()
+        assert (model(samples).argmax(1) == c).all()  # by construction; what others see in them is below
+        eyes = LogisticRegression(max_iter=1000).fit(images.train.flatten(1), images.train_labels)
+        assert (eyes.predict(samples.flatten(1)) == c).mean() >= 0.9
         with fitted.classifier.frozen():
             drawn = fitted.lens.draw(40, c, torch.Generator().manual_seed(3))
         assert torch.equal(drawn.inputs, samples)
@@ -96,7 +107,7 @@ def test_counterfactuals_move_along_the_difference_of_the_classes_to_the_usual_m
     wanted = F.normalize(weights[explanation.contrast] - weights[explanation.target], dim=1)
     torch.testing.assert_close(change, change.norm(dim=1, keepdim=True) * wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(change.norm(dim=1), steps.used, atol=1e-3, rtol=1e-3)
-    assert (steps.flip <= steps.used + 1e-4).float().mean() > 0.95
+    assert steps.flip.isfinite().float().mean() > 0.95
     # All of it is class evidence: nothing moves in the dimensions of the others.
     parts = dict(zip(explanation.feature_names, explanation.feature_contributions.T, strict=True))
     assert parts["everything else"].abs().max() < 1e-3
@@ -108,6 +119,9 @@ def test_counterfactuals_move_along_the_difference_of_the_classes_to_the_usual_m
     margin = reached[rows, explanation.contrast] - reached[rows, explanation.target]
     goal = torch.tensor(fitted.spec.class_margins)[explanation.contrast, explanation.target]
     assert ((margin >= goal - 1e-3) | (steps.used == fitted.backend.longest_step)).float().mean() > 0.9
+    sure = (margin - goal).abs() > 0.01 * goal
+    assert steps.reached[sure].equal((margin >= goal)[sure])
+    assert steps.reached.float().mean() > 0.8
     assert (early.argmax(1) == explanation.contrast).float().mean() < 0.2
 
 
@@ -212,7 +226,8 @@ def test_three_classes_vectors_and_the_other_settings(short_mask):
         explanation = explainer.explain(inputs[:60])
         assert explanation.fidelity.decoding_flips.float().mean() >= 0.9
         assert explanation.feature_names == ("everything else", "class evidence")
-        assert (model(explainer.sample(30, 2)).argmax(1) == 2).all()
+        # By the centres the data were made of, and not by f, whose word is what samples are chosen by.
+        assert (torch.cdist(explainer.sample(30, 2), centres).argmin(1) == 2).float().mean() >= 0.8
     images = toys.pictures(24, seed=0)[0]
     paper = IntroVAC.paper(steps=2, width=4, code=16, langevin_steps=6)
     assert (paper.fool_weight, paper.detect_weight, paper.prior_weight) == (5.0, 0.01, 3.0)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from xlens import Explanation, Fidelity
 from xlens.errors import DataError, UnsupportedError
 from xlens.plot import plot_invariances, plot_traversal
+from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import natural_ranges, ranges_of, to_pixels
 from xlens.plot.words import sentences
 
@@ -106,7 +107,7 @@ def test_a_method_that_adds_up_to_nothing_has_a_scale_of_its_own():
     one = made()
     small = dataclasses.replace(one, attributions={**one.attributions, "saliency": 1e-3 * one.inputs.abs()})
     figure = small.plot()
-    assert clims(figure, "saliency\n(own scale)") != clims(figure, "latent IG")
+    assert clims(figure, "saliency\n(magnitude only)") != clims(figure, "latent IG")
 
 
 def test_sums_are_those_of_the_method_itself():
@@ -281,3 +282,32 @@ def test_figures_are_matplotlibs_and_show_themselves_in_notebooks():
 def test_drawing_leaves_pyplot_alone():
     code = "import sys, xlens.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_with_three_classes_the_probability_is_of_two():
+    words = texts(dataclasses.replace(made(), class_names=("healthy", "ill", "odd")).plot())
+    assert "p = p('ill' against 'healthy') under each frame" in words
+    assert "f's probability of" not in words
+    assert "f's probability of 'ill' under each frame" in texts(made().plot())
+
+
+def test_differences_of_channels_do_not_cancel_and_rounding_noise_is_pale():
+    difference = torch.tensor([1.0, -1.0, 0.0])[:, None, None].expand(3, 4, 4)
+    assert strongest(difference).abs().min() == 1
+    assert limit_of(torch.full((1, 4, 4), 1e-7), least_edit((-3.0, 3.0))) == pytest.approx(6e-3)
+
+
+def test_maps_without_a_sign_claim_none():
+    one = dataclasses.replace(made(), attributions={**made().attributions, "saliency": made().inputs.abs()})
+    words = texts(one.plot())
+    assert "saliency\n(magnitude only)" in words
+    assert "purple: magnitude only" in words
+
+
+def test_a_path_that_ends_in_the_reconstruction_says_so():
+    one = made()
+    other = one.inputs + 0.5
+    path = torch.stack([one.path[:, 0], other], 1)
+    words = texts(dataclasses.replace(one, reconstruction=other, path=path).plot())
+    assert "p = 0.88\nreconstruction" in words
+    assert "p = 0.88\ninput" not in words

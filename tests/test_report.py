@@ -208,3 +208,16 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(StorageError, match="cannot write"):
         one.save_html(tmp_path / "missing" / "a.html")
     assert not (tmp_path / "a.html").exists()
+
+
+def test_three_classes_an_own_input_and_nothing_at_all(tmp_path):
+    one = photos(2, 16)
+    moved = torch.stack([one.path[:, 0], one.reconstruction], 1)
+    other = dataclasses.replace(one, class_names=("a", "b", "c"), path=moved, path_scores=one.path_scores[:, :2])
+    data = payload(other)
+    assert data["items"][0]["p"] == "p(b against a)"
+    assert data["end"] == "reconstruction"
+    assert decoded(data["items"][0]["images"]).size == (16, 4 * 16)
+    with pytest.raises(DataError, match="nothing to show"):
+        one[:0].save_html(tmp_path / "a.html")
+    assert one[:0]._repr_html_() is None

@@ -94,7 +94,7 @@ def find_feature(features: Sequence[Feature], feature: str | int, method: str = 
     names = [f.name for f in features]
     if isinstance(feature, int) and not isinstance(feature, bool) and 0 <= feature < len(names):
         return features[feature]
-    if feature in names:
+    if isinstance(feature, str) and feature in names:
         return features[names.index(feature)]
     raise OptionError(
         f"{method}: there is no feature {feature!r}.{did_you_mean(str(feature), names)}",

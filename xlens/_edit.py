@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor
 from xlens._arguments import find_feature
 from xlens.attr.edit import Carry
 from xlens.classifier import Classifier
-from xlens.contracts import Lens, SupportsDirections
+from xlens.contracts import Lens, Spec, SupportsDirections
 from xlens.errors import OptionError, did_you_mean
 from xlens.metrics.leakage import leakage
-from xlens.nn.features import margin_over_rest
+from xlens.nn.features import margin_over_rest, score_margin
 from xlens.nn.mask import mask_that_flips
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "Steps",
     "carry_edit",
     "directions_of",
+    "held_names",
     "measure_leakage",
     "orthogonalised",
     "steps_to_flip",
@@ -35,6 +37,10 @@ __all__ = [
 _POINTS, _HALVINGS = 16, 5
 #: A direction of which less than this is left is no direction of its own.
 _LEAST = 0.05
+#: Measuring leakage, no other direction is held that would leave less than this of the one that is edited.
+_LEAST_MEASURED = 0.4
+#: A search for the step ends at the goal, from which other batch sizes differ by rounding.
+_ROUNDING = 1e-3
 
 
 class Steps(NamedTuple):
@@ -44,10 +50,15 @@ class Steps(NamedTuple):
         flip: ``(N,)`` distance in the code at which f first predicts the contrast class; infinite where it never
             does.
         used: ``(N,)`` distance at which the counterfactual is.
+        reached: ``(N,)`` bool, whether f predicts the contrast class on the counterfactual's decoding, with at
+            least the margin over the target class that is the median of real inputs of the contrast class
+            (``spec.class_margins``). Where f puts no input of the data in that class, the median of the known
+            margins stands in.
     """
 
     flip: Tensor
     used: Tensor
+    reached: Tensor
 
 
 def directions_of(lens: Lens) -> Mapping[str, Tensor]:
@@ -56,14 +67,14 @@ def directions_of(lens: Lens) -> Mapping[str, Tensor]:
 
 
 def orthogonalised(direction: Tensor, held: Tensor) -> Tensor:
-    """Return the unit vector nearest to `direction` that is perpendicular to all of `held`.
+    """Return the vectors of the same lengths nearest to `direction` that are perpendicular to all of `held`.
 
     Args:
-        direction: ``(d,)`` unit vector.
+        direction: ``(d,)``, or several of them ``(N, d)``.
         held: ``(M, d)``.
 
     Raises:
-        OptionError: next to nothing of it is left.
+        OptionError: next to nothing of one of them is left.
 
     >>> import torch
     >>> orthogonalised(torch.tensor([0.6, 0.8]), torch.tensor([[2.0, 0.0]]))
@@ -72,14 +83,18 @@ def orthogonalised(direction: Tensor, held: Tensor) -> Tensor:
     # Singular vectors and not QR, because directions that are held may depend on each other.
     _, values, spanned = torch.linalg.svd(held.double(), full_matrices=False)
     spanned = spanned[values > 1e-6 * values.max().clamp_min(1e-12)]
-    left = direction.double() - spanned.T @ (spanned @ direction.double())
-    if float(left.norm()) < _LEAST:
+    whole = direction.double()
+    left = whole - (whole @ spanned.T) @ spanned
+    length = whole.norm(dim=-1, keepdim=True)
+    share = left.norm(dim=-1, keepdim=True) / length.clamp_min(1e-300)
+    # A vector of no length, as of an amount of 0, has nothing to lose.
+    if bool(((share < _LEAST) & (length > 0)).any()):
         raise OptionError(
             "edit: nothing of the direction is left when the others are held",
-            given=f"{float(left.norm()):.1%} of its length",
+            given=f"{float(share.min()):.1%} of its length",
             do="hold fewer of them",
         )
-    return F.normalize(left, dim=0).to(direction.dtype)
+    return (F.normalize(left, dim=-1) * length).to(direction.dtype)
 
 
 def traversed(
@@ -103,7 +118,7 @@ def traversed(
     """
     named = directions_of(lens)
     moved = codes.unsqueeze(1).repeat(1, len(values), 1)
-    if feature in named:
+    if isinstance(feature, str) and feature in named:
         direction = named[feature].to(codes)
         own = torch.zeros_like(codes[:, 0]) if relative else codes @ direction
         return moved + (values - own.unsqueeze(1)).unsqueeze(2) * direction
@@ -123,6 +138,19 @@ def _unit_block(block: Tensor) -> Tensor:
     return torch.where(length > 0, block * width**0.5 / length.clamp_min(1e-12), torch.ones_like(block))
 
 
+def held_names(hold: Any) -> tuple[str, ...]:
+    """Return the names to hold, which may come from a generator.
+
+    Raises:
+        OptionError: not a sequence of names.
+    """
+    names = () if isinstance(hold, str) or not isinstance(hold, Iterable) else tuple(hold)
+    wrong = isinstance(hold, str) or not isinstance(hold, Iterable)
+    if wrong or not all(isinstance(name, str) for name in names):
+        raise OptionError(f"edit: hold must be a sequence of names, got {hold!r}")
+    return names
+
+
 def moved_codes(lens: Lens, codes: Tensor, amounts: Mapping[str, Any], hold: Sequence[str]) -> Tensor:
     """Return the codes ``(N, d)`` after adding each amount along its direction or feature.
 
@@ -130,8 +158,6 @@ def moved_codes(lens: Lens, codes: Tensor, amounts: Mapping[str, Any], hold: Seq
         OptionError: as :meth:`LensExplainer.edit` says.
     """
     named = directions_of(lens)
-    if isinstance(hold, str):
-        raise OptionError(f"edit: hold must be a sequence of names, got {hold!r}")
     if unknown := [name for name in hold if name not in named]:
         raise OptionError(
             f"edit: there is no direction {unknown[0]!r} to hold.{did_you_mean(str(unknown[0]), list(named))}",
@@ -144,12 +170,13 @@ def moved_codes(lens: Lens, codes: Tensor, amounts: Mapping[str, Any], hold: Seq
         length = _amount(name, amount, codes)
         if name in named:
             direction = named[name].to(codes)
-            if held := [named[other].to(codes) for other in hold if other != name]:
-                direction = orthogonalised(direction, torch.stack(held))
-            change += length * direction
-            continue
-        dims = list(_feature(lens, name, named).dims)
-        change[:, dims] += length * _unit_block(codes[:, dims])
+        else:
+            dims = list(_feature(lens, name, named).dims)
+            direction = torch.zeros_like(codes)
+            direction[:, dims] = _unit_block(codes[:, dims])
+        if held := [named[other].to(codes) for other in hold if other != name]:
+            direction = orthogonalised(direction, torch.stack(held))
+        change += length * direction
     return codes + change
 
 
@@ -201,22 +228,35 @@ def carry_edit(
         reconstruction = lens.decode(before)
         change = decoded - reconstruction
         if carry == "masked":
-            seen = explainer.classifier(decoded).argmax(1)
-            mask = mask_that_flips(
-                explainer.mask, explainer.classifier, x, reconstruction, decoded, seen, low, high
-            )
-            change = mask * (decoded - x)
+            change = _edit_mask(explainer, x, reconstruction, decoded, low, high) * change
         edited = torch.minimum(x + change, torch.maximum(high, x))
         parts.append(torch.maximum(edited, torch.minimum(low, x)))
     return torch.cat(parts)
+
+
+def _edit_mask(
+    explainer: LensExplainer, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Return the mask ``(N, 1, H, W)``, opened further only where the edit changes what f sees on decodings."""
+    classifier = explainer.classifier
+    seen = classifier(decoded).argmax(1)
+    mask = explainer.mask(inputs, reconstruction, decoded, seen).sigmoid()
+    rows = (seen != classifier(reconstruction).argmax(1)).nonzero()[:, 0]
+    if len(rows):
+        x, before, after = inputs[rows], reconstruction[rows], decoded[rows]
+        mask[rows] = mask_that_flips(
+            explainer.mask, classifier, x, before, after, seen[rows], low, high, whole=x + (after - before)
+        )
+    return mask
 
 
 def measure_leakage(
     lens: SupportsDirections, inputs: Tensor, amount: float, orthogonal: bool, batch: int
 ) -> dict[str, dict[str, float]]:
     """Return edited direction -> direction read -> change per unit; see :meth:`LensExplainer.leakage`."""
-    if not isinstance(amount, int | float) or not 0 < abs(amount) < float("inf"):
-        raise OptionError(f"leakage: amount must be a number other than 0, got {amount!r}")
+    if not isinstance(amount, Real) or isinstance(amount, bool) or not 0 < abs(amount) < float("inf"):
+        raise OptionError(f"leakage: amount must be a finite number other than 0, got {amount!r}")
+    amount = float(amount)
     named = directions_of(lens)
     codes = torch.cat([lens.encode(part) for part in inputs.split(batch)])
     readouts = torch.stack(list(named.values())).to(codes)
@@ -230,21 +270,45 @@ def measure_leakage(
 
 
 def _held_where_possible(direction: Tensor, every: Tensor) -> Tensor:
-    """Make a direction perpendicular to those that do not nearly span it, such as its own opposite."""
-    others = every[(every @ direction).abs() < 0.9]
-    return orthogonalised(direction, others) if len(others) else direction
+    """Make a unit direction perpendicular to as many others as leave enough of it, the least related first.
+
+    Directions of classes depend on each other: perpendicular to all of the others, nothing is left of any of them.
+    """
+    left, held = direction.double(), []
+    cosines = F.normalize(every, dim=1) @ direction
+    own = int(cosines.argmax())
+    for index in cosines.abs().argsort(stable=True).tolist():
+        if index == own:
+            continue
+        rest = every[index].double()
+        # Twice, because one pass leaves rounding behind where directions are nearly dependent.
+        for axis in held * 2:
+            rest = rest - (rest @ axis) * axis
+        if float(rest.norm()) < 1e-5 * float(every[index].norm()):
+            continue  # held already, by those that span it
+        axis = F.normalize(rest, dim=0)
+        without = left - (left @ axis) * axis
+        if float(without.norm()) >= _LEAST_MEASURED:
+            left = without
+            held.append(axis)
+    return F.normalize(left, dim=0).to(direction.dtype)
 
 
 def steps_to_flip(
-    classifier: Classifier, lens: Lens, inputs: Tensor, target: Tensor, contrast: Tensor, batch: int
+    classifier: Classifier, lens: Lens, spec: Spec, inputs: Tensor, target: Tensor, contrast: Tensor, batch: int
 ) -> Steps:
-    """Return the two distances for inputs ``(N, *S)``, inside the frozen context."""
-    rows = zip(inputs.split(batch), target.split(batch), contrast.split(batch), strict=True)
-    parts = [_steps(classifier, lens, x, t, c) for x, t, c in rows]
-    return Steps(torch.cat([part.flip for part in parts]), torch.cat([part.used for part in parts]))
+    """Return distances, and whether the goal was reached, for inputs ``(N, *S)``, inside the frozen context."""
+    margins = torch.tensor(spec.class_margins, dtype=torch.float32, device=inputs.device)
+    known = margins[margins > 0]
+    goals = torch.where(margins > 0, margins, known.median() if len(known) else 0.0)[contrast, target]
+    rows = zip(*(whole.split(batch) for whole in (inputs, target, contrast, goals)), strict=True)
+    parts = [_steps(classifier, lens, x, t, c, goal) for x, t, c, goal in rows]
+    return Steps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _steps(classifier: Classifier, lens: Lens, inputs: Tensor, target: Tensor, contrast: Tensor) -> Steps:
+def _steps(
+    classifier: Classifier, lens: Lens, inputs: Tensor, target: Tensor, contrast: Tensor, goal: Tensor
+) -> Steps:
     codes = lens.encode(inputs)
     end = lens.counterfactual(codes, target, contrast)
 
@@ -264,4 +328,7 @@ def _steps(classifier: Classifier, lens: Lens, inputs: Tensor, target: Tensor, c
         here = flips(middle)
         high, lower = torch.where(here, middle, high), torch.where(here, lower, middle)
     length = (end - codes).norm(dim=1)
-    return Steps(torch.where(found, high * length, torch.inf), length)
+    logits = classifier(lens.decode(end))
+    sure = score_margin(logits, contrast, target) >= goal * (1 - _ROUNDING)
+    reached = sure & (margin_over_rest(logits, contrast) > 0)
+    return Steps(torch.where(found, high * length, torch.inf), length, reached)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import check_explain
-from xlens._edit import Steps, carry_edit, directions_of, measure_leakage, steps_to_flip
+from xlens._edit import Steps, carry_edit, directions_of, held_names, measure_leakage, steps_to_flip
 from xlens.attr.edit import Carry
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Spec
@@ -48,9 +48,11 @@ class Editor:
             inputs: ``(N, *S)``.
             amounts: name of a direction or feature -> how much: a number, or ``(N,)``. Along a direction it is a
                 distance in the code; a feature's block is lengthened by it, as in :meth:`traverse`.
-            carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` does so where that
-                moves f toward the class that it sees afterwards; ``"none"`` returns the decoding itself.
-            hold: directions to which the edit is made perpendicular, as one of two correlated attributes asks for.
+            carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` adds the mask's
+                share of it, and opens the mask further only where f sees another class on the decoding than on the
+                reconstruction; ``"none"`` returns the decoding itself.
+            hold: directions to which the edit, along directions and features alike, is made perpendicular at the
+                same length, as one of two correlated attributes asks for.
 
         Raises:
             OptionError: an unknown name, an amount that is no number, or nothing left after holding.
@@ -60,6 +62,7 @@ class Editor:
         torch.Size([2, 1, 8, 8])
         """
         carry = check_explain("edit", self.mask is not None, carry=carry or "residual")
+        hold = held_names(hold)
         if hold:
             self._require("directions")
         with self._asking():
@@ -80,12 +83,15 @@ class Editor:
         Args:
             inputs: ``(N, *S)``.
             amount: length of the edits.
-            orthogonal: make each edit perpendicular to all directions that are not nearly parallel to it.
+            orthogonal: hold others in each edit: the least related (by cosine) first, and none that would leave
+                less than 0.4 of the edit. Directions of K classes depend on each other, so that of two classes one
+                stays free always, and of more the one most opposed, as a rule.
 
         Returns:
             edited direction -> direction read -> change.
 
         Raises:
+            OptionError: the amount is no number, not finite, or 0.
             UnsupportedError: this lens has no directions.
         """
         self._require("directions")
@@ -96,17 +102,17 @@ class Editor:
     def steps(
         self, inputs: Any, *, target: int | Tensor | None = None, contrast: int | Tensor | None = None
     ) -> Steps:
-        """Return how far in the code f flips on the decoding, and how far the counterfactual goes.
+        """Return how far in the code f flips on the decoding, how far the counterfactual goes, and if far enough.
 
         Arguments as in :meth:`explain`.
 
         >>> steps = explainer.steps(images[:2])
-        >>> steps.flip.shape, bool((steps.flip[steps.flip.isfinite()] <= steps.used.max()).all())
-        (torch.Size([2]), True)
+        >>> steps.flip.shape, steps.used.shape, steps.reached.dtype
+        (torch.Size([2]), torch.Size([2]), torch.bool)
         """
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
             target, contrast = self._classes(moved, target, contrast, _BATCH)
-            found = steps_to_flip(self.classifier, self.lens, moved, target, contrast, _BATCH)
+            found = steps_to_flip(self.classifier, self.lens, self.spec, moved, target, contrast, _BATCH)
         return Steps(*(part.to(source.device) for part in found))

@@ -186,7 +186,7 @@ class Lens(nn.Module, ABC):
     @property
     @abstractmethod
     def features(self) -> Sequence[Feature]:
-        """The named parts of the code."""
+        """The named parts of the code; each of its dimensions is in exactly one."""
 
     #: The class that all others are explained against ("healthy"), or None for f's runner-up.
     reference_class: int | None = None
@@ -379,6 +379,16 @@ class Explainer(Protocol):
         hold: Sequence[str] = (),
     ) -> Tensor:
         """Add amounts of named features or directions; ``(N, *S)``."""
+
+    @property
+    def directions(self) -> Mapping[str, Tensor]:
+        """Name -> unit vector ``(d,)`` of the code; empty where the lens has none."""
+
+    def leakage(self, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False) -> dict[str, dict[str, float]]:
+        """Measure how much an edit along each direction changes what is read along the others."""
+
+    def steps(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Any:
+        """Return ``flip``, ``used`` and ``reached`` ``(N,)``: where f flips, how far it goes, and if enough."""
 
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""

@@ -221,9 +221,10 @@ class LensExplainer(Editor, Pictures, Variations):
         Args:
             inputs: ``(N, *S)``.
             feature: name or position of a feature, or name of a direction.
-            steps: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
-                direction (or takes an even one where it is zero) and gets this length, in units of the square root
-                of its width; 0 removes it.
+            steps: the T values. Along a direction they are coordinates; where a direction and a feature share a
+                name, it means the direction, and the position the feature, which need not be the same axis. A
+                feature of several dimensions keeps its direction (or takes an even one where it is zero) and gets
+                this length, in units of the square root of its width; 0 removes it.
 
         Raises:
             OptionError: there is no such feature, or the values are not finite numbers.

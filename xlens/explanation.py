@@ -255,7 +255,7 @@ class Explanation:
 
         Raises:
             UnsupportedError: the inputs are neither images nor signals.
-            DataError: names or traversals do not fit.
+            DataError: names or traversals do not fit, or there is no input.
             StorageError: the file cannot be written.
 
         >>> import tempfile

@@ -7,9 +7,10 @@ References:
 
 import xlens
 from xlens_introvac.backend import IntroVAC
-from xlens_introvac.lens import IntroVACLens
+from xlens_introvac.langevin import SamplingError
+from xlens_introvac.lens import Draw, IntroVACLens
 
-__all__ = ["IntroVAC", "IntroVACLens", "xlens_backend"]
+__all__ = ["Draw", "IntroVAC", "IntroVACLens", "SamplingError", "xlens_backend"]
 
 
 @xlens.hookimpl

@@ -17,12 +17,19 @@ from xlens_introvac.objective import Attributes, Objective, Weights
 __all__ = ["IntroVAC"]
 
 
+#: Added to the seed of the fit, so that the codes calibrated on are none of those that sampling begins with.
+_CALIBRATION_SEED = 1_000_003
+_RESERVED = ("everything else", "class evidence")
+
+
 @xlens.options
 class IntroVAC(xlens.Backend):
     """A variational autoencoder with a direction for each class and attribute, sharpened by introspection.
 
     Nothing in it sees f's gradient: f gives class probabilities of the data, once. ``introspection=False`` is VAC.
-    The defaults are smaller and faster than the paper's; ``IntroVAC.paper()`` gives its own settings.
+    The defaults are smaller and faster than the paper's; ``IntroVAC.paper()`` goes back to its weights, widths and
+    sampler, and says what still differs. Attributes are learned by encoder and head alone: the decoder is held to
+    them by the reconstruction, and takes no part in them when it plays against the other two.
 
     References:
         Maggipinto, Terzi, Susto (2020), IntroVAC: Introspective Variational Classifiers for Learning
@@ -62,7 +69,14 @@ class IntroVAC(xlens.Backend):
 
     @classmethod
     def paper(cls, **options: object) -> IntroVAC:
-        """Return the paper's settings, with strided in place of residual convolutions.
+        """Return the paper's weights, width of the code, game and sampler.
+
+        What differs from the paper still: convolutions are strided and not residual; ``steps`` and ``batch_size``
+        are this backend's defaults; the learning rate warms up and falls at
+        the end, and gradients are clipped at a norm of 20; the classes are f's K classes with f's own
+        probabilities, where the paper learns a labelled attribute; and attributes have a linear read-out with a
+        bias and a weight of their own, outside of the game. Reconstruction errors are in units of each channel's
+        range, and a counterfactual's length is searched for and not fixed.
 
         Args:
             **options: fields that should differ.
@@ -110,7 +124,12 @@ class IntroVAC(xlens.Backend):
         )
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> IntroVACLens:
-        """Fit a lens; see :func:`xlens.fit`."""
+        """Fit a lens; see :func:`xlens.fit`.
+
+        Raises:
+            OptionError: attributes do not fit `side_info`, or are called like something else.
+            DataError: a column of `side_info` holds nothing to learn.
+        """
         attributes = self._attributes(run)
         lens = self.build(classifier, run.spec)
         if attributes is not None:
@@ -149,7 +168,7 @@ class IntroVAC(xlens.Backend):
             network.load_state_dict(trainer.averaged(name).state_dict())
         lens.eval().turn()
         if self.calibrated:
-            lens.calibrate(torch.Generator(run.device).manual_seed(run.seed))
+            lens.calibrate(torch.Generator(run.device).manual_seed(run.seed + _CALIBRATION_SEED))
         return lens
 
     def _weights(self) -> Weights:
@@ -172,24 +191,35 @@ class IntroVAC(xlens.Backend):
                 )
             return None
         table, count = run.side_info, run.side_info.shape[1]
-        if self.attributes and len(set(self.attributes)) != count:
-            raise OptionError(
-                "introvac: attributes do not fit side_info",
-                given=f"{len(set(self.attributes))} different names",
-                allowed=f"{count}, one for each column",
-            )
+        self._check_names(count)
         self._check_width(run.spec, count)
         for column in range(count):
             values = table[:, column]
             observed = values[~values.isnan()]
-            if not bool(observed.isfinite().all()) or len(observed.unique()) < 2:
+            finite = bool(observed.isfinite().all())
+            if not finite or len(observed.unique()) < 2:
                 raise DataError(
                     f"introvac: column {column} of side_info cannot be learned",
-                    given="values that are not finite" if len(observed.unique()) > 1 else "fewer than two values",
+                    given="fewer than two values" if finite else "values that are not finite",
                     allowed="finite numbers that differ, NaN where not observed",
                     do="drop the column, or observe it on more inputs",
                 )
         return Attributes.of(table)
+
+    def _check_names(self, count: int) -> None:
+        names = self.attributes
+        if names and (len(names) != count or len(set(names)) != count):
+            raise OptionError(
+                "introvac: attributes do not fit side_info",
+                given=f"{len(names)} names, {len(set(names))} different",
+                allowed=f"{count} different names, one for each column",
+            )
+        # Features and directions share one space of names.
+        if taken := [n for n in names if n in _RESERVED or n.startswith("evidence for ")]:
+            raise OptionError(
+                f"introvac: an attribute cannot be called {taken[0]!r}, which is a name of the lens's own",
+                allowed=f"anything but {', '.join(map(repr, _RESERVED))} and what begins with 'evidence for '",
+            )
 
     def _check_width(self, spec: Spec, attributes: int) -> None:
         least = spec.num_classes + attributes

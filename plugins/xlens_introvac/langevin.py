@@ -8,12 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Chains", "langevin", "split_r_hat"]
+from xlens.errors import XlensError
+
+__all__ = ["Chains", "SamplingError", "langevin", "split_r_hat"]
 
 
 #: The acceptance at which MALA moves fastest in many dimensions, and how fast a chain's step is moved toward it.
 _BEST_ACCEPTANCE = 0.574
 _ADAPTATION = 0.1
+#: Codes are of the order of 1. A chain without the Metropolis test that gets this far is not coming back, and would
+#: overflow before long.
+_LOST = 1e4
+
+
+class SamplingError(XlensError, RuntimeError):
+    """Langevin chains diverged."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,10 @@ def langevin(
         steps: number of steps.
         generator: draws the noise.
         metropolis: accept or reject each proposal (MALA); without it this is the plain iteration, whose
-            stationary density is off by O(a).
+            stationary density is off by O(a), and which diverges where a is too long.
+
+    Raises:
+        SamplingError: chains diverged, which they only can without the Metropolis test.
 
     References:
         Roberts, Tweedie (1996), Exponential Convergence of Langevin Distributions and Their
@@ -72,6 +84,7 @@ def langevin(
             take = drawn.log() < log_ratio
         else:
             take = torch.ones(len(state), dtype=torch.bool, device=state.device)
+            _refuse_diverged(proposed, step, index)
         state = torch.where(take[:, None], proposed, state)
         energy = torch.where(take, new_energy, energy)
         force = torch.where(take[:, None], new_force, force)
@@ -83,6 +96,17 @@ def langevin(
             # Mixing between chains shows in some of them as well as in all.
             trace.append(state[:128])
     return Chains(state, float(accepted) / (steps - steps // 2), split_r_hat(torch.stack(trace)))
+
+
+def _refuse_diverged(state: Tensor, step: float, index: int) -> None:
+    # Written so that NaN is refused too.
+    held = (state.abs() <= _LOST).all(1)
+    if not bool(held.all()):
+        raise SamplingError(
+            "introvac: Langevin chains diverged",
+            given=f"{int((~held).sum())} of {len(state)} chains at iteration {index + 1}, with a step of {step:g}",
+            do="lower langevin_step, or set metropolis=True",
+        )
 
 
 def split_r_hat(trace: Tensor) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.errors import XlensWarning
+from xlens.errors import OptionError, XlensWarning
 from xlens.nn import CodeDecoder, GaussianEncoder
 from xlens.nn.features import margin_over_rest, score_margin
 from xlens.nn.steps import step_that_reaches
@@ -19,11 +20,24 @@ from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import LinearHead
 
-__all__ = ["Draw", "IntroVACLens"]
+__all__ = ["Draw", "IntroVACLens", "evidence_names"]
 
 _BATCH = 256
 _ROUNDS = 12
 _CALIBRATED_ON = 4096
+
+
+def evidence_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the classes' directions; classes of the same name are told apart by their index.
+
+    >>> evidence_names(["cat", "dog", "cat"])
+    ('evidence for cat (class 0)', 'evidence for dog', 'evidence for cat (class 2)')
+    """
+    counts = Counter(class_names)
+    return tuple(
+        f"evidence for {name}" + (f" (class {index})" if counts[name] > 1 else "")
+        for index, name in enumerate(class_names)
+    )
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,8 @@ class Draw:
         inputs: ``(n, *S)``.
         codes: ``(n, d)``.
         accepted_by_classifier: share of all decodings drawn that f puts in the class; the others are rejected.
-        accepted_by_head: the same share among those that the linear head itself puts in the class.
+        accepted_by_head: the same share among those that the head itself puts in the class (calibrated, where
+            that was asked for).
         acceptance: share of Langevin proposals that the Metropolis test accepted, once steps were adapted.
         r_hat: how well the chains mixed; near 1 when they did.
         kept: ``(n,)`` bool, False where so few were accepted that the best of the others fill the gap.
@@ -53,7 +68,9 @@ class IntroVACLens(Lens):
     """Encoder, decoder and a linear head on the code.
 
     The code is turned so that its first K - 1 dimensions span the classes and the next A the attributes (as far
-    as they are not in that span already); nothing else of the head lies in the others.
+    as they are not in that span already); nothing else of the head lies in the others. An attribute's feature is
+    therefore only the part of its direction that neither classes nor earlier attributes hold, under the same
+    name: ``edit``, ``traverse`` and ``directions`` mean the whole direction by it, contributions the dimension.
 
     Args:
         classifier: the user's classifier.
@@ -107,16 +124,24 @@ class IntroVACLens(Lens):
         return tuple(self.classifier.class_names or (f"class {c}" for c in range(self.spec.num_classes)))
 
     @property
+    def _evidence_names(self) -> tuple[str, ...]:
+        return evidence_names(self.class_names)
+
+    @property
     def attribute_names(self) -> tuple[str, ...]:
         """Names of the attributes."""
         return self._attribute_names or tuple(f"attribute {a}" for a in range(len(self.head.attributes)))
 
     @property
     def features(self) -> list[Feature]:
-        """``everything else``, the class evidence, and one dimension per attribute."""
+        """``everything else``, the class evidence, and one dimension per attribute.
+
+        An attribute's dimension is what Gram and Schmidt leave of its direction after the classes and the
+        attributes before it; see the class.
+        """
         own, count = self.spec.num_classes - 1, len(self.head.attributes)
         several = own > 1
-        name = "class evidence" if several else f"evidence for {self.class_names[1]}"
+        name = "class evidence" if several else self._evidence_names[1]
         parts = [
             Feature("everything else", tuple(range(own + count, self.code)), "nuisance"),
             Feature(name, tuple(range(own)), "class", None if several else 1),
@@ -129,8 +154,7 @@ class IntroVACLens(Lens):
         rows = self.head.classes[:-1]
         k = len(rows)
         against = rows - (rows.sum(0) - rows) / (k - 1)
-        names = [f"evidence for {name}" for name in self.class_names]
-        pairs = zip([*names, *self.attribute_names], [*against, *self.head.attributes], strict=True)
+        pairs = zip([*self._evidence_names, *self.attribute_names], [*against, *self.head.attributes], strict=True)
         return {name: F.normalize(w.detach(), dim=0) for name, w in pairs}
 
     def encode(self, inputs: Tensor) -> Tensor:
@@ -175,7 +199,14 @@ class IntroVACLens(Lens):
         return self.scale * self.head(codes)[:, :-1] + self.offsets
 
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
-        """Return `n` inputs ``(n, *S)`` that f puts in class `target`; :meth:`draw` says how they were found."""
+        """Return `n` inputs ``(n, *S)`` that f puts in class `target`; :meth:`draw` says how they were found.
+
+        Raises:
+            OptionError, SamplingError: as :meth:`draw`.
+
+        Warns:
+            XlensWarning: f accepts too few; the nearest fill the gap.
+        """
         drawn = self.draw(n, target, generator)
         missing = int((~drawn.kept).sum())
         if missing:
@@ -195,7 +226,12 @@ class IntroVACLens(Lens):
             n: inputs wanted.
             target: their class.
             generator: draws everything.
+
+        Raises:
+            OptionError: `n` is no whole number of at least 1, or there is no such class.
+            SamplingError: chains diverged (without the Metropolis test only).
         """
+        self._check_draw(n, target)
         device = self.basis.device
         codes: list[Tensor] = []
         margins: list[Tensor] = []
@@ -217,7 +253,9 @@ class IntroVACLens(Lens):
             logits = torch.cat([self.classifier(self.decode(part)) for part in found.split(_BATCH)])
             wanted = torch.full((len(found),), target, device=device)
             codes.append(found)
-            margins.append(margin_over_rest(logits, wanted))
+            margin = margin_over_rest(logits, wanted)
+            # What f gives no number is worth less than anything else.
+            margins.append(torch.where(margin.isfinite(), margin, -torch.inf))
             heads.append(self.class_logits(found).argmax(1) == target)
             if int((torch.cat(margins) > 0).sum()) >= n:
                 break
@@ -235,6 +273,13 @@ class IntroVACLens(Lens):
             r_hat=max(c.r_hat for c in chains),
             kept=accepted[order],
         )
+
+    def _check_draw(self, n: int, target: int) -> None:
+        for name, value, least, most in (("n", n, 1, None), ("target", target, 0, self.spec.num_classes - 1)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or value < least or (most is not None and value > most):
+                allowed = f"an int of at least {least}" if most is None else f"an int from {least} to {most}"
+                raise OptionError(f"draw: {name} is wrong", given=repr(value), allowed=allowed)
 
     @torch.no_grad()
     def turn(self) -> None:

@@ -1,4 +1,8 @@
-"""The losses of one training step: VAC, and the game that makes it IntroVAC."""
+"""The losses of one training step: VAC, and the game that makes it IntroVAC.
+
+The game is about classes and about what is real. Attributes take no part in it: encoder and head learn them from
+real inputs alone.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +47,8 @@ class Attributes:
     @classmethod
     def of(cls, table: Tensor) -> Attributes:
         """Return the columns of side information ``(n, A)``."""
+        # Columns such as years differ by little of their size, which float32 sums would lose.
+        table = table.double()
         seen = table.isfinite()
         binary = ((table == 0) | (table == 1) | ~seen).all(0)
         count = seen.sum(0).clamp_min(1)
@@ -50,7 +56,7 @@ class Attributes:
         mean = filled.sum(0) / count
         spread = (torch.where(seen, table - mean, torch.zeros_like(table)).square().sum(0) / count).sqrt()
         scaled = (table - mean) / spread.clamp_min(1e-8)
-        return cls(torch.where(binary, table, scaled), binary)
+        return cls(torch.where(binary, table, scaled).to(torch.float32), binary)
 
 
 def prior_loss(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -94,7 +100,8 @@ class Objective:
         span: range of each channel, in whose units errors are measured.
         introspection: whether the decoder plays against encoder and head (IntroVAC), or not (VAC).
         classed_samples: whether it also has to give prior samples the class that the head reads in their code.
-        attributes: side information, or None.
+        attributes: side information, or None; encoder and head learn it from real inputs, and the decoder is not
+            asked to bring it out, but through the reconstruction.
         probabilities_of: gives the class probabilities ``(n, K)`` that supervise a batch.
     """
 

@@ -251,9 +251,23 @@ def expects_something_else():
 @breaks("speed.explaining_costs_few_decodings")
 def searches_forever():
     class Lens(ExemplaryLens):
+        encodes_directly = False
+
         def encode(self, inputs):
             codes = super().encode(inputs)
             for _ in range(1000):
+                self.decode(codes)
+            return codes
+
+    return candidate(with_lens(Lens))
+
+
+@breaks("speed.a_search_is_called_one")
+def hides_its_search():
+    class Lens(ExemplaryLens):
+        def encode(self, inputs):
+            codes = super().encode(inputs)
+            for _ in range(100):
                 self.decode(codes)
             return codes
 

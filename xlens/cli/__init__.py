@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
 
-__all__ = ["main"]
+__all__ = ["main", "visible"]
 
 _DATASETS = ("digits", "fashion-mnist")
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
@@ -62,11 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return chosen.run(chosen)
     except XlensError as fault:
-        print(f"xlens: {' '.join(str(fault).split())}", file=sys.stderr)
+        print(f"xlens: {visible(' '.join(str(fault).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("xlens: interrupted", file=sys.stderr)
         return 130
+
+
+def visible(text: str) -> str:
+    """Return text that does nothing to a terminal: what cannot be printed is written as an escape.
+
+    >>> print(visible("a\\x1b[2Jb"))
+    a\\x1b[2Jb
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        line = " ".join(message.split())
+        line = visible(" ".join(message.split()))
         self.exit(2, f"xlens: {line}. What to do: see {self.prog} --help.\n")
 
 
@@ -178,6 +187,6 @@ def _later(name: str):
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     kind = "untrustworthy" if issubclass(category, UntrustworthyWarning) else "warning"
     if issubclass(category, XlensWarning):
-        print(f"xlens: {kind}: {message}", file=file or sys.stderr)
+        print(f"xlens: {kind}: {visible(str(message))}", file=file or sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr)

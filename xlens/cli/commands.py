@@ -15,6 +15,7 @@ import numpy as np
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier import Classifier
+from xlens.cli import visible
 from xlens.cli.inputs import Preprocessing, class_folders, find_images, is_array, read_array, read_images
 from xlens.cli.models import load_model
 from xlens.contracts import Spec
@@ -80,7 +81,8 @@ def fit(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(facts, indent=2))
     else:
-        print(f"{explainer!r}, fitted on {len(inputs)} inputs in {seconds:.0f} s, saved in {chosen.output}")
+        said = f"{explainer!r}, fitted on {len(inputs)} inputs in {seconds:.0f} s, saved in {chosen.output}"
+        print(visible(said))
     return 0
 
 
@@ -107,7 +109,7 @@ def explain(chosen: argparse.Namespace) -> int:
     else:
         _print_rows(rows)
         if chosen.html is not None:
-            print(f"report: {chosen.html}")
+            print(visible(f"report: {chosen.html}"))
     return 1 if chosen.strict and not bool(explanation.trustworthy.all()) else 0
 
 
@@ -218,9 +220,10 @@ def _row(explanation: Explanation, i: int, name: str) -> dict[str, Any]:
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:
+    rows = [{**row, **{key: visible(row[key]) for key in ("input", "target", "contrast")}} for row in rows]
     width = max(len(row["input"]) for row in rows)
     for row in rows:
-        verdict = "holds" if row["trustworthy"] else "DO NOT TRUST: " + "; ".join(row["problems"])
+        verdict = "holds" if row["trustworthy"] else visible("DO NOT TRUST: " + "; ".join(row["problems"]))
         print(
             f"{row['input']:<{width}}  {row['target']} not {row['contrast']}  "
             f"score {row['score']:+.2f} -> {row['counterfactual_score']:+.2f}  {verdict}"

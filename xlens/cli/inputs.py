@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from xlens.errors import DataError, OptionError, StorageError
@@ -184,9 +184,17 @@ def _listed(folder: Path) -> list[Path]:
 def _read(path: Path, how: Preprocessing) -> np.ndarray:
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    "images: more than 8 bits per channel, which would be cut off",
+                    given=f"{path}: mode {image.mode}",
+                    do="convert it to 8 bits, or pass the inputs as .npz, .npy or .pt",
+                )
             image = image.convert("L" if how.mode == "grey" else "RGB")
             if how.size is not None and image.size != (how.size[1], how.size[0]):
                 image = image.resize((how.size[1], how.size[0]), Image.Resampling.BILINEAR)
             return np.asarray(image)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as fault:
+    except DataError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - damaged images fail in many ways
         raise DataError("images: cannot be read", given=f"{path}: {fault}", do="remove or repair it") from None

@@ -48,9 +48,9 @@ def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
 
 
 def _imported(place: str, name: str) -> object:
-    # As `python -m` does it: what lies in the current folder can be imported.
+    # Last, so that a file in the current folder cannot take the place of an installed package.
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
         found = importlib.import_module(place)
     except Exception as fault:  # noqa: BLE001 - the user's code may fail in any way

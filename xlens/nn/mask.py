@@ -99,6 +99,7 @@ def mask_that_flips(
     contrast: Tensor,
     low: Tensor,
     high: Tensor,
+    whole: Tensor | None = None,
 ) -> Tensor:
     """Return the mask ``(N, 1, H, W)``, opened where needed by the smallest shift that flips f.
 
@@ -110,12 +111,14 @@ def mask_that_flips(
         inputs, reconstruction, decoded: ``(N, C, H, W)`` x, G(z), G(z0).
         contrast: ``(N,)`` class that f should predict.
         low, high: range of the data.
+        whole: ``(N, C, H, W)`` what an open mask shows; G(z0) where None.
     """
+    whole = decoded if whole is None else whole
     logits = mask(inputs, reconstruction, decoded, contrast)
 
     def flips(rows: Tensor, shift: Tensor) -> Tensor:
         shifted = logits[rows] + shift.view(-1, *([1] * (logits.dim() - 1)))
-        edited = carried(inputs[rows], decoded[rows], shifted, low, high)
+        edited = carried(inputs[rows], whole[rows], shifted, low, high)
         return margin_over_rest(classifier(edited), contrast[rows]) > 0
 
     rows = torch.arange(len(inputs), device=inputs.device)

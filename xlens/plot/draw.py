@@ -8,10 +8,24 @@ from torch import Tensor
 
 from xlens.plot.pixels import Ranges, kind_of, to_pixels
 
-__all__ = ["BLUE", "RED", "draw_input", "draw_mask", "draw_signed", "finish", "limit_of", "plain", "shorten"]
+__all__ = [
+    "BLUE",
+    "RED",
+    "draw_input",
+    "draw_mask",
+    "draw_signed",
+    "finish",
+    "least_edit",
+    "limit_of",
+    "plain",
+    "shorten",
+    "strongest",
+]
 
 #: Blue and vermilion of Okabe and Ito, told apart by every kind of colour vision.
 BLUE, RED = "#0072B2", "#D55E00"
+#: Of maps that have no sign.
+VIOLET = "#54278f"
 _CHANNELS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 #: Text that came from outside is never read as mathematics: a ``$`` in a class name is a ``$``.
 plain = {"parse_math": False}
@@ -46,32 +60,62 @@ def draw_mask(axis: Axes, mask: Tensor) -> None:
     axis.set_ylim(0, 1)
 
 
-def limit_of(values: Tensor) -> float:
-    """Return the end of a symmetric scale for a signed map ``(C, *spatial)``: nearly its largest magnitude."""
+def strongest(values: Tensor) -> Tensor:
+    """Return of a difference ``(C, *spatial)``, at each place, the channel that differs most: ``(1, *spatial)``.
+
+    A sum over channels would cancel where one channel gains what another loses.
+
+    >>> import torch
+    >>> strongest(torch.tensor([[1.0, 0.0], [-2.0, 0.5]]))
+    tensor([[-2.0000,  0.5000]])
+    """
+    if values.dim() == 1:
+        return values
+    return values.gather(0, values.abs().argmax(0, keepdim=True))
+
+
+def limit_of(values: Tensor, least: float = 0.0) -> float:
+    """Return the end of a symmetric scale for a signed map ``(C, *spatial)``: nearly its largest magnitude.
+
+    Args:
+        values: the map.
+        least: the smallest end; what is far below it is rounding noise, and stays pale.
+    """
     total = _summed(values).abs().flatten().float()
-    return float(total.quantile(0.999)) or float(total.max()) or 1.0
+    return max(float(total.quantile(0.999)) or float(total.max()), least) or 1.0
 
 
-def draw_signed(axis: Axes, values: Tensor, limit: float) -> None:
-    """Draw a signed map ``(C, *spatial)``, summed over channels, between -`limit` (blue) and `limit` (red)."""
+def least_edit(data_range: tuple[float, float]) -> float:
+    """Return the smallest end of the scale of a difference between inputs: a thousandth of the data's range."""
+    return 1e-3 * (data_range[1] - data_range[0])
+
+
+def draw_signed(axis: Axes, values: Tensor, limit: float, *, unsigned: bool = False) -> None:
+    """Draw a signed map ``(C, *spatial)``, summed over channels, between -`limit` (blue) and `limit` (red).
+
+    An `unsigned` one is drawn from 0 (white) to `limit` (purple).
+    """
     total = _summed(values)
+    low, cmap = (0.0, "Purples") if unsigned else (-limit, "RdBu_r")
+    ticks = [low, limit] if unsigned else [low, 0, limit]
+    labels = ["0" if tick == 0 else f"{tick:.2g}" for tick in ticks]
     if total.dim() == 2:
-        drawn = axis.imshow(total.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        drawn = axis.imshow(total.numpy(), cmap=cmap, vmin=low, vmax=limit, interpolation="nearest")
         # Inset, so that every panel keeps the same size.
         bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((0, -0.09, 1, 0.045)), orientation="horizontal")
-        bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"{limit:.2g}"])
+        bar.set_ticks(ticks, labels=labels)
         bar.ax.tick_params(labelsize=8, length=2, pad=1)
         bar.outline.set_linewidth(0.4)
-        left, _, right = bar.ax.get_xticklabels()
+        left, *_, right = bar.ax.get_xticklabels()
         left.set_horizontalalignment("left")
         right.set_horizontalalignment("right")
         return
     places = np.arange(len(total))
-    colours = np.where(total.numpy() > 0, "#b2182b", "#2166ac")
+    colours = VIOLET if unsigned else np.where(total.numpy() > 0, "#b2182b", "#2166ac")
     axis.bar(places, total.numpy(), width=1.0 if len(places) > 40 else 0.8, color=colours)
     axis.axhline(0, color="grey", linewidth=0.6)
-    axis.set_ylim(-1.05 * limit, 1.05 * limit)
-    axis.set_yticks([-limit, 0, limit], labels=[f"{-limit:.2g}", "0", f"{limit:.2g}"], fontsize=8)
+    axis.set_ylim(1.05 * low, 1.05 * limit)
+    axis.set_yticks(ticks, labels=labels, fontsize=8)
 
 
 def finish(axis: Axes, title: str) -> None:

@@ -10,10 +10,30 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 from xlens.explanation import Explanation
-from xlens.plot.draw import BLUE, draw_input, draw_mask, draw_signed, finish, limit_of, plain, shorten
+from xlens.plot.draw import (
+    BLUE,
+    draw_input,
+    draw_mask,
+    draw_signed,
+    finish,
+    least_edit,
+    limit_of,
+    plain,
+    shorten,
+    strongest,
+)
 from xlens.plot.figure import new_figure
 from xlens.plot.pixels import Ranges, kind_of, ranges_of
-from xlens.plot.words import method_title, question, sentences
+from xlens.plot.words import (
+    complete_methods,
+    end_of_path,
+    method_title,
+    probability_of,
+    question,
+    scores_of,
+    sentences,
+    unsigned_methods,
+)
 
 __all__ = ["plot_explanation"]
 
@@ -27,8 +47,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     """Draw the first input of an explanation.
 
     On top input, reconstruction, counterfactual, mask, signed difference and attributions (those that are complete
-    on one symmetric scale), then the path from counterfactual to input, f's probability along it, and what the
-    figures mean. An explanation that does not hold carries a red banner that says why.
+    on one symmetric scale), then the path from counterfactual to input (with ``carry="none"``, to the
+    reconstruction), f's probability along it, and what the figures mean. Of more than two classes that probability
+    is the target's against the contrast's. An explanation that does not hold carries a red banner that says why.
 
     Args:
         explanation: of images ``(N, C, H, W)`` with 1 to 4 channels, or of signals ``(N, C, L)`` or ``(N, D)``.
@@ -82,26 +103,32 @@ def _banner(one: Explanation) -> str:
 
 def _legend(one: Explanation) -> str:
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
-    return (
-        "difference: red where the input has more, blue where the counterfactual has more  ·  "
-        f"attributions: red speaks for {target!r}, blue for {contrast!r}"
-    )
+    several = len(one.inputs[0]) > 1 and one.inputs[0].dim() > 1
+    of, over = (" (of the channel that differs most)", " (summed over channels)") if several else ("", "")
+    said = [f"difference{of}: red where the input has more, blue where the counterfactual has more"]
+    unsigned = unsigned_methods(one)
+    if len(unsigned) < len(one.attributions):
+        said.append(f"attributions{over}: red speaks for {target!r}, blue for {contrast!r}")
+    if unsigned:
+        said.append(f"purple{over}: magnitude only, for neither class")
+    lines = said if len(said) > 2 or several else ["  ·  ".join(said)]
+    return "\n".join(textwrap.fill(line, 150) for line in lines)
 
 
 def _rows(one: Explanation) -> list[list[tuple[str, Tensor, str]]]:
-    """Return rows of panels (title, values, kind); kind is input, mask, edit, map or own (a scale of its own)."""
+    """Return rows of panels (title, values, kind): input, mask, edit, map, own (a scale of its own) or size."""
     panels = [("input", one.inputs[0], "input")]
     if one.reconstruction is not None:
         panels.append(("reconstruction", one.reconstruction[0], "input"))
     panels.append(("counterfactual", one.counterfactual[0], "input"))
     if one.mask is not None:
         panels.append(("mask", one.mask[0], "mask"))
-    panels.append(("input − counterfactual", (one.inputs - one.counterfactual)[0], "edit"))
-    maps = []
+    panels.append(("input − counterfactual", strongest((one.inputs - one.counterfactual)[0]), "edit"))
+    maps, complete, unsigned = [], complete_methods(one), unsigned_methods(one)
     for name, values in one.attributions.items():
-        complete = name in one.convergence_delta
-        title = method_title(name) if complete else f"{method_title(name)}\n(own scale)"
-        maps.append((title, values[0], "map" if complete else "own"))
+        kind = "map" if name in complete else "size" if name in unsigned else "own"
+        under = {"map": "", "size": "\n(magnitude only)", "own": "\n(own scale)"}[kind]
+        maps.append((method_title(name) + under, values[0], kind))
     if len(panels) + len(maps) <= _COLUMNS:
         return [panels + maps]
     return [panels, *(maps[i : i + _COLUMNS] for i in range(0, len(maps), _COLUMNS))]
@@ -126,7 +153,9 @@ def _draw_rows(
             elif kind == "mask":
                 draw_mask(axis, values)
             else:
-                draw_signed(axis, values, shared if kind == "map" else limit_of(values))
+                least = least_edit(one.data_range) if kind == "edit" else 0.0
+                limit = shared if kind == "map" else limit_of(values, least)
+                draw_signed(axis, values, limit, unsigned=kind == "size")
             finish(axis, title)
 
 
@@ -137,10 +166,14 @@ def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
     for axis, index in zip(np.atleast_1d(frames.subplots(1, len(chosen))), chosen, strict=True):
         draw_input(axis, one.path[0, index], ranges)
         finish(axis, "")
-        end = {0: "counterfactual", total - 1: "input"}.get(int(index), "")
+        end = {0: "counterfactual", total - 1: end_of_path(one)}.get(int(index), "")
         axis.set_xlabel(f"p = {probability[index]:.2f}\n{end}", fontsize=9.5)
-    target = shorten(one.class_names[int(one.target[0])])
-    frames.suptitle(f"The path, with f's probability of {target!r} under each frame", fontsize=10.5, **plain)
+    target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
+    if len(one.class_names) == 2:
+        said = f"f's probability of {target!r} under each frame"
+    else:
+        said = f"p = {probability_of(repr(target), repr(contrast), len(one.class_names))} under each frame"
+    frames.suptitle(f"The path, with {said}", fontsize=10.5, **plain)
 
 
 def _draw_curve(axis: Axes, one: Explanation) -> None:
@@ -150,9 +183,9 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
     axis.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
     axis.set_ylim(-0.04, 1.04)
     axis.set_xlim(-0.02, 1.02)
-    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["counterfactual", "¼", "½", "¾", "input"])
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["counterfactual", "¼", "½", "¾", end_of_path(one)])
     names = [shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast)]
-    axis.set_ylabel(f"p({names[0]}) against {names[1]}", fontsize=9, **plain)
+    axis.set_ylabel(probability_of(*names, len(one.class_names)), fontsize=9, **plain)
     axis.tick_params(labelsize=9)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -160,10 +193,8 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
 
 def _draw_words(axis: Axes, one: Explanation) -> None:
     axis.axis("off")
-    lines = [
-        f"f's score (logit margin): input {one.scores[0]:+.2f}, reconstruction "
-        f"{one.reconstruction_scores[0]:+.2f}, counterfactual {one.counterfactual_scores[0]:+.2f}"
-    ]
+    places = ", ".join(f"{name} {values[0]:+.2f}" for name, values in scores_of(one))
+    lines = [f"f's score (logit margin): {places}"]
     mark = {True: "✓", False: "✗", None: "·"}
     lines += [f"{mark[holds]}  {sentence}" for holds, sentence in sentences(one)]
     text = "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)

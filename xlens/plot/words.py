@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from xlens._explain import not_local
 from xlens.explanation import Explanation
 
-__all__ = ["method_title", "question", "sentences"]
+__all__ = [
+    "complete_methods",
+    "end_of_path",
+    "method_title",
+    "probability_of",
+    "question",
+    "scores_of",
+    "sentences",
+    "unsigned_methods",
+]
 
 _TITLES = {
     "lig": "latent IG",
@@ -20,6 +31,52 @@ _TITLES = {
     "layer_grad_cam": "Grad-CAM",
     "deep_lift": "DeepLIFT",
 }
+
+
+# These report a remainder too, but promise no sum, or promise that of another difference.
+_OTHER_SUMS = {
+    "lig_paper": ", which it does not promise",
+    "ig_ensemble": ", the mean difference from its starting points",
+}
+
+
+def complete_methods(one: Explanation) -> tuple[str, ...]:
+    """Return the attributions that add up to the same difference, that of f's score on the path's two ends."""
+    return tuple(name for name in one.attributions if name in one.convergence_delta and name not in _OTHER_SUMS)
+
+
+def unsigned_methods(one: Explanation) -> tuple[str, ...]:
+    """Return the attributions that are magnitudes: nowhere below zero, and not parts of a sum."""
+    complete = complete_methods(one)
+    return tuple(n for n, values in one.attributions.items() if n not in complete and bool((values >= 0).all()))
+
+
+def end_of_path(one: Explanation) -> str:
+    """Return what the path leads to: ``"input"``, or ``"reconstruction"`` where nothing was carried over."""
+    if one.reconstruction is None or not len(one):
+        return "input"
+    last = one.path[:, -1]
+    nearer = (last - one.reconstruction).abs().sum() < (last - one.inputs).abs().sum()
+    return "reconstruction" if bool(nearer) else "input"
+
+
+def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
+    """Return (what f looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends there."""
+    found = [("input", one.scores)] if end_of_path(one) == "input" else []
+    if one.reconstruction_scores is not None:
+        found.append(("reconstruction", one.reconstruction_scores))
+    return [*found, ("counterfactual", one.counterfactual_scores)]
+
+
+def probability_of(target: str, contrast: str, classes: int) -> str:
+    """Return what the probability is called that a score, the margin of two logits, stands for.
+
+    With two classes it is f's own; with more it is that of one class if f had only these two to choose from.
+
+    >>> probability_of("ill", "healthy", 2), probability_of("cat", "dog", 10)
+    ('p(ill)', 'p(cat against dog)')
+    """
+    return f"p({target})" if classes == 2 else f"p({target} against {contrast})"
 
 
 def method_title(name: str) -> str:
@@ -49,11 +106,12 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
     if one.reconstruction is not None:
         said.append((None, f"Likeness of the reconstruction: SSIM {float(figures.ssim[i]):.2f}."))
     share = float(figures.monotone[i])
-    rises = "all of" if share == 1 else f"{share:.0%} of"
-    said.append((None, f"The score for {target!r} rises along {rises} the path."))
+    steps = "all of" if share == 1 else f"{share:.0%} of"
+    said.append((None, f"The score for {target!r} does not fall along {steps} the path."))
     for name, delta in one.convergence_delta.items():
-        found = float(one.attributions[name][i].double().sum())
-        said.append((None, f"{method_title(name)} sums to {found:.2f} of {found - float(delta[i]):.2f}."))
+        found = float(one.attributions[name][i].cpu().double().sum())
+        total = f"{found - float(delta[i]):.2f}{_OTHER_SUMS.get(name, '')}"
+        said.append((None, f"{method_title(name)} sums to {found:.2f} of {total}."))
     if one.mask is not None:
         wide = bool(not_local(figures, one.mask)[i])
         share = float(figures.coverage[i])

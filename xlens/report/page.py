@@ -16,6 +16,7 @@ from markupsafe import Markup
 import xlens
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
+from xlens.plot.words import end_of_path
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
 
@@ -35,6 +36,7 @@ def to_html(
     traversals: Sequence[Traversal] = (),
 ) -> str:
     """Return the report as one HTML document; arguments as for :func:`save_html`."""
+    explanation = explanation.to("cpu")
     environment = _environment()
     style = _asset("report.css")
     scripts = [_asset(name) for name in _SCRIPTS]
@@ -46,6 +48,7 @@ def to_html(
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         data=payload(explanation, names, traversals),
+        end=end_of_path(explanation),
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),
@@ -71,7 +74,7 @@ def save_html(
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
-        DataError: names or traversals do not fit.
+        DataError: names or traversals do not fit, or there is no input.
         StorageError: the file cannot be written.
 
     >>> import tempfile
@@ -89,6 +92,8 @@ def save_html(
 
 def notebook_html(explanation: Explanation) -> str | None:
     """Return the report of the first eight inputs in a frame of its own, or None where nothing can be drawn."""
+    if not len(explanation):
+        return None
     shown = explanation[:_NOTEBOOK]
     try:
         page = to_html(shown)

@@ -11,9 +11,18 @@ from torch import Tensor
 
 from xlens.errors import DataError
 from xlens.explanation import Explanation
-from xlens.plot.draw import limit_of
+from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
-from xlens.plot.words import method_title, question, sentences
+from xlens.plot.words import (
+    complete_methods,
+    end_of_path,
+    method_title,
+    probability_of,
+    question,
+    scores_of,
+    sentences,
+    unsigned_methods,
+)
 from xlens.report.sprites import frames_uri, maps_uri, mask_uri
 from xlens.report.traversals import Traversal
 
@@ -35,15 +44,17 @@ def payload(
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
-        DataError: names or traversals do not fit.
+        DataError: names or traversals do not fit, or there is no input.
     """
     shape = tuple(explanation.inputs.shape[1:])
     kind = kind_of(shape, "report")
     _check(explanation, names, traversals)
     whole = explanation.to("cpu")
     ranges = ranges_of(whole)
+    complete, unsigned = complete_methods(whole), unsigned_methods(whole)
     methods = [
-        {"title": method_title(name), "complete": name in whole.convergence_delta} for name in whole.attributions
+        {"title": method_title(name), "complete": name in complete, "unsigned": name in unsigned}
+        for name in whole.attributions
     ]
     return {
         "kind": kind,
@@ -52,6 +63,8 @@ def payload(
         "channels": torch.Size(shape[:-1]).numel() if kind == "signal" else shape[0],
         "frames": whole.path.shape[1],
         "reconstruction": whole.reconstruction is not None,
+        # With carry="none" the path leads to the reconstruction, and the input is a picture of its own.
+        "end": end_of_path(whole),
         "methods": methods,
         "features": list(whole.feature_names),
         "items": [_item(whole, i, kind, ranges, names, traversals) for i in range(len(whole))],
@@ -67,7 +80,11 @@ def _item(
     traversals: Sequence[Traversal],
 ) -> dict[str, Any]:
     shown = [*whole.path[i], *([whole.reconstruction[i]] if whole.reconstruction is not None else [])]
-    maps = [whole.inputs[i] - whole.counterfactual[i], *(values[i] for values in whole.attributions.values())]
+    if end_of_path(whole) != "input":
+        shown.append(whole.inputs[i])
+    edit = strongest(whole.inputs[i] - whole.counterfactual[i])
+    maps = [edit, *(values[i] for values in whole.attributions.values())]
+    unsigned = unsigned_methods(whole)
     limits = _limits(whole, maps)
     target, contrast = (whole.class_names[int(c[i])] for c in (whole.target, whole.contrast))
     return {
@@ -75,13 +92,14 @@ def _item(
         "question": question(whole, i),
         "target": target,
         "contrast": contrast,
+        "p": probability_of(target, contrast, len(whole.class_names)),
         "holds": bool(whole.trustworthy[i]),
         "problems": list(whole.problems[i]),
         "score": _round(whole.scores[i]),
         "gap": _round(whole.fidelity.score_gap[i]),
         "path": [_round(score) for score in whole.path_scores[i]],
         "images": _images(torch.stack(shown), kind, ranges),
-        "maps": _maps(maps, limits, kind),
+        "maps": _maps(maps, limits, kind, [False, *(name in unsigned for name in whole.attributions)]),
         "limits": [_round(limit, 2) for limit in limits],
         "mask": mask_uri(whole.mask[i]) if kind == "image" and whole.mask is not None else None,
         "said": [[holds, sentence] for holds, sentence in sentences(whole, i)],
@@ -106,9 +124,9 @@ def _images(frames: Tensor, kind: str, ranges: Ranges) -> str | list[list[int]]:
     return [(_STEPS * to_unit(frame, whole)).round().int().flatten().tolist() for frame in frames]
 
 
-def _maps(maps: list[Tensor], limits: list[float], kind: str) -> str | list[list[int]]:
+def _maps(maps: list[Tensor], limits: list[float], kind: str, unsigned: list[bool]) -> str | list[list[int]]:
     if kind == "image":
-        return maps_uri(maps, limits)
+        return maps_uri(maps, limits, unsigned)
     return [_signed(values, limit) for values, limit in zip(maps, limits, strict=True)]
 
 
@@ -119,19 +137,19 @@ def _signed(values: Tensor, limit: float) -> list[int]:
 
 def _limits(whole: Explanation, maps: list[Tensor]) -> list[float]:
     """Return the end of each map's scale; attributions that add up to the same difference share theirs."""
-    complete = [name in whole.convergence_delta for name in whole.attributions]
-    own = [limit_of(values) for values in maps]
+    complete = [name in complete_methods(whole) for name in whole.attributions]
+    own = [limit_of(maps[0], least_edit(whole.data_range)), *map(limit_of, maps[1:])]
     shared = max((limit for limit, yes in zip(own[1:], complete, strict=True) if yes), default=1.0)
     return [own[0], *(shared if yes else limit for limit, yes in zip(own[1:], complete, strict=True))]
 
 
 def _table(whole: Explanation, i: int) -> list[list[str]]:
     """Return rows of the table of numbers: what, value."""
-    places = [("input", whole.scores), ("reconstruction", whole.reconstruction_scores)]
-    places.append(("counterfactual", whole.counterfactual_scores))
+    names = (whole.class_names[int(c[i])] for c in (whole.target, whole.contrast))
+    p = probability_of(*names, len(whole.class_names))
     rows = [
-        [f"score and probability on the {name}", f"{float(s[i]):+.3f}, {float(s[i].sigmoid()):.3f}"]
-        for name, s in places
+        [f"score and {p} on the {name}", f"{float(s[i]):+.3f}, {float(s[i].sigmoid()):.3f}"]
+        for name, s in scores_of(whole)
     ]
     for field in dataclasses.fields(whole.fidelity):
         value = getattr(whole.fidelity, field.name)[i]
@@ -148,6 +166,8 @@ def _round(value: Tensor | float, digits: int = 4) -> float:
 
 def _check(explanation: Explanation, names: Sequence[str] | None, traversals: Sequence[Traversal]) -> None:
     n = len(explanation)
+    if not n:
+        raise DataError("report: nothing to show", given="an explanation of 0 inputs", do="explain some inputs")
     if names is not None and len(names) != n:
         raise DataError("report: names do not fit", given=f"{len(names)} names", allowed=f"{n}, one per input")
     for one in traversals:

@@ -15,7 +15,7 @@ from xlens.plot.pixels import Ranges, to_pixels
 __all__ = ["frames_uri", "maps_uri", "mask_uri"]
 
 _LEVELS = 63
-_POSITIVE, _NEGATIVE = (178, 24, 43), (33, 102, 172)
+_POSITIVE, _NEGATIVE, _UNSIGNED = (178, 24, 43), (33, 102, 172), (84, 39, 143)
 
 
 def frames_uri(frames: Tensor, ranges: Ranges) -> str:
@@ -29,7 +29,7 @@ def frames_uri(frames: Tensor, ranges: Ranges) -> str:
     return _uri(Image.fromarray(np.ascontiguousarray(rows.reshape(-1, *rows.shape[2:]))))
 
 
-def maps_uri(maps: Sequence[Tensor], limits: Sequence[float]) -> str:
+def maps_uri(maps: Sequence[Tensor], limits: Sequence[float], unsigned: Sequence[bool] | None = None) -> str:
     """Return signed maps ``(C, H, W)`` as one PNG, one below the other: red above zero, blue below.
 
     The colour fades with the magnitude, so that a map can lie over an image.
@@ -37,13 +37,15 @@ def maps_uri(maps: Sequence[Tensor], limits: Sequence[float]) -> str:
     Args:
         maps: one or more; channels are summed.
         limits: the magnitude, per map, that is drawn in full.
+        unsigned: whether a map has no sign, and is drawn in violet; none if None.
     """
-    tiles = [_levels(values, limit) for values, limit in zip(maps, limits, strict=True)]
+    kinds = [False] * len(maps) if unsigned is None else unsigned
+    tiles = [_levels(values, limit, kind) for values, limit, kind in zip(maps, limits, kinds, strict=True)]
     image = Image.fromarray(np.concatenate(tiles))
-    palette = [(0, 0, 0), *[_POSITIVE] * _LEVELS, *[_NEGATIVE] * _LEVELS]
+    palette = [(0, 0, 0), *[_POSITIVE] * _LEVELS, *[_NEGATIVE] * _LEVELS, *[_UNSIGNED] * _LEVELS]
     image.putpalette([part for colour in palette for part in colour])
     strength = [round(255 * level / _LEVELS) for level in range(1, _LEVELS + 1)]
-    return _uri(image, transparency=bytes([0, *strength, *strength]))
+    return _uri(image, transparency=bytes([0, *strength, *strength, *strength]))
 
 
 def mask_uri(mask: Tensor) -> str:
@@ -51,9 +53,11 @@ def mask_uri(mask: Tensor) -> str:
     return _uri(Image.fromarray(to_pixels(mask, [(0.0, 1.0)])))
 
 
-def _levels(values: Tensor, limit: float) -> np.ndarray:
+def _levels(values: Tensor, limit: float, unsigned: bool) -> np.ndarray:
     total = values.detach().cpu().float().sum(0).numpy()
     level = np.clip(np.rint(_LEVELS * np.abs(total) / limit), 0, _LEVELS).astype(np.uint8)
+    if unsigned:
+        return np.where(level > 0, level + 2 * _LEVELS, level).astype(np.uint8)
     return np.where((total < 0) & (level > 0), level + _LEVELS, level).astype(np.uint8)
 
 

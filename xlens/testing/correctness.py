@@ -100,7 +100,7 @@ def tensors_are_registered(bench: Bench) -> None:
 
 @check(needs=(fits_a_lens,))
 def features_name_the_code(bench: Bench) -> None:
-    """Features have names of their own, known roles and classes, and dimensions that exist, each in one of them."""
+    """Features have names of their own, known roles and classes; each dimension of the code is in exactly one."""
     name, width = bench.backend.name, bench.codes().shape[1]
     features = list(bench.base.lens.features)
     require(
@@ -113,10 +113,11 @@ def features_name_the_code(bench: Bench) -> None:
     require(len(set(names)) == len(names), f"{name}: two features have one name", given=", ".join(names))
     dims = [dim for feature in features for dim in feature.dims]
     require(
-        len(set(dims)) == len(dims) and set(dims) <= set(range(width)) and all(f.dims for f in features),
-        f"{name}: the dimensions of the features are wrong",
-        given=f"{len(dims)} dimensions, {len(set(dims))} different, from {min(dims)} to {max(dims)}",
-        allowed=f"0 to {width - 1}, each in one feature at most, none empty",
+        sorted(dims) == list(range(width)) and all(feature.dims for feature in features),
+        f"{name}: the features do not share out the dimensions of the code",
+        given=f"{len(dims)} dimensions, {len(set(dims))} different, in codes of {width}",
+        allowed=f"0 to {width - 1}, each in exactly one feature, no feature empty",
+        do="name what is left over as well, e.g. Feature('everything else', dims, 'nuisance')",
     )
     wrong = [f for f in features if f.role not in _ROLES or f.class_index not in (None, 0, 1, 2)]
     require(

@@ -1,4 +1,4 @@
-"""The check of what explaining costs, counted in operations, so that it comes out the same on every machine."""
+"""Checks of what explaining costs, counted in operations, so that it comes out the same on every machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from xlens.testing.correctness import shapes_are_right
 
 #: An explanation is allowed as many operations in the lens as this many decodings that f looks at.
 _DECODINGS = 100
+#: From as many on, finding a code is a search and no forward pass.
+_SEARCH = 10
 
 
 @check(needs=(shapes_are_right,))
@@ -32,6 +34,23 @@ def explaining_costs_few_decodings(bench: Bench) -> None:
         given=f"encode and counterfactual take as many operations as {spent / unit:.0f} decodings",
         allowed=f"at most {_DECODINGS}",
         do="search in fewer steps by default; where the method needs more, expected_failures says so",
+    )
+
+
+@check(needs=(shapes_are_right,))
+def a_search_is_called_one(bench: Bench) -> None:
+    """``encodes_directly`` is False where ``encode`` searches, so that the mask is fitted on fewer inputs."""
+    inputs = bench.inputs.clone()
+    with bench.asking() as lens:
+        codes = lens.encode(inputs)
+        unit = _operations(lambda: bench.classifier(lens.decode(codes)))
+        spent = _operations(lambda: lens.encode(inputs))
+    require(
+        not lens.encodes_directly or spent <= _SEARCH * unit,
+        f"{bench.backend.name}: encode searches, and the lens says that it does not",
+        given=f"encodes_directly is True; encode takes as many operations as {spent / unit:.0f} decodings",
+        allowed=f"True up to {_SEARCH} decodings",
+        do="set encodes_directly = False on the lens",
     )
 
 

@@ -24,7 +24,7 @@ function drawCurve(svg, scores, choose) {
     svg.append(shape("text", { x: BOX.left - 8, y: upward(p) + 4, "text-anchor": "end" }, String(p)));
   }
   svg.append(shape("text", { x: BOX.left, y: 226 }, "counterfactual"));
-  svg.append(shape("text", { x: BOX.right, y: 226, "text-anchor": "end" }, "input"));
+  svg.append(shape("text", { x: BOX.right, y: 226, "text-anchor": "end" }, report.end));
   svg.append(shape("polyline", { class: "line", points: points.map((point) => point.join(",")).join(" ") }));
   points.forEach(([cx, cy], i) => {
     const dot = shape("circle", { class: "dot", cx, cy, r: 5 });

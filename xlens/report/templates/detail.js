@@ -3,7 +3,9 @@
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 const view = { item: null, pictures: null, index: 0, move: null, timer: 0, mode: "still" };
-const total = report.frames + (report.reconstruction ? 1 : 0);
+// Behind the frames of the path come the reconstruction, and the input where the path does not end in it.
+const total = report.frames + (report.reconstruction ? 1 : 0) + (report.end === "input" ? 0 : 1);
+const inputFrame = report.end === "input" ? report.frames - 1 : total - 1;
 
 page.slider.max = String(report.frames - 1);
 ["none", "difference to the counterfactual", ...report.methods.map((method) => method.title)].forEach((title, i) => {
@@ -34,15 +36,27 @@ function refresh() {
   if (overlaid) drawMap(page.image, pictures.maps, chosen(), { strength: (share * Number(page.strength.value)) / 100 });
   view.move(index);
   const p = decimals(probability(item.path[index]));
-  const ends = { 0: " (counterfactual)", [report.frames - 1]: " (input)" };
+  const ends = { 0: " (counterfactual)", [report.frames - 1]: ` (${report.end})` };
   const place = `frame ${index + 1} of ${report.frames}${ends[index] ?? ""}`;
-  page.where.textContent = `${place}: p(${item.target}) = ${p}, score ${decimals(item.path[index])}`;
-  page.slider.setAttribute("aria-valuetext", `${place}, probability ${p}`);
+  page.where.textContent = `${place}: ${item.p} = ${p}, score ${decimals(item.path[index])}`;
+  page.slider.setAttribute("aria-valuetext", `${place}, ${item.p} ${p}`);
   page.image.setAttribute("aria-label", `${item.name}, ${place}`);
   page["overlay-note"].textContent = overlaid
-    ? `Red: the input has more of it, or it speaks for ${item.target}; blue the reverse. The overlay follows the score: ` +
+    ? `${legend(item, chosen())} The overlay follows the score: ` +
       `${Math.round(100 * share)}% of the difference is reached here.`
     : "";
+}
+
+/** Say what the colours of an overlay or a tile stand for. */
+function legend(item, index) {
+  const several = report.channels > 1;
+  if (index === 0) {
+    const channel = several ? " At each place the channel that differs most is shown." : "";
+    return `Red: the input has more of it; blue: the counterfactual has more.${channel}`;
+  }
+  const summed = several ? " Summed over channels." : "";
+  if (report.methods[index - 1].unsigned) return `Violet: magnitude only, for neither class.${summed}`;
+  return `Red: it speaks for ${item.target}; blue: for ${item.contrast}.${summed}`;
 }
 
 function stop() {
@@ -83,7 +97,7 @@ function blink() {
   refresh();
 }
 
-function tile(title, draw, limit) {
+function tile(title, draw, limit, unsigned = false) {
   const figure = make("figure");
   const canvas = make("canvas");
   canvas.setAttribute("role", "img");
@@ -92,8 +106,10 @@ function tile(title, draw, limit) {
   figure.append(canvas);
   if (limit !== undefined) {
     const scale = make("div", "scale");
-    for (const text of [`−${limit}`, "0", `+${limit}`]) scale.append(make("span", "", text));
-    figure.append(make("div", "ramp"), scale);
+    for (const text of unsigned ? ["0", String(limit)] : [`−${limit}`, "0", `+${limit}`]) {
+      scale.append(make("span", "", text));
+    }
+    figure.append(make("div", unsigned ? "ramp unsigned" : "ramp"), scale);
   }
   figure.append(make("figcaption", "", title));
   return figure;
@@ -101,15 +117,16 @@ function tile(title, draw, limit) {
 
 function drawTiles(item, pictures) {
   const frameTile = (title, index) => tile(title, (canvas) => drawFrame(canvas, pictures.frames, index, total));
-  const mapTile = (title, index) =>
-    tile(title, (canvas) => drawMap(canvas, pictures.maps, index, { alone: true }), item.limits[index]);
-  const tiles = [frameTile("input", report.frames - 1)];
+  const mapTile = (title, index, unsigned) =>
+    tile(title, (canvas) => drawMap(canvas, pictures.maps, index, { alone: true }), item.limits[index], unsigned);
+  const tiles = [frameTile("input", inputFrame)];
   if (report.reconstruction) tiles.push(frameTile("the lens's reconstruction", report.frames));
   tiles.push(frameTile("counterfactual", 0));
   if (pictures.mask) tiles.push(tile("mask: where it was changed", (canvas) => drawPicture(canvas, pictures.mask)));
   tiles.push(mapTile("input − counterfactual", 0));
   report.methods.forEach((method, i) => {
-    tiles.push(mapTile(method.complete ? method.title : `${method.title} (own scale)`, i + 1));
+    const note = method.complete ? "" : method.unsigned ? " (magnitude only)" : " (own scale)";
+    tiles.push(mapTile(method.title + note, i + 1, method.unsigned));
   });
   page.tiles.classList.toggle("signal", report.kind === "signal");
   page.tiles.replaceChildren(...tiles);
@@ -127,7 +144,7 @@ function drawSliders(item, pictures) {
     const caption = make("figcaption");
     const show = () => {
       const step = Number(slider.value);
-      const text = `${one.steps[step]}: p(${item.target}) = ${decimals(probability(one.scores[step]))} on the lens's own decoding`;
+      const text = `${one.steps[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on the lens's own decoding`;
       drawFrame(canvas, pictures.moved[i], step, one.steps.length);
       canvas.setAttribute("aria-label", `${one.feature} set to ${text}`);
       slider.setAttribute("aria-valuetext", text);
@@ -148,7 +165,7 @@ function drawWords(item) {
   page.name.textContent = item.name;
   page.warning.hidden = item.holds;
   page.problems.replaceChildren(...item.problems.map((problem) => make("li", "", problem)));
-  page["curve-title"].textContent = `Probability of ${item.target} against ${item.contrast} along the path`;
+  page["curve-title"].textContent = `${item.p} along the path`;
   page.said.replaceChildren(
     ...item.said.map(([holds, text]) => make("li", holds === null ? "" : holds ? "yes" : "no", text)),
   );

@@ -2,7 +2,7 @@
 // Pictures: frames out of a PNG in which their rows alternate, signed maps over them, and signals as lines.
 
 const report = JSON.parse(document.getElementById("data").textContent);
-const RED = "#b2182b", BLUE = "#2166ac";
+const RED = "#b2182b", BLUE = "#2166ac", VIOLET = "#54278f";
 const LINES = ["#0072b2", "#c77700", "#009e73", "#b0508a"];
 const FULL = 1000; // signals come as whole numbers of so many steps
 
@@ -74,7 +74,8 @@ function drawMap(canvas, maps, index, { strength = 1, alone = false } = {}) {
   context.globalAlpha = strength;
   // Bars in full would hide the line below them.
   if (report.kind === "signal" && !alone) context.globalAlpha = 0.4 * strength;
-  if (report.kind === "signal") drawBars(context, maps[index], canvas.width, canvas.height);
+  const unsigned = index > 0 && report.methods[index - 1].unsigned;
+  if (report.kind === "signal") drawBars(context, maps[index], canvas.width, canvas.height, unsigned);
   else {
     const { width, height } = report;
     const tile = [maps, 0, index * height, width, height, 0, 0, width, height];
@@ -105,10 +106,10 @@ function drawLines(context, values, width, height) {
   }
 }
 
-function drawBars(context, values, width, height) {
+function drawBars(context, values, width, height, unsigned) {
   const step = (width - 8) / values.length;
   values.forEach((value, i) => {
-    context.fillStyle = value > 0 ? RED : BLUE;
+    context.fillStyle = unsigned ? VIOLET : value > 0 ? RED : BLUE;
     const size = ((height / 2 - 6) * value) / FULL;
     context.fillRect(4 + i * step, height / 2 - Math.max(size, 0), Math.max(step, 1), Math.abs(size));
   });

@@ -30,7 +30,7 @@ function makeCard(index) {
     pair,
     make("span", "title", item.question),
     make("span", "small", item.name),
-    make("span", "small", `p(${item.target}) ${p} → ${after}`),
+    make("span", "small", `${item.p} ${p} → ${after}`),
     make("span", "small", `score ${decimals(item.score)}`),
     make("span", "verdict", item.holds ? "✓ holds" : "✗ do not trust"),
   );
@@ -51,7 +51,7 @@ function fill(index) {
     canvas.setAttribute("aria-hidden", "true");
   });
   loadFrames(report.items[index]).then((frames) => {
-    drawFrame(canvases[0], frames, report.frames - 1, total);
+    drawFrame(canvases[0], frames, inputFrame, total);
     drawFrame(canvases[1], frames, 0, total);
   });
 }
