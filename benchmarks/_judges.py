@@ -65,12 +65,14 @@ def wide_judge(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
     )
 
 
-def trained(task: Task, seed: int, epochs: int) -> dict[str, nn.Module]:
-    """Return f and both judges, trained with different seeds; kept in the cache folder."""
+def trained(task: Task, seed: int, epochs: int, only: str = "") -> dict[str, nn.Module]:
+    """Return f and both judges (or `only` the one of that name), trained with different seeds and cached."""
     shape = tuple(task.train.shape[1:])
     makers = {"f": small_cnn, "judge A (residual)": residual_judge, "judge B (wide)": wide_judge}
     nets = {}
     for number, (name, make) in enumerate(makers.items()):
+        if only not in ("", name):
+            continue
         torch.manual_seed(1000 * seed + number)
         net = make(shape, len(task.class_names))
         path = CACHE / f"{task.name}-{number}-{seed}.safetensors"

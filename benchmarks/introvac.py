@@ -13,20 +13,19 @@ equal seconds. Seeds are the lens's; ``fashion`` and ``solar`` take f and judges
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from _data import Task, fashion, pair, solar
+from _fit import fit
 from _frechet import features, frechet
 from _judges import predicted, trained
 from medxgan import _number, table
 from torch import Tensor, nn
 
 import xlens
-import xlens.training.edit_mask as edit_mask
 
 EPOCHS = {"pair": 6, "fashion": 5, "solar": 15}
 #: Test images for steps of fixed length, and for edits on the real input.
@@ -36,36 +35,10 @@ Rows = dict[str, float]
 
 def fitted(task: Task, model: nn.Module, seed: int, rows: Rows, label: str, *, mask: bool = True, **options):
     """Fit a lens; report its CPU seconds (of the lens alone) and how often training had to go back."""
-    first: dict[str, float] = {}
-    last: dict[str, float] = {}
-
-    def note(event: xlens.StepEvent) -> None:
-        now = time.process_time()
-        first.setdefault(event.phase, now)
-        last[event.phase] = now
-
-    whole = edit_mask._STEPS, edit_mask._LARGEST_POOL
-    if not mask:
-        # Where only decodings are judged the mask plays no part.
-        edit_mask._STEPS, edit_mask._LARGEST_POOL = 1, 512
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            explainer = xlens.fit(
-                xlens.Classifier(model, class_names=task.class_names),
-                task.train,
-                "introvac",
-                seed=seed,
-                progress=False,
-                on_step=note,
-                **options,
-            )
-    finally:
-        edit_mask._STEPS, edit_mask._LARGEST_POOL = whole
-    # From the end of the first step on: what comes before it, as f's outputs on the data, is the same for all.
-    rows[f"{label}: fit, CPU seconds (without mask)"] = last["introvac"] - first["introvac"]
-    rows[f"{label}: roll-backs while training"] = float(sum("went back" in str(w.message) for w in caught))
-    return explainer
+    found = fit(task, model, "introvac", seed, mask=mask, **options)
+    rows[f"{label}: fit, CPU seconds (without mask)"] = found.seconds
+    rows[f"{label}: roll-backs while training"] = float(sum("went back" in text for text in found.said))
+    return found.explainer
 
 
 def flips(explainer, model: nn.Module, judges: dict[str, nn.Module], x: Tensor, rows: Rows) -> None:

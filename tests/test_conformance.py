@@ -17,6 +17,10 @@ from xlens.testing import Candidate, CheckFailedError, check_backend, check_ids,
 #: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
 #: is checked all the same, as `candidate` says.
 OPTIONS = {
+    "dif": (
+        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
+        {"steps": 800, "hidden": 256, "batch_size": 64},
+    ),
     "medxgan": (
         {"steps": 8, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16},
         {"steps": 300, "width": 8},

@@ -11,11 +11,11 @@ from xlens_introvac import IntroVAC
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import SamplingError, langevin, split_r_hat
 from xlens_introvac.objective import Attributes, Objective, Weights, attribute_loss, class_loss, prior_loss
-from xlens_introvac.search import step_that_reaches
 
 import xlens
 from xlens.data import as_data
 from xlens.errors import OptionError, UnsupportedError, XlensWarning
+from xlens.nn import step_that_reaches
 from xlens.training import Trainer
 
 SHAPES = [(1, 8, 8), (3, 37, 20), (2, 80, 64), (4, 128, 96), (5, 7, 9), (20,)]

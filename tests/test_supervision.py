@@ -42,3 +42,20 @@ def test_labels_supervise_when_asked():
     logits = supervising_logits(classifier, run, batch)
     assert torch.equal(logits.argmax(1), (predicted[batch.index] + 1) % 3)
     assert (logits.amax(1) >= 1).all()
+
+
+def test_stratified_batches_hold_each_class_in_its_share():
+    labels = torch.cat([torch.zeros(150), torch.ones(50)]).long()
+    data = as_data((torch.randn(200, 3), labels))
+    for strata, most in ((labels, 1), (None, 20)):
+        stream = BatchStream(data, 20, seed=0, strata=strata)
+        counts = torch.tensor([int(stream.next().labels.sum()) for _ in range(30)])
+        assert ((counts - 5).abs() <= most).all()
+        if strata is None:
+            assert ((counts - 5).abs() > 1).any()
+    # An epoch is still every input once, and the next one has another order.
+    stream = BatchStream(data, 20, seed=0, strata=labels)
+    first, second = (torch.cat([stream.next().index for _ in range(10)]) for _ in range(2))
+    assert torch.equal(first.sort().values, torch.arange(200))
+    assert torch.equal(second.sort().values, torch.arange(200))
+    assert not torch.equal(first, second)

@@ -71,6 +71,17 @@ class Spec:
         """Whether one input is an image ``(C, H, W)``."""
         return len(self.shape) == 3
 
+    def usual_margins(self) -> Tensor:
+        """Return `class_margins` ``(K, K)`` with the typical margin for classes that f never predicts.
+
+        >>> explainer.spec.usual_margins().shape
+        torch.Size([2, 2])
+        """
+        margins = torch.tensor(self.class_margins)
+        known = margins[margins > 0]
+        typical = known.median() if len(known) else torch.tensor(1.0)
+        return torch.where(margins > 0, margins, typical)
+
     def span(self) -> Tensor:
         """Return the range of each channel, shaped to broadcast over a batch; 1 where a channel is constant."""
         low, high = self.per_channel("minimum"), self.per_channel("maximum")

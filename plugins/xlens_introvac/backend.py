@@ -8,10 +8,10 @@ from torch import Tensor
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
-from xlens.errors import DataError, OptionError, UnsupportedError
-from xlens.training import Trainer, supervising_logits
+from xlens.errors import DataError, OptionError
+from xlens.nn import is_dense
+from xlens.training import Trainer, supervising_logits, warmed_and_decayed
 from xlens_introvac.lens import IntroVACLens
-from xlens_introvac.networks import is_dense
 from xlens_introvac.objective import Attributes, Objective, Weights
 
 __all__ = ["IntroVAC"]
@@ -108,21 +108,13 @@ class IntroVAC(xlens.Backend):
             UnsupportedError: convolutions for what is no image, or too small a one.
         """
         self._check_width(spec, 0)
-        dense = is_dense(spec, self.network)
-        if not dense and (not spec.is_image or min(spec.shape[1:]) < 8):
-            raise UnsupportedError(
-                "introvac: convolutions need images",
-                given=f"shape {spec.shape}",
-                allowed="(C, H, W) with sides of at least 8 pixels",
-                do="set network='dense'",
-            )
         return IntroVACLens(
             classifier,
             spec,
             code=self.code,
             hidden=self.hidden,
             width=self.width,
-            dense=dense,
+            dense=is_dense(spec, self.network),
             longest_step=self.longest_step,
             langevin_step=self.langevin_step,
             langevin_steps=self.langevin_steps,
@@ -154,7 +146,7 @@ class IntroVAC(xlens.Backend):
                 "decoder": torch.optim.Adam(lens.decoder.parameters(), self.learning_rate),
             },
             steps=self.steps,
-            schedule=_schedule,
+            schedule=warmed_and_decayed,
             ema=dict.fromkeys(networks, self.ema),
             clip=20.0,
         )
@@ -238,9 +230,3 @@ class IntroVAC(xlens.Backend):
                 allowed=f"at least {least}",
                 do=f"set code={least + 16}",
             )
-
-
-def _schedule(done: float) -> float:
-    """Warm up over 2% of the steps, hold, and fall to a twentieth over the last 40%."""
-    rise = min(1.0, (done + 1e-3) / 0.02)
-    return rise * (1.0 if done < 0.6 else 0.05 + 0.95 * (1 - done) / 0.4)

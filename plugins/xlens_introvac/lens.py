@@ -13,11 +13,12 @@ from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
 from xlens.errors import OptionError, XlensWarning
+from xlens.nn import CodeDecoder, GaussianEncoder
 from xlens.nn.features import margin_over_rest, score_margin
+from xlens.nn.steps import step_that_reaches
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import langevin
-from xlens_introvac.networks import Decoder, Encoder, LinearHead
-from xlens_introvac.search import step_that_reaches
+from xlens_introvac.networks import LinearHead
 
 __all__ = ["Draw", "IntroVACLens", "evidence_names"]
 
@@ -103,18 +104,14 @@ class IntroVACLens(Lens):
         self.langevin_step, self.langevin_steps = langevin_step, langevin_steps
         self.metropolis, self.sharpness = metropolis, sharpness
         self._attribute_names = attribute_names
-        self.encoder = Encoder(spec, code, hidden, width, dense)
-        self.decoder = Decoder(spec, code, hidden, width, dense)
+        self.encoder = GaussianEncoder(spec, code, hidden, width, dense)
+        self.decoder = CodeDecoder(spec, code, hidden, width, dense)
         self.head = LinearHead(code, spec.num_classes)
         self.register_buffer("basis", torch.eye(code))
         # Where f's own boundary is on decodings; used for sampling, not for directions.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offsets", torch.zeros(spec.num_classes))
-        margins = torch.tensor(spec.class_margins)
-        # Margins of classes that f never predicts are unknown; the typical one stands in.
-        known = margins[margins > 0]
-        typical = known.median() if len(known) else torch.tensor(1.0)
-        self.register_buffer("margins", torch.where(margins > 0, margins, typical), persistent=False)
+        self.register_buffer("margins", spec.usual_margins(), persistent=False)
 
     @property
     def classifier(self) -> Classifier:

@@ -6,8 +6,7 @@ real inputs alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlens.data import Batch
+from xlens.nn import held
 from xlens.training import Trainer
 
 __all__ = ["Attributes", "Objective", "Weights", "attribute_loss", "class_loss", "prior_loss"]
@@ -155,7 +155,7 @@ class Objective:
         fake = self._judge(decoded.detach())[:, -1]
         detect = F.softplus(-fake[:n]).mean() + F.softplus(-fake[n:]).mean()
         self.trainer.minimise(loss + (codes * pull).sum() + self.weights.detect * detect, "encoder")
-        with _held(self._network("encoder"), self._network("head")):
+        with held(self._network("encoder"), self._network("head")):
             # Judged anew, by those who have just learned.
             logits = self._judge(decoded)
             own = self._network("head")(drawn)[:, :-1].softmax(1)
@@ -181,16 +181,3 @@ class Objective:
 
     def _network(self, name: str) -> nn.Module:
         return self.trainer.accelerator.unwrap_model(self.trainer.networks[name])
-
-
-@contextmanager
-def _held(*networks: nn.Module) -> Iterator[None]:
-    """Keep the networks' parameters out of the graph."""
-    wanted = [p for network in networks for p in network.parameters() if p.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)

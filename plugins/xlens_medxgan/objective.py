@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from xlens.data import Batch
-from xlens.nn import Penultimate
+from xlens.nn import Penultimate, held
 from xlens.training import Trainer
 from xlens_medxgan.critics import shifted
 from xlens_medxgan.evidence import Evidence
@@ -268,7 +267,7 @@ class Objective:
         if "critic" in self.networks:
             critic = self.trainer.accelerator.unwrap_model(self.networks["critic"])
             pure, count = edited.pure, int(edited.pure.sum())
-            with _held(critic):
+            with held(critic):
                 batch = torch.cat([edited.images[pure], sampled.images])
                 seen = critic(shifted(batch, self.trainer.generator))
                 scores = critic.judge(seen, torch.cat([edited.classes[pure], sampled.classes]))
@@ -278,7 +277,7 @@ class Objective:
         if "discriminator" in self.networks:
             judge = self.trainer.accelerator.unwrap_model(self.networks["discriminator"])
             fakes = _join(_first(edited, len(sampled.images)), sampled)
-            with _held(judge):
+            with held(judge):
                 scores = judge.judge(judge(fakes.images), fakes.classes)
             terms["adversarial"] = -scores.mean() if self.hinge else F.softplus(-scores).mean()
         return terms
@@ -307,16 +306,3 @@ def _join(first: _Edits, second: _Edits) -> _Edits:
 
 def _first(edits: _Edits, count: int) -> _Edits:
     return _Edits(*(part[:count] for part in vars(edits).values()))
-
-
-@contextmanager
-def _held(network: nn.Module) -> Iterator[None]:
-    """Keep a network's parameters out of the graph, for speed."""
-    wanted = [p for p in network.parameters() if p.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)

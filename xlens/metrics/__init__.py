@@ -1,6 +1,17 @@
 """Figures by which an explanation is judged."""
 
+from xlens.metrics.adversarial import Attack, reconstruction_attack
 from xlens.metrics.fidelity import monotone_share, ssim
 from xlens.metrics.leakage import leakage
+from xlens.metrics.two_sample import TwoSampleTest, mean_embedding_statistic, mean_embedding_test
 
-__all__ = ["leakage", "monotone_share", "ssim"]
+__all__ = [
+    "Attack",
+    "TwoSampleTest",
+    "leakage",
+    "mean_embedding_statistic",
+    "mean_embedding_test",
+    "monotone_share",
+    "reconstruction_attack",
+    "ssim",
+]

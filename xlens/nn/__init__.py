@@ -1,7 +1,23 @@
 """Building blocks for backends: networks for inputs of any size, and taps into the classifier."""
 
+from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
 from xlens.nn.features import FeatureMaps, Penultimate, score_margin
+from xlens.nn.held import held
 from xlens.nn.mask import EditMask
+from xlens.nn.steps import step_that_reaches
 
-__all__ = ["EditMask", "FeatureMaps", "ImageDecoder", "ImageEncoder", "Layout", "Penultimate", "score_margin"]
+__all__ = [
+    "CodeDecoder",
+    "EditMask",
+    "FeatureMaps",
+    "GaussianEncoder",
+    "ImageDecoder",
+    "ImageEncoder",
+    "Layout",
+    "Penultimate",
+    "held",
+    "is_dense",
+    "score_margin",
+    "step_that_reaches",
+]

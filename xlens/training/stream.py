@@ -25,10 +25,11 @@ class BatchStream:
         data: the data.
         batch_size: inputs per batch of indexed data.
         seed: with the epoch, decides the order.
+        strata: ``(n,)`` the class of each input of indexed data, of which every batch then holds its share.
     """
 
-    def __init__(self, data: Data, batch_size: int, seed: int) -> None:
-        self._data, self._seed = data, seed
+    def __init__(self, data: Data, batch_size: int, seed: int, strata: Tensor | None = None) -> None:
+        self._data, self._seed, self._strata = data, seed, strata
         self._size = min(batch_size, len(data)) if data.indexed else batch_size
         self._epoch, self._position = 0, 0
         self._order: Tensor | None = None
@@ -58,6 +59,8 @@ class BatchStream:
         if self._order is None:
             generator = torch.Generator().manual_seed(self._epoch_seed())
             self._order = torch.randperm(n, generator=generator)
+            if self._strata is not None:
+                self._order = self._order[_spread(self._strata[self._order], generator)]
         start = self._position * self._size
         self._position += 1
         return self._data.take(self._order[start : start + self._size])
@@ -81,3 +84,13 @@ class BatchStream:
 
     def _epoch_seed(self) -> int:
         return (self._seed * 1_000_003 + self._epoch) % 2**63
+
+
+def _spread(strata: Tensor, generator: torch.Generator) -> Tensor:
+    """Return an order ``(n,)`` in which each class is spread evenly, each at its own random offset."""
+    places = torch.empty(len(strata), dtype=torch.float64)
+    for c in strata.unique():
+        rows = (strata == c).nonzero()[:, 0]
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        places[rows] = (torch.arange(len(rows), dtype=torch.float64) + offset) / len(rows)
+    return places.argsort()

@@ -99,19 +99,28 @@ class Trainer:
                 self.accelerator.clip_grad_norm_(parameters, self.clip)
             self.optimizers[name].step()
 
-    def fit(self, data: Data, step: Callable[[Batch], Mapping[str, Tensor]], *, batch_size: int) -> None:
+    def fit(
+        self,
+        data: Data,
+        step: Callable[[Batch], Mapping[str, Tensor]],
+        *,
+        batch_size: int,
+        strata: Tensor | None = None,
+    ) -> None:
         """Run all steps.
 
         Args:
             data: gone through again and again, shuffled where the data allow.
             step: computes one step on a batch and returns the losses to report.
             batch_size: inputs per step.
+            strata: ``(n,)`` the class of each input, where every batch should hold each in its share; indexed
+                data only.
 
         Raises:
             TrainingError: losses were not finite again and again, also at lower learning rates.
             KeyboardInterrupt: Ctrl-C, after the step in hand is finished and a checkpoint is written.
         """
-        stream = BatchStream(data, batch_size, self.run.seed)
+        stream = BatchStream(data, batch_size, self.run.seed, strata)
         if self.run.resume:
             self._resume(stream)
         good = clone(self._state())

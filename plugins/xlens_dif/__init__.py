@@ -1,0 +1,17 @@
+"""DIF: a variational autoencoder whose code is pulled apart by class, and the few features that tell the classes.
+
+References:
+    Hu, Sejdinovic, Robust Deep Interpretable Features for Binary Image Classification.
+"""
+
+import xlens
+from xlens_dif.backend import DIF
+from xlens_dif.lens import DIFLens
+
+__all__ = ["DIF", "DIFLens", "xlens_backend"]
+
+
+@xlens.hookimpl
+def xlens_backend() -> type[xlens.Backend]:
+    """Return the backend class."""
+    return DIF

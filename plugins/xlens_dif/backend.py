@@ -1,0 +1,206 @@
+"""The DIF backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Batch, Data
+from xlens.errors import OptionError, XlensWarning
+from xlens.nn import is_dense
+from xlens.training import Trainer, supervising_logits, warmed_and_decayed
+from xlens_dif.health import Health, examine
+from xlens_dif.lens import DIFLens
+from xlens_dif.objective import Objective, Terms
+from xlens_dif.sparse import PENALTIES
+
+__all__ = ["DIF"]
+
+#: Largest gradient norm: losses are sums over values, so this only catches outliers.
+_CLIP = 200.0
+
+
+@xlens.options
+class DIF(xlens.Backend):
+    """An introspective autoencoder whose code is pulled apart by class, and the few features that tell the classes.
+
+    Nothing in it sees f's gradient: f gives the classes of the data, once. ``introspection="none",
+    separation="none"`` is a VAE.
+
+    References:
+        Hu, Sejdinovic, Robust Deep Interpretable Features for Binary Image Classification; Huang et al. (2018),
+        IntroVAE; Daniel, Tamar (2021), Soft-IntroVAE.
+    """
+
+    name = "dif"
+    capabilities = ("directions",)
+
+    steps: int = param(1000, ge=1, help="training steps")
+    batch_size: int = param(128, ge=8, help="inputs per step")
+    code: int = param(24, ge=2, help="width of the code")
+    bound: float = param(3.0, gt=0, help="codes lie between -bound and bound (C)")
+    introspection: str = param(
+        "soft", choices=("soft", "margin", "none"), help="Soft-IntroVAE, IntroVAE, or a plain VAE"
+    )
+    separation: str = param("me", choices=("me", "logistic", "none"), help="what pulls the classes apart")
+    separation_share: float = param(0.1, ge=0, help="value of the separation term over that of the reconstruction")
+    feature_penalty: float = param(0.01, choices=PENALTIES, help="strength of L1 whose weights select features")
+    top: int = param(3, ge=1, help="features of one class, and of one counterfactual, at the most")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        help="kind of networks; auto is dense up to 4096 values an input",
+    )
+    hidden: int = param(384, ge=8, help="width of the hidden layers of dense networks")
+    width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
+    learning_rate: float = param(1e-3, gt=0, help="Adam's")
+    ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
+    reconstruction_weight: float = param(10.0, gt=0, help="squared error, summed over values, in ranges")
+    prior_weight: float = param(1.0, ge=0, help="KL to the prior")
+    play_weight: float = param(1.0, gt=0, help="introspective terms")
+    margin: float = param(1.25, gt=1, help="of introspection='margin', in multiples of the real inputs' KL")
+    sharpness: float = param(0.3, gt=0, help="of introspection='soft', per nat of KL")
+    restarts: int = param(2, ge=0, help="how often a fit whose health test fails is begun anew")
+
+    @classmethod
+    def paper(cls, **options: object) -> DIF:
+        """Return the paper's settings where it states them: IntroVAE's margin, C = 10, convolutions.
+
+        The width of its code follows from its shares of features on MNIST.
+
+        Args:
+            **options: fields that should differ.
+        """
+        faithful = {
+            "introspection": "margin",
+            "bound": 10.0,
+            "code": 16,
+            "feature_penalty": 0.1,
+            "network": "convolutional",
+            "width": 32,
+            "learning_rate": 2e-4,
+            "ema": 0.0,
+        }
+        return cls(**{**faithful, **options})
+
+    def build(self, classifier: Classifier, spec: Spec) -> DIFLens:
+        """Return an untrained lens.
+
+        Raises:
+            OptionError: the code is too narrow for a logistic separation.
+            UnsupportedError: convolutions for what is no image, or too small a one.
+        """
+        if self.separation == "logistic" and self.code < spec.num_classes:
+            raise OptionError(
+                "dif: the code is too narrow for separation='logistic'",
+                given=f"code={self.code} for {spec.num_classes} classes",
+                allowed=f"at least {spec.num_classes}, one dimension for each class",
+            )
+        return DIFLens(
+            classifier,
+            spec,
+            code=self.code,
+            hidden=self.hidden,
+            width=self.width,
+            dense=is_dense(spec, self.network),
+            bound=self.bound,
+            penalty=self.feature_penalty,
+            top=self.top,
+            played=self.introspection != "none",
+        )
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> DIFLens:
+        """Fit a lens; see :func:`xlens.fit`.
+
+        Warns:
+            XlensWarning: the health test failed. The fit is begun anew; after the last time, it says what is wrong.
+        """
+        lens, problems = None, ()
+        for attempt in range(self.restarts + 1):
+            if attempt:
+                warnings.warn(f"fit: begun anew, because {'; '.join(problems)}", XlensWarning, stacklevel=4)
+            lens, health = self._attempt(classifier, data, run, attempt)
+            problems = health.problems
+            if not problems:
+                break
+        else:
+            warnings.warn(
+                f"fit: the lens is not sound, also after {self.restarts} restarts: {'; '.join(problems)}. See "
+                "explainer.lens.health; lower learning_rate or separation_share, or set introspection='none'",
+                XlensWarning,
+                stacklevel=4,
+            )
+        codes, classes = _encoded(lens, classifier, data, run)
+        lens.find_features(codes, classes)
+        return lens
+
+    def _attempt(self, classifier: Classifier, data: Data, run: Run, attempt: int) -> tuple[DIFLens, Health]:
+        """Train a lens from new weights and examine it."""
+        # Built anew each time, so that an attempt starts alike when it is the first of a resumed run.
+        torch.manual_seed(run.seed + attempt)
+        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        networks = {"encoder": lens.encoder, "decoder": lens.decoder}
+        trainer = Trainer(
+            run,
+            "dif" if not attempt else f"dif-{attempt + 1}",
+            networks=networks,
+            optimizers={
+                name: torch.optim.Adam(network.parameters(), self.learning_rate)
+                for name, network in networks.items()
+            },
+            steps=self.steps,
+            schedule=warmed_and_decayed,
+            ema=dict.fromkeys(networks, self.ema),
+            clip=_CLIP,
+        )
+        trainer.generator.manual_seed(run.seed + attempt)
+
+        def classes_of(batch: Batch) -> Tensor:
+            return supervising_logits(classifier, run, batch).argmax(1)
+
+        objective = Objective(
+            trainer,
+            self._terms(),
+            run.spec.span().to(run.device),
+            num_classes=run.spec.num_classes,
+            classes_of=classes_of,
+        )
+        strata = None
+        if data.indexed and self.separation != "none":
+            strata = torch.cat([classes_of(batch.to(run.device)).cpu() for batch in data.batches()])
+        trainer.fit(data, objective, batch_size=self.batch_size, strata=strata)
+        for name, network in networks.items():
+            network.load_state_dict(trainer.averaged(name).state_dict())
+        lens.eval()
+        played = self.introspection != "none"
+        health = examine(*networks.values(), data, run.device, seed=run.seed, bound=self.bound, played=played)
+        lens.health_figures.copy_(torch.tensor([health.real_kl, health.fake_kl, health.error]))
+        return lens, health
+
+    def _terms(self) -> Terms:
+        return Terms(
+            introspection=self.introspection,
+            separation=self.separation,
+            reconstruction=self.reconstruction_weight,
+            prior=self.prior_weight,
+            play=self.play_weight,
+            margin=self.margin,
+            sharpness=self.sharpness,
+            share=self.separation_share,
+            bound=self.bound,
+        )
+
+
+@torch.no_grad()
+def _encoded(lens: DIFLens, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor]:
+    """Return codes ``(n, d)`` and classes ``(n,)`` of all data."""
+    codes, classes = [], []
+    for batch in data.batches():
+        moved = batch.to(run.device)
+        codes.append(lens.encode(moved.inputs))
+        classes.append(supervising_logits(classifier, run, moved).argmax(1))
+    return torch.cat(codes), torch.cat(classes)

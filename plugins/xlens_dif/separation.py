@@ -1,0 +1,66 @@
+"""What pulls the codes of the classes apart."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xlens.metrics import mean_embedding_statistic
+
+__all__ = ["logistic_separation", "mean_embedding_separation"]
+
+#: The share of each class that serves as locations.
+_PROTOTYPES = 0.25
+#: A class with fewer rows in the batch, or that leaves fewer for the rest, is not compared.
+_FEWEST = 4
+_RIDGE = 1e-3
+
+
+def mean_embedding_separation(codes: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor | None:
+    """Return log(1 + Lambda), the mean over one-vs-rest comparisons; None where no class can be compared.
+
+    Lambda is the mean embedding statistic with a linear kernel. A random quarter of each side are its locations,
+    detached and left out of the means. The statistic itself grows without bound as classes become tight, so its
+    logarithm is what is maximised.
+
+    Args:
+        codes: ``(n, d)``.
+        classes: ``(n,)``.
+        generator: draws the locations.
+    """
+    found = []
+    present = classes.unique().tolist()
+    # With two classes both comparisons are the same.
+    for c in present if len(present) > 2 else present[:1]:
+        sides = [(classes == c).nonzero()[:, 0], (classes != c).nonzero()[:, 0]]
+        if min(map(len, sides)) < _FEWEST:
+            continue
+        means, locations = [], []
+        for side in sides:
+            drawn = side[torch.randperm(len(side), generator=generator, device=codes.device)]
+            count = max(1, int(_PROTOTYPES * len(side)))
+            locations.append(codes[drawn[:count]].detach())
+            means.append(codes[drawn[count:]])
+        found.append(mean_embedding_statistic(*means, torch.cat(locations), ridge=_RIDGE).log1p())
+    return torch.stack(found).mean().to(codes.dtype) if found else None
+
+
+def logistic_separation(codes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """Return the log loss of a classifier whose plane is fixed, in units of its value at chance.
+
+    Two classes: the logit is the sum of the code (w = 1). More: each class sums its own block of the code.
+
+    Args:
+        codes: ``(n, d)``.
+        classes: ``(n,)``.
+        num_classes: K.
+    """
+    if num_classes == 2:
+        loss = F.binary_cross_entropy_with_logits(codes.sum(1), classes.to(codes.dtype))
+    else:
+        blocks = codes.tensor_split(num_classes, 1)
+        loss = F.cross_entropy(torch.stack([block.sum(1) for block in blocks], 1), classes)
+    return loss / math.log(num_classes)

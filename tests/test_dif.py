@@ -1,0 +1,242 @@
+"""The DIF backend: that it learns on real digits, and all that a fit goes through."""
+
+import warnings
+
+import pytest
+import torch
+import toys
+from guard import unchanged
+from torch import nn
+from xlens_dif import DIF, DIFLens
+from xlens_dif.sparse import PENALTIES
+
+import xlens
+from xlens.demo import load_images, small_cnn, train_classifier
+from xlens.errors import OptionError, UnsupportedError, XlensWarning
+
+
+@pytest.fixture(scope="module")
+def digits():
+    torch.manual_seed(0)
+    images = load_images("digits")
+    model = small_cnn((1, 8, 8))
+    train_classifier(model, images.train, images.train_labels, steps=150, progress=False)
+    return model, images
+
+
+@pytest.fixture(scope="module")
+def fitted(digits):
+    model, images = digits
+    with unchanged(model), pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr("xlens.training.edit_mask._STEPS", 120)
+        return xlens.fit(
+            xlens.Classifier(model, class_names=images.class_names),
+            images.train,
+            DIF(steps=500, hidden=96, code=12, batch_size=64),
+            progress=False,
+        )
+
+
+def test_options_that_contradict_each_other_are_refused(digits):
+    model, images = digits
+    with pytest.raises(OptionError, match="code=2 for 5 classes.*at least 5"):
+        xlens.fit(nn.Linear(6, 5), torch.randn(40, 6), "dif", code=2, separation="logistic", progress=False)
+    with pytest.raises(UnsupportedError, match="convolutions need images"):
+        xlens.fit(nn.Linear(6, 2), torch.randn(40, 6), "dif", network="convolutional", progress=False)
+    with pytest.raises(OptionError, match="introspection must be one of 'soft', 'margin', 'none'"):
+        xlens.fit(model, images.train, "dif", introspection="hard", progress=False)
+
+
+def test_it_learns_digits(fitted, digits):
+    model, images = digits
+    lens = fitted.lens
+    assert not lens.health.problems
+    assert lens.health.fake_kl > lens.health.real_kl
+    with unchanged(model):
+        agreement = lens.agreement(images.test)
+    assert (agreement.sparse >= 0.93).all()
+    assert agreement.confirmed >= 0.9
+    assert agreement.flips >= 0.9
+    explanation = fitted.explain(images.test)
+    assert explanation.fidelity.agrees.float().mean() >= 0.93
+    assert explanation.fidelity.decoding_flips.float().mean() >= 0.9
+    assert explanation.fidelity.flips.float().mean() >= 0.8
+
+
+def test_codes_are_bounded_and_features_grow_with_their_class(fitted, digits):
+    _, images = digits
+    lens = fitted.lens
+    with torch.no_grad():
+        codes = lens.encode(images.test)
+    assert codes.abs().max() < 3
+    *named, rest = lens.features
+    assert [part.name for part in named] == [f"8 feature {i + 1}" for i in range(len(named))]
+    assert len(named) <= 3
+    assert rest.name == "everything else"
+    assert sorted(dim for part in lens.features for dim in part.dims) == list(range(12))
+    weights = lens.weights[PENALTIES.index(0.01)]
+    strongest = weights[1, [part.dims[0] for part in named]]
+    assert (strongest > 0).all()
+    assert (strongest.diff() <= 0).all()
+    is_eight = images.test_labels == 1
+    first = codes[:, named[0].dims[0]]
+    assert first[is_eight].mean() > first[~is_eight].mean()
+    # Without a penalty all weights count, with a strong one few.
+    assert (lens.weights[0, 1] != 0).sum() > (lens.weights[-1, 1] != 0).sum()
+
+
+def test_a_traversal_brings_fs_score_under_every_frame(fitted, digits):
+    model, images = digits
+    x = images.test[:20]
+    with unchanged(model):
+        found = fitted.lens.traversal(x, "8 feature 1", 7)
+        assert torch.equal(found.frames, fitted.lens.traversal(x, 0, 7).frames)
+    assert found.frames.shape == (20, 7, 1, 8, 8)
+    assert found.values[0] == -found.values[-1]
+    assert 2.9 < found.values[-1] < 3
+    logits = model(found.frames.flatten(0, 1))
+    torch.testing.assert_close(found.scores.flatten(), logits[:, 1] - logits[:, 0], atol=1e-4, rtol=1e-4)
+    assert torch.allclose(found.frames, fitted.traverse(x, "8 feature 1", found.values), atol=1e-6)
+    assert (found.scores[:, -1] > found.scores[:, 0]).float().mean() >= 0.9
+    for wrong in ("everything else", 17, True, "9 feature 1"):
+        with pytest.raises(OptionError, match="8 feature 1"):
+            fitted.lens.traversal(x, wrong)
+    with pytest.raises(OptionError):
+        fitted.lens.traversal(x, 0, 1)
+
+
+def test_counterfactuals_move_the_selected_features_alone_to_the_usual_margin(fitted, digits):
+    model, images = digits
+    explanation = fitted.explain(images.test[:50])
+    change = explanation.counterfactual_codes - explanation.codes
+    chosen = [part.dims[0] for part in fitted.lens.features[:-1]]
+    others = [dim for dim in range(12) if dim not in chosen]
+    assert not change[:, others].any()
+    assert change[:, chosen].any(1).all()
+    assert explanation.counterfactual_codes.abs().max() < 3
+    toward_eight = explanation.contrast == 1
+    assert (change[toward_eight][:, chosen] >= 0).all()
+    assert (change[~toward_eight][:, chosen] <= 0).all()
+    parts = dict(zip(explanation.feature_names, explanation.feature_contributions.T, strict=True))
+    assert not parts["everything else"].any()
+    with torch.no_grad():
+        reached = model(fitted.lens.decode(explanation.counterfactual_codes))
+    rows = torch.arange(50)
+    margin = reached[rows, explanation.contrast] - reached[rows, explanation.target]
+    goal = torch.tensor(fitted.spec.class_margins)[explanation.contrast, explanation.target]
+    at_the_edge = (explanation.counterfactual_codes[:, chosen].abs() > 2.99).any(1)
+    assert ((margin >= goal - 1e-3) | at_the_edge).all()
+    assert (margin >= goal - 1e-3).float().mean() > 0.5
+
+
+def test_a_fit_that_fails_its_health_test_is_begun_anew_and_says_so(digits, monkeypatch, short_mask):
+    from xlens_dif import backend
+    from xlens_dif.health import Health
+
+    model, images = digits
+    found = [Health(5.0, 4.0, 0.5, True), Health(5.0, 6.0, 0.5, True)]
+    examined = iter(found)
+    monkeypatch.setattr(backend, "examine", lambda *_, **__: next(examined))
+    phases = set()
+    options = {"steps": 3, "hidden": 16, "progress": False, "on_step": lambda event: phases.add(event.phase)}
+    with pytest.warns(XlensWarning, match="begun anew, because .* 4.0, and real inputs one of 5.0"):
+        explainer = xlens.fit(model, images.train, "dif", **options)
+    assert {"dif", "dif-2"} <= phases
+    assert "dif-3" not in phases
+    assert explainer.lens.health == found[1]
+    examined = iter([found[0]] * 2)
+    with pytest.warns(XlensWarning, match="not sound, also after 1 restarts"):
+        explainer = xlens.fit(model, images.train, "dif", restarts=1, **options)
+    assert explainer.lens.health.problems
+
+
+def test_save_and_load_keep_features_and_answers(fitted, digits, tmp_path):
+    model, images = digits
+    fitted.save(tmp_path)
+    again = xlens.load(tmp_path, model)
+    assert isinstance(again.lens, DIFLens)
+    assert list(again.features) == list(fitted.features)
+    assert again.lens.health == fitted.lens.health
+    assert torch.equal(again.lens.weights, fitted.lens.weights)
+    x = images.test[:4]
+    assert torch.equal(again.counterfactual(x), fitted.counterfactual(x))
+    edit = {"evidence for 8": 1.0, "8 feature 1": -1.0}
+    assert torch.equal(again.edit(x, edit), fitted.edit(x, edit))
+
+
+def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mask):
+    model, images = digits
+    options = {"steps": 8, "hidden": 16, "restarts": 0, "progress": False}
+
+    def stop(event):
+        if event.phase == "dif" and event.step == 5:
+            raise KeyboardInterrupt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = xlens.fit(model, images.train, "dif", **options)
+        with pytest.raises(KeyboardInterrupt), unchanged(model):
+            xlens.fit(model, images.train, "dif", output_dir=tmp_path, on_step=stop, **options)
+        resumed = xlens.fit(model, images.train, "dif", output_dir=tmp_path, resume=True, **options)
+    for name, value in whole.lens.state_dict().items():
+        assert torch.equal(value, resumed.lens.state_dict()[name]), name
+
+
+def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mask):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.tensor([[2.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 0, 2.0, 0, 0]])
+    labels = torch.arange(300) % 3
+    inputs = centres[labels] + 0.5 * torch.randn(300, 5, generator=generator)
+    model = nn.Linear(5, 3)
+    with torch.no_grad():
+        model.weight.copy_(2 * centres)
+        model.bias.zero_()
+    kinds = (("soft", "me"), ("margin", "logistic"), ("none", "none"))
+    for introspection, separation in kinds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            explainer = xlens.fit(
+                model,
+                inputs,
+                "dif",
+                steps=150,
+                hidden=32,
+                code=6,
+                restarts=0,
+                reconstruction_weight=40.0,
+                introspection=introspection,
+                separation=separation,
+                progress=False,
+            )
+            explanation = explainer.explain(inputs[:60], attributions=(), n_steps=4)
+        assert explanation.fidelity.decoding_flips.float().mean() >= 0.9, (introspection, separation)
+        assert all(part.class_index is not None for part in explainer.features[:-1])
+        dims = [dim for part in explainer.features for dim in part.dims]
+        assert sorted(dims) == list(range(6))
+        moved = (explanation.counterfactual_codes != explanation.codes).sum(1)
+        assert moved.max() <= 3
+        assert explainer.lens.agreement(inputs).sparse[0] >= 0.9
+
+
+def test_the_papers_settings_and_a_stream(short_mask):
+    images = toys.pictures(48, seed=0)[0]
+    paper = DIF.paper(steps=2, width=4, restarts=0)
+    assert (paper.bound, paper.introspection, paper.separation) == (10.0, "margin", "me")
+    stream = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explainer = xlens.fit(toys.trained_cnn(), stream, paper, progress=False)
+        explanation = explainer.explain(images[:2], carry="none")
+    assert explanation.codes.shape == (2, 16)
+
+
+def test_capabilities_are_what_it_declares(fitted):
+    from xlens.contracts import CAPABILITIES
+
+    assert all(isinstance(fitted.lens, CAPABILITIES[name]) for name in DIF.capabilities)
+    assert "dif" in xlens.backends()
+    with pytest.raises(UnsupportedError):
+        fitted.sample(1, 0)
+    with pytest.raises(OptionError, match="penalty must be one of"):
+        fitted.lens.class_logits(torch.zeros(1, 12), 0.5)
