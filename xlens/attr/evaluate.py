@@ -96,14 +96,10 @@ class Evaluation:
                 moving = forward_ad.make_dual(alphas, torch.ones_like(alphas))
                 points, velocity = forward_ad.unpack_dual(self.curve(self.members[local], moving))
                 if velocity is None:
-                    raise NotImplementedError("the generator's output does not follow its input")
+                    raise _no_velocity("the generator's output does not follow its input")
                 return points.clone(), velocity.clone()
         except NotImplementedError as fault:
-            raise OptionError(
-                "path_integral: the generator has no forward-mode derivative, which this quadrature needs",
-                given=str(fault).splitlines()[0],
-                do="use method='midpoint', which needs the generator's values only",
-            ) from fault
+            raise _no_velocity(str(fault).splitlines()[0]) from fault
 
 
 def _finite(what: str, values: Tensor, rows: Tensor) -> Tensor:
@@ -116,4 +112,12 @@ def _finite(what: str, values: Tensor, rows: Tensor) -> Tensor:
         given=f"NaN or infinity on the path of input {row}",
         do="check what the model does there: a logarithm or root of what is not positive, an overflow in half "
         "precision",
+    )
+
+
+def _no_velocity(why: str) -> OptionError:
+    return OptionError(
+        "path_integral: the generator has no forward-mode derivative, which this quadrature needs",
+        given=why,
+        do="use method='midpoint', which needs the generator's values only",
     )
