@@ -57,9 +57,9 @@ def short_mask(monkeypatch):
 def toy_installed(monkeypatch):
     """Make the toy backends the only installed ones."""
 
-    def entry_points(group):
+    def entry_points():
         return [
-            importlib.metadata.EntryPoint(name, f"toys:{variable}", group)
+            importlib.metadata.EntryPoint(name, f"toys:{variable}", "xlens")
             for name, variable in (("toy", "TOY_PLUGIN"), ("plain", "PLAIN_PLUGIN"))
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import pytest
 
 import xlens
 from xlens import cli
-from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError
+from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, XlensWarning
 from xlens.registry import load_backend, offering, standing_in
 from xlens.status import statuses
 
@@ -129,6 +130,12 @@ BROKEN = {
         "another version of xlens's contract. Given: contract 2.*upgrade xlens, or",
     ),
     "is of no contract": (swap("capabilities", "contract = None; capabilities"), "Given: contract None"),
+    "exits in the hook": (swap("return Ridge", "raise SystemExit(0)"), "does not implement the hook.*SystemExit"),
+    "panics on import": (GOOD + "\n    raise BaseException('panic')", "cannot be imported.*BaseException: panic"),
+    "declares None": (swap('("sample",)', "None"), "declares its capabilities wrongly. Given: None"),
+    "declares a number": (swap('("sample",)', "3"), "declares its capabilities wrongly. Given: 3"),
+    "declares a list in a tuple": (swap('("sample",)', "([1],)"), r"wrongly. Given: \(\[1\],\)"),
+    "declares a string": (swap('("sample",)', '"sample"'), "wrongly. Given: 'sample'. Allowed: a tuple of strings"),
     "is abstract": (swap("def build", "def built"), "abstract.*build"),
     "has no options": (swap("@xlens.options", ""), "xlens.options"),
 }
@@ -190,6 +197,62 @@ def test_damaged_metadata_break_nothing(install, tmp_path, metadata):
     path.unlink() if metadata is None else path.write_text(metadata)
     assert xlens.backends()["ridge"] == "Ridge: a lens that is a ridge."
     assert load_backend("ridge").name == "ridge"
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe[xlens]\nother = nothing\n", b"[xlens]\nother\xe9 = x\n"])
+def test_entry_points_that_cannot_be_read_cost_no_other(install, tmp_path, damage):
+    install("other")
+    (tmp_path / "xlens_other-1.2.dist-info" / "entry_points.txt").write_bytes(damage)
+    install("ridge")
+    with pytest.warns(XlensWarning, match="entry points of xlens-other cannot be read"):
+        assert "ridge" in xlens.backends()
+    with pytest.warns(XlensWarning):
+        assert load_backend("ridge").name == "ridge"
+    with pytest.warns(XlensWarning):
+        assert "ridge" in offering("sample")
+
+
+@pytest.mark.parametrize("metadata", [b"", b"Name: \xff\xfe\n"])
+def test_two_damaged_distributions_with_one_name_are_a_conflict(install, tmp_path, metadata):
+    install("ridge")
+    install("ridge", distribution="other-ridge", module="plugin_other")
+    for distribution in ("xlens_ridge", "other_ridge"):
+        (tmp_path / f"{distribution}-1.2.dist-info" / "METADATA").write_bytes(metadata)
+    with pytest.raises(BackendConflictError, match=r"claimed twice. Given: .*other\) and .*ridge\)"):
+        load_backend("ridge")
+    assert xlens.backends()["ridge"].startswith("conflict: ")
+
+
+def test_one_distribution_with_one_name_twice_is_a_conflict(install, tmp_path):
+    install("ridge")
+    (tmp_path / "plugin_other.py").write_text("")
+    points = tmp_path / "xlens_ridge-1.2.dist-info" / "entry_points.txt"
+    points.write_text("[xlens]\nridge = plugin_ridge\nridge = plugin_other\n")
+    with pytest.raises(BackendConflictError, match="claimed twice.*_other.*_ridge.*repair or uninstall"):
+        load_backend("ridge")
+
+
+def test_one_distribution_that_is_visible_twice_is_no_conflict(install, tmp_path, monkeypatch):
+    install("ridge")
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "xlens_ridge-1.2.dist-info", again / "xlens_ridge-1.2.dist-info")
+    monkeypatch.syspath_prepend(again)
+    assert load_backend("ridge").name == "ridge"
+
+
+def test_two_backends_of_one_package_have_summaries_of_their_own(install, tmp_path):
+    install("ridge")
+    package = tmp_path / "plugin_many"
+    (package / "lasso").mkdir(parents=True)
+    (package / "__init__.py").write_text('"""Many lenses."""\nraise RuntimeError\n')
+    (package / "ridges.py").write_text('"""Ridges."""\n')
+    (package / "lasso" / "__init__.py").write_text('"""Lassos."""\n')
+    (tmp_path / "xlens_ridge-1.2.dist-info" / "entry_points.txt").write_text(
+        "[xlens]\nridge = plugin_many.ridges\nlasso = plugin_many.lasso:plugin\ngone = plugin_many.gone\n"
+    )
+    found = xlens.backends()
+    assert (found["ridge"], found["lasso"]) == ("Ridges.", "Lassos.")
+    assert found["gone"] == "xlens-ridge 1.2 (no summary)"
 
 
 def test_statuses_say_what_can_be_used_and_why_not(install, capsys):

@@ -5,21 +5,23 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 
 import pluggy
 
 from xlens import hookspecs
 from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend
-from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, did_you_mean
+from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, XlensWarning, did_you_mean
 
 __all__ = ["Entry", "backends", "entries", "load_backend", "offering", "standing_in"]
 
 GROUP = "xlens"
+_NAMELESS = "an unknown distribution"
 
 #: Classes that stand in for an installed plugin, by name; see :func:`standing_in`.
 _standing_in: dict[str, type[Backend]] = {}
@@ -49,19 +51,47 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """First line of the plugin module's docstring, read without importing it."""
+        """First line of the docstring of the module that the entry point names, read without importing it."""
         if len(self.points) > 1:
-            return f"conflict: claimed by {' and '.join(self.distributions)}"
+            return f"conflict: claimed by {_claims(self)}"
         return _summary(self.points[0])
 
 
 def entries() -> Mapping[str, Entry]:
-    """Return every registered backend by name, without importing any of them."""
-    found: dict[str, dict[str, EntryPoint]] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        # One distribution may be visible twice, as an editable install and in its source folder.
-        found.setdefault(point.name, {})[_source(point)[0]] = point
-    return {name: Entry(name, tuple(sorted(p.values(), key=_distribution))) for name, p in found.items()}
+    """Return every registered backend by name, without importing any of them.
+
+    Warns:
+        XlensWarning: the entry points of a distribution cannot be read.
+    """
+    found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+    for point in sorted(entry_points(), key=lambda point: point.name):
+        # One distribution may be visible twice, as an editable install and in its source folder. Without a name
+        # it is known by its place.
+        who = _source(point)[0] if _read(point.dist, "name") else str(getattr(point.dist, "_path", id(point.dist)))
+        found.setdefault(point.name, {}).setdefault((who, point.value), point)
+    order = lambda point: (_distribution(point), point.value)  # noqa: E731
+    return {name: Entry(name, tuple(sorted(points.values(), key=order))) for name, points in found.items()}
+
+
+def entry_points() -> list[EntryPoint]:
+    """Return the entry points of the group, distribution by distribution, so that a damaged one costs no other.
+
+    Warns:
+        XlensWarning: those of a distribution cannot be read.
+    """
+    found = []
+    for distribution in distributions():
+        try:
+            found += [point for point in distribution.entry_points if point.group == GROUP]
+        except Exception as fault:  # noqa: BLE001 - whatever reading damaged files raises
+            name = _read(distribution, "name") or getattr(distribution, "_path", _NAMELESS)
+            warnings.warn(
+                f"xlens: the entry points of {name} cannot be read ({type(fault).__name__}); if it brings a "
+                f"backend, that is not listed. What to do: install it again",
+                XlensWarning,
+                stacklevel=2,
+            )
+    return found
 
 
 def backends() -> dict[str, str]:
@@ -93,10 +123,11 @@ def load_backend(name: str) -> type[Backend]:
         )
     entry = known[name]
     if len(entry.points) > 1:
+        several = len(set(entry.distributions)) > 1
         raise BackendConflictError(
-            f"fit: the backend name {name!r} is claimed by two distributions",
-            given=" and ".join(entry.distributions),
-            do="uninstall one of them",
+            f"fit: the backend name {name!r} is claimed {'by two distributions' if several else 'twice'}",
+            given=_claims(entry),
+            do="uninstall one of them" if several else f"repair or uninstall {entry.distributions[0]}",
         )
     return _load(entry)
 
@@ -145,7 +176,10 @@ def _load(entry: Entry) -> type[Backend]:
     (point,), (source,) = entry.points, entry.distributions
     try:
         plugin = point.load()
-    except (Exception, SystemExit) as fault:
+    except KeyboardInterrupt:
+        raise
+    # Extension modules raise what is no Exception, and a plugin may try to end the program.
+    except BaseException as fault:
         raise PluginError(
             f"plugin {entry.name!r} of {source} cannot be imported",
             given=f"{type(fault).__name__}: {fault}",
@@ -157,7 +191,9 @@ def _load(entry: Entry) -> type[Backend]:
         manager.register(plugin, name=entry.name)
         manager.check_pending()
         found = manager.hook.xlens_backend()
-    except Exception as fault:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
         raise PluginError(
             f"plugin {entry.name!r} of {source} does not implement the hook as specified",
             given=f"{type(fault).__name__}: {fault}",
@@ -205,7 +241,14 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
             given=backend.__name__,
             allowed="a class decorated with @xlens.options, also where it has none",
         )
-    unknown = set(getattr(backend, "capabilities", ())) - set(CAPABILITIES)
+    declared = getattr(backend, "capabilities", ())
+    if not isinstance(declared, tuple) or not all(isinstance(capability, str) for capability in declared):
+        raise PluginError(
+            f"plugin {name!r} of {source} declares its capabilities wrongly",
+            given=repr(declared),
+            allowed="a tuple of strings, such as ('sample',)",
+        )
+    unknown = set(declared) - set(CAPABILITIES)
     if unknown:
         raise PluginError(
             f"plugin {name!r} of {source} declares unknown capabilities",
@@ -217,9 +260,25 @@ def _checked(name: str, source: str, found: list[object]) -> type[Backend]:
 
 def _source(point: EntryPoint) -> tuple[str, str]:
     if point.dist is None:
-        return "an unknown distribution", ""
+        return _NAMELESS, ""
     # Metadata that were damaged have neither.
-    return point.dist.name or "an unknown distribution", point.dist.version or ""
+    return _read(point.dist, "name") or _NAMELESS, _read(point.dist, "version")
+
+
+def _read(distribution: Distribution | None, what: str) -> str:
+    try:
+        return getattr(distribution, what, None) or ""
+    except Exception:  # noqa: BLE001 - whatever reading damaged metadata raises
+        return ""
+
+
+def _claims(entry: Entry) -> str:
+    """Return who claims the name, with the module where the name of the distribution is not enough."""
+    named = entry.distributions
+    twice = len(set(named)) < len(named)
+    return " and ".join(
+        f"{name} ({point.value})" if twice else name for name, point in zip(named, entry.points, strict=True)
+    )
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -227,15 +286,25 @@ def _distribution(point: EntryPoint) -> str:
 
 
 def _summary(point: EntryPoint) -> str:
-    # A submodule's spec would import its parent package, so only the top package is looked at.
     try:
-        spec = importlib.util.find_spec(point.value.partition(":")[0].partition(".")[0].strip())
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return f"{_distribution(point)} (no summary)"
-    try:
-        docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
-    except (OSError, SyntaxError, UnicodeDecodeError):
+        file = _file_of(point.value.partition(":")[0].strip())
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file else None
+    except (ImportError, OSError, SyntaxError, ValueError):
         docstring = None
     return docstring.splitlines()[0] if docstring else f"{_distribution(point)} (no summary)"
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the source of a module. A submodule's own spec would import its parent, so its file is looked for."""
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return None
+    if not below:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    for folder in spec.submodule_search_locations or ():
+        path = Path(folder, *below)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
