@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,10 @@ class Knobs:
     widths: tuple = param((8, 16), help="widths")
     limit: int | None = param(None, ge=0, help="limit")
     flag: bool = param(False, help="flag")
+    kind: Literal["a", "b"] = param("a", help="kind")
+    sizes: tuple[int, ...] = param((8, 16), ge=1, help="sizes")
+    pair: tuple[int, str] | None = param(None, help="pair")
+    share: float | None = param(None, lt=0.5, help="share")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,18 @@ class Knobs:
         {"limit": -1},
         {"flag": 1},
         {"flag": None},
+        {"kind": "zzz"},
+        {"kind": None},
+        {"sizes": ("x", None)},
+        {"sizes": (1, 2.5)},
+        {"sizes": (True,)},
+        {"sizes": (4, 0)},
+        {"sizes": 4},
+        {"pair": (1,)},
+        {"pair": (1, 2)},
+        {"share": 0.5},
+        {"share": "x"},
+        {"share": float("nan")},
     ],
 )
 def test_a_value_outside_its_constraint_is_named(wrong):
@@ -50,7 +67,21 @@ def test_a_value_outside_its_constraint_is_named(wrong):
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("right", [{"steps": 1}, {"steps": 100}, {"limit": None}, {"limit": 0}, {"rate": 0.999}])
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"steps": 1},
+        {"steps": 100},
+        {"limit": None},
+        {"limit": 0},
+        {"rate": 0.999},
+        {"kind": "b"},
+        {"sizes": ()},
+        {"sizes": (1, 100)},
+        {"pair": (1, "x")},
+        {"share": -3},
+    ],
+)
 def test_values_on_an_inclusive_bound_pass(right):
     ((name, value),) = right.items()
     assert getattr(Knobs(**right), name) == value
@@ -71,6 +102,10 @@ def test_allowed_values_are_in_the_message():
         Knobs(mode="x")
     with pytest.raises(OptionError, match="or None"):
         Knobs(limit=-1)
+    with pytest.raises(OptionError, match="kind must be one of 'a', 'b', got 'c'"):
+        Knobs(kind="c")
+    with pytest.raises(OptionError, match="sizes must be a tuple, each value an int >= 1, got"):
+        Knobs(sizes=(0,))
 
 
 def test_positional_options_are_refused():

@@ -7,14 +7,14 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
 
 from xlens.errors import OptionError, did_you_mean
 
-__all__ = ["Constraint", "make", "options", "param", "to_dict"]
+__all__ = ["Constraint", "fits", "make", "options", "param", "to_dict"]
 
 T = TypeVar("T")
 
@@ -29,8 +29,13 @@ class Constraint:
     lt: float | None = None
     choices: tuple[Any, ...] | None = None
 
-    def describe(self, kind: type | None) -> str:
-        """Return the constraint in words, e.g. ``an int >= 1``."""
+    def describe(self, noun: str) -> str:
+        """Return the constraint in words, e.g. ``an int >= 1``; the noun says which type.
+
+        >>> from xlens.params import Constraint
+        >>> Constraint(ge=1).describe("an int")
+        'an int >= 1'
+        """
         if self.choices is not None:
             return "one of " + ", ".join(map(repr, self.choices))
         bounds = [
@@ -38,13 +43,16 @@ class Constraint:
             for sign, bound in ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
             if bound is not None
         ]
-        noun = {int: "an int", float: "a number", bool: "True or False", str: "a string"}.get(kind, "a value")
         return " ".join([noun, " and ".join(bounds)]).strip()
 
     def allows(self, value: Any) -> bool:
-        """Whether a value of the right type satisfies the bounds and choices."""
+        """Whether a value of the right type satisfies the bounds and choices; of a tuple, each of its values."""
         if self.choices is not None and value not in self.choices:
             return False
+        if isinstance(value, tuple):
+            return all(replace(self, choices=None).allows(part) for part in value)
+        if value is None or isinstance(value, str):
+            return True
         return (
             (self.ge is None or value >= self.ge)
             and (self.gt is None or value > self.gt)
@@ -68,7 +76,7 @@ def param(
     Args:
         default: the default; options are immutable, so a tuple and never a list.
         help: one line for a person.
-        ge, gt, le, lt: inclusive and exclusive bounds.
+        ge, gt, le, lt: inclusive and exclusive bounds; of a tuple, for each of its values.
         choices: the only values allowed.
 
     >>> from xlens.params import options, param
@@ -158,30 +166,60 @@ def _faults(cls: type, values: Mapping[str, Any], extra: Sequence[str] = ()) -> 
             faults.append(f"unknown option {name!r}.{hint} It takes: {listing}")
             continue
         constraint = fields[name].metadata.get("constraint", Constraint())
-        kinds = _kinds(hints[name])
-        if value is None and type(None) in kinds:
+        alternatives = _alternatives(hints[name])
+        optional = type(None) in alternatives
+        if value is None and optional:
             continue
-        if not _is_a(value, kinds) or not constraint.allows(value):
-            kind = next((k for k in kinds if k is not type(None)), None)
-            wording = constraint.describe(kind) + (" or None" if type(None) in kinds else "")
+        if not fits(value, hints[name]) or not constraint.allows(value):
+            nouns = dict.fromkeys(_noun(kind) for kind in alternatives if kind is not type(None))
+            wording = constraint.describe(" or ".join(nouns)) + (" or None" if optional else "")
             faults.append(f"{name} must be {wording}, got {value!r}")
     return faults
 
 
-def _kinds(hint: Any) -> tuple[type, ...]:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return tuple(kind for part in typing.get_args(hint) for kind in _kinds(part))
-    if origin is typing.Literal:
-        return tuple({type(choice) for choice in typing.get_args(hint)})
-    return (origin or hint,)
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type, its parts included; numbers have to be finite.
 
-
-def _is_a(value: Any, kinds: tuple[type, ...]) -> bool:
-    if isinstance(value, bool):
-        return bool in kinds
-    if isinstance(value, int) and float in kinds:
+    >>> from typing import Literal
+    >>> from xlens.params import fits
+    >>> fits((1, 2), tuple[int, ...]), fits((1, "x"), tuple[int, ...]), fits("c", Literal["a", "b"])
+    (True, False, False)
+    """
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
         return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is typing.Literal:
+        # True equals 1, and is not what was meant by it.
+        return any(type(value) is type(choice) and value == choice for choice in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return all(fits(part, parts[0]) for part in value)
+        return len(value) == len(parts) and all(map(fits, value, parts))
+    kind = origin or (type(None) if hint is None else hint)
+    if isinstance(value, bool):
+        return kind is bool
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    return isinstance(value, kinds)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the type itself."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(kind for part in typing.get_args(hint) for kind in _alternatives(part)) if union else (hint,)
+
+
+def _noun(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        if len(parts) == 2 and parts[1] is Ellipsis:
+            return f"a tuple, each value {_noun(parts[0])}"
+        return f"a tuple of {', '.join(map(_noun, parts))}" if parts else "an empty tuple"
+    nouns = {int: "an int", float: "a number", bool: "True or False", str: "a string", tuple: "a tuple"}
+    return nouns.get(hint, "a value")
