@@ -14,6 +14,10 @@ from xlens.testing import Candidate, parametrize_with_checks
 from xlens.testing.world import World, pictures
 
 SHAPE = (1, 8, 8)
+EXPECTED = {
+    "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of f, so a shift spills beyond the "
+    "cause: 42% of the mass is on it, where half is asked",
+}
 
 
 class Distribution:
@@ -90,11 +94,7 @@ def _convolutional():
 
 @pytest.mark.usefixtures("_convolutional")
 @parametrize_with_checks(
-    [Candidate(LatentShift(autoencoder="convolutional"), shape=SHAPE)],
-    expected_failures={
-        "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of f, so a shift spills beyond the "
-        "cause: 42% of the mass is on it, where half is asked",
-    },
+    [Candidate(LatentShift(autoencoder="convolutional"), shape=SHAPE, expected_failures=EXPECTED)]
 )
 def test_conformance(check):
     check()
@@ -161,6 +161,18 @@ def test_which_autoencoder(known):
         xlens_latentshift.registered("")
     with pytest.raises(OptionError, match="Did you mean 'other'"):
         xlens_latentshift.registered("othr")
+
+
+def test_a_second_autoencoder_of_one_class_does_not_replace_the_first_unasked(known):
+    first, second = Dense(), Dense()
+    assert LatentShift.of(first) == LatentShift.of(first)
+    with pytest.raises(OptionError, match="another autoencoder is called 'Dense' already"):
+        LatentShift.of(second)
+    assert known["Dense"] is first
+    assert LatentShift.of(second, name="second").autoencoder == "second"
+    assert known == {"Dense": first, "second": second}
+    register(second, "Dense")  # asked for
+    assert known["Dense"] is second
 
 
 @pytest.mark.parametrize("given", [nn.Linear(2, 2), "vae", None])

@@ -28,10 +28,10 @@ def register(autoencoder: nn.Module, name: str | None = None) -> str:
         autoencoder: a module with ``encode`` and ``decode``. They may return tensors, tuples whose first element is
             one, or objects as diffusers' ``AutoencoderKL`` does (``.latent_dist`` with ``mode()``, ``.latents``,
             ``.sample``). It takes inputs in the classifier's normalisation.
-        name: how to call it; the class's name if None. A name that is taken is given to the new one.
+        name: how to call it; the class's name if None. A name that you give and that is taken goes to the new one.
 
     Raises:
-        OptionError: no module, or one without ``encode`` and ``decode``.
+        OptionError: no module, or one without ``encode`` and ``decode``; a second of a class without a name.
     """
     if not isinstance(autoencoder, nn.Module) or not all(
         callable(getattr(autoencoder, method, None)) for method in ("encode", "decode")
@@ -41,7 +41,15 @@ def register(autoencoder: nn.Module, name: str | None = None) -> str:
             given=type(autoencoder).__name__,
             allowed="a torch.nn.Module with encode(inputs) and decode(latents)",
         )
-    name = name or type(autoencoder).__name__
+    default = type(autoencoder).__name__
+    # Lenses find their autoencoder by name, so another must not come under it unasked.
+    if not name and _known.get(default, autoencoder) is not autoencoder:
+        raise OptionError(
+            f"latentshift: another autoencoder is called {default!r} already",
+            given=f"a second {default} without a name",
+            do="name it: register(autoencoder, 'second'), or LatentShift.of(autoencoder, name='second')",
+        )
+    name = name or default
     _known[name] = autoencoder
     return name
 

@@ -33,14 +33,17 @@ class LatentShift(xlens.Backend):
     straight: bool = param(False, help="keep the direction of the first gradient, as the paper does")
 
     @classmethod
-    def of(cls, autoencoder: torch.nn.Module, **options: object) -> LatentShift:
+    def of(cls, autoencoder: torch.nn.Module, *, name: str | None = None, **options: object) -> LatentShift:
         """Register an autoencoder and return a backend that uses it.
 
         Args:
-            autoencoder: see :func:`xlens_latentshift.register`.
+            autoencoder, name: see :func:`xlens_latentshift.register`.
             **options: the other fields.
+
+        Raises:
+            OptionError: no autoencoder, or no name where the class's belongs to another.
         """
-        return cls(autoencoder=register(autoencoder), **options)
+        return cls(autoencoder=register(autoencoder, name), **options)
 
     @classmethod
     def paper(cls, **options: object) -> LatentShift:
