@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from xlens import hookspecs
+from xlens import errors, hookspecs, params, training
 from xlens.classifier import Classifier
-from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Feature, Lens, Run, Spec, StepEvent
+from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
 from xlens.data import Batch, Data
 from xlens.testing.checking import all_checks
 from xlens.training import Trainer
+
+#: Those that a plugin has reason to raise; they take what XlensError takes.
+_ERRORS = ("OptionError", "DataError", "ModelError", "UnsupportedError", "TrainingError")
 
 
 def contract_text() -> str:
@@ -23,8 +27,16 @@ def contract_text() -> str:
     for cls in (Data, Classifier, Trainer):
         lines += ["", cls.__name__, *(f"    {line}" for line in _functions(cls))]
     for cls in (Batch, Spec, Feature, Run, StepEvent):
-        hints = {field: str(hint) for field, hint in cls.__annotations__.items()}
-        lines += ["", cls.__name__, *(f"    {field}: {hint}" for field, hint in hints.items())]
+        lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
+    lines += ["", "Explainer, which Run.over is", *_attributes(Explainer)]
+    lines += [f"    {line}" for line in _functions(Explainer)]
+    lines += ["", "xlens", f"    {_signed(params.param)}", f"    {_signed(params.options)}"]
+    lines += ["", "xlens.training"]
+    lines += [
+        f"    {_signed(value)}" for name in training.__all__ if inspect.isfunction(value := vars(training)[name])
+    ]
+    lines += ["", "xlens.errors", f"    XlensError{_signature(errors.XlensError.__init__)}"]
+    lines += [f"    {name}: {inspect.getdoc(vars(errors)[name])}" for name in _ERRORS]
     lines += ["", "capabilities"]
     for name, protocol in CAPABILITIES.items():
         lines.append(f"    {name}" + ("  (an argument of fit)" if protocol is None else ""))
@@ -57,11 +69,37 @@ def _functions(owner: object, wanted=lambda function: True) -> list[str]:
         if isinstance(member, property):
             found.append(f"{name}: {inspect.signature(function).return_annotation}{required}")
         else:
-            # Annotations are strings under "from __future__ import annotations".
-            signature = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
-            signature = re.sub(r"<function .*? at 0x\w+>", "...", signature)
-            found.append(f"{name}{signature}{required}")
+            found.append(f"{name}{_signature(function)}{required}")
     return found
+
+
+def _signed(function: Callable[..., object]) -> str:
+    return f"{function.__name__}{_signature(function)}"
+
+
+def _signature(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    # Annotations are strings under "from __future__ import annotations"; quotes within them, of literals, stay.
+    shown = [
+        parameter.replace(annotation=_Shown(parameter.annotation))
+        if parameter.annotation is not inspect.Parameter.empty
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    returned = signature.return_annotation
+    returned = returned if returned is inspect.Parameter.empty else _Shown(returned)
+    text = str(signature.replace(parameters=shown, return_annotation=returned))
+    return re.sub(r"<function .*? at 0x\w+>", "...", text)
+
+
+class _Shown:
+    """An annotation as it is written, without the quotes of a string."""
+
+    def __init__(self, annotation: object) -> None:
+        self._text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def write(page: Path) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -125,6 +126,106 @@ def test_expected_failures_are_strict(monkeypatch):
     assert (first.status, first.message) == ("expected failure", "it is old")
     with pytest.raises(CheckFailedError, match="passes, although a failure is expected"):
         check_backend(Fleeting(), expected_failures={"api.options_are_frozen": "they are not"})
+
+
+def raising():
+    @xlens.options
+    class Raising(Fleeting):
+        def fit(self, classifier, data, run):
+            raise RuntimeError("not today")
+
+    return Raising()
+
+
+def test_a_check_that_never_ran_cannot_be_an_expected_failure(monkeypatch):
+    cheap(monkeypatch, "manners.fits_a_lens", "manners.takes_any_iterable")
+    with pytest.raises(CheckFailedError, match=r"(?s)2 of 2.*takes_any_iterable: a failure is expected, and it"):
+        check_backend(raising(), expected_failures={"manners.takes_any_iterable": "it wants an order"})
+
+
+@pytest.mark.parametrize("check", ["manners.fits_a_lens", "correctness.shapes_are_right"])
+def test_what_everything_rests_on_cannot_be_an_expected_failure(check):
+    with pytest.raises(OptionError, match=f"'{check}' cannot be expected to fail"):
+        check_backend(raising(), expected_failures={check: "not today"})
+
+
+def test_what_is_not_asked_cannot_be_an_expected_failure():
+    expected = {"capabilities.inversion_starts_anew": "why"}
+    message = "expected failure of what is not asked. Given: capabilities.inversion_starts_anew"
+    with pytest.raises(OptionError, match=message):
+        check_backend(Fleeting(), expected_failures=expected)
+    with pytest.raises(OptionError, match=message):
+        parametrize_with_checks([Candidate(Fleeting(), expected_failures=expected)])
+    with pytest.raises(OptionError, match=message):
+        parametrize_with_checks([Fleeting()], expected_failures=expected)
+
+
+def test_what_needs_an_expected_failure_is_asked_all_the_same():
+    from xlens.testing.bench import Bench
+    from xlens.testing.checking import Check, CheckFailedError
+
+    def fails(bench):
+        raise CheckFailedError("it fails")
+
+    first = Check("meaning.first", fails)
+    second = Check("meaning.second", lambda bench: None, needs=(first,))
+    assert Bench(Candidate(Fleeting())).result(second).status == "not checked"
+    assert Bench(Candidate(Fleeting()), expected={"meaning.first"}).result(second).status == "passed"
+
+
+def test_the_learned_lens_is_shared_between_equal_candidates_of_one_class_alone(monkeypatch):
+    from xlens.testing import bench
+
+    fitted = []
+    monkeypatch.setattr(bench, "fit", lambda model, data, backend, **_: fitted.append(backend) or object())
+
+    def mine():
+        @xlens.options
+        class Mine(Fleeting):
+            pass
+
+        return Mine
+
+    one, other = mine(), mine()
+    assert repr(one()) == repr(other())
+    learned = {}
+    benches = [bench.Bench(Candidate(cls(), shape=(1, 8, 8)), learned=learned) for cls in (one, one, other)]
+    found = [each.learned for each in benches]
+    assert [type(backend) for backend in fitted] == [one, other]
+    assert found[0] is found[1] is not found[2]
+    # In another run, what stands behind the options may be something else.
+    assert bench.Bench(Candidate(one(), shape=(1, 8, 8))).learned is not found[0]
+
+
+@pytest.mark.parametrize(
+    ("hint", "default", "bounds"),
+    [
+        (float | None, None, {"lt": 0.5}),
+        (float, 1, {"gt": 0, "le": 2.5}),
+        (int | None, None, {"ge": 3}),
+        (tuple[int, ...], (4, 8), {"ge": 1}),
+        (tuple[float, ...], (0.5,), {"gt": 0, "lt": 1}),
+        (Literal["a", "b"], "a", {}),
+        (tuple[str, ...], (), {}),
+        (Any, None, {}),
+    ],
+)
+def test_options_of_any_type_pass(monkeypatch, hint, default, bounds):
+    cheap(monkeypatch, "api.constraints_are_enforced")
+
+    @xlens.options
+    class Own(Fleeting):
+        value: hint = xlens.param(default, help="a value", **bounds)
+
+    (result,) = check_backend(Own())
+    assert result.status == "passed"
+
+    class Lenient(Own):
+        def __init__(self, **values):
+            object.__setattr__(self, "value", None)
+
+    with pytest.raises(CheckFailedError, match="does not raise OptionError"):
+        check_backend(Lenient())
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from exemplary import Exemplary
 
 import xlens
@@ -30,9 +28,24 @@ def candidate(backend):
 
 def having_learned(lens_class):
     """Return a candidate whose instance that should have learned the toy world is broken."""
-    learned = with_lens(lens_class)
-    named = dataclasses.make_dataclass(lens_class.__name__, [], bases=(type(learned),), frozen=True, kw_only=True)
-    return Candidate(Exemplary(), learned=named(), shape=SHAPE)
+    return Candidate(Exemplary(), learned=with_lens(lens_class), shape=SHAPE)
+
+
+def beside_its_state(lens_class, change):
+    """Return a candidate whose ``fit`` changes its lens in a way that is not saved."""
+
+    @xlens.options
+    class Broken(Exemplary):
+        def build(self, classifier, spec):
+            super().build(classifier, spec)
+            return lens_class()
+
+        def fit(self, classifier, data, run):
+            lens = super().fit(classifier, data, run)
+            change(lens)
+            return lens
+
+    return candidate(Broken())
 
 
 def after_fit(change):
@@ -48,15 +61,15 @@ def after_fit(change):
     return candidate(Broken())
 
 
-#: Check -> makes the candidate that it has to catch.
-BROKEN = {}
+#: (check, function that makes the candidate that it has to catch).
+BROKEN = []
 
 
 def breaks(check):
     """Register what the decorated function returns under the check that has to catch it."""
 
     def decorate(function):
-        BROKEN[check] = function
+        BROKEN.append((check, function))
         return function
 
     return decorate

@@ -9,6 +9,7 @@ from broken import after_fit, breaks, candidate, with_lens
 from exemplary import Exemplary, ExemplaryLens
 
 import xlens
+from xlens.training import Trainer
 
 # --- api ---------------------------------------------------------------------------------------------------
 
@@ -140,18 +141,45 @@ def wants_an_order():
     return after_fit(lambda lens, classifier, data, run: run.logits.argmax(1))
 
 
+def stepwise(lens, steps):
+    """Train without the Trainer."""
+    optimizer = torch.optim.Adam([lens.offset], 0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        lens.offset.square().sum().backward()
+        optimizer.step()
+
+
 @breaks("manners.reports_its_steps")
 def trains_in_silence():
     @xlens.options
     class Broken(Exemplary):
-        def fit(self, classifier, data, run):
-            lens = self.build(classifier, run.spec)
-            optimizer = torch.optim.Adam([lens.offset], self.rate)
-            for _ in range(self.steps):
-                optimizer.zero_grad()
-                lens.offset.square().sum().backward()
-                optimizer.step()
-            return lens
+        def train(self, lens, classifier, data, run):
+            stepwise(lens, self.steps)
+
+    return candidate(Broken())
+
+
+@breaks("manners.reports_its_steps")
+def has_a_second_phase_in_silence():
+    return after_fit(lambda lens, classifier, data, run: stepwise(lens, 3))
+
+
+@breaks("manners.reports_its_steps")
+def reports_each_epoch():
+    @xlens.options
+    class Broken(Exemplary):
+        def train(self, lens, classifier, data, run):
+            optimizers = {"lens": torch.optim.Adam([lens.offset], self.rate)}
+            trainer = Trainer(run, "offset", networks={"lens": lens}, optimizers=optimizers, steps=self.steps)
+
+            def epoch(batch):
+                for _ in range(8):
+                    loss = lens.offset.square().sum()
+                    trainer.minimise(loss, "lens")
+                return {"loss": loss}
+
+            trainer.fit(data, epoch, batch_size=self.batch_size)
 
     return candidate(Broken())
 

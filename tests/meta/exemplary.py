@@ -17,28 +17,35 @@ class ExemplaryLens(toys.ToyLens):
         super().__init__()
         self.offset = nn.Parameter(torch.full((64,), 0.1))
         self.register_buffer("balance", torch.zeros(3))
+        self.register_buffer("brighter", torch.full((192,), 192**-0.5))
+        self.register_buffer("below", torch.zeros(()))
 
     def decode(self, codes):
         return super().decode(codes) + 0.0001 * self.offset.view(1, 8, 8)
 
     def sample(self, n, target, generator):
         codes = self.template.new_zeros(n, 192)
-        codes[:, :64] = torch.rand(n, 64, generator=generator) - 1
-        classes = torch.full((n,), target)
+        codes[:, :64] = torch.rand(n, 64, generator=generator, device=codes.device) - 1
+        classes = torch.full((n,), target, device=codes.device)
         # Its own, so that a broken counterfactual breaks nothing else.
         return self.decode(ExemplaryLens.counterfactual(self, codes, classes, classes))
 
     def invariances(self, codes, n, scale, generator, vary):
         varied = codes.unsqueeze(1).repeat(1, n, 1)
         if vary == "nuisance":
-            varied[:, :, :64] += scale * 0.05 * torch.randn(len(codes), n, 64, generator=generator)
+            noise = torch.randn(len(codes), n, 64, generator=generator, device=codes.device)
+            varied[:, :, :64] += scale * 0.05 * noise
         else:
-            varied[:, :, 64:] += scale * torch.rand(len(codes), n, 1, generator=generator)
+            varied[:, :, 64:] += scale * torch.rand(len(codes), n, 1, generator=generator, device=codes.device)
         return varied
 
     def invert(self, inputs, *, steps, restarts, generator):
-        noise = torch.randn(restarts, len(inputs), 192, generator=generator)
-        return self.encode(inputs) + 0.01 * noise
+        codes = torch.randn(restarts, len(inputs), 192, generator=generator, device=inputs.device)
+        for _ in range(steps):
+            # Gradient descent on half the squared error; each pixel is a sum of three parts.
+            lack = inputs - self.decode(codes.flatten(0, 1)).view(restarts, *inputs.shape)
+            codes = codes + lack.flatten(2).repeat(1, 1, 3) / 6
+        return codes
 
     def divergence(self, inputs, variants, part):
         dims = slice(0, 64) if part == "nuisance" else slice(64, 192)
@@ -46,12 +53,16 @@ class ExemplaryLens(toys.ToyLens):
 
     @property
     def directions(self):
-        return {"brighter": torch.full((192,), 192**-0.5)}
+        return {"brighter": self.brighter}
 
 
 @xlens.options
 class Exemplary(xlens.Backend):
-    """Trains an offset away, and remembers how often f predicts each class."""
+    """Trains an offset away, and remembers how often f predicts each class.
+
+    The last column of `side_info` says in which direction of the code something grows; from a lens that it is
+    fitted over it takes how long that lens's codes are.
+    """
 
     name = "exemplary"
     capabilities = ("sample", "invariances", "invert", "side_info", "over", "divergence", "directions")
@@ -68,6 +79,20 @@ class Exemplary(xlens.Backend):
 
     def fit(self, classifier, data, run):
         lens = self.build(classifier, run.spec).to(run.device)
+        self.train(lens, classifier, data, run)
+        with torch.no_grad():
+            if run.side_info is not None:
+                column = run.side_info[:, -1].to(run.device, torch.float32)
+                seen = column.isfinite()
+                codes = torch.cat([lens.encode(batch.inputs.to(run.device)) for batch in data.batches()])[seen]
+                slope = (codes - codes.mean(0)).T @ (column[seen] - column[seen].mean())
+                lens.brighter.copy_(nn.functional.normalize(slope, dim=0))
+            if run.over is not None:
+                lengths = [run.over.lens.encode(batch.inputs).norm(dim=1) for batch in data.batches()]
+                lens.below.copy_(torch.cat(lengths).mean())
+        return lens
+
+    def train(self, lens, classifier, data, run):
         optimizer = torch.optim.Adam([lens.offset], self.rate)
         trainer = Trainer(run, "offset", networks={"lens": lens}, optimizers={"lens": optimizer}, steps=self.steps)
 
@@ -80,4 +105,3 @@ class Exemplary(xlens.Backend):
             return {"loss": loss}
 
         trainer.fit(data, step, batch_size=self.batch_size)
-        return lens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -205,22 +207,41 @@ def _spec(shape: tuple[int, ...]) -> Spec:
     )
 
 
+class _Strange:
+    """What no option is."""
+
+    def __repr__(self) -> str:
+        return "an object of a class of its own"
+
+
 def _violations(cls: type[Backend]) -> Iterator[tuple[str, Any]]:
     """Yield option names with values that their own constraints forbid."""
+    hints = typing.get_type_hints(cls)
     for option in dataclasses.fields(cls):
-        constraint = option.metadata.get("constraint")
+        constraint, hint = option.metadata.get("constraint"), hints[option.name]
         if constraint is not None:
-            # Of the default's own type, so that it is the bound that refuses it.
-            number = float if isinstance(option.default, float) else int
-            yield from ((option.name, number(low - 1)) for low in [constraint.ge] if low is not None)
-            yield from ((option.name, number(low)) for low in [constraint.gt] if low is not None)
-            yield from ((option.name, number(high + 1)) for high in [constraint.le] if high is not None)
-            yield from ((option.name, number(high)) for high in [constraint.lt] if high is not None)
+            yield from ((option.name, value) for value in _out_of_bounds(constraint, hint))
             if constraint.choices is not None:
                 yield option.name, "no such choice"
-        yield option.name, object()
-        if isinstance(option.default, float):
-            yield option.name, float("nan")
+        yield from ((option.name, value) for value in _STRANGE if not params.fits(value, hint))
+
+
+#: Values of many types, of which no annotation allows all.
+_STRANGE = (_Strange(), "no such choice", 0.5, float("nan"), True, None, (1, "two"), (None,), ({},))
+
+
+def _out_of_bounds(constraint: params.Constraint, hint: Any) -> Iterator[Any]:
+    """Yield values of the annotated type that the bounds forbid; in a tuple, where it is one."""
+    below = [bound for bound in (_moved(constraint.ge, -1), constraint.gt) if bound is not None]
+    above = [bound for bound in (_moved(constraint.le, 1), constraint.lt) if bound is not None]
+    # Whole numbers, away from the bound: an int option takes them too, so that it is the bound that refuses them.
+    for whole in [*map(math.floor, below), *map(math.ceil, above)]:
+        forms = (whole, float(whole), (whole,), (float(whole),))
+        yield from [value for value in forms if params.fits(value, hint)][:1]
+
+
+def _moved(bound: float | None, by: int) -> float | None:
+    return None if bound is None else bound + by
 
 
 def _top(value: str) -> str:

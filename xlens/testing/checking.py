@@ -24,8 +24,12 @@ _GROUPS = {
     "manners": "manners",
     "interruption": "manners",
     "correctness": "correctness",
+    "devices": "correctness",
     "meaning": "meaning",
     "capabilities": "capabilities",
+    "drawing": "capabilities",
+    "distances": "capabilities",
+    "extras": "capabilities",
     "speed": "speed",
 }
 
@@ -64,12 +68,14 @@ class Check:
         function: asks it; raises CheckFailedError, or NotCheckedError.
         needs: checks that have to hold before this one says anything of its own.
         capability: asked only of backends that declare this.
+        essential: whether nothing else can be asked where it fails, so that no failure of it can be expected.
     """
 
     id: str
     function: Callable[[Bench], None]
     needs: tuple[Check, ...] = ()
     capability: str | None = None
+    essential: bool = False
 
     def applies(self, backend: Backend) -> bool:
         """Whether this backend is asked."""
@@ -77,13 +83,13 @@ class Check:
 
 
 def check(
-    *, needs: tuple[Check, ...] = (), capability: str | None = None
+    *, needs: tuple[Check, ...] = (), capability: str | None = None, essential: bool = False
 ) -> Callable[[Callable[[Bench], None]], Check]:
     """Decorate a function of a bench as a check; the arguments are those of :class:`Check`."""
 
     def decorate(function: Callable[[Bench], None]) -> Check:
         group = _GROUPS[function.__module__.rpartition(".")[2]]
-        return Check(f"{group}.{function.__name__}", function, needs, capability)
+        return Check(f"{group}.{function.__name__}", function, needs, capability, essential)
 
     return decorate
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.api import load
-from xlens.contracts import Feature
+from xlens.contracts import CAPABILITIES, Feature
 from xlens.registry import standing_in
 from xlens.testing.api import options_survive_json
 from xlens.testing.bench import Bench, folder, quiet
@@ -20,7 +20,7 @@ from xlens.testing.manners import fits_a_lens
 _ROLES = ("class", "nuisance", "attribute")
 
 
-@check(needs=(fits_a_lens,))
+@check(needs=(fits_a_lens,), essential=True)
 def shapes_are_right(bench: Bench) -> None:
     """Codes are ``(N, d)`` and decodings ``(N, *S)``, also for one input."""
     shape = bench.candidate.shape
@@ -181,7 +181,7 @@ def each_row_has_its_own_classes(bench: Bench) -> None:
 
 @check(needs=(fits_a_lens, options_survive_json))
 def saved_and_loaded_it_explains_the_same(bench: Bench) -> None:
-    """Written to a folder and read again, the lens gives the same explanation, samples and variants."""
+    """Written to a folder and read again, the lens gives the same explanation, and does the same beyond it."""
     explainer = bench.base.explainer
     with folder() as path, quiet():
         explainer.save(path)
@@ -189,33 +189,47 @@ def saved_and_loaded_it_explains_the_same(bench: Bench) -> None:
             again = load(path, bench.classifier.model)
     require(again.backend == bench.backend, f"{bench.backend.name}: the options come back changed")
     first, second = bench.explain(explainer), bench.explain(again)
+    answers = dict(_answers(bench, again, second))
     for name, value in _answers(bench, explainer, first):
-        found = dict(_answers(bench, again, second))[name]
+        found = answers.get(name)
+        alike = found is not None and found.shape == value.shape
+        apart = f"a difference of up to {float((value - found).abs().max()):.3g}" if alike else "of another shape"
         require(
-            same(value, found, exactly=True),
+            alike and same(value, found, exactly=True),
             f"{bench.backend.name}: after saving and loading, {name} are others",
-            given=f"a difference of up to {float((value - found).abs().max()):.3g}",
+            given=apart,
             do="keep everything that fit finds in parameters and buffers; build makes the rest from spec alone",
         )
-    require(
-        [f for f in again.features] == [f for f in explainer.features],
-        f"{bench.backend.name}: after saving and loading, the features are others",
-        do="build must give the same features as fit",
-    )
+    for name in ("features", "reference_class", "encodes_directly"):
+        value, found = (getattr(one.lens, name) for one in (explainer, again))
+        alike = list(value) == list(found) if name == "features" else value == found
+        require(
+            alike,
+            f"{bench.backend.name}: after saving and loading, {name} is another",
+            given=None if name == "features" else f"{value!r} became {found!r}",
+            do=f"build must give the same {name} as fit, from the options and spec",
+        )
 
 
 def _answers(bench: Bench, explainer: Any, explanation: Any) -> Iterator[tuple[str, Tensor]]:
     for name in ("codes", "reconstruction", "counterfactual", "counterfactual_codes"):
         yield name.replace("_", " "), getattr(explanation, name)
     yield "attributions", explanation.attributions["lig"]
-    lens, declared = explainer.lens, bench.backend.capabilities
+    lens = explainer.lens
+    protocols = {name: CAPABILITIES.get(name) for name in bench.backend.capabilities}
+    able = {name for name, protocol in protocols.items() if protocol and isinstance(lens, protocol)}
+    inputs, draw = bench.inputs[:2], torch.Generator().manual_seed
     with bench.asking():
-        if "sample" in declared and callable(getattr(lens, "sample", None)):
-            yield "samples", lens.sample(2, 1, torch.Generator().manual_seed(0))
-        if "invariances" in declared and callable(getattr(lens, "invariances", None)):
-            for vary in ("nuisance", "class"):
-                generator = torch.Generator().manual_seed(0)
-                yield f"variants of {vary}", lens.invariances(explanation.codes.clone(), 2, 1.0, generator, vary)
+        if "sample" in able and callable(lens.sample):
+            yield "samples", lens.sample(2, 1, draw(0))
+        for vary in ("nuisance", "class") if "invariances" in able else ():
+            yield f"variants of {vary}", lens.invariances(explanation.codes.clone(), 2, 1.0, draw(0), vary)
+        for part in ("nuisance", "class") if "divergence" in able else ():
+            yield f"divergences of {part}", lens.divergence(inputs.clone(), inputs.flip(0), part)
+        if "invert" in able:
+            yield "inversions", lens.invert(inputs.clone(), steps=2, restarts=1, generator=draw(0)).detach()
+        if "directions" in able:
+            yield from ((f"directions named {name}", value) for name, value in lens.directions.items())
 
 
 def _has_shape(bench: Bench, method: str, values: Tensor, shape: tuple[int, ...]) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.testing.bench import Bench
-from xlens.testing.checking import check, require
+from xlens.explainer import LensExplainer
+from xlens.nn.features import margin_over_rest
+from xlens.testing.bench import Bench, quiet
+from xlens.testing.checking import NotCheckedError, check, require
+from xlens.testing.correctness import features_name_the_code
 from xlens.testing.manners import fits_a_lens
 from xlens.testing.world import patch_of
 
 _FLIPS = 0.8
 _EXPLAINED = 0.5
 _AGREES = 0.8
+#: Of the pictures of one pair of classes, of which there are eight.
+_FLIPS_OF_A_PAIR = 0.5
 _ON_THE_CAUSE = 0.5
 _ADVICE = (
     "pass options with which it learns this world: Candidate(backend, learned=MyBackend(steps=500)); where it "
@@ -48,8 +53,9 @@ def codes_decode_to_what_was_encoded(bench: Bench) -> None:
 
 @check(needs=(fits_a_lens,))
 def counterfactuals_flip_f(bench: Bench) -> None:
-    """f puts the counterfactual in the contrast class: the lens's decoding of it, and the edited input."""
+    """f puts the counterfactual in the contrast class, decoded and as an edited input, from each class to each."""
     fidelity = bench.explanation.fidelity
+    pairs = torch.stack([bench.explanation.target, bench.explanation.contrast], 1)
     for what, flips in (("decoding", fidelity.decoding_flips), ("edited input", fidelity.flips)):
         share = float(flips.float().mean())
         require(
@@ -59,13 +65,63 @@ def counterfactuals_flip_f(bench: Bench) -> None:
             allowed=f"at least {_FLIPS:.0%}",
             do=_ADVICE,
         )
+        for pair in pairs.unique(dim=0):
+            rows = (pairs == pair).all(1)
+            share = float(flips[rows].float().mean())
+            require(
+                share >= _FLIPS_OF_A_PAIR,
+                f"{bench.backend.name}: counterfactuals do not flip f ({what}) from class {pair[0]} to {pair[1]}",
+                given=f"{share:.0%} of {int(rows.sum())} pictures flip",
+                allowed=f"at least {_FLIPS_OF_A_PAIR:.0%} of each pair, {_FLIPS:.0%} in all",
+                do="move to the contrast that is given, not to f's runner-up; else " + _ADVICE,
+            )
+
+
+@check(needs=(fits_a_lens, features_name_the_code))
+def features_are_of_their_class(bench: Bench) -> None:
+    """Features with a ``class_index`` hold the evidence for that class: without them it is gone."""
+    explainer = bench.learned
+    owned = {
+        c: [dim for feature in explainer.lens.features if feature.class_index == c for dim in feature.dims]
+        for c in range(3)
+    }
+    owned = {c: dims for c, dims in owned.items() if dims}
+    if not owned:
+        raise NotCheckedError("no feature has a class_index")
+    inputs = bench.world.held_out.clone()
+    own, others = [], []
+    with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0):
+        codes = explainer.lens.encode(inputs)
+        predicted = explainer.classifier(inputs).argmax(1)
+        for c in owned:
+            whole = codes[predicted == c]
+            before = _score(explainer, whole, c)
+            # From a third class, so that nothing else comes in than what is said to be taken away.
+            for third in {0, 1, 2} - {c}:
+                donors = codes[predicted == third]
+                donors = donors.repeat(len(whole) // len(donors) + 1, 1)[: len(whole)]
+                for owner in owned.keys() - {third}:
+                    moved = whole.clone()
+                    moved[:, owned[owner]] = donors[:, owned[owner]]
+                    lost = before - _score(explainer, moved, c)
+                    (own if owner == c else others).append(float(lost.mean()))
+    gone, other = _mean(own), max(_mean(others), 0.0)
+    require(
+        gone > other,
+        f"{bench.backend.name}: features do not hold the evidence of the class that they are said to",
+        given=f"replaced by those of a third class, f's score of their class falls by {gone:.3g}, and by "
+        f"{_mean(others):.3g} where features of another class are replaced",
+        allowed="more than for those of another class, and more than 0",
+        do="class_index is the class that grows with the feature; None where there is no such class",
+    )
 
 
 @check(needs=(counterfactuals_flip_f,))
 def attributions_lie_on_the_cause(bench: Bench) -> None:
-    """At least half of the attribution mass lies on the patch that decides, a ninth of the picture."""
+    """At least half of the attribution mass lies on the patch that decides, where it is taken away."""
     explanation = bench.explanation
-    caused = explanation.target != 0
+    # Toward the class without a patch: toward the other, where the new one comes is a cause as well.
+    caused = (explanation.target != 0) & (explanation.contrast == 0)
     share = _share_on_the_cause(explanation.attributions["lig"][caused], explanation.inputs[caused])
     require(
         float(share) >= _ON_THE_CAUSE,
@@ -74,6 +130,15 @@ def attributions_lie_on_the_cause(bench: Bench) -> None:
         allowed=f"at least {_ON_THE_CAUSE:.0%}",
         do=_ADVICE,
     )
+
+
+def _score(explainer: LensExplainer, codes: Tensor, c: int) -> Tensor:
+    logits = explainer.classifier(explainer.lens.decode(codes.clone()))
+    return margin_over_rest(logits, torch.full((len(logits),), c))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(len(values), 1)
 
 
 def _share_on_the_cause(attributions: Tensor, inputs: Tensor) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from xlens.contracts import Backend
 from xlens.errors import OptionError, did_you_mean
-from xlens.testing.bench import Bench
+from xlens.testing.bench import Bench, Learned
 from xlens.testing.candidate import Candidate, as_candidate
 from xlens.testing.checking import Check, CheckFailedError, Result, all_checks
 
@@ -39,7 +39,8 @@ def check_backend(
 
     Raises:
         CheckFailedError: one or more checks failed, or passed against expectation; names all of them.
-        OptionError: no backend, or an expected failure of an unknown check.
+        OptionError: no backend, or an expected failure of an unknown check, of one that this backend is not asked,
+            or of one that everything else rests on.
 
     >>> from xlens.testing import check_backend
     >>> check_backend("medxgan")
@@ -49,7 +50,8 @@ def check_backend(
     """
     candidate = as_candidate(backend)
     expected = _expected(candidate, expected_failures)
-    bench = Bench(candidate)
+    _refuse_idle([candidate.backend], expected)
+    bench = Bench(candidate, expected=expected)
     results = tuple(
         _judged(bench.result(check), expected) for check in all_checks() if check.applies(candidate.backend)
     )
@@ -75,7 +77,8 @@ def parametrize_with_checks(
         expected_failures: id of a check -> why these backends fail it.
 
     Raises:
-        OptionError: no backend, or an expected failure of an unknown check.
+        OptionError: no backend, or an expected failure of an unknown check, of one that this backend is not asked,
+            or of one that everything else rests on.
 
     >>> from xlens.registry import load_backend
     >>> from xlens.testing import parametrize_with_checks
@@ -86,24 +89,29 @@ def parametrize_with_checks(
     import pytest
 
     cases = []
-    for candidate in map(as_candidate, backends):
+    learned: Learned = {}
+    candidates = [as_candidate(backend) for backend in backends]
+    _refuse_idle([candidate.backend for candidate in candidates], expected_failures or {})
+    for candidate in candidates:
         expected = _expected(candidate, expected_failures)
-        bench = Bench(candidate)
+        _refuse_idle([candidate.backend], candidate.expected_failures)
+        bench = Bench(candidate, expected=expected, learned=learned)
         for one in all_checks():
             if not one.applies(candidate.backend):
                 continue
             marks = []
             if one.id in expected:
                 marks = [pytest.mark.xfail(reason=expected[one.id], raises=CheckFailedError, strict=True)]
-            cases.append(pytest.param(_Case(bench, one), id=f"{candidate.backend.name}-{one.id}", marks=marks))
+            case = _Case(bench, one, expected=one.id in expected)
+            cases.append(pytest.param(case, id=f"{candidate.backend.name}-{one.id}", marks=marks))
     return pytest.mark.parametrize("check", cases)
 
 
 class _Case:
     """One check of one backend, as a test calls it."""
 
-    def __init__(self, bench: Bench, check: Check) -> None:
-        self._bench, self._check = bench, check
+    def __init__(self, bench: Bench, check: Check, *, expected: bool) -> None:
+        self._bench, self._check, self._expected = bench, check, expected
 
     def __repr__(self) -> str:
         return f"{self._bench.backend.name}-{self._check.id}"
@@ -112,6 +120,9 @@ class _Case:
         import pytest
 
         result = self._bench.result(self._check)
+        if result.status == "not checked" and self._expected:
+            # No skip, and no CheckFailedError, which the mark would take for the expected failure.
+            pytest.fail(_idle(result.message))
         if result.status == "not checked":
             pytest.skip(result.message)
         if result.status == "failed":
@@ -121,7 +132,13 @@ class _Case:
 def _expected(candidate: Candidate, more: Mapping[str, str] | None) -> dict[str, str]:
     expected = {**candidate.expected_failures, **(more or {})}
     known = [check.id for check in all_checks()]
+    essential = [check.id for check in all_checks() if check.essential]
     for name, reason in expected.items():
+        if name in essential:
+            raise OptionError(
+                f"xlens.testing: {name!r} cannot be expected to fail",
+                do="mend it: without it nothing else can be checked",
+            )
         if name not in known:
             raise OptionError(
                 f"xlens.testing: there is no check {name!r}.{did_you_mean(name, known)}", allowed=", ".join(known)
@@ -135,9 +152,27 @@ def _expected(candidate: Candidate, more: Mapping[str, str] | None) -> dict[str,
     return expected
 
 
+def _refuse_idle(backends: Sequence[Backend], expected: Mapping[str, str]) -> None:
+    """Refuse expected failures of what none of these backends is asked."""
+    asked = {check.id for check in all_checks() if any(check.applies(backend) for backend in backends)}
+    idle = [name for name in expected if name not in asked and name in {check.id for check in all_checks()}]
+    if idle:
+        raise OptionError(
+            "xlens.testing: an expected failure of what is not asked",
+            given=f"{', '.join(idle)}, of a capability that no backend here declares",
+            do="remove the entry, or declare the capability",
+        )
+
+
+def _idle(reason: str) -> str:
+    return f"a failure is expected, and it was not checked: {reason}. What to do: remove the entry"
+
+
 def _judged(result: Result, expected: Mapping[str, str]) -> Result:
-    if result.id not in expected or result.status == "not checked":
+    if result.id not in expected:
         return result
+    if result.status == "not checked":
+        return Result(result.id, "failed", _idle(result.message))
     if result.status == "failed":
         return Result(result.id, "expected failure", expected[result.id])
     return Result(result.id, "failed", f"passes, although a failure is expected ({expected[result.id]})")
