@@ -68,7 +68,8 @@ class Pictures:
         >>> import tempfile
         >>> explainer.report(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
         """
-        from xlens.report import render_traversals
+        from xlens.report import check_writable, render_traversals
 
+        check_writable(path)
         moved = render_traversals(self, explanation, features, steps)
         explanation.save_html(path, names=names, title=title, traversals=moved)
