@@ -36,6 +36,7 @@ def to_html(
     names: Sequence[str] | None = None,
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
+    optional: bool = False,
 ) -> str:
     """Return the report as one HTML document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
@@ -49,7 +50,7 @@ def to_html(
         # Our own files, not input: everything else is escaped by the template.
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        data=payload(explanation, names, traversals),
+        data=payload(explanation, names, traversals, optional=optional),
         end=end_of_path(explanation),
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
@@ -64,6 +65,7 @@ def save_html(
     names: Sequence[str] | None = None,
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
+    optional: bool = False,
 ) -> None:
     """Write the report to a file that opens in any browser, without a network.
 
@@ -73,6 +75,8 @@ def save_html(
         names: N names of the inputs, such as file names.
         title: heading of the page.
         traversals: features set to several values (:func:`render_traversals`), which get sliders.
+        optional: leave the last of them out, and say so on the page, where it would grow beyond 2 MB for sixteen
+            images of 64x64, or in proportion.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
@@ -84,7 +88,7 @@ def save_html(
     >>> save_html(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
     """
     check_writable(path)
-    page = to_html(explanation, names=names, title=title, traversals=traversals)
+    page = to_html(explanation, names=names, title=title, traversals=traversals, optional=optional)
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as fault:
