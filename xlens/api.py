@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xlens import params
 from xlens.classifier import Classifier, as_classifier
-from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
+from xlens.contracts import Backend, Explainer, Lens, Run, Spec, StepEvent
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
 from xlens.explainer import LensExplainer
@@ -29,6 +29,7 @@ __all__ = ["fit", "load"]
 _ARGUMENTS = (
     "side_info",
     "over",
+    "start_from",
     "supervision",
     "seed",
     "device",
@@ -46,6 +47,7 @@ def fit(
     *,
     side_info: Any = None,
     over: Explainer | None = None,
+    start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -65,6 +67,8 @@ def fit(
         backend: name of an installed backend (see :func:`xlens.backends`), or a backend object.
         side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
         over: an explainer whose codes the new lens works on.
+        start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
+            the fit begins with its lens and mask, and needs far fewer steps. It stays as it is.
         supervision: where class labels come from: ``"classifier"`` (f's own outputs, so that the lens explains f)
             or ``"labels"`` (the data's).
         seed: seeds everything random; the same seed gives the same lens on the same machine.
@@ -79,8 +83,9 @@ def fit(
         the explainer.
 
     Raises:
-        OptionError: an unknown option, or a value outside its constraint; all faults in one error.
-        DataError: the data cannot be used.
+        OptionError: an unknown option, or a value outside its constraint, all faults in one error; or `start_from`
+            is of another backend, or of another size.
+        DataError: the data cannot be used, or `start_from` was fitted on inputs of another shape.
         ModelError: the classifier cannot be used.
         BackendNotFoundError: there is no such backend.
         TrainingError: training diverged again and again.
@@ -93,6 +98,7 @@ def fit(
     faults = _argument_faults(supervision, seed, device, output_dir, resume)
     chosen = _backend(backend, options, faults)
     _check_uses(chosen, side_info=side_info, over=over)
+    _check_start(chosen, start_from)
     wrapped = as_classifier(model)
     source = as_data(data)
     where = torch.device(device) if device is not None else wrapped.device
@@ -113,6 +119,7 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
+        begun = None if start_from is None else _fits(start_from, found.spec)
         run = Run(
             seed=seed,
             device=where,
@@ -121,11 +128,12 @@ def fit(
             supervision=supervision,
             side_info=table,
             over=over,
+            start_from=start_from,
             output_dir=Path(output_dir) if output_dir is not None else None,
             resume=resume,
             on_step=on_step,
             progress=progress,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision),
+            identity=_identity(chosen, wrapped, found, table, seed, supervision, begun),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -137,8 +145,9 @@ def fit(
         lens = lens.to(where).eval().requires_grad_(False)
         mask = None
         if found.spec.is_image:
-            mask = fit_edit_mask(wrapped, lens, source, run, found.sample).requires_grad_(False)
-    provenance = {"seed": seed, "supervision": supervision}
+            earlier = None if start_from is None else start_from.mask
+            mask = fit_edit_mask(wrapped, lens, source, run, found.sample, earlier).requires_grad_(False)
+    provenance = {"seed": seed, "supervision": supervision} | ({"start_from": begun} if begun else {})
     return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance)
 
 
@@ -197,7 +206,13 @@ def _forget_checkpoints(folder: Path) -> None:
 
 
 def _identity(
-    backend: Backend, classifier: Classifier, found: Survey, table: Tensor | None, seed: int, supervision: str
+    backend: Backend,
+    classifier: Classifier,
+    found: Survey,
+    table: Tensor | None,
+    seed: int,
+    supervision: str,
+    begun: str | None,
 ) -> str:
     """Hash everything that decides the result of a fit."""
     facts = {
@@ -209,6 +224,8 @@ def _identity(
         "supervision": supervision,
         "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
     }
+    if begun is not None:
+        facts["start_from"] = begun
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -268,6 +285,40 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
                 allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
                 do=f"leave {name} out, or choose another backend",
             )
+
+
+def _check_start(backend: Backend, start_from: Any) -> None:
+    if start_from is None:
+        return
+    if not isinstance(start_from, LensExplainer):
+        raise OptionError(
+            "fit: start_from is no explainer",
+            given=type(start_from).__name__,
+            allowed="what xlens.fit or xlens.load returned",
+        )
+    if start_from.backend.name != backend.name:
+        raise OptionError(
+            "fit: start_from is a lens of another backend",
+            given=f"a {start_from.backend.name!r} lens to begin a {backend.name!r} fit with",
+            do=f"pass backend={start_from.backend.name!r}, or leave start_from out",
+        )
+
+
+def _fits(start_from: LensExplainer, spec: Spec) -> str:
+    """Return a hash of the earlier lens, once its inputs and classes are known to be those of the new one."""
+    old = start_from.spec
+    if (old.shape, old.num_classes) != (spec.shape, spec.num_classes):
+        raise DataError(
+            "fit: start_from does not fit these data and this classifier",
+            given=f"a lens for inputs {old.shape} of {old.num_classes} classes",
+            allowed=f"inputs {spec.shape} of {spec.num_classes} classes",
+            do="leave start_from out",
+        )
+    digest = hashlib.sha256()
+    for key, value in sorted(start_from.lens.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _side_info(side_info: Any, data: Data) -> Tensor | None:

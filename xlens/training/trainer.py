@@ -25,6 +25,7 @@ from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file
 from xlens.training.stream import BatchStream
+from xlens.training.warm_start import begin_from
 
 __all__ = ["Trainer", "process_state_restored"]
 
@@ -43,7 +44,8 @@ class Trainer:
     Args:
         run: circumstances of the fit.
         phase: name of this stage of the fit; names its checkpoint and its progress bar.
-        networks: name -> module; moved to the run's device.
+        networks: name -> module; moved to the run's device. What is part of the lens is named as in the lens: where
+            the run starts from an earlier one, it begins with the weights that the network of that name had.
         optimizers: name -> optimiser over those modules' parameters.
         steps: number of steps.
         schedule: maps the share of steps done, 0 to 1, to a factor on every learning rate.
@@ -68,6 +70,8 @@ class Trainer:
         self.run, self.phase, self.steps, self.schedule, self.clip = run, phase, steps, schedule, clip
         self.checkpoint_every = checkpoint_every
         self.accelerator = _accelerator(run.device)
+        if run.start_from is not None:
+            begin_from(networks, run.start_from.lens, phase)
         self.networks = {
             name: self.accelerator.prepare_model(network.to(run.device), device_placement=False)
             for name, network in networks.items()
