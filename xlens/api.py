@@ -96,7 +96,7 @@ def fit(
     2
     """
     faults = _argument_faults(supervision, seed, device, output_dir, resume)
-    chosen = _backend(backend, options, faults)
+    chosen = as_backend(backend, options, faults)
     _check_uses(chosen, side_info=side_info, over=over)
     _check_start(chosen, start_from)
     wrapped = as_classifier(model)
@@ -229,7 +229,18 @@ def _identity(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
+def as_backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
+    """Return the backend of that name with these options, or the backend object as it is.
+
+    Args:
+        backend: a name or an object.
+        options: fields of the backend, where it is a name.
+        faults: what is wrong already, to be named in the same error.
+
+    Raises:
+        OptionError: anything is wrong.
+        BackendNotFoundError: there is no such backend.
+    """
     if isinstance(backend, str):
         return params.make(load_backend(backend), options, extra=_ARGUMENTS, faults=faults)
     if not isinstance(backend, Backend):
