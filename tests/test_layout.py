@@ -20,8 +20,8 @@ ORDER = (
     ("errors",), ("explanation", "invariances"), ("contracts",), ("params",),
     ("classifier", "_frozen", "_tail"), ("data",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
-    ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
-     "_quantus", "_variations", "_vary"),
+    ("explainer", "_begin", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
+     "_editor", "_explain", "_quantus", "_variations", "_vary"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__", "integrations"), ("testing",),
 )  # fmt: skip

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from xlens import params
+from xlens._begin import check_agreement, check_start, digest_of_start
 from xlens.classifier import Classifier, as_classifier
-from xlens.contracts import Backend, Explainer, Lens, Run, Spec, StepEvent
+from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.registry import load_backend, offering
 from xlens.storage import load_lens
 from xlens.training.edit_mask import fit_edit_mask
+from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
-from xlens.training.trainer import process_state_restored
 
 __all__ = ["fit", "load"]
 
@@ -37,6 +38,7 @@ _ARGUMENTS = (
     "resume",
     "on_step",
     "progress",
+    "mixed_precision",
 )
 
 
@@ -55,9 +57,13 @@ def fit(
     resume: bool = False,
     on_step: Callable[[StepEvent], None] | None = None,
     progress: bool | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
     **options: Any,
 ) -> Explainer:
     """Fit a lens around a classifier, which is left exactly as it is.
+
+    In a program that torchrun or accelerate launched as several processes, each calls this with the same arguments
+    and the whole data, takes its share of every batch, and gets the same lens.
 
     Args:
         model: the trained classifier, or an :class:`xlens.Classifier` around it.
@@ -75,8 +81,10 @@ def fit(
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
-        on_step: called with a :class:`xlens.StepEvent` after each step.
+        on_step: called with a :class:`xlens.StepEvent` after each step, in every process.
         progress: show progress bars; None shows them on a terminal.
+        mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; f is
+            included then, but what it says of the data is taken in its own precision. ``"no"`` does not.
         **options: fields of the backend.
 
     Returns:
@@ -95,10 +103,10 @@ def fit(
     >>> explainer.backend.steps
     2
     """
-    faults = _argument_faults(supervision, seed, device, output_dir, resume)
+    faults = _argument_faults(supervision, seed, device, output_dir, resume, mixed_precision)
     chosen = as_backend(backend, options, faults)
     _check_uses(chosen, side_info=side_info, over=over)
-    _check_start(chosen, start_from)
+    check_start(chosen, start_from)
     wrapped = as_classifier(model)
     source = as_data(data)
     where = torch.device(device) if device is not None else wrapped.device
@@ -107,9 +115,12 @@ def fit(
         for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
             stack.enter_context(context)
         stack.enter_context(wrapped.frozen(seed=seed))
-        if output_dir is not None and not resume:
+        together = processes(where)
+        progress = progress if together.writes else False
+        if output_dir is not None and not resume and together.writes:
             _forget_checkpoints(Path(output_dir))
         found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+        check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
             raise DataError(
@@ -119,7 +130,7 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
-        begun = None if start_from is None else _fits(start_from, found.spec)
+        begun = None if start_from is None else digest_of_start(start_from, found.spec)
         run = Run(
             seed=seed,
             device=where,
@@ -133,7 +144,8 @@ def fit(
             resume=resume,
             on_step=on_step,
             progress=progress,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision, begun),
+            mixed_precision=mixed_precision,
+            identity=_identity(chosen, wrapped, found, table, seed, supervision, begun, mixed_precision),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -213,6 +225,7 @@ def _identity(
     seed: int,
     supervision: str,
     begun: str | None,
+    mixed_precision: str,
 ) -> str:
     """Hash everything that decides the result of a fit."""
     facts = {
@@ -226,6 +239,8 @@ def _identity(
     }
     if begun is not None:
         facts["start_from"] = begun
+    if mixed_precision != "no":
+        facts["mixed_precision"] = mixed_precision
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -261,13 +276,15 @@ def as_backend(backend: str | Backend, options: dict[str, Any], faults: list[str
 
 
 def _argument_faults(
-    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool
+    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool, mixed_precision: str
 ) -> list[str]:
     faults = []
     if supervision not in ("classifier", "labels"):
         faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    if mixed_precision not in ("no", "bf16"):
+        faults.append(f"mixed_precision must be 'no' or 'bf16', got {mixed_precision!r}")
     if resume and output_dir is None:
         faults.append("resume=True needs the output_dir of the interrupted run")
     if output_dir is not None and Path(output_dir).exists() and not Path(output_dir).is_dir():
@@ -296,40 +313,6 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
                 allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
                 do=f"leave {name} out, or choose another backend",
             )
-
-
-def _check_start(backend: Backend, start_from: Any) -> None:
-    if start_from is None:
-        return
-    if not isinstance(start_from, LensExplainer):
-        raise OptionError(
-            "fit: start_from is no explainer",
-            given=type(start_from).__name__,
-            allowed="what xlens.fit or xlens.load returned",
-        )
-    if start_from.backend.name != backend.name:
-        raise OptionError(
-            "fit: start_from is a lens of another backend",
-            given=f"a {start_from.backend.name!r} lens to begin a {backend.name!r} fit with",
-            do=f"pass backend={start_from.backend.name!r}, or leave start_from out",
-        )
-
-
-def _fits(start_from: LensExplainer, spec: Spec) -> str:
-    """Return a hash of the earlier lens, once its inputs and classes are known to be those of the new one."""
-    old = start_from.spec
-    if (old.shape, old.num_classes) != (spec.shape, spec.num_classes):
-        raise DataError(
-            "fit: start_from does not fit these data and this classifier",
-            given=f"a lens for inputs {old.shape} of {old.num_classes} classes",
-            allowed=f"inputs {spec.shape} of {spec.num_classes} classes",
-            do="leave start_from out",
-        )
-    digest = hashlib.sha256()
-    for key, value in sorted(start_from.lens.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _side_info(side_info: Any, data: Data) -> Tensor | None:

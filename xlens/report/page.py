@@ -19,6 +19,7 @@ from xlens.explanation import Explanation
 from xlens.plot.words import end_of_path
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
+from xlens.training.processes import processes
 
 __all__ = ["notebook_html", "save_html", "to_html"]
 
@@ -63,7 +64,7 @@ def save_html(
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
 ) -> None:
-    """Write the report to a file that opens in any browser, without a network.
+    """Write the report to a file that opens in any browser, without a network; of several processes the first does.
 
     Args:
         explanation: N inputs that are images or signals.
@@ -82,6 +83,8 @@ def save_html(
     >>> save_html(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
     """
     page = to_html(explanation, names=names, title=title, traversals=traversals)
+    if not processes(explanation.inputs.device).writes:
+        return
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as fault:

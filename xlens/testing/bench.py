@@ -28,8 +28,8 @@ from xlens.testing.candidate import Candidate
 from xlens.testing.checking import Check, CheckFailedError, NotCheckedError, Result
 from xlens.testing.state import model_state, process_state
 from xlens.testing.world import World
+from xlens.training.processes import process_state_restored
 from xlens.training.survey import survey
-from xlens.training.trainer import process_state_restored
 
 __all__ = ["Bench", "Fitted"]
 
