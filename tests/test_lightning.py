@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -180,3 +181,22 @@ def test_without_lightning_the_error_has_the_command():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'xlens[lightning]'" in done.stdout
+
+
+def test_mlflow_and_wandb_take_figures(tmp_path, monkeypatch):
+    from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+
+    from xlens.integrations._loggers import log_figure
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    mlflow = MLFlowLogger(
+        "xlens", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifact_location=(tmp_path / "kept").as_uri()
+    )
+    wandb = WandbLogger(save_dir=tmp_path, offline=True, project="xlens")
+    for logger in (mlflow, wandb):
+        assert log_figure(logger, "xlens/panel-0", figure, epoch=3, step=7)
+    wandb.experiment.finish()
+    assert len(list((tmp_path / "kept").rglob("xlens/panel-0-epoch-3.png"))) == 1
+    assert len(list(tmp_path.rglob("media/images/xlens/panel-0*.png"))) == 1

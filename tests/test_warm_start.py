@@ -121,10 +121,10 @@ def test_what_was_learned_is_kept(short_mask):
     torch.manual_seed(0)
     model = train_classifier(small_cnn((1, 8, 8)), digits.train, digits.train_labels, steps=60, progress=False)
     backend = lambda steps: small("svae", steps=steps, width=64, nuisance=12)  # noqa: E731
-    first = xlens.fit(copy.deepcopy(model), digits.train, backend(300), progress=False)
+    first = xlens.fit(copy.deepcopy(model), digits.train, backend(200), progress=False)
     train_classifier(model, digits.train, digits.train_labels, steps=5, seed=1, progress=False)
-    warm = xlens.fit(model, digits.train, backend(30), start_from=first, progress=False, seed=1)
-    cold = xlens.fit(model, digits.train, backend(30), progress=False, seed=1)
+    warm = xlens.fit(model, digits.train, backend(20), start_from=first, progress=False, seed=1)
+    cold = xlens.fit(model, digits.train, backend(20), progress=False, seed=1)
 
     def error(explainer):
         with torch.no_grad(), explainer.classifier.frozen():

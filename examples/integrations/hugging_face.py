@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("examples-out"), help="folder for the picture")
     parser.add_argument("--steps", type=int, default=900, help="of fitting the lens")
+    parser.add_argument("--epochs", type=int, default=15, help="of training the classifier")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
 
@@ -40,7 +41,7 @@ def main() -> None:
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     loader = DataLoader(items, batch_size=32, shuffle=True)
-    for _ in range(15 if chosen.steps > 100 else 2):
+    for _ in range(chosen.epochs):
         for batch in loader:
             loss = model(**batch).loss
             optimizer.zero_grad()

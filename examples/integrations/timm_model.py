@@ -25,7 +25,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("examples-out"), help="folder for the picture")
     parser.add_argument("--name", default="test_resnet", help="any name from timm.list_models()")
-    parser.add_argument("--steps", type=int, default=900, help="of fitting the lens")
+    parser.add_argument("--steps", type=int, default=400, help="of fitting the lens")
+    parser.add_argument("--training-steps", type=int, default=150, help="of training the classifier")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
 
@@ -41,7 +42,7 @@ def main() -> None:
         return (interpolate(images, scale_factor=4, mode="bilinear").expand(-1, 3, -1, -1) - mean) / std
 
     train, test = prepare(digits.train), prepare(digits.test)
-    train_classifier(model, train, digits.train_labels, steps=min(150, chosen.steps))
+    train_classifier(model, train, digits.train_labels, steps=chosen.training_steps)
 
     classifier = xlens.Classifier(model, class_names=[CLASS_MAP[i] for i in range(len(CLASS_MAP))])
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
-from torchvision.models import shufflenet_v2_x0_5
+from torchvision.models import squeezenet1_1
 from torchvision.transforms import v2
 
 import xlens
@@ -46,16 +46,17 @@ def main() -> None:
     """Train, fit and ask."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("examples-out"), help="folder for the picture")
-    parser.add_argument("--steps", type=int, default=900, help="of fitting the lens")
+    parser.add_argument("--steps", type=int, default=400, help="of fitting the lens")
+    parser.add_argument("--training-steps", type=int, default=150, help="of training the classifier")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
 
     digits = load_images("digits")
     train, test = Digits(digits.train, digits.train_labels), Digits(digits.test, digits.test_labels)
     torch.manual_seed(0)
-    model = shufflenet_v2_x0_5(weights=None, num_classes=2)
+    model = squeezenet1_1(weights=None, num_classes=2)
     images = torch.stack([image for image, _ in train])
-    train_classifier(model, images, digits.train_labels, steps=min(150, chosen.steps))
+    train_classifier(model, images, digits.train_labels, steps=chosen.training_steps)
 
     classifier = xlens.Classifier(model, class_names=digits.class_names)
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)

@@ -1,10 +1,10 @@
 """Figures in TensorBoard, Weights & Biases and MLflow: `explanation.plot()` is what each of them takes.
 
-    pip install tensorboard wandb mlflow-skinny
+    pip install tensorboard wandb mlflow
     python examples/integrations/trackers.py
     tensorboard --logdir examples-out/tensorboard
 
-Everything stays on this machine: W&B runs offline, MLflow writes to a folder.
+Everything stays on this machine: W&B runs offline, MLflow writes to a database in a file.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def weights_and_biases(explanation: xlens.Explanation, folder: Path) -> None:
     """Write to an offline run, which `wandb sync` uploads."""
     import wandb
 
+    folder.mkdir(exist_ok=True)
     with wandb.init(mode="offline", dir=folder, project="xlens") as run:
         run.log({"why": wandb.Image(explanation.plot(0)), "agrees": explanation.fidelity.agrees.float().mean()})
 
@@ -38,8 +39,12 @@ def mlflow(explanation: xlens.Explanation, folder: Path) -> None:
     """Write to a local store."""
     import mlflow
 
-    mlflow.set_tracking_uri(folder.absolute().as_uri())
-    with mlflow.start_run():
+    folder.mkdir(exist_ok=True)
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    known = mlflow.get_experiment_by_name("xlens")
+    pictures = (folder / "pictures").absolute().as_uri()
+    experiment = known.experiment_id if known else mlflow.create_experiment("xlens", artifact_location=pictures)
+    with mlflow.start_run(experiment_id=experiment):
         mlflow.log_figure(explanation.plot(0), "why.png")
         mlflow.log_metric("agrees", float(explanation.fidelity.agrees.float().mean()))
 
