@@ -124,6 +124,7 @@ class Bench:
         resume: bool = False,
         side_info: Tensor | None = None,
         over: LensExplainer | None = None,
+        start_from: LensExplainer | None = None,
     ) -> Fitted:
         """Fit the candidate as ``xlens.fit`` does, but for the mask, which is none of its business."""
         events: list[StepEvent] = []
@@ -153,6 +154,7 @@ class Bench:
                         logits=found.logits,
                         side_info=side_info,
                         over=over,
+                        start_from=start_from,
                         output_dir=output_dir,
                         resume=resume,
                         on_step=see,

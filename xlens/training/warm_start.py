@@ -26,8 +26,10 @@ def begin_from(networks: Mapping[str, nn.Module], lens: Lens, phase: str) -> Non
         UnsupportedError: none of the networks is part of the lens under its name.
         OptionError: a network has other shapes than the earlier one; all of them in one error.
     """
-    earlier = dict(lens.named_modules())
-    shared = [name for name in networks if name in earlier]
+    modules = dict(lens.named_modules())
+    # A lens trained as a whole may be called anything.
+    earlier = {name: lens if isinstance(net, Lens) else modules.get(name) for name, net in networks.items()}
+    shared = [name for name in networks if earlier[name] is not None]
     if not shared:
         raise UnsupportedError(
             f"fit: the stage {phase!r} cannot start from an earlier lens",
