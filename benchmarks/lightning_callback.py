@@ -69,8 +69,8 @@ def train(task: Task, epochs: int, seed: int, folder: str, callbacks: list) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="svae")
-    parser.add_argument("--steps", type=int, default=900, help="of the first lens; the later ones take a third")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=450, help="of the first lens; the later ones take a third")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()

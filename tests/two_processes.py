@@ -12,10 +12,13 @@ from pathlib import Path
 import torch
 import toys
 from safetensors.torch import save_file
+from test_conformance import OPTIONS, OURS
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
+import xlens.storage
+from xlens.registry import load_backend
 from xlens.training import Trainer, alone, edit_mask
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -103,10 +106,12 @@ def main(folder: Path) -> None:
         resumed = xlens.fit(model, INPUTS, Linear(), output_dir=folder / "again", resume=True, progress=False)
         found |= {f"resumed.{key}": value for key, value in resumed.lens.state_dict().items()}
 
-    # A lens with noise and many losses: its processes have to stay in step, whatever it learns.
-    small = {"steps": 4, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16}
-    noisy = xlens.fit(model, INPUTS, "medxgan", **small, progress=False)
-    alike = {f"noisy.{key}": value for key, value in noisy.lens.state_dict().items()}
+    # Lenses with noise and many losses: their processes have to stay in step, whatever they learn.
+    alike = {}
+    for name in OURS:
+        small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
+        noisy = xlens.fit(model, INPUTS, small, progress=False)
+        alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}
 
     # One and the same lens.
     asked = xlens.load(folder.parent / "one" / "lens", model)
@@ -131,8 +136,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     # Loading finds the backend by name, as if it were installed.
-    import xlens.storage
-    from xlens.registry import load_backend
-
     xlens.storage.load_backend = lambda name: Linear if name == "linear" else load_backend(name)
     main(Path(sys.argv[1]))

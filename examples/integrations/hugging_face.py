@@ -52,7 +52,7 @@ def main() -> None:
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     explainer = xlens.fit(xlens.Classifier(model, class_names=names), loader, "svae", steps=chosen.steps)
     explanation = explainer.explain(2 * digits.test[:8] - 1)
-    explanation.plot(0).savefig(chosen.out / "hugging-face.png", dpi=80)
+    explanation.plot(0).savefig(chosen.out / "hugging-face.png", dpi=60)
     print(explanation)
 
 

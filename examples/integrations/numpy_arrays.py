@@ -39,7 +39,7 @@ def main() -> None:
     classifier = xlens.Classifier(model, class_names=table.target_names)
     explainer = xlens.fit(classifier, (train, y_train), "svae", steps=chosen.steps)
     explanation = explainer.explain(test[:8])
-    explanation.plot(0).savefig(chosen.out / "numpy-arrays.png", dpi=80)
+    explanation.plot(0).savefig(chosen.out / "numpy-arrays.png", dpi=60)
     print(explanation)
 
     changed = scaler.inverse_transform(explanation.counterfactual.numpy()) - x_test[:8]

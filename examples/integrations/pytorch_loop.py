@@ -47,7 +47,7 @@ def main() -> None:
         explainer = xlens.fit(classifier, digits.train, "svae", steps=steps, start_from=explainer)
 
         explanation = explainer.explain(panel)
-        explanation.plot(0).savefig(chosen.out / f"pytorch-loop-{epoch + 1}.png", dpi=80)
+        explanation.plot(0).savefig(chosen.out / f"pytorch-loop-{epoch + 1}.png", dpi=60)
         held = explainer.explain(digits.test)
         print(
             f"epoch {epoch + 1}: loss {loss.item():.3f}, lens of {steps} steps: "

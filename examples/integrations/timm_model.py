@@ -47,7 +47,7 @@ def main() -> None:
     classifier = xlens.Classifier(model, class_names=[CLASS_MAP[i] for i in range(len(CLASS_MAP))])
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)
     explanation = explainer.explain(test[:8])
-    explanation.plot(0).savefig(chosen.out / "timm-model.png", dpi=80)
+    explanation.plot(0).savefig(chosen.out / "timm-model.png", dpi=60)
     print(explanation)
 
 

@@ -61,7 +61,7 @@ def main() -> None:
     classifier = xlens.Classifier(model, class_names=digits.class_names)
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)
     explanation = explainer.explain(torch.stack([test[i][0] for i in range(8)]))
-    explanation.plot(0).savefig(chosen.out / "torchvision-model.png", dpi=80)
+    explanation.plot(0).savefig(chosen.out / "torchvision-model.png", dpi=60)
     print(explanation)
 
 

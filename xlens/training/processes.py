@@ -46,7 +46,8 @@ class Processes:
         """Return the sum of each tensor over the processes, in one exchange."""
         if self.count == 1 or not tensors:
             return list(tensors)
-        flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors]).to(_wire())
+        # Concatenation takes the widest of the dtypes.
+        flat = torch.cat([tensor.detach().reshape(-1).to(_wire()) for tensor in tensors])
         dist.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [p.view(t.shape).to(t.device, t.dtype) for p, t in zip(parts, tensors, strict=True)]

@@ -274,20 +274,22 @@ class Trainer:
         if path is None or not path.exists():
             return
         tree = read_file(path, _KIND)
-        if tree["identity"] != self.run.identity:
+        # A checkpoint of an earlier version has none: it is refused like one of another run.
+        if tree["identity"] != self.run.identity or "generators" not in tree:
             raise StorageError(
                 f"fit: the checkpoint {path.name!r} belongs to another run",
                 given="another classifier, other data, options or seed",
                 do="pass what the interrupted run was given, choose another output_dir, or resume=False",
             )
-        if len(tree["generators"]) != self.processes.count:
+        generators = tree["generators"]
+        if len(generators) != self.processes.count:
             raise StorageError(
                 f"fit: the checkpoint {path.name!r} is of another number of processes",
                 given=self.processes.count,
-                allowed=len(tree["generators"]),
+                allowed=len(generators),
                 do="launch as many processes as before, or resume=False",
             )
-        self._load({**tree, "generator": tree["generators"][self.processes.index]})
+        self._load({**tree, "generator": generators[self.processes.index]})
         stream.load(tree["stream"])
         torch.set_rng_state(tree["rng"]["torch"])
         keys, position = tree["rng"]["numpy"]
