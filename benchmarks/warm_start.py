@@ -115,24 +115,20 @@ def measure(task: Task, backend: str, steps: int, seed: int) -> dict[str, dict[s
 
 
 def table(results: list[dict[str, dict[str, float]]]) -> str:
-    """Return a markdown table: medians over seeds, with the range."""
+    """Return a markdown table: figures by lens, seed by seed."""
     lenses = list(results[0])
     lines = ["| figure | " + " | ".join(lenses) + " |", "|---" * (len(lenses) + 1) + "|"]
     for figure in (*FIGURES, "steps", "seconds"):
         cells = []
         for lens in lenses:
-            values = torch.tensor([float(rows[lens][figure]) for rows in results])
             digits = 0 if figure in ("steps", "seconds") else 4 if "MSE" in figure else 3
-            text = f"{values.median():.{digits}f}"
-            if len(values) > 1 and values.min() < values.max():
-                text += f" ({values.min():.{digits}f} to {values.max():.{digits}f})"
-            cells.append(text)
+            cells.append(", ".join(f"{rows[lens][figure]:.{digits}f}" for rows in results))
         lines.append(f"| {figure} | " + " | ".join(cells) + " |")
     cells = []
     for lens in lenses:
         counts = [sum(_reached(rows, lens, figure) for figure in FIGURES) for rows in results]
         cells.append(", ".join(f"{count} of {len(FIGURES)}" for count in counts))
-    lines.append("| reached, seed by seed | " + " | ".join(cells) + " |")
+    lines.append("| reached | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

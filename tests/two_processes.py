@@ -87,13 +87,10 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     edit_mask._STEPS, edit_mask._SMALLEST_POOL = 3, 64
     model, found = toys.trained_cnn(), {}
-    losses = []
-    seen = lambda event: losses.extend(event.losses.values()) if event.phase == "linear" else None  # noqa: E731
-    explainer = xlens.fit(model, INPUTS, Linear(), on_step=seen, output_dir=folder / "run", progress=False)
+    explainer = xlens.fit(model, INPUTS, Linear(), output_dir=folder / "run", progress=False)
     explainer.save(folder / "lens")
     found |= {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()}
     found |= {f"mask.{key}": value for key, value in explainer.mask.state_dict().items() if "maps" not in key}
-    found["losses"] = torch.tensor(losses)
 
     # A stream of the user's own, shuffled, with a last batch of one input.
     loader = DataLoader(TensorDataset(INPUTS[:61]), batch_size=20, shuffle=True)

@@ -82,7 +82,7 @@ def fit(
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
-        on_step: called with a :class:`xlens.StepEvent` after each step, in every process.
+        on_step: called with a :class:`xlens.StepEvent` after each step, in every process with its own losses.
         progress: show progress bars; None shows them on a terminal.
         mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; f is
             included then, but what it says of the data is taken in its own precision. ``"no"`` does not.

@@ -41,7 +41,7 @@ class Trainer:
     when a loss is not finite.
 
     Where the program was launched as several processes, the step function sees this process's share of each batch.
-    Gradients, losses and buffers are averaged over the processes, and the first of them writes. A loss that
+    Gradients and buffers are averaged over the processes, and the first of them writes. A loss that
     compares inputs of a batch with each other then compares those of one share. Random numbers come from
     `generator`, which differs between processes, and every process has to call `minimise` equally often.
 
@@ -143,10 +143,10 @@ class Trainer:
             try:
                 while self.step_index < self.steps:
                     losses = self._one_step(stream, step)
-                    losses, interrupted = self._agreed(losses, pressed())
+                    finite, interrupted = self._agreed(losses, pressed())
                     last = self.step_index == self.steps
-                    if self.step_index % _SNAPSHOT_EVERY == 0 or last or not all_finite(losses):
-                        if all_finite(losses) and all_finite(self._weights()):
+                    if self.step_index % _SNAPSHOT_EVERY == 0 or last or not finite:
+                        if finite and all_finite(self._weights()):
                             good = clone(self._state())
                         else:
                             self._roll_back(good, losses)
@@ -183,13 +183,14 @@ class Trainer:
         self._between_steps = True
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _agreed(self, losses: dict[str, Tensor], pressed: bool) -> tuple[dict[str, Tensor], bool]:
-        """Return the losses over all processes, and whether Ctrl-C reached any: what all of them go on with."""
-        if self.processes.count == 1:
-            return losses, pressed
-        own = [self._weight * loss.float() for loss in losses.values()]
-        *found, presses = self.processes.add([*own, torch.tensor(float(pressed))])
-        return dict(zip(losses, found, strict=True)), bool(presses)
+    def _agreed(self, losses: dict[str, Tensor], pressed: bool) -> tuple[bool, bool]:
+        """Return whether the losses of all processes are finite, and whether Ctrl-C reached any of them.
+
+        The losses themselves are not exchanged: a share need not have all of them.
+        """
+        facts = [torch.tensor(float(fact)) for fact in (not all_finite(losses), pressed)]
+        bad, presses = self.processes.add(facts)
+        return not bool(bad), bool(presses)
 
     def _report(self, bar: tqdm, losses: Mapping[str, Tensor]) -> None:
         bar.update(1)
@@ -203,6 +204,8 @@ class Trainer:
     def _roll_back(self, good: dict[str, Any], losses: Mapping[str, Tensor]) -> None:
         self._rollbacks += 1
         bad = [name for name, loss in losses.items() if not all_finite(loss)] or ["a weight"]
+        if self.processes.count > 1 and bad == ["a weight"]:
+            bad = ["a weight, or another process's loss,"]
         if self._rollbacks > _MOST_ROLLBACKS:
             raise TrainingError(
                 f"fit: {', '.join(bad)} was not finite after {_MOST_ROLLBACKS} roll-backs",
