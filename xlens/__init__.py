@@ -38,7 +38,7 @@ _HOME = {
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "testing", "training")
+_MODULES = ("attr", "datasets", "errors", "metrics", "nn", "plot", "report", "testing", "training")
 
 __all__ = [
     "Backend",
@@ -56,6 +56,7 @@ __all__ = [
     "__version__",
     "attr",
     "backends",
+    "datasets",
     "errors",
     "fit",
     "hookimpl",
