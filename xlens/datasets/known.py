@@ -38,9 +38,7 @@ class KnownCause:
 
     def __getitem__(self, index: slice | Tensor) -> KnownCause:
         """Return some of the images, by a slice, a mask ``(N,)`` or positions ``(M,)``."""
-        chosen = {
-            field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "factors"
-        }
+        chosen = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "factors"}
         return KnownCause(**chosen, factors={name: values[index] for name, values in self.factors.items()})
 
     def __repr__(self) -> str:
