@@ -25,7 +25,7 @@ from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.status import as_json, as_table, statuses
 
-__all__ = ["backends", "demo", "explain", "fit"]
+__all__ = ["backends", "demo", "explain", "fit", "inputs_of"]
 
 _WORDS = {"True": True, "False": False, "None": None}
 
@@ -91,7 +91,7 @@ def explain(chosen: argparse.Namespace) -> int:
     stored = Preprocessing.load(chosen.lens)
     model = load_model(chosen.model, chosen.weights)
     explainer = load(chosen.lens, model, device=chosen.device)
-    inputs, names = _inputs(chosen, stored, explainer.spec)
+    inputs, names = inputs_of(chosen, stored, explainer.spec)
     with warnings.catch_warnings():
         # What does not hold is said input by input below.
         warnings.simplefilter("ignore", XlensWarning)
@@ -130,19 +130,19 @@ def _data(path: Path, how: Preprocessing) -> tuple[Any, Any, list[str] | None]:
     return images, labels, [folder.name for folder in folders]
 
 
-def _inputs(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec) -> tuple[Any, list[str]]:
-    """Return the inputs to explain, and their names."""
+def inputs_of(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec) -> tuple[Any, list[str]]:
+    """Return the inputs that a command line names, and their names."""
     arrays = [path for path in chosen.images if is_array(path)]
     if arrays and len(chosen.images) > 1:
         raise OptionError(
-            "explain: arrays are explained one file at a time", given=f"{len(chosen.images)} paths", do="name one"
+            "inputs: arrays are explained one file at a time", given=f"{len(chosen.images)} paths", do="name one"
         )
     if arrays:
         inputs, _ = read_array(arrays[0])
         return inputs, [f"{arrays[0].name} {i}" for i in range(len(inputs))]
     if not spec.is_image or spec.shape[0] not in (1, 3):
         raise DataError(
-            "explain: this lens was not fitted on grey or colour images",
+            "inputs: this lens was not fitted on grey or colour images",
             given=f"inputs of shape {spec.shape}",
             do="pass the inputs as .npz, .npy or .pt",
         )
@@ -150,7 +150,7 @@ def _inputs(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec
     how = _preprocessing(chosen, stored or own)
     if stored is None and chosen.mean is None and (min(spec.minimum) < -0.05 or max(spec.maximum) > 1.05):
         raise DataError(
-            "explain: how image files become this lens's inputs is not known",
+            "inputs: how image files become this lens's inputs is not known",
             given=f"a lens fitted on values from {min(spec.minimum):.3g} to {max(spec.maximum):.3g}",
             do="say --mean and --std, or pass the inputs as .npz, .npy or .pt",
         )

@@ -1,0 +1,64 @@
+"""``xlens evaluate``; imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from xlens.api import load
+from xlens.cli import visible
+from xlens.cli.commands import inputs_of
+from xlens.cli.inputs import Preprocessing, read_array
+from xlens.cli.models import load_model
+from xlens.errors import StorageError
+from xlens.evaluation import evaluate as evaluated
+
+__all__ = ["evaluate"]
+
+
+def evaluate(chosen: argparse.Namespace) -> int:
+    """``xlens evaluate``."""
+    model = load_model(chosen.model, chosen.weights)
+    folders = [chosen.lens, *chosen.also]
+    lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
+    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights)
+    stored = Preprocessing.load(chosen.lens)
+    inputs, _ = inputs_of(chosen, stored, lenses[_name(chosen.lens, folders)].spec)
+    options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
+    found = evaluated(
+        lenses,
+        inputs,
+        masks=_array(chosen.masks),
+        clean=_array(chosen.clean),
+        oracle=oracle,
+        n=chosen.n,
+        smoothing=chosen.smoothing,
+        seed=chosen.seed,
+        progress=False if chosen.json else None,
+        **options,
+    )
+    if chosen.plot is not None:
+        try:
+            found.plot().savefig(chosen.plot)
+        except (OSError, ValueError) as fault:
+            raise StorageError(
+                "evaluate: cannot write the picture", given=fault, do="choose another --plot"
+            ) from None
+    if chosen.json:
+        facts = {"inputs": found.count, "confidence": found.confidence, "notes": list(found.notes)}
+        print(json.dumps({**facts, "figures": found.records()}, indent=2))
+    else:
+        print("\n".join(visible(line) for line in found.to_markdown().splitlines()))
+    return 0
+
+
+def _array(path: Path | None) -> Any:
+    return None if path is None else read_array(path)[0]
+
+
+def _name(folder: Path, folders: list[Path]) -> str:
+    """Return the folder's last part, or the whole where another has the same."""
+    same = [other for other in folders if other.resolve().name == folder.resolve().name]
+    return folder.resolve().name if len(same) == 1 else str(folder)
