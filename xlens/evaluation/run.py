@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from xlens._arguments import check_explain
 from xlens._explain import join
 from xlens._quantus import around
+from xlens.attr.edit import Carry
 from xlens.classifier import Classifier, as_classifier
 from xlens.errors import OptionError, XlensWarning
 from xlens.evaluation.checks import (
@@ -54,6 +56,7 @@ def evaluate(
     methods: Methods = _METHODS,
     target: int | Tensor | None = None,
     contrast: int | Tensor | None = None,
+    carry: Carry | None = None,
     n: int | None = None,
     smoothing: float = 0.0,
     share: float = 0.05,
@@ -80,6 +83,7 @@ def evaluate(
             ``nearest`` (of `references` that f puts in the contrast class) or ``clean``. ``"random"``, ``"edges"``
             and ``"constant"`` do not look at f.
         target, contrast: as in :meth:`LensExplainer.explain`; None for what the first explainer takes.
+        carry: how lenses' changes reach the inputs, as in :meth:`LensExplainer.explain`.
         n: so many inputs, drawn by `seed`; None for all.
         smoothing: standard deviation in pixels under which every map is located once more; 0 for not.
         share: of the pixels that become grey for ``drop``.
@@ -107,6 +111,7 @@ def evaluate(
     first = next(iter(named.values()))
     given = {"references": references, "clean": clean}
     contenders, faults = parse_methods(methods, given, first.spec.is_image)
+    check_explain("evaluate", first.mask is not None, carry=carry)
     faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
     if faults:
         raise OptionError("evaluate: " + "; ".join(faults))
@@ -137,7 +142,7 @@ def evaluate(
         )
         mask = known["masks"].bool() if "masks" in known else None
         suite = Suite(asked, mask, oracles, smoothing, share, steps)
-        judge = _Judge(suite, contenders, known.get("factors"), references, restarts, confidence, progress)
+        judge = _Judge(suite, contenders, known.get("factors"), references, carry, restarts, confidence, progress)
         figures = judge.all(named)
     return Evaluation(
         figures=tuple(figures), count=len(inputs), index=index, confidence=confidence, seed=seed, notes=judge.notes
@@ -153,11 +158,12 @@ class _Judge:
         contenders: list[Contender],
         factors: Tensor | None,
         references: Any,
+        carry: Carry | None,
         restarts: int,
         confidence: float,
         progress: bool | None,
     ) -> None:
-        self.suite, self.factors, self.references = suite, factors, references
+        self.suite, self.factors, self.references, self.carry = suite, factors, references, carry
         self.restarts, self.confidence, self.progress = restarts, confidence, progress
         self.of_lenses = [one for one in contenders if one.needs_lens]
         self.lens_free = [one for one in contenders if not one.needs_lens]
@@ -231,6 +237,7 @@ class _Judge:
             target=asked.target[rows],
             contrast=asked.contrast[rows],
             attributions=names,
+            carry=self.carry,
             references=self.references if "ig_ensemble" in names else None,
         )
 
