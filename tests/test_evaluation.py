@@ -163,6 +163,28 @@ def test_codes_are_judged_by_known_factors(fitted, known):
     assert "methods" not in found.to_markdown()
 
 
+class Searching(toys.ToyLens):
+    """Finds the code of an input, or one beside it that depends on the start."""
+
+    def __init__(self, spread):
+        super().__init__()
+        self.spread = spread
+
+    def invert(self, inputs, *, steps, restarts, generator):
+        codes = self.encode(inputs)
+        return codes + self.spread * torch.randn(restarts, *codes.shape, generator=generator)
+
+
+def test_restarts_of_a_search(fitted, known):
+    lenses = {name: toys.explainer_with(Searching(spread), fitted) for name, spread in (("sure", 0), ("lost", 1.0))}
+    asked = {"methods": (), "n": 8, "restarts": 3, "progress": False}
+    found = xlens.evaluate({**lenses, "toy": fitted}, known[0], **asked)
+    for name in ("restarts: cosine of codes", "restarts: SSIM of images"):
+        assert found.get(name, "sure").value == pytest.approx(1, abs=1e-5)
+        assert found.get(name, "lost").value < 0.8
+    assert any("'toy' cannot search" in note for note in found.notes)
+
+
 def test_vectors(short_mask):
     torch.manual_seed(0)
     model = torch.nn.Linear(6, 2)

@@ -160,6 +160,20 @@ def code_scores(suite: Suite, explainer: LensExplainer, codes: Tensor, factors: 
     """Judge what the parts of a code do to f, and what they know of known factors."""
     none = torch.empty(0, dtype=torch.long)
     asked = suite.asked
+    yield from _influences(suite, explainer, codes)
+    if factors is None:
+        return
+    yield Score("MIG", torch.tensor([metrics.mutual_information_gap(codes, factors)]), "higher", none)
+    yield Score("SAP", torch.tensor([metrics.separated_attribute_predictability(codes, factors)]), "higher", none)
+    found = metrics.dci(codes, factors, seed=asked.seed)
+    for name in ("disentanglement", "completeness", "informativeness"):
+        yield Score(f"DCI {name}", torch.tensor([getattr(found, name)]), "higher", none)
+
+
+def _influences(suite: Suite, explainer: LensExplainer, codes: Tensor) -> Iterator[Score]:
+    asked = suite.asked
+    if not decodes_to_inputs(suite, explainer):
+        return
     influence = metrics.causal_influence(
         asked.classifier,
         explainer.lens.decode,
@@ -170,19 +184,19 @@ def code_scores(suite: Suite, explainer: LensExplainer, codes: Tensor, factors: 
         seed=asked.seed,
     )
     for feature, value in zip(explainer.features, influence, strict=True):
-        yield Score(f"influence of {feature.name}", value.view(1), "", none)
-    if factors is None:
-        return
-    yield Score("MIG", torch.tensor([metrics.mutual_information_gap(codes, factors)]), "higher", none)
-    yield Score("SAP", torch.tensor([metrics.separated_attribute_predictability(codes, factors)]), "higher", none)
-    found = metrics.dci(codes, factors, seed=asked.seed)
-    for name in ("disentanglement", "completeness", "informativeness"):
-        yield Score(f"DCI {name}", torch.tensor([getattr(found, name)]), "higher", none)
+        yield Score(f"influence of {feature.name}", value.view(1), "", torch.empty(0, dtype=torch.long))
+
+
+def decodes_to_inputs(suite: Suite, explainer: LensExplainer) -> bool:
+    """Whether the lens decodes to inputs, and not to a hidden layer's activations."""
+    one = suite.asked.inputs[:1]
+    with torch.no_grad():
+        return explainer.lens.decode(explainer.lens.encode(one)).shape == one.shape
 
 
 def restart_scores(suite: Suite, explainer: LensExplainer, restarts: int, steps: int) -> Iterator[Score]:
     """Judge how alike several inversions of the first inputs are, where the lens can search."""
-    if not isinstance(explainer.lens, SupportsInversion):
+    if not isinstance(explainer.lens, SupportsInversion) or not decodes_to_inputs(suite, explainer):
         return
     generator = torch.Generator(suite.asked.inputs.device).manual_seed(suite.asked.seed)
     few = suite.asked.inputs[:_FEW]
