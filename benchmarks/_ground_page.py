@@ -16,9 +16,11 @@ from xlens.evaluation.table import interval
 PICTURED = ("blob", "scratch", "texture", "cups", "solar")
 #: What a map is chosen by on the validation inputs: the mean of the three.
 CHOICE = ("pointing", "IoU, smoothed", "mass")
+#: What else is compared, pair by pair.
+ALSO = ("DiffID, true fill", "DiffID", "drop")
 COLUMNS = (
-    "pointing", "IoU", "IoU, smoothed", "mass", "rank", "deletion", "insertion", "DiffID", "drop", "sparseness",
-    "randomised",
+    "pointing", "IoU", "IoU, smoothed", "mass", "rank", "DiffID, true fill", "DiffID, own fill", "deletion",
+    "insertion", "DiffID", "drop", "sparseness", "randomised",
 )  # fmt: skip
 LENS_ROWS = (
     "agrees", "flips", "decoding flips", "trustworthy", "trustworthy, f shuffled", "monotone", "coverage",
@@ -143,12 +145,12 @@ def differences(cells: list[Cell], best: tuple[str, str]) -> str:
         "How far it is ahead of each baseline, input by input, with 95% bootstrap intervals over the inputs of all "
         "its cells; a baseline whose interval lies below 0 **wins**.",
         "",
-        "| baseline | " + " | ".join((*CHOICE, "DiffID", "drop")) + " |",
-        "|---|" + "---|" * (len(CHOICE) + 2),
+        "| baseline | " + " | ".join((*CHOICE, *ALSO)) + " |",
+        "|---|" + "---|" * len((*CHOICE, *ALSO)),
     ]
     for baseline in LENS_FREE:
         row = []
-        for name in (*CHOICE, "DiffID", "drop"):
+        for name in (*CHOICE, *ALSO):
             paired: list[float] = []
             for c in (c for c in cells if c["lens"] == best[0]):
                 other = next((o for o in cells if same(o, c) and o["lens"] == "none"), None)

@@ -57,7 +57,7 @@ def found(fitted, known):
 def test_a_lens_that_is_right_is_ahead_of_what_says_nothing(found):
     for name, sign in {
         "pointing": 1, "IoU": 1, "mass": 1, "rank": 1, "deletion": -1, "insertion": 1, "DiffID": 1, "drop": 1,
-        "sparseness": 1, "IoU, smoothed": 1, "pointing, smoothed": 1,
+        "sparseness": 1, "DiffID, true fill": 1, "IoU, smoothed": 1, "pointing, smoothed": 1,
     }.items():  # fmt: skip
         # The patch is where this world has its edges, so that an edge detector is no fool here.
         for nothing in ("random", "constant") if name in ("insertion", "deletion") else NOTHING:
@@ -97,6 +97,13 @@ def test_figures_are_those_of_the_metrics(found, fitted, known):
     explanation = fitted.explain(inputs, attributions=("lig",))
     maps = explanation.attributions["lig"]
     assert torch.allclose(found.get("IoU", "good: lig").values, metrics.mask_iou(maps, masks).double(), atol=1e-3)
+    explained = (fitted.classifier, inputs, maps, explanation.target)
+    with torch.no_grad(), fitted.classifier.frozen():
+        for label, fill in ((", true fill", clean), (", own fill", explanation.counterfactual)):
+            exchanged = metrics.diff_id(*explained, fill)
+            assert found.get("DiffID" + label, "good: lig").value == pytest.approx(
+                float(exchanged.mean()), abs=0.02
+            )
     smooth = blurred(maps.sum(1, keepdim=True), 1.0)
     expected = metrics.mask_iou(smooth, masks).double()
     assert (found.get("IoU, smoothed", "good: lig").values - expected).abs().mean() < 0.02

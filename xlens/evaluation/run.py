@@ -95,8 +95,9 @@ def evaluate(
 
     Returns:
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
-        exchanged. ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32
-        inputs: near 1, a map does not look at what f has learnt.
+        exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
+        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs: near
+        1, a map does not look at what f has learnt.
 
     Raises:
         OptionError: an unknown method or a number out of range; all faults in one error.
@@ -209,7 +210,8 @@ class _Judge:
         shuffled = self._shuffled(explainer)
         for one in self.of_lenses:
             maps = explanation.attributions[one.method]
-            yield from self._map(f"{name}: {one.name}", maps, shuffled.attributions[one.method])
+            own = explanation.counterfactual
+            yield from self._map(f"{name}: {one.name}", maps, shuffled.attributions[one.method], own)
         if self.of_lenses:
             held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
             yield self._figure(name, held)
@@ -222,8 +224,8 @@ class _Judge:
         with other.frozen(seed=0):
             yield from self._map(one.name, maps, lens_free(one, asked, self._few(), other))
 
-    def _map(self, contender: str, maps: Tensor, shuffled: Tensor) -> Iterator[Figure]:
-        for score in map_scores(self.suite, maps):
+    def _map(self, contender: str, maps: Tensor, shuffled: Tensor, own: Tensor | None = None) -> Iterator[Figure]:
+        for score in map_scores(self.suite, maps, own):
             yield self._figure(contender, score)
         few = self._few()
         alike = rank_correlation(maps[few], shuffled)

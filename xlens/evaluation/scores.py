@@ -66,8 +66,8 @@ class Suite:
         return self.masks.flatten(1).any(1).nonzero()[:, 0]
 
 
-def map_scores(suite: Suite, maps: Tensor) -> Iterator[Score]:
-    """Judge one map of each input, ``(N, *S)``."""
+def map_scores(suite: Suite, maps: Tensor, own: Tensor | None = None) -> Iterator[Score]:
+    """Judge one map of each input, ``(N, *S)``; `own` ``(N, *S)`` are the counterfactuals that it came with."""
     asked, where = suite.asked, suite.masked
     if len(where):
         yield from _localisation(maps[where], suite.masks[where], where, "")
@@ -75,14 +75,23 @@ def map_scores(suite: Suite, maps: Tensor) -> Iterator[Score]:
             smooth = blurred(maps[where].sum(1, keepdim=True).float(), suite.smoothing)
             yield from _localisation(smooth, suite.masks[where], where, ", smoothed")
     grey = asked.spec.per_channel("mean").to(asked.inputs).expand_as(asked.inputs)
-    common = (asked.classifier, asked.inputs, maps, asked.target)
-    deleted = metrics.deletion(*common, grey, steps=suite.steps)
-    inserted = metrics.insertion(*common, grey, steps=suite.steps)
-    yield Score("deletion", deleted, "lower")
-    yield Score("insertion", inserted, "higher")
-    yield Score("DiffID", inserted - deleted, "higher")
-    yield Score("drop", metrics.intensity_drop(*common, share=suite.share), "higher")
+    # Grey is something that f has never seen, so what it says of it need not be about the cause.
+    for label, fill in (("", grey), (", own fill", own), (", true fill", asked.clean)):
+        if fill is not None:
+            yield from _exchanged(suite, maps, fill, label)
+    dropped = metrics.intensity_drop(asked.classifier, asked.inputs, maps, asked.target, share=suite.share)
+    yield Score("drop", dropped, "higher")
     yield Score("sparseness", metrics.sparseness(maps))
+
+
+def _exchanged(suite: Suite, maps: Tensor, fill: Tensor, label: str) -> Iterator[Score]:
+    asked = suite.asked
+    given = (asked.classifier, asked.inputs, maps, asked.target, fill)
+    deleted = metrics.deletion(*given, steps=suite.steps)
+    inserted = metrics.insertion(*given, steps=suite.steps)
+    yield Score("deletion" + label, deleted, "lower")
+    yield Score("insertion" + label, inserted, "higher")
+    yield Score("DiffID" + label, inserted - deleted, "higher")
 
 
 def _localisation(maps: Tensor, masks: Tensor, where: Tensor, label: str) -> Iterator[Score]:
