@@ -96,8 +96,8 @@ def evaluate(
     Returns:
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
         exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
-        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs: near
-        1, a map does not look at what f has learnt.
+        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs:
+        near 1, a map does not look at what f has learnt.
 
     Raises:
         OptionError: an unknown method or a number out of range; all faults in one error.
