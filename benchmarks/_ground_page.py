@@ -13,7 +13,8 @@ from _ground_words import ASKED, HEAD, WHEN
 
 from xlens.evaluation.table import interval
 
-PICTURED = ("blob", "scratch", "texture", "cups", "solar")
+PICTURES = Path("docs/pictures")
+TASKS = ("blob", "scratch", "texture", "cups", "solar")
 #: What a map is chosen by on the validation inputs: the mean of the three.
 CHOICE = ("pointing", "IoU, smoothed", "mass")
 #: What else is compared, pair by pair.
@@ -39,9 +40,11 @@ def write(out: Path) -> None:
     blocks = [HEAD.format(validation=VALIDATION, test=TEST, smoothing=SMOOTHING, steps=STEPS), ran(cells)]
     if best is not None:
         blocks += [choice(cells, best), reached(cells, best), differences(cells, best)]
-    for task in PICTURED:
+    for task in TASKS:
         if here := [one for one in cells if one["task"] == task]:
             blocks.append(f"## {task.capitalize()}: every map\n\n" + maps_table(here))
+            for picture in sorted(PICTURES.glob(f"ground-truth-{task}-*.png")):
+                blocks.append(f"![{picture.stem}](../pictures/{picture.name})")
     blocks += ["## Lenses and judges\n\n" + ASKED + "\n\n" + lenses_table(cells), WHEN]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(blocks).rstrip() + "\n")
@@ -74,7 +77,7 @@ def recommended(cells: list[Cell]) -> tuple[str, str] | None:
     common = [
         (c["task"], c["seed"])
         for c in cells
-        if c["lens"] == "none" and lenses == {o["lens"] for o in cells if same(o, c) and o["lens"] in lenses}
+        if c["lens"] in lenses and lenses == {o["lens"] for o in cells if same(o, c) and o["lens"] in lenses}
     ]
     scored = {
         (name, who): score([c for c in cells if c["lens"] == name and (c["task"], c["seed"]) in common], who)
