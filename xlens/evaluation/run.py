@@ -207,15 +207,18 @@ class _Judge:
                 self._note(f"restarts: the lens {name!r} cannot search for codes")
         yield from (self._figure(name, score) for score in scores)
         self.bar.update()
+        if self.of_lenses:
+            yield from self._maps_of(name, explainer, explanation)
+        self.bar.update()
+
+    def _maps_of(self, name: str, explainer: LensExplainer, explanation: Explanation) -> Iterator[Figure]:
         shuffled = self._shuffled(explainer)
         for one in self.of_lenses:
             maps = explanation.attributions[one.method]
             own = explanation.counterfactual
             yield from self._map(f"{name}: {one.name}", maps, shuffled.attributions[one.method], own)
-        if self.of_lenses:
-            held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
-            yield self._figure(name, held)
-        self.bar.update()
+        held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
+        yield self._figure(name, held)
 
     def _lens_free(self, one: Contender) -> Iterator[Figure]:
         asked = self.suite.asked
