@@ -9,29 +9,32 @@ from typing import Any
 
 from xlens.api import load
 from xlens.cli import visible
-from xlens.cli.commands import inputs_of
 from xlens.cli.inputs import Preprocessing, read_array
 from xlens.cli.models import load_model
+from xlens.cli.read import data_to_explain, said_of
 from xlens.errors import StorageError
 from xlens.evaluation import evaluate as evaluated
+from xlens.report import check_writable
 
 __all__ = ["evaluate"]
 
 
 def evaluate(chosen: argparse.Namespace) -> int:
     """``xlens evaluate``."""
+    if chosen.plot is not None:
+        check_writable(chosen.plot)
     model = load_model(chosen.model, chosen.weights)
     folders = [chosen.lens, *chosen.also]
     lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
     oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights)
-    stored = Preprocessing.load(chosen.lens)
-    inputs, _ = inputs_of(chosen, stored, lenses[_name(chosen.lens, folders)].spec)
+    how = said_of(chosen), Preprocessing.load(chosen.lens), lenses[_name(chosen.lens, folders)].spec
+    inputs, _ = data_to_explain(chosen.images, *how)
     options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
     found = evaluated(
         lenses,
         inputs,
-        masks=_array(chosen.masks),
-        clean=_array(chosen.clean),
+        masks=None if chosen.masks is None else read_array(chosen.masks)[0],
+        clean=None if chosen.clean is None else data_to_explain([chosen.clean], *how)[0],
         oracle=oracle,
         n=chosen.n,
         smoothing=chosen.smoothing,
@@ -52,10 +55,6 @@ def evaluate(chosen: argparse.Namespace) -> int:
     else:
         print("\n".join(visible(line) for line in found.to_markdown().splitlines()))
     return 0
-
-
-def _array(path: Path | None) -> Any:
-    return None if path is None else read_array(path)[0]
 
 
 def _name(folder: Path, folders: list[Path]) -> str:
