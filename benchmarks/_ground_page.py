@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from _cells import CEILING, FOLDER, LENS_FREE, OF_LENSES, SMOOTHING, STEPS, TEST, VALIDATION
-from _ground_words import ASKED, HEAD, WHEN
+from _ground_words import ASKED, HEAD, MISSING, WHEN
 
 from xlens.evaluation.table import interval
 
@@ -45,7 +45,9 @@ def write(out: Path) -> None:
             blocks.append(f"## {task.capitalize()}: every map\n\n" + maps_table(here))
             for picture in sorted(PICTURES.glob(f"ground-truth-{task}-*.png")):
                 blocks.append(f"![{picture.stem}](../pictures/{picture.name})")
-    blocks += ["## Lenses and judges\n\n" + ASKED + "\n\n" + lenses_table(cells), WHEN]
+    if any(one["lens"] != "none" for one in cells):
+        blocks.append("## Lenses and judges\n\n" + ASKED + "\n\n" + lenses_table(cells))
+    blocks += [WHEN, MISSING]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(blocks).rstrip() + "\n")
 

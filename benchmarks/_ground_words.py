@@ -32,16 +32,24 @@ behind the lens's back; it has to be near 0."""
 
 WHEN = """## When to prefer something else
 
-- **Nobody has time or data for a lens**: Grad-CAM is the strongest of the cheap maps here, in a single backward
-  pass, and says where to within a few pixels. Plain Occlusion needs no gradient and no layer.
-- **Plain IG from black or mean** answers another question: what there is, against nothing at all. On causes
-  that are darker than what they cover it points elsewhere. Prefer it where black really is absence, and for its
-  exact sum.
-- **IG from the nearest real input of the contrast class** costs a search and no training. Where it comes close,
-  a lens is not worth its fit; look at the differences above.
-- **DiffID and the drop reward what hurts f**, not what is there: they replace pixels by grey, which makes
-  images that f has never seen. A map may lead in these and point beside the cause. Where masks are known,
-  believe the masks.
-- **`randomised` of a lens's maps stays high**, because the lens keeps its edit, and with it the map's support,
-  when only f's weights are exchanged. So this check says little of maps that are confined to an edit: read
-  "trustworthy, f shuffled" instead."""
+- **No time or data for a lens**: Grad-CAM, at the end of the last convolution's resolution, points best of the maps
+  that need no training, in one backward pass. Its map is as coarse as that layer.
+- **Occlusion** needs no gradient and no layer, and points far less well on causes this small: its window is a
+  seventh of the side. Prefer it for models that give nothing but scores.
+- **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a cause that
+  is darker than what it covers it points elsewhere. Prefer it where black really is absence, and for its exact sum.
+- **IG from the nearest real input of the contrast class** costs a search and no training. Where it comes close, a
+  lens is not worth its fit; read the differences above.
+- **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
+  cause does: IG from the true original, which is right by construction, does worse than a random map there, and IG
+  from black does well. With the true original as fill the order turns round.
+- **`randomised` of a lens's maps stays high**, because the lens keeps its edit, and with it the map's support, when
+  only f's weights are exchanged. So it says little of maps that are confined to an edit: read "trustworthy, f
+  shuffled" instead."""
+
+MISSING = """## What is missing
+
+Asked were three kinds of cause, three seeds, all lenses, rendered cups and solar cells. The first table says what
+was run; the commands for the rest are the same. Intervals are over inputs of these cells alone and say nothing of
+other seeds. Lenses have their defaults, but for `linear=False` of medXGAN, whose reason is on
+[its page](../benchmarks.md); no setting was chosen on the test inputs."""
