@@ -178,7 +178,8 @@ def maps_table(cells: list[Cell]) -> str:
     seeds = sorted({c["seed"] for c in cells})
     rows = [(c, who) for c in ("none",) for who in (CEILING, *LENS_FREE)]
     rows = [(c["lens"], who) for c in cells if c["lens"] != "none" for who in OF_LENSES] + rows
-    shown = [name for name in COLUMNS if any(mean_of(c, who, name) is not None for c in cells for _, who in rows)]
+    there = {(r["who"], r["name"]) for c in cells for r in c["figures"]}
+    shown = [name for name in COLUMNS if any((who, name) in there for _, who in rows)]
     lines = [f"Seeds {', '.join(map(str, seeds))}.", "", "| | " + " | ".join(shown) + " |",
              "|---" * (len(shown) + 1) + "|"]  # fmt: skip
     for lens, who in dict.fromkeys(rows):

@@ -15,7 +15,8 @@ scored:
   magnitudes; "smoothed" under a Gaussian of {smoothing:g} pixel, the same for every method. **mass**: share of
   the magnitude inside. **rank**: share of as many of the largest magnitudes that lie inside.
 - **deletion, insertion, DiffID**: pixels are exchanged for the data's mean in {steps} steps, by signed
-  attribution. **drop**: fall of f's probability when the 5% most salient pixels become mean grey.
+  attribution; "true fill": for the true original; "own fill": for the lens's counterfactual. **drop**: fall of
+  f's probability when the 5% most salient pixels become mean grey.
 - **sparseness**: Gini index. **randomised**: rank correlation with the map for f with shuffled weights (first
   32 inputs); a map that stays at 1 does not look at f.
 - `METHOD:BASELINE` is Captum's from that baseline; `nearest` is the nearest real input of the contrast class,
@@ -32,8 +33,8 @@ behind the lens's back; it has to be near 0."""
 
 WHEN = """## When to prefer something else
 
-- **No time or data for a lens**: Grad-CAM, at the end of the last convolution's resolution, points best of the maps
-  that need no training, in one backward pass. Its map is as coarse as that layer.
+- **No time or data for a lens**: Grad-CAM, at the end of the last convolution's resolution, points best of the raw
+  maps that need no training, in one backward pass. Its map is as coarse as that layer.
 - **Occlusion** needs no gradient and no layer, and points far less well on causes this small: its window is a
   seventh of the side. Prefer it for models that give nothing but scores.
 - **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a cause that
@@ -41,8 +42,8 @@ WHEN = """## When to prefer something else
 - **IG from the nearest real input of the contrast class** costs a search and no training. Where it comes close, a
   lens is not worth its fit; read the differences above.
 - **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
-  cause does: IG from the true original, which is right by construction, does worse than a random map there, and IG
-  from black does well. With the true original as fill the order turns round.
+  cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID, and
+  IG from black is near the top. With the true original as fill the two change places.
 - **`randomised` of a lens's maps stays high**, because the lens keeps its edit, and with it the map's support, when
   only f's weights are exchanged. So it says little of maps that are confined to an edit: read "trustworthy, f
   shuffled" instead."""
