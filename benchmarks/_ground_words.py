@@ -44,9 +44,10 @@ WHEN = """## When to prefer something else
 - **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
   cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID, and
   IG from black is near the top. With the true original as fill the two change places.
-- **`randomised` of a lens's maps stays high**, because the lens keeps its edit, and with it the map's support, when
-  only f's weights are exchanged. So it says little of maps that are confined to an edit: read "trustworthy, f
-  shuffled" instead."""
+- **Occlusion with the lens's counterfactual** as its fill is the sharpest map at the mask's area, and needs no
+  gradient; its mass is lower than that of `lig`.
+- **`randomised` of a lens's maps stays higher** than that of other maps, because the lens keeps its edit, and with
+  it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it."""
 
 MISSING = """## What is missing
 

@@ -170,6 +170,16 @@ def test_codes_are_judged_by_known_factors(fitted, known):
     assert "methods" not in found.to_markdown()
 
 
+def test_an_ensemble_is_not_asked_of_another_f(fitted, known):
+    references = toys.pictures(60, seed=8)[0]
+    asked = {"methods": ("lig", "ig_ensemble"), "references": references, "n": 8, "progress": False}
+    found = xlens.evaluate(fitted, known[0], **asked)
+    assert found.get("DiffID", "toy: ig_ensemble").value > 0
+    with pytest.raises(OptionError, match="has no figure 'randomised'"):
+        found.get("randomised", "toy: ig_ensemble")
+    assert any("randomised: not of 'ig_ensemble'" in note for note in found.notes)
+
+
 class Searching(toys.ToyLens):
     """Finds the code of an input, or one beside it that depends on the start."""
 

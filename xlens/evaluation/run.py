@@ -215,8 +215,10 @@ class _Judge:
         shuffled = self._shuffled(explainer)
         for one in self.of_lenses:
             maps = explanation.attributions[one.method]
-            own = explanation.counterfactual
-            yield from self._map(f"{name}: {one.name}", maps, shuffled.attributions[one.method], own)
+            own, other = explanation.counterfactual, shuffled.attributions.get(one.method)
+            yield from self._map(f"{name}: {one.name}", maps, other, own)
+            if other is None:
+                self._note(f"randomised: not of {one.name!r}, whose references are chosen by f's own classes")
         held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
         yield self._figure(name, held)
 
@@ -227,16 +229,20 @@ class _Judge:
         with other.frozen(seed=0):
             yield from self._map(one.name, maps, lens_free(one, asked, self._few(), other))
 
-    def _map(self, contender: str, maps: Tensor, shuffled: Tensor, own: Tensor | None = None) -> Iterator[Figure]:
+    def _map(
+        self, contender: str, maps: Tensor, shuffled: Tensor | None, own: Tensor | None = None
+    ) -> Iterator[Figure]:
         for score in map_scores(self.suite, maps, own):
             yield self._figure(contender, score)
+        if shuffled is None:
+            return
         few = self._few()
         alike = rank_correlation(maps[few], shuffled)
         yield self._figure(contender, Score("randomised", alike, "lower", few))
 
-    def _explained(self, explainer: LensExplainer, rows: Tensor) -> Explanation:
+    def _explained(self, explainer: LensExplainer, rows: Tensor, without: str = "") -> Explanation:
         asked = self.suite.asked
-        names = {one.method: one.options for one in self.of_lenses}
+        names = {one.method: one.options for one in self.of_lenses if one.method != without}
         return explainer.explain(
             asked.inputs[rows],
             target=asked.target[rows],
@@ -248,7 +254,9 @@ class _Judge:
 
     def _shuffled(self, explainer: LensExplainer) -> Explanation:
         """Explain f with shuffled weights through the same lens."""
-        return self._explained(around(self._other_classifier(explainer.classifier).model, explainer), self._few())
+        other = around(self._other_classifier(explainer.classifier).model, explainer)
+        # It may put none of the references in a class that is contrasted.
+        return self._explained(other, self._few(), without="ig_ensemble")
 
     def _other_classifier(self, own: Classifier) -> Classifier:
         model = shuffled_weights(own.model, seed=self.suite.asked.seed)
