@@ -20,7 +20,7 @@ ORDER = (
     ("errors",), ("explanation", "invariances"), ("contracts",), ("params",),
     ("classifier", "_frozen", "_tail"), ("data",), ("datasets",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
-    ("explainer", "_begin", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
+    ("explainer", "_begin", "_bound", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
      "_editor", "_explain", "_quantus", "_variations", "_vary"),
     ("api",), ("evaluation",), ("plot",), ("report",),
     ("cli", "demo", "__main__", "integrations"), ("testing",),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
 from xlens._attributions import References, Request, check_attributions
+from xlens._bound import Bound
 from xlens._edit import traversed
 from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
@@ -63,6 +64,7 @@ class LensExplainer(Editor, Pictures, Variations):
     ) -> None:
         self.classifier, self.lens, self.backend, self.spec = classifier, lens, backend, spec
         self.mask, self.provenance = mask, provenance
+        self.bound = Bound(classifier)
 
     def __repr__(self) -> str:
         """Return the backend and what it explains."""
@@ -263,11 +265,20 @@ class LensExplainer(Editor, Pictures, Variations):
             return self.lens.sample(n, int(target), self._generator(seed))
 
     def save(self, path: str | Path) -> None:
-        """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
+        """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`.
+
+        It is bound to the classifier as it was when the lens was fitted or loaded.
+
+        Warns:
+            XlensWarning: the classifier has changed since.
+        """
+        self.bound.warn("save", 3)
         save_lens(self, path)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
+        # From here to the user: the context manager's two frames, and the method.
+        self.bound.warn("xlens", 5)
         # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
             yield

@@ -89,7 +89,7 @@ def _write_lens(explainer: LensExplainer, folder: Path) -> None:
         "layer": explainer.classifier.layer,
         "outputs": explainer.classifier.outputs,
         "class_names": explainer.classifier.class_names,
-        "fingerprint": explainer.classifier.fingerprint(),
+        "fingerprint": explainer.bound.fingerprint,
         "tensors": hashlib.sha256(content).hexdigest(),
     }
     # Through JSON and back, so that the checksum is that of what a reader will see.
