@@ -17,11 +17,11 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 THIRD_PARTY = sorted((ROOT / "examples").glob("*/src/**/*.py"))
 # Each only from those before it; names in one tuple form one layer and may use each other.
 ORDER = (
-    ("errors",), ("explanation", "invariances"), ("contracts",), ("params",),
+    ("errors",), ("explanation", "invariances"), ("capabilities",), ("contracts",), ("params",),
     ("classifier", "_frozen", "_tail"), ("data",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
     ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
-     "_quantus", "_variations", "_vary"),
+     "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
     ("api",), ("plot",), ("report",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip

@@ -19,7 +19,7 @@ from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.registry import load_backend, offering
-from xlens.storage import load_lens
+from xlens.storage import StoredLens, load_lens
 from xlens.training.edit_mask import fit_edit_mask
 from xlens.training.survey import Survey, survey
 from xlens.training.trainer import process_state_restored
@@ -113,6 +113,7 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
+        _check_over(over, wrapped)
         run = Run(
             seed=seed,
             device=where,
@@ -125,7 +126,7 @@ def fit(
             resume=resume,
             on_step=on_step,
             progress=progress,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision),
+            identity=_identity(chosen, wrapped, found, table, seed, supervision, over),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -136,10 +137,10 @@ def fit(
             )
         lens = lens.to(where).eval().requires_grad_(False)
         mask = None
-        if found.spec.is_image:
+        if found.spec.is_image and lens.decodes_to == "inputs":
             mask = fit_edit_mask(wrapped, lens, source, run, found.sample).requires_grad_(False)
     provenance = {"seed": seed, "supervision": supervision}
-    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance)
+    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance, over)
 
 
 def load(
@@ -175,7 +176,13 @@ def load(
     if stored.mask is not None:
         stored.mask.requires_grad_(False)
     return LensExplainer(
-        stored.classifier, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance
+        stored.classifier,
+        stored.lens,
+        stored.backend,
+        stored.spec,
+        stored.mask,
+        stored.provenance,
+        _below(stored.over, stored.classifier),
     )
 
 
@@ -197,7 +204,13 @@ def _forget_checkpoints(folder: Path) -> None:
 
 
 def _identity(
-    backend: Backend, classifier: Classifier, found: Survey, table: Tensor | None, seed: int, supervision: str
+    backend: Backend,
+    classifier: Classifier,
+    found: Survey,
+    table: Tensor | None,
+    seed: int,
+    supervision: str,
+    over: Explainer | None,
 ) -> str:
     """Hash everything that decides the result of a fit."""
     facts = {
@@ -209,6 +222,11 @@ def _identity(
         "supervision": supervision,
         "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
     }
+    if over is not None:
+        digest = hashlib.sha256()
+        for name, value in sorted(over.lens.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}".encode() + value.cpu().contiguous().numpy().tobytes())
+        facts["over"] = digest.hexdigest()
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -268,6 +286,31 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
                 allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
                 do=f"leave {name} out, or choose another backend",
             )
+
+
+def _check_over(over: Explainer | None, classifier: Classifier) -> None:
+    if over is None:
+        return
+    if not isinstance(over, LensExplainer):
+        raise OptionError("fit: over is no explainer", given=type(over).__name__, allowed="what fit returns")
+    if over.on_layer:
+        raise OptionError(
+            "fit: over is an explainer whose lens decodes to a hidden layer",
+            allowed="one whose codes decode to inputs",
+            do="leave over out, and name the layer: xlens.Classifier(model, layer='...')",
+        )
+    if over.classifier.fingerprint() != classifier.fingerprint():
+        raise OptionError(
+            "fit: over explains another classifier",
+            do="pass the classifier that it was fitted around, with the same layer and outputs",
+        )
+
+
+def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer | None:
+    if stored is None:
+        return None
+    under = _below(stored.over, classifier)
+    return LensExplainer(classifier, stored.lens, stored.backend, stored.spec, None, stored.provenance, under)
 
 
 def _side_info(side_info: Any, data: Data) -> Tensor | None:

@@ -1,0 +1,200 @@
+"""The ILVM lens: from a hidden layer, or from another lens's codes, to a code in which dimensions have names."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from xlens import Classifier, Feature, Lens, Run, Spec
+from xlens.errors import UnsupportedError
+from xlens.nn import score_margin, step_that_reaches
+from xlens.nn.features import margin_over_rest
+from xlens_ilvm.acquisition import informativeness
+from xlens_ilvm.columns import targets_of
+from xlens_ilvm.learning import Learning
+from xlens_ilvm.memory import Bank, Memory
+from xlens_ilvm.models import Model
+from xlens_ilvm.space import Space
+
+__all__ = ["ILVMLens"]
+
+#: A counterfactual goes at most twice the way to the centre of its class, in quarters of the way.
+_FARTHEST, _QUARTERS = 2.0, 4
+
+
+class ILVMLens(Lens):
+    """Codes z*: first the dimensions that side information was assigned, then everything else.
+
+    Without another lens below, codes are of a hidden layer, and `decode` returns that layer's activations; with
+    one, codes are of its codes, and decode to inputs through it.
+
+    Args:
+        classifier: the user's classifier.
+        spec: the data and the classes.
+        space: standardises the layer, or the codes below.
+        model: maps them to z* and back.
+        below: the lens whose codes these are of, or None.
+        names: names of the columns of side information; numbered where there are none.
+        learning: how the model learns further.
+        teaching_steps: how long, when it is taught.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        *,
+        space: Space,
+        model: Model,
+        below: Lens | None,
+        names: tuple[str, ...],
+        learning: Learning,
+        teaching_steps: int,
+    ) -> None:
+        super().__init__()
+        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
+        self.spec, self._names, self._learning, self._teaching_steps = spec, names, learning, teaching_steps
+        self.space, self.model, self.below = space, model, below
+        self.decodes_to = "layer" if below is None else "inputs"
+        if below is not None:
+            self.encodes_directly = below.encodes_directly
+        self.memory = Memory(space.width)
+        self.bank = Bank(spec.shape, space.width + space.kept, spec.num_classes)
+        # Whether what is read are f's own classes, because there was no side information.
+        self.register_buffer("of_classes", torch.tensor(False))
+        self.register_buffer("margins", spec.usual_margins(), persistent=False)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that the lens was fitted around."""
+        return self._classifier[0]
+
+    @property
+    def features(self) -> list[Feature]:
+        """Each column of side information, or evidence for each class where there was none, and everything else."""
+        readout = self.model.readout
+        dims = [dim for part in readout.parts() for dim in part]
+        if bool(self.of_classes):
+            named = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+            classes = range(1, 2) if len(dims) == 1 else range(len(dims))
+            found = [
+                Feature(f"evidence for {named[c]}", (dim,), "class", c)
+                for dim, c in zip(dims, classes, strict=True)
+            ]
+        else:
+            names = self._names or [f"attribute {a + 1}" for a in range(len(readout.parts()))]
+            found = [Feature(n, part, "attribute") for n, part in zip(names, readout.parts(), strict=True)]
+        if rest := tuple(range(len(dims), self.bank.codes.shape[1])):
+            found.append(Feature("everything else", rest, "nuisance"))
+        return found
+
+    def represent(self, inputs: Tensor) -> Tensor:
+        """Return what the lens works on, for inputs ``(N, *S)``: the layer's activations, or the codes below."""
+        if self.below is not None:
+            return self.below.encode(inputs)
+        return self.classifier.activations(inputs).to(inputs.device)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map inputs ``(N, *S)`` to codes ``(N, d)``."""
+        y, rest = self.space(self.represent(inputs))
+        return torch.cat([self.model.code(y), rest], 1).to(inputs.dtype)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Map codes ``(N, d)`` to the layer's activations ``(N, *A)``, or to inputs through the lens below."""
+        wide = codes.double()
+        y = self.model.restore(wide[:, : self.space.width])
+        found = self.space.inverse(y, wide[:, self.space.width :]).to(codes.dtype)
+        return found if self.below is None else self.below.decode(found)
+
+    def logits(self, codes: Tensor) -> Tensor:
+        """Return what f says ``(N, K)`` of what codes decode to."""
+        decoded = self.decode(codes)
+        if self.below is not None:
+            return self.classifier(decoded)
+        # What lies beside the layer plays no part: `fit` refuses models in which it does.
+        unused = self.spec.per_channel("mean").to(codes).expand(len(codes), *self.spec.shape)
+        return self.classifier.tail(decoded, unused)
+
+    @torch.no_grad()
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Move the named dimensions toward where they are on the contrast class; everything else is kept.
+
+        It goes as far as f's margin is the median that f has on real inputs of that class, with that class on top;
+        where that is never so, to where the margin is largest.
+        """
+        width = self.model.readout.width
+        towards = torch.zeros_like(codes)
+        towards[:, :width] = self._centres().to(codes)[contrast] - codes[:, :width]
+        goal = self.margins[contrast, target].to(codes)
+
+        def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+            shares = (steps / _QUARTERS).to(codes).unsqueeze(1)
+            logits = self.logits(codes[rows] + shares * towards[rows]).to(goal)
+            margin = score_margin(logits, contrast[rows], target[rows])
+            return margin, (margin >= goal[rows]) & (margin_over_rest(logits, contrast[rows]) > 0)
+
+        share, _ = step_that_reaches(score, len(codes), _FARTHEST * _QUARTERS, codes.device)
+        return codes + (share / _QUARTERS).to(codes).unsqueeze(1) * towards
+
+    def retrieve(self, codes: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Return the kept real inputs ``(N, *S)`` nearest to codes.
+
+        Args:
+            codes: ``(N, d)``.
+            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
+                dimensions (in these too, where there is nothing else). None: in all dimensions.
+        """
+        first = self.model.readout.width if classes is not None else 0
+        count = codes.shape[1]
+        dims = torch.arange(first if first < count else 0, count, device=codes.device)
+        return self.bank.nearest(codes, dims, classes)
+
+    def informativeness(self, inputs: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
+        """Return how much would be learned from the side information of each input, in nats ``(N,)``."""
+        self._check_taught("query")
+        known = (~self.memory.targets.isnan()).any(1)
+        codes = self.model.code(self.memory.y[known].double())
+        asked = self.model.code(self.space(self.represent(inputs))[0])
+        targets = self.memory.targets[known]
+        return informativeness(self.model.readout, codes, targets, asked, strategy, generator)
+
+    def teach(self, inputs: Tensor, side_info: Tensor, run: Run) -> None:
+        """Learn further, from the rows that are kept and these."""
+        self._check_taught("teach")
+        targets = targets_of(side_info.cpu(), self.model.readout.columns)
+        with torch.no_grad():
+            y = self.space(self.represent(inputs))[0]
+        self.memory.add(y, targets)
+        self.model.requires_grad_(True)
+        try:
+            self._learning.fit(
+                self.model, self.memory.y.cpu(), self.memory.targets.cpu(), run, "teach", self._teaching_steps
+            )
+        finally:
+            self.model.requires_grad_(False)
+        self.settle(self.bank.inputs, self.bank.logits)
+
+    @torch.no_grad()
+    def settle(self, inputs: Tensor, logits: Tensor) -> None:
+        """Keep these real inputs ``(B, *S)``, with f's logits ``(B, K)``, to be retrieved."""
+        codes = torch.cat([self.encode(part) for part in inputs.split(256)])
+        self.bank.keep(inputs, codes, logits)
+
+    def _centres(self) -> Tensor:
+        """Return the mean of the named dimensions over the kept inputs of each class, ``(K, C)``."""
+        named = self.bank.codes[:, : self.model.readout.width]
+        own = torch.nn.functional.one_hot(self.bank.logits.argmax(1), self.spec.num_classes).to(named)
+        # A class that f never predicts has the mean of all, weighted by f's probability of it.
+        weights = torch.where(own.sum(0) > 0, own, self.bank.logits.softmax(1).to(named))
+        return (weights / weights.sum(0).clamp_min(math.ulp(0.0))).T @ named
+
+    def _check_taught(self, what: str) -> None:
+        if bool(self.of_classes):
+            raise UnsupportedError(
+                f"{what}: this lens reads f's own classes, of which nothing is unknown",
+                given="a lens that was fitted without side_info",
+                do="pass side_info to fit, with NaN where it is not observed; kinds=('binary', ...) where it is "
+                "not observed at all yet",
+            )

@@ -1,0 +1,142 @@
+"""p(s|z*): what is read off the assigned dimensions of the code, one by one, by simple functions of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlens_ilvm.columns import BERNOULLI, GAUSSIAN, KINDS, PLACES, Column
+
+__all__ = ["Readout"]
+
+_LEAST_NOISE = -4.0
+
+
+class Readout(nn.Module):
+    """A linear model for each assigned dimension, of that dimension alone.
+
+    Yes or no is logistic, a number is Gaussian with a variance that is learned, and one of several values on a
+    line is a softmax of linear functions (which orders the values along it).
+
+    Args:
+        columns: the side information; may be empty until a state is loaded.
+    """
+
+    def __init__(self, columns: Sequence[Column] = ()) -> None:
+        super().__init__()
+        self._shape(columns)
+
+    def _shape(self, columns: Sequence[Column]) -> None:
+        most = max((len(column.levels) for column in columns), default=2)
+        levels = torch.zeros(len(columns), most, dtype=torch.float64)
+        for row, column in zip(levels, columns, strict=True):
+            row[: len(column.levels)] = torch.tensor(column.levels)
+        kinds = [[KINDS.index(column.kind), len(column.levels)] for column in columns]
+        self.register_buffer("kinds", torch.tensor(kinds, dtype=torch.long).view(-1, 2))
+        self.register_buffer("levels", levels)
+        self.readings = [column.reading for column in columns for _ in range(column.width)]
+        self.sizes = [len(column.levels) for column in columns for _ in range(column.width)]
+        self.ordered = [column.kind == "ordinal" for column in columns for _ in range(column.width)]
+        count, widest = len(self.readings), max(self.sizes, default=2)
+        self.slope = nn.Parameter(torch.ones(count, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(count, dtype=torch.float64))
+        self.noise = nn.Parameter(torch.zeros(count, dtype=torch.float64))
+        even = torch.linspace(-1.5, 1.5, widest, dtype=torch.float64).repeat(count, 1)
+        for row, size in zip(even, self.sizes, strict=True):
+            row[:size] = torch.linspace(-1.5, 1.5, size)
+        self.places = nn.Parameter(even)
+        self.offsets = nn.Parameter(torch.zeros(count, widest, dtype=torch.float64))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        stored = state.get(prefix + "kinds")
+        if stored is not None:
+            levels = state[prefix + "levels"]
+            self._shape(
+                [
+                    Column(KINDS[int(kind)], tuple(row[: int(size)].tolist()))
+                    for (kind, size), row in zip(stored, levels, strict=True)
+                ]
+            )
+            self.to(self.slope.device)
+        super()._load_from_state_dict(state, prefix, *rest)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The side information that is read."""
+        return tuple(
+            Column(KINDS[int(kind)], tuple(row[: int(size)].tolist()))
+            for (kind, size), row in zip(self.kinds.cpu(), self.levels.cpu(), strict=True)
+        )
+
+    @property
+    def width(self) -> int:
+        """How many dimensions of the code are assigned: the first ones."""
+        return len(self.readings)
+
+    def parts(self) -> list[tuple[int, ...]]:
+        """Return the dimensions that each column has."""
+        found, first = [], 0
+        for column in self.columns:
+            found.append(tuple(range(first, first + column.width)))
+            first += column.width
+        return found
+
+    def log_likelihood(self, codes: Tensor, targets: Tensor) -> Tensor:
+        """Return log p(s_c|z_c), ``(N, C)``, and 0 where nothing is observed.
+
+        Args:
+            codes: ``(N, d)``; the first C dimensions count.
+            targets: ``(N, C)``, NaN where not observed; probabilities are allowed where the answer is yes or no.
+        """
+        seen = ~targets.isnan()
+        wanted = torch.where(seen, targets, 0.0).to(codes.dtype)
+        linear = self.slope * codes[:, : self.width] + self.bias
+        noise = self.noise.clamp_min(_LEAST_NOISE)
+        each = torch.zeros_like(linear)
+        readings = torch.tensor(self.readings, device=codes.device)
+        for c in (readings == PLACES).nonzero()[:, 0].tolist():
+            logs = self.log_probabilities(self.parameters_of(c), codes[:, c], c)
+            each[:, c] = logs.gather(1, wanted[:, c : c + 1].long())[:, 0]
+        logistic = -F.binary_cross_entropy_with_logits(linear, wanted, reduction="none")
+        gaussian = -0.5 * ((wanted - linear) / noise.exp()).square() - noise - 0.5 * torch.log(
+            torch.tensor(2 * torch.pi)
+        )
+        each = torch.where(readings == BERNOULLI, logistic, each)
+        each = torch.where(readings == GAUSSIAN, gaussian, each)
+        return torch.where(seen, each, 0.0)
+
+    def loss(self, codes: Tensor, targets: Tensor) -> Tensor:
+        """Return -log p(s|z*), a mean over what is observed of each dimension, summed over dimensions."""
+        count = (~targets.isnan()).sum(0).clamp_min(1)
+        return -(self.log_likelihood(codes, targets).sum(0) / count).sum()
+
+    def parameters_of(self, c: int) -> Tensor:
+        """Return what decides log p(s_c|z_c), as one vector."""
+        if self.readings[c] == PLACES:
+            size = self.sizes[c]
+            places = self.places[c, :size]
+            if self.ordered[c]:
+                # Each above the one before it, however they are moved.
+                places = torch.cat([places[:1], places[:1] + F.softplus(4 * places.diff()).cumsum(0) / 4])
+            return torch.cat([self.slope[c] * places, self.offsets[c, :size]])
+        return torch.stack([self.slope[c], self.bias[c]])
+
+    def log_probabilities(self, parameters: Tensor, values: Tensor, c: int) -> Tensor:
+        """Return log p(s_c|z_c) for each value of s_c, ``(N, K)``; of a number its mean, ``(N, 1)``.
+
+        Args:
+            parameters: as from :meth:`parameters_of`.
+            values: ``(N,)`` z_c.
+            c: which dimension.
+        """
+        if self.readings[c] == PLACES:
+            slopes, offsets = parameters.chunk(2)
+            return (values.unsqueeze(1) * slopes + offsets).log_softmax(1)
+        linear = parameters[0] * values + parameters[1]
+        if self.readings[c] == GAUSSIAN:
+            return linear.unsqueeze(1)
+        return torch.stack([F.logsigmoid(-linear), F.logsigmoid(linear)], 1)
