@@ -13,12 +13,13 @@ from xlens.contracts import Lens
 from xlens.data import Data
 from xlens.errors import ModelError, OptionError, XlensWarning
 from xlens.training import classifier_logits, supervising_logits
-from xlens_ilvm.columns import Column, columns_of, targets_of
+from xlens_ilvm.columns import Column
 from xlens_ilvm.flows import FLOWS
 from xlens_ilvm.learning import Learning
 from xlens_ilvm.lens import ILVMLens
 from xlens_ilvm.memory import spread_over_classes
 from xlens_ilvm.models import AmortisedModel, ExactModel
+from xlens_ilvm.named import columns_for, targets_for
 from xlens_ilvm.space import Space
 
 __all__ = ["ILVM"]
@@ -27,7 +28,6 @@ __all__ = ["ILVM"]
 _SETTLED = 4096
 #: A layer of which more than this is exactly zero has been through a ReLU, and no density.
 _ZEROS = 0.05
-_RESERVED = "everything else"
 
 
 @xlens.options
@@ -107,9 +107,8 @@ class ILVM(xlens.Backend):
             DataError: a column of `side_info` holds nothing to learn.
             ModelError: f is not decided by the layer alone.
         """
-        self._check_names(run)
+        columns = columns_for(run, self.attributes, self.kinds, self.name)
         lens = self.build(classifier, run.spec, None if run.over is None else run.over.lens).to(run.device)
-        columns = self._columns(run)
         if sum(column.width for column in columns) > lens.space.width:
             raise OptionError(
                 "ilvm: there are too few dimensions for the side information",
@@ -122,6 +121,7 @@ class ILVM(xlens.Backend):
         lens.of_classes.fill_(run.side_info is None)
         bank = _settle(classifier, lens, data, run, self.bank)
         y, targets = _rows(classifier, lens, data, run, columns)
+        lens.model.readout.arrange(y.to(run.device), targets.to(run.device))
         self._learning().fit(lens.model, y, targets, run, "ilvm", self.steps)
         lens.memory.keep(*_to_keep(y, targets, self.memory, run.seed))
         lens.eval().settle(*bank)
@@ -129,25 +129,6 @@ class ILVM(xlens.Backend):
 
     def _learning(self) -> Learning:
         return Learning(self.batch_size, self.learning_rate, self.label_weight, self.noise, self.early_stopping)
-
-    def _columns(self, run: Run) -> tuple[Column, ...]:
-        if run.side_info is not None:
-            return columns_of(run.side_info, self.kinds)
-        if run.spec.num_classes == 2:
-            return (Column("binary", (0.0, 1.0)),)
-        return (Column("classes", tuple(map(float, range(run.spec.num_classes)))),)
-
-    def _check_names(self, run: Run) -> None:
-        count = 0 if run.side_info is None else run.side_info.shape[1]
-        faults = []
-        if run.side_info is None and (self.attributes or self.kinds):
-            faults.append("attributes or kinds are given, and no side_info")
-        elif self.attributes and (len(self.attributes) != count or len(set(self.attributes)) != count):
-            faults.append(f"attributes must be {count} different names, one for each column of side_info")
-        if _RESERVED in self.attributes:
-            faults.append(f"an attribute cannot be called {_RESERVED!r}, which is the lens's own name")
-        if faults:
-            raise OptionError("ilvm: " + "; ".join(faults))
 
 
 @torch.no_grad()
@@ -200,10 +181,7 @@ def _rows(
         batch = batch.to(run.device)
         y.append(lens.space(lens.represent(batch.inputs))[0].float().cpu())
         logits.append(supervising_logits(classifier, run, batch).cpu())
-    if run.side_info is not None:
-        return torch.cat(y), targets_of(run.side_info, columns)
-    probabilities = torch.cat(logits).float().softmax(1)
-    return torch.cat(y), probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+    return torch.cat(y), targets_for(run, columns, torch.cat(logits))
 
 
 def _to_keep(y: Tensor, targets: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:

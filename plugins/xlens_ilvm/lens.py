@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Run, Spec
 from xlens.errors import UnsupportedError
-from xlens.nn import score_margin, step_that_reaches
-from xlens.nn.features import margin_over_rest
 from xlens_ilvm.acquisition import informativeness
 from xlens_ilvm.columns import targets_of
 from xlens_ilvm.learning import Learning
 from xlens_ilvm.memory import Bank, Memory
 from xlens_ilvm.models import Model
+from xlens_ilvm.named import centres_of, named_features, toward_class
 from xlens_ilvm.space import Space
 
 __all__ = ["ILVMLens"]
-
-#: A counterfactual goes at most twice the way to the centre of its class, in quarters of the way.
-_FARTHEST, _QUARTERS = 2.0, 4
 
 
 class ILVMLens(Lens):
@@ -74,21 +68,9 @@ class ILVMLens(Lens):
     @property
     def features(self) -> list[Feature]:
         """Each column of side information, or evidence for each class where there was none, and everything else."""
-        readout = self.model.readout
-        dims = [dim for part in readout.parts() for dim in part]
-        if bool(self.of_classes):
-            named = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
-            classes = range(1, 2) if len(dims) == 1 else range(len(dims))
-            found = [
-                Feature(f"evidence for {named[c]}", (dim,), "class", c)
-                for dim, c in zip(dims, classes, strict=True)
-            ]
-        else:
-            names = self._names or [f"attribute {a + 1}" for a in range(len(readout.parts()))]
-            found = [Feature(n, part, "attribute") for n, part in zip(names, readout.parts(), strict=True)]
-        if rest := tuple(range(len(dims), self.bank.codes.shape[1])):
-            found.append(Feature("everything else", rest, "nuisance"))
-        return found
+        names = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+        width = self.bank.codes.shape[1]
+        return named_features(self.model.readout, bool(self.of_classes), self._names, names, width)
 
     def represent(self, inputs: Tensor) -> Tensor:
         """Return what the lens works on, for inputs ``(N, *S)``: the layer's activations, or the codes below."""
@@ -119,24 +101,10 @@ class ILVMLens(Lens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move the named dimensions toward where they are on the contrast class; everything else is kept.
-
-        It goes as far as f's margin is the median that f has on real inputs of that class, with that class on top;
-        where that is never so, to where the margin is largest.
-        """
-        width = self.model.readout.width
-        towards = torch.zeros_like(codes)
-        towards[:, :width] = self._centres().to(codes)[contrast] - codes[:, :width]
-        goal = self.margins[contrast, target].to(codes)
-
-        def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-            shares = (steps / _QUARTERS).to(codes).unsqueeze(1)
-            logits = self.logits(codes[rows] + shares * towards[rows]).to(goal)
-            margin = score_margin(logits, contrast[rows], target[rows])
-            return margin, (margin >= goal[rows]) & (margin_over_rest(logits, contrast[rows]) > 0)
-
-        share, _ = step_that_reaches(score, len(codes), _FARTHEST * _QUARTERS, codes.device)
-        return codes + (share / _QUARTERS).to(codes).unsqueeze(1) * towards
+        """Move the named dimensions toward where they are on the contrast class; see :func:`toward_class`."""
+        named = self.bank.codes[:, : self.model.readout.width]
+        centres = centres_of(named, self.bank.logits)
+        return toward_class(self.logits, codes, centres, target, contrast, self.margins)
 
     def retrieve(self, codes: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return the kept real inputs ``(N, *S)`` nearest to codes.
@@ -181,14 +149,6 @@ class ILVMLens(Lens):
         """Keep these real inputs ``(B, *S)``, with f's logits ``(B, K)``, to be retrieved."""
         codes = torch.cat([self.encode(part) for part in inputs.split(256)])
         self.bank.keep(inputs, codes, logits)
-
-    def _centres(self) -> Tensor:
-        """Return the mean of the named dimensions over the kept inputs of each class, ``(K, C)``."""
-        named = self.bank.codes[:, : self.model.readout.width]
-        own = torch.nn.functional.one_hot(self.bank.logits.argmax(1), self.spec.num_classes).to(named)
-        # A class that f never predicts has the mean of all, weighted by f's probability of it.
-        weights = torch.where(own.sum(0) > 0, own, self.bank.logits.softmax(1).to(named))
-        return (weights / weights.sum(0).clamp_min(math.ulp(0.0))).T @ named
 
     def _check_taught(self, what: str) -> None:
         if bool(self.of_classes):

@@ -14,6 +14,8 @@ from xlens_ilvm.columns import BERNOULLI, GAUSSIAN, KINDS, PLACES, Column
 __all__ = ["Readout"]
 
 _LEAST_NOISE = -4.0
+#: Values on a line begin evenly spread up to here, on both sides of zero.
+_FARTHEST = 1.5
 
 
 class Readout(nn.Module):
@@ -42,14 +44,17 @@ class Readout(nn.Module):
         self.sizes = [len(column.levels) for column in columns for _ in range(column.width)]
         self.ordered = [column.kind == "ordinal" for column in columns for _ in range(column.width)]
         count, widest = len(self.readings), max(self.sizes, default=2)
-        self.slope = nn.Parameter(torch.ones(count, dtype=torch.float64))
+        slope = torch.ones(count, dtype=torch.float64)
         self.bias = nn.Parameter(torch.zeros(count, dtype=torch.float64))
         self.noise = nn.Parameter(torch.zeros(count, dtype=torch.float64))
-        even = torch.linspace(-1.5, 1.5, widest, dtype=torch.float64).repeat(count, 1)
-        for row, size in zip(even, self.sizes, strict=True):
-            row[:size] = torch.linspace(-1.5, 1.5, size)
-        self.places = nn.Parameter(even)
-        self.offsets = nn.Parameter(torch.zeros(count, widest, dtype=torch.float64))
+        places = torch.zeros(count, widest, dtype=torch.float64)
+        for c, (size, reading) in enumerate(zip(self.sizes, self.readings, strict=True)):
+            if reading == PLACES:
+                places[c, :size] = torch.linspace(-_FARTHEST, _FARTHEST, size)
+                slope[c] = ((size - 1) / (2 * _FARTHEST)) ** 2
+        # As many Gaussians of equal variance, as wide as they are apart: a softmax of linear functions.
+        self.slope, self.places = nn.Parameter(slope), nn.Parameter(places)
+        self.offsets = nn.Parameter(-0.5 * slope.unsqueeze(1) * places.square())
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         stored = state.get(prefix + "kinds")
@@ -63,6 +68,24 @@ class Readout(nn.Module):
             )
             self.to(self.slope.device)
         super()._load_from_state_dict(state, prefix, *rest)
+
+    @torch.no_grad()
+    def arrange(self, y: Tensor, targets: Tensor) -> None:
+        """Bring values that may lie in any order along their line into one in which neighbours are alike.
+
+        Args:
+            y: ``(n, width)`` what codes are made of.
+            targets: ``(n, C)``, NaN where not observed.
+        """
+        for c in range(self.width):
+            if self.readings[c] != PLACES or self.ordered[c]:
+                continue
+            size, seen = self.sizes[c], ~targets[:, c].isnan()
+            own = F.one_hot(targets[seen, c].long(), size).to(y)
+            if len(own) and bool((own.sum(0) > 0).all()):
+                rank = _along_a_line((own / own.sum(0)).T @ y[seen]).argsort()
+                self.places[c, :size] = self.places[c, :size][rank]
+                self.offsets[c, :size] = self.offsets[c, :size][rank]
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -140,3 +163,11 @@ class Readout(nn.Module):
         if self.readings[c] == GAUSSIAN:
             return linear.unsqueeze(1)
         return torch.stack([F.logsigmoid(-linear), F.logsigmoid(linear)], 1)
+
+
+def _along_a_line(points: Tensor) -> Tensor:
+    """Return an order of points ``(K, d)`` in which neighbours are near: along a graph's second mode."""
+    distance = torch.cdist(points, points).square()
+    likeness = torch.exp(-distance / distance[distance > 0].median().clamp_min(1e-12))
+    graph = torch.diag(likeness.sum(1)) - likeness
+    return torch.linalg.eigh(graph).eigenvectors[:, min(1, len(points) - 1)].argsort()
