@@ -35,6 +35,18 @@ def fitted(trained):
     return xlens.fit(trained, toys.pictures(240, seed=0)[0], toys.Toy(), progress=False)
 
 
+@pytest.fixture(scope="session")
+def digits():
+    """A small network that tells two digits apart, and their images."""
+    from xlens.demo import load_images, small_cnn, train_classifier
+
+    torch.manual_seed(0)
+    images = load_images("digits")
+    model = small_cnn((1, 8, 8))
+    train_classifier(model, images.train, images.train_labels, steps=150, progress=False)
+    return model, images
+
+
 @pytest.fixture
 def short_mask(monkeypatch):
     """Fit the mask in three steps, for tests in which it does not matter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import toys
@@ -227,6 +228,32 @@ def test_side_info_of_the_wrong_length(fit, monkeypatch):
     monkeypatch.setattr(toys.Toy, "capabilities", ("side_info",))
     with pytest.raises(DataError, match=r"side_info does not fit the data. Given: \(5, 2\). Allowed: \(96, A\)"):
         fit(side_info=torch.zeros(5, 2))
+
+
+DATES = [1.6e9 + i for i in range(96)]
+
+
+@pytest.mark.parametrize("table", [DATES, np.array(DATES), [[None], *([v] for v in DATES[1:])]])
+def test_side_info_keeps_what_float32_would_lose(fit, monkeypatch, table):
+    monkeypatch.setattr(toys.Toy, "capabilities", ("side_info",))
+    seen = []
+    train = toys.Toy.fit
+
+    def watched(backend, classifier, data, run):
+        seen.append(run.side_info)
+        return train(backend, classifier, data, run)
+
+    monkeypatch.setattr(toys.Toy, "fit", watched)
+    fit(side_info=table)
+    assert seen[0].shape == (96, 1)
+    assert len(seen[0][1:].unique()) == 95
+
+
+@pytest.mark.parametrize("table", [["red"] * 96, object(), [[1.0], [1.0, 2.0]]])
+def test_side_info_that_is_no_table(fit, monkeypatch, table):
+    monkeypatch.setattr(toys.Toy, "capabilities", ("side_info",))
+    with pytest.raises(DataError, match="side_info is no table of numbers"):
+        fit(side_info=table)
 
 
 def test_labels(fit, images, labels):

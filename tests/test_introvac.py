@@ -11,17 +11,7 @@ from xlens_introvac import IntroVAC
 from xlens_introvac.lens import IntroVACLens
 
 import xlens
-from xlens.demo import load_images, small_cnn, train_classifier
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
-
-
-@pytest.fixture(scope="module")
-def digits():
-    torch.manual_seed(0)
-    images = load_images("digits")
-    model = small_cnn((1, 8, 8))
-    train_classifier(model, images.train, images.train_labels, steps=150, progress=False)
-    return model, images
 
 
 @pytest.fixture(scope="module")

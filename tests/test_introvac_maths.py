@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 import toys
 from torch import nn
+from toys import linear_classifier, spec
 from xlens_introvac import IntroVAC
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import SamplingError, langevin, split_r_hat
@@ -19,19 +20,6 @@ from xlens.nn import step_that_reaches
 from xlens.training import Trainer
 
 SHAPES = [(1, 8, 8), (3, 37, 20), (2, 80, 64), (4, 128, 96), (5, 7, 9), (20,)]
-
-
-def linear_classifier(shape, k=2):
-    torch.manual_seed(0)
-    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), k)))
-
-
-def spec(shape, k=2):
-    margins = tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k))
-    low, high, mean, std = ((v,) * shape[0] for v in (-1.5, 2.0, 0.2, 1.0))
-    return xlens.Spec(
-        shape=shape, num_classes=k, minimum=low, maximum=high, mean=mean, std=std, class_margins=margins
-    )
 
 
 def built(k=3, attributes=0, code=7, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from guard import unchanged
-from torch import nn
+from toys import linear_classifier, spec
 from xlens_medxgan import MedXGAN
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
 from xlens_medxgan.evidence import Evidence
@@ -12,39 +12,10 @@ from xlens_medxgan.inversion import inversion_loss, invert
 from xlens_medxgan.networks import PrincipalComponents, Prior
 
 import xlens
-from xlens.contracts import Spec
-from xlens.demo import load_images, small_cnn, train_classifier
+from xlens.demo import small_cnn, train_classifier
 from xlens.errors import OptionError, UnsupportedError
 
 SHAPES = [(1, 8, 8), (1, 8, 128), (1, 16, 100), (3, 37, 20), (2, 64, 64), (4, 128, 96), (3, 128, 128)]
-
-
-def spec(shape=(1, 8, 8), k=2, margins=None):
-    margins = margins or tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k))
-    c = shape[0]
-    return Spec(
-        shape=shape,
-        num_classes=k,
-        minimum=(-1.5,) * c,
-        maximum=(2.0,) * c,
-        mean=(0.2,) * c,
-        std=(1.0,) * c,
-        class_margins=margins,
-    )
-
-
-def linear_classifier(shape, k=2):
-    torch.manual_seed(0)
-    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), k)))
-
-
-@pytest.fixture(scope="module")
-def digits():
-    torch.manual_seed(0)
-    images = load_images("digits")
-    model = small_cnn((1, 8, 8))
-    train_classifier(model, images.train, images.train_labels, steps=150, progress=False)
-    return model, images
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +49,15 @@ def test_inputs_that_it_cannot_generate_are_refused(shape):
 
 def test_options_that_contradict_each_other_are_refused():
     with pytest.raises(OptionError, match="reference=2.*0 to 1"):
-        MedXGAN(reference=2).build(linear_classifier((1, 8, 8)), spec())
+        MedXGAN(reference=2).build(linear_classifier((1, 8, 8)), spec((1, 8, 8)))
     with pytest.raises(OptionError, match="set inversion_steps"):
-        MedXGAN(encoder=False).build(linear_classifier((1, 8, 8)), spec())
+        MedXGAN(encoder=False).build(linear_classifier((1, 8, 8)), spec((1, 8, 8)))
     with pytest.raises(OptionError, match="Did you mean 'steps'"):
         MedXGAN(step=3)
 
 
 def test_evidence_amount_is_linear_in_the_margin_between_the_class_medians():
-    evidence = Evidence(spec(k=2, margins=((0.0, 3.0), (5.0, 0.0))), reference=0, block=4)
+    evidence = Evidence(spec((1, 8, 8), k=2, margins=((0.0, 3.0), (5.0, 0.0))), reference=0, block=4)
     margins = torch.tensor([-3.0, 1.0, 5.0, -9.0, 99.0])
     logits = torch.stack([torch.zeros(5), margins], 1)
     classes, amount = evidence.of_logits(logits)
@@ -98,7 +69,7 @@ def test_evidence_amount_is_linear_in_the_margin_between_the_class_medians():
 
 
 def test_blocks_hold_one_class_each_and_the_reference_none():
-    evidence = Evidence(spec(k=4), reference=1, block=3)
+    evidence = Evidence(spec((1, 8, 8), k=4), reference=1, block=3)
     kind = evidence.draw(4, torch.Generator().manual_seed(0))
     torch.testing.assert_close(kind.square().sum(1), torch.full((4,), 3.0))
     blocks = evidence.place(torch.tensor([0, 1, 2, 3]), torch.full((4,), 0.5), kind)

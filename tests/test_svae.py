@@ -1,6 +1,5 @@
 """The SVAE backend: any input, that it learns what f ignores, and that what it says of it adds up."""
 
-import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,32 +7,15 @@ import torch
 from guard import unchanged
 from torch import distributions as D
 from torch import nn
+from toys import linear_classifier, spec
 from xlens_svae import SVAE
 
 import xlens
-from xlens.contracts import CAPABILITIES, Spec
+from xlens.contracts import CAPABILITIES
 from xlens.demo import small_cnn, train_classifier
 from xlens.errors import DataError, OptionError
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
-
-
-def spec(shape=(1, 4, 4), k=3):
-    c = shape[0]
-    return Spec(
-        shape=shape,
-        num_classes=k,
-        minimum=(-1.5,) * c,
-        maximum=(2.0,) * c,
-        mean=(0.2,) * c,
-        std=(0.7,) * c,
-        class_margins=tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k)),
-    )
-
-
-def linear_classifier(shape, k=3):
-    torch.manual_seed(0)
-    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), k)))
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +59,8 @@ def normal(gaussian):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
 @pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
 def test_any_shape(shape, preset):
-    classifier = linear_classifier(shape)
-    lens = preset(width=24).build(classifier, spec(shape)).eval()
+    classifier = linear_classifier(shape, 3)
+    lens = preset(width=24).build(classifier, spec(shape, 3)).eval()
     inputs = torch.rand(3, *shape)
     with torch.no_grad():
         codes = lens.encode(inputs)
@@ -96,14 +78,14 @@ def test_any_shape(shape, preset):
 
 def test_large_images_get_convolutions_and_small_ones_do_not():
     def convolutions(backend, shape):
-        lens = backend.build(linear_classifier(shape), spec(shape))
+        lens = backend.build(linear_classifier(shape, 3), spec(shape, 3))
         return any(isinstance(module, nn.Conv2d) for module in lens.modules())
 
     assert convolutions(SVAE(), (2, 64, 80))
     assert not convolutions(SVAE(), (1, 28, 28))
     assert convolutions(SVAE(architecture="conv"), (1, 28, 28))
     with pytest.raises(OptionError, match="convolutions need images"):
-        SVAE(architecture="conv").build(linear_classifier((20,)), spec((20,)))
+        SVAE(architecture="conv").build(linear_classifier((20,), 3), spec((20,), 3))
 
 
 def test_vectors_from_fit_to_explanation():

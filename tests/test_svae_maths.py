@@ -6,34 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import distributions as D
-from torch import nn
+from toys import linear_classifier, spec
 from xlens_svae import SVAE
 from xlens_svae.objective import Consistency
 from xlens_svae.terms import Gaussian, entropy, log_likelihood, m2_bound
 
 import xlens
-from xlens.contracts import Spec
 from xlens.data import Batch
 from xlens.errors import OptionError
-
-
-def spec(shape=(1, 4, 4), k=3):
-    c = shape[0]
-    return Spec(
-        shape=shape,
-        num_classes=k,
-        minimum=(-1.5,) * c,
-        maximum=(2.0,) * c,
-        mean=(0.2,) * c,
-        std=(0.7,) * c,
-        class_margins=tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k)),
-    )
-
-
-def linear_classifier(shape, k=3):
-    torch.manual_seed(0)
-    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), k)))
-
 
 # --- the terms, against torch.distributions ------------------------------------------------------------
 

@@ -159,6 +159,24 @@ class _Plugin:
 TOY_PLUGIN, PLAIN_PLUGIN = _Plugin(Toy), _Plugin(Plain)
 
 
+def linear_classifier(shape, k=2):
+    torch.manual_seed(0)
+    return xlens.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), k)))
+
+
+def spec(shape, k=2, margins=None):
+    low, high, mean, std = ((value,) * shape[0] for value in (-1.5, 2.0, 0.2, 0.7))
+    return xlens.Spec(
+        shape=shape,
+        num_classes=k,
+        minimum=low,
+        maximum=high,
+        mean=mean,
+        std=std,
+        class_margins=margins or tuple(tuple(0.0 if a == b else 4.0 for b in range(k)) for a in range(k)),
+    )
+
+
 def explainer_with(lens: xlens.Lens, like):
     """Return an explainer like `like`, around another lens."""
     from xlens.explainer import LensExplainer

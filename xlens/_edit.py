@@ -17,7 +17,7 @@ from xlens.contracts import Lens, Spec, SupportsDirections
 from xlens.errors import OptionError, did_you_mean
 from xlens.metrics.leakage import leakage
 from xlens.nn.features import margin_over_rest, score_margin
-from xlens.nn.mask import mask_that_flips
+from xlens.nn.mask import clamped, mask_that_flips
 
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
@@ -144,11 +144,11 @@ def held_names(hold: Any) -> tuple[str, ...]:
     Raises:
         OptionError: not a sequence of names.
     """
-    names = () if isinstance(hold, str) or not isinstance(hold, Iterable) else tuple(hold)
-    wrong = isinstance(hold, str) or not isinstance(hold, Iterable)
-    if wrong or not all(isinstance(name, str) for name in names):
-        raise OptionError(f"edit: hold must be a sequence of names, got {hold!r}")
-    return names
+    if not isinstance(hold, str) and isinstance(hold, Iterable):
+        names = tuple(hold)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise OptionError(f"edit: hold must be a sequence of names, got {hold!r}")
 
 
 def moved_codes(lens: Lens, codes: Tensor, amounts: Mapping[str, Any], hold: Sequence[str]) -> Tensor:
@@ -229,8 +229,7 @@ def carry_edit(
         change = decoded - reconstruction
         if carry == "masked":
             change = _edit_mask(explainer, x, reconstruction, decoded, low, high) * change
-        edited = torch.minimum(x + change, torch.maximum(high, x))
-        parts.append(torch.maximum(edited, torch.minimum(low, x)))
+        parts.append(clamped(x + change, x, low, high))
     return torch.cat(parts)
 
 
@@ -298,9 +297,7 @@ def steps_to_flip(
     classifier: Classifier, lens: Lens, spec: Spec, inputs: Tensor, target: Tensor, contrast: Tensor, batch: int
 ) -> Steps:
     """Return distances, and whether the goal was reached, for inputs ``(N, *S)``, inside the frozen context."""
-    margins = torch.tensor(spec.class_margins, dtype=torch.float32, device=inputs.device)
-    known = margins[margins > 0]
-    goals = torch.where(margins > 0, margins, known.median() if len(known) else 0.0)[contrast, target]
+    goals = spec.usual_margins().to(inputs.device)[contrast, target]
     rows = zip(*(whole.split(batch) for whole in (inputs, target, contrast, goals)), strict=True)
     parts = [_steps(classifier, lens, x, t, c, goal) for x, t, c, goal in rows]
     return Steps(*(torch.cat(column) for column in zip(*parts, strict=True)))

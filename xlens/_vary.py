@@ -14,6 +14,7 @@ from xlens.contracts import Lens
 from xlens.data import as_inputs
 from xlens.errors import OptionError
 from xlens.invariances import Invariances
+from xlens.nn.mask import clamped
 
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
@@ -90,7 +91,7 @@ def _judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tens
         low, high = (explainer.spec.per_channel(name).to(inputs) for name in ("minimum", "maximum"))
         change = variants - _in_batches(explainer.lens.decode, codes).repeat_interleave(each, 0)
         own = inputs.repeat_interleave(each, 0)
-        variants = torch.maximum(torch.minimum(own + change, torch.maximum(high, own)), torch.minimum(low, own))
+        variants = clamped(own + change, own, low, high)
     predicted = _in_batches(explainer.classifier, inputs).argmax(1)
     again = _in_batches(explainer.classifier, variants).argmax(1)
     kept = again.view(len(inputs), each) == predicted[:, None]

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -316,7 +317,17 @@ def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer |
 def _side_info(side_info: Any, data: Data) -> Tensor | None:
     if side_info is None:
         return None
-    table = torch.as_tensor(side_info, dtype=torch.float32, device="cpu")
+    try:
+        # In double precision: columns such as dates differ by little of their size.
+        given = side_info if isinstance(side_info, Tensor) else torch.from_numpy(np.array(side_info, np.float64))
+        table = given.detach().to("cpu", torch.float64)
+    except (TypeError, ValueError) as fault:
+        raise DataError(
+            "fit: side_info is no table of numbers",
+            given=type(side_info).__name__,
+            allowed="a tensor, an array or a data frame of numbers, NaN where not observed",
+            do="give categories as numbers, one column for each class",
+        ) from fault
     table = table.unsqueeze(1) if table.dim() == 1 else table
     if not data.indexed or table.dim() != 2 or len(table) != len(data):
         raise DataError(

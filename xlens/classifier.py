@@ -67,7 +67,7 @@ class Classifier:
         self.outputs = outputs
         self.layer = _layer_name(model, layer)
         self.class_names = tuple(map(str, class_names)) if class_names is not None else None
-        self._tail: Callable[[Tensor], Any] | None = None
+        # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 
     def __repr__(self) -> str:
@@ -125,11 +125,10 @@ class Classifier:
             activations: ``(N, *A)``.
             inputs: ``(N, *S)`` what the rest of the model sees where there are paths around the layer.
         """
-        name = self._require_layer()
-        if self._tail is None:
-            self._tail = self._make_tail(name, inputs[:1].detach())
-        activations = activations.to(self.device, self.dtype)
-        return self.logits(self._tail(activations.clone(), inputs), inputs)
+        structural = self._structural(inputs)
+        given = activations.to(self.device, self.dtype).clone()
+        output = self._replace(given, inputs) if structural is None else structural(given)
+        return self.logits(output, inputs)
 
     def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
         """Return a function from the layer's activations ``(N, *A)`` to logits, or None where f cannot be cut.
@@ -139,10 +138,7 @@ class Classifier:
         Args:
             probe: ``(N, *S)`` inputs on which the cut is compared with f.
         """
-        name = self._require_layer()
-        if self._cut is None:
-            self._cut = (self._structural(name, probe[:1].detach()),)
-        (tail,) = self._cut
+        tail = self._structural(probe)
         if tail is None:
             return None
 
@@ -151,6 +147,10 @@ class Classifier:
             return self.logits(tail(given), activations)
 
         return logits
+
+    def names(self, num_classes: int) -> tuple[str, ...]:
+        """Return the names of the classes; ``class 0``, ... where none were given."""
+        return self.class_names or tuple(f"class {c}" for c in range(num_classes))
 
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
@@ -253,17 +253,15 @@ class Classifier:
             )
         return self.layer
 
-    def _make_tail(self, name: str, probe: Tensor) -> Callable[[Tensor, Tensor], Any]:
-        """Choose the structural tail if it reproduces f on `probe`, else replacement."""
+    def _structural(self, probe: Tensor) -> Callable[[Tensor], Any] | None:
+        """Return the layers after the hidden one if they reproduce f on the first of `probe`."""
+        name = self._require_layer()
         if self._cut is None:
-            self._cut = (self._structural(name, probe),)
-        (structural,) = self._cut
-        return self._replace if structural is None else lambda activations, _inputs: structural(activations)
-
-    def _structural(self, name: str, probe: Tensor) -> Callable[[Tensor], Any] | None:
-        with torch.no_grad():
-            structural = structural_tail(self.model, name)
-            return structural if structural is not None and self._reproduces(structural, probe) else None
+            with torch.no_grad():
+                found = structural_tail(self.model, name)
+                right = found is not None and self._reproduces(found, probe[:1].detach())
+            self._cut = (found if right else None,)
+        return self._cut[0]
 
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
         with self.record([self._require_layer()]) as seen:

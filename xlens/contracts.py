@@ -149,7 +149,7 @@ class Run:
         logits: ``(n, K)`` f's outputs on the data in the order of the data's indices, or None
             when the data have no stable order.
         supervision: where class labels come from: f itself, or the data's own labels.
-        side_info: ``(n, A)`` attributes, NaN where not observed.
+        side_info: ``(n, A)`` attributes in float64, NaN where not observed.
         over: the explainer whose codes the new lens works on.
         output_dir, resume: where checkpoints go, and whether to continue from them.
         on_step, progress: step events, and whether to show a progress bar (None: on a terminal).

@@ -83,7 +83,7 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; ``class 0``, ... where none were given."""
-        return self.classifier.class_names or tuple(f"class {i}" for i in range(self.spec.num_classes))
+        return self.classifier.names(self.spec.num_classes)
 
     @property
     def device(self) -> torch.device:

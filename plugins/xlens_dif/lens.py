@@ -103,7 +103,7 @@ class DIFLens(Lens):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return tuple(self.classifier.class_names or (f"class {c}" for c in range(self.spec.num_classes)))
+        return self.classifier.names(self.spec.num_classes)
 
     @property
     def health(self) -> Health:

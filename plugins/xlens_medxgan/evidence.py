@@ -30,12 +30,8 @@ class Evidence(nn.Module):
     def __init__(self, spec: Spec, reference: int, block: int) -> None:
         super().__init__()
         self.reference, self.block, self.num_classes = reference, block, spec.num_classes
-        margins = torch.tensor(spec.class_margins)
-        # Margins of classes that f never predicts are unknown; the typical one stands in.
-        off_diagonal = margins[margins > 0]
-        seen = (margins > 0).any(1)
-        typical = off_diagonal.median() if len(off_diagonal) else torch.tensor(1.0)
-        margins = torch.where(margins > 0, margins, typical)
+        seen = (torch.tensor(spec.class_margins) > 0).any(1)
+        margins = spec.usual_margins()
         self.register_buffer("margins", margins, persistent=False)
         self.register_buffer("below", margins[reference], persistent=False)
         self.register_buffer("above", margins[:, reference], persistent=False)

@@ -72,7 +72,7 @@ class MedXGANLens(Lens):
     def features(self) -> list[Feature]:
         """``everything else``, and one block of evidence per class but the reference class."""
         d1, d2 = self.nuisance, self.block
-        names = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+        names = self.classifier.names(self.spec.num_classes)
         parts = [Feature("everything else", tuple(range(d1)), "nuisance")]
         for i, c in enumerate(self.evidence.classes.tolist()):
             dims = tuple(range(d1 + i * d2, d1 + (i + 1) * d2))

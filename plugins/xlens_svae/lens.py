@@ -29,11 +29,7 @@ class SVAELens(Lens):
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self.model = spec, model
-        margins = torch.tensor(spec.class_margins)
-        # Margins of classes that f never predicts are unknown; the typical one stands in.
-        known = margins[margins > 0]
-        typical = known.median() if len(known) else torch.tensor(1.0)
-        self.register_buffer("margins", torch.where(margins > 0, margins, typical), persistent=False)
+        self.register_buffer("margins", spec.usual_margins(), persistent=False)
         # What z1 is on inputs of each class: its mean, and a factor of its covariance.
         self.register_buffer("centres", torch.zeros(spec.num_classes, model.evidence))
         self.register_buffer("factors", torch.eye(model.evidence).repeat(spec.num_classes, 1, 1))

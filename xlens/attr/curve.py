@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from xlens.nn.mask import clamped
+
 __all__ = ["CarriedCurve", "Curve", "Decoded", "Polyline", "Segment", "broadcast"]
 
 
@@ -104,9 +106,7 @@ class CarriedCurve:
         change = decoded - reconstruction
         if self.mask is not None:
             change = self.mask[rows] * (change + (1 - alphas) * (reconstruction - inputs))
-        low = torch.minimum(self.minimum, inputs)
-        high = torch.maximum(self.maximum, inputs)
-        carried = torch.maximum(torch.minimum(inputs + change, high), low)
+        carried = clamped(inputs + change, inputs, self.minimum, self.maximum)
         # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice; the curve's
         # velocity there stays what it is.
         return torch.where(alphas == 1, carried - carried.detach() + inputs, carried)

@@ -85,7 +85,11 @@ class EditMask(nn.Module):
 
 def carried(inputs: Tensor, decoded: Tensor, logits: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return x' = x + m (G(z0) - x), clamped to the range of the data or of the input."""
-    edited = inputs + logits.sigmoid() * (decoded - inputs)
+    return clamped(inputs + logits.sigmoid() * (decoded - inputs), inputs, low, high)
+
+
+def clamped(edited: Tensor, inputs: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Clamp edited inputs ``(N, *S)`` to the range of the data, or of the input where that is wider."""
     return torch.maximum(torch.minimum(edited, torch.maximum(high, inputs)), torch.minimum(low, inputs))
 
 
