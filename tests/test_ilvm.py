@@ -338,8 +338,8 @@ def test_what_it_cannot_work_on_is_refused(digits, model, explainer):
         xlens.fit(layer, images, "ilvm", side_info=table[:, :1].repeat(1, 3), progress=False)
     with pytest.raises(OptionError, match="the code is too narrow"):
         xlens.fit(model, images, "jlvm", side_info=table, code=4, progress=False)
-    with pytest.raises(OptionError, match="over is an explainer whose lens decodes to a hidden layer"):
-        xlens.fit(layer, images, "ilvm", over=explainer, progress=False)
+    with pytest.raises(OptionError, match="over is no explainer"):
+        xlens.fit(layer, images, "ilvm", over=explainer.lens, progress=False)
     with pytest.warns(XlensWarning, match="exactly 0, as behind a ReLU"):
         xlens.fit(xlens.Classifier(model, layer="7"), images[:200], "ilvm", steps=2, progress=False)
 

@@ -294,12 +294,6 @@ def _check_over(over: Explainer | None, classifier: Classifier) -> None:
         return
     if not isinstance(over, LensExplainer):
         raise OptionError("fit: over is no explainer", given=type(over).__name__, allowed="what fit returns")
-    if over.on_layer:
-        raise OptionError(
-            "fit: over is an explainer whose lens decodes to a hidden layer",
-            allowed="one whose codes decode to inputs",
-            do="leave over out, and name the layer: xlens.Classifier(model, layer='...')",
-        )
     if over.classifier.fingerprint() != classifier.fingerprint():
         raise OptionError(
             "fit: over explains another classifier",

@@ -118,7 +118,7 @@ class ILVM(xlens.Backend):
             )
         lens.model.learn(columns)
         lens.model.to(run.device)
-        lens.of_classes.fill_(run.side_info is None)
+        lens.of_classes.fill_(int(run.side_info is None))
         bank = _settle(classifier, lens, data, run, self.bank)
         y, targets = _rows(classifier, lens, data, run, columns)
         lens.model.readout.arrange(y.to(run.device), targets.to(run.device))

@@ -70,7 +70,7 @@ class JLVMLens(Lens):
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self.networks, self._code, self._names = spec, networks, code, names
-        self.register_buffer("of_classes", torch.tensor(False))
+        self.register_buffer("of_classes", torch.tensor(0))
         # Of each class in every dimension, of which those that are named are used.
         self.register_buffer("centres", torch.zeros(spec.num_classes, code))
         self.register_buffer("margins", spec.usual_margins(), persistent=False)
@@ -83,7 +83,7 @@ class JLVMLens(Lens):
     @property
     def features(self) -> list[Feature]:
         """Each column of side information, or evidence for each class where there was none, and everything else."""
-        names = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+        names = self.classifier.names(self.spec.num_classes)
         return named_features(self.networks.readout, bool(self.of_classes), self._names, names, self._code)
 
     def encode(self, inputs: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class JLVM(xlens.Backend):
             )
         lens = self.build(classifier, run.spec)
         lens.networks.readout = Readout(columns)
-        lens.of_classes.fill_(run.side_info is None)
+        lens.of_classes.fill_(int(run.side_info is None))
         lens = lens.to(run.device)
         trainer = Trainer(
             run,

@@ -26,7 +26,7 @@ class _Best(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.register_buffer("loss", torch.tensor(torch.inf, dtype=torch.float64))
+        self.register_buffer("loss", torch.tensor(1e30, dtype=torch.float64))
 
     def see(self, model: Model, loss: Tensor) -> None:
         """Keep the model if its loss is the lowest so far."""

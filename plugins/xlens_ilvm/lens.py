@@ -22,7 +22,7 @@ class ILVMLens(Lens):
     """Codes z*: first the dimensions that side information was assigned, then everything else.
 
     Without another lens below, codes are of a hidden layer, and `decode` returns that layer's activations; with
-    one, codes are of its codes, and decode to inputs through it.
+    one, codes are of its codes, and decode through it to whatever that one decodes to.
 
     Args:
         classifier: the user's classifier.
@@ -51,13 +51,13 @@ class ILVMLens(Lens):
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self._names, self._learning, self._teaching_steps = spec, names, learning, teaching_steps
         self.space, self.model, self.below = space, model, below
-        self.decodes_to = "layer" if below is None else "inputs"
+        self.decodes_to = "layer" if below is None else below.decodes_to
         if below is not None:
             self.encodes_directly = below.encodes_directly
         self.memory = Memory(space.width)
         self.bank = Bank(spec.shape, space.width + space.kept, spec.num_classes)
         # Whether what is read are f's own classes, because there was no side information.
-        self.register_buffer("of_classes", torch.tensor(False))
+        self.register_buffer("of_classes", torch.tensor(0))
         self.register_buffer("margins", spec.usual_margins(), persistent=False)
 
     @property
@@ -68,7 +68,7 @@ class ILVMLens(Lens):
     @property
     def features(self) -> list[Feature]:
         """Each column of side information, or evidence for each class where there was none, and everything else."""
-        names = self.classifier.class_names or [f"class {c}" for c in range(self.spec.num_classes)]
+        names = self.classifier.names(self.spec.num_classes)
         width = self.bank.codes.shape[1]
         return named_features(self.model.readout, bool(self.of_classes), self._names, names, width)
 
@@ -93,7 +93,7 @@ class ILVMLens(Lens):
     def logits(self, codes: Tensor) -> Tensor:
         """Return what f says ``(N, K)`` of what codes decode to."""
         decoded = self.decode(codes)
-        if self.below is not None:
+        if self.decodes_to == "inputs":
             return self.classifier(decoded)
         # What lies beside the layer plays no part: `fit` refuses models in which it does.
         unused = self.spec.per_channel("mean").to(codes).expand(len(codes), *self.spec.shape)

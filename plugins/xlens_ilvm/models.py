@@ -79,8 +79,9 @@ class AmortisedModel(nn.Module):
         self.hint = nn.Parameter(self.hint.new_zeros(2 * self.readout.width, self.hint.shape[1]))
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if prefix + "hint" in state:
-            self.hint = nn.Parameter(self.hint.new_zeros(state[prefix + "hint"].shape))
+        stored = state.get(prefix + "hint")
+        if stored is not None and stored.shape != self.hint.shape:
+            self.hint = nn.Parameter(self.hint.new_zeros(stored.shape))
         super()._load_from_state_dict(state, prefix, *rest)
 
     def code(self, y: Tensor) -> Tensor:

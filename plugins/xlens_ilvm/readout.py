@@ -57,16 +57,13 @@ class Readout(nn.Module):
         self.offsets = nn.Parameter(-0.5 * slope.unsqueeze(1) * places.square())
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        stored = state.get(prefix + "kinds")
-        if stored is not None:
-            levels = state[prefix + "levels"]
-            self._shape(
-                [
-                    Column(KINDS[int(kind)], tuple(row[: int(size)].tolist()))
-                    for (kind, size), row in zip(stored, levels, strict=True)
-                ]
-            )
-            self.to(self.slope.device)
+        if prefix + "kinds" in state:
+            columns = _columns(state[prefix + "kinds"], state[prefix + "levels"])
+            # Not where they are the same: an optimiser may hold these parameters.
+            if columns != self.columns:
+                device = self.slope.device
+                self._shape(columns)
+                self.to(device)
         super()._load_from_state_dict(state, prefix, *rest)
 
     @torch.no_grad()
@@ -90,10 +87,7 @@ class Readout(nn.Module):
     @property
     def columns(self) -> tuple[Column, ...]:
         """The side information that is read."""
-        return tuple(
-            Column(KINDS[int(kind)], tuple(row[: int(size)].tolist()))
-            for (kind, size), row in zip(self.kinds.cpu(), self.levels.cpu(), strict=True)
-        )
+        return _columns(self.kinds, self.levels)
 
     @property
     def width(self) -> int:
@@ -163,6 +157,11 @@ class Readout(nn.Module):
         if self.readings[c] == GAUSSIAN:
             return linear.unsqueeze(1)
         return torch.stack([F.logsigmoid(-linear), F.logsigmoid(linear)], 1)
+
+
+def _columns(kinds: Tensor, levels: Tensor) -> tuple[Column, ...]:
+    rows = zip(kinds.tolist(), levels.tolist(), strict=True)
+    return tuple(Column(KINDS[kind], tuple(row[:size])) for (kind, size), row in rows)
 
 
 def _along_a_line(points: Tensor) -> Tensor:

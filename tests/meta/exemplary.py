@@ -17,6 +17,8 @@ class ExemplaryLens(toys.ToyLens):
         super().__init__()
         self.offset = nn.Parameter(torch.full((64,), 0.1))
         self.register_buffer("balance", torch.zeros(3))
+        self.register_buffer("kept", torch.zeros(30, 1, 8, 8))
+        self.register_buffer("kept_classes", torch.zeros(30, dtype=torch.long))
 
     def decode(self, codes):
         return super().decode(codes) + 0.0001 * self.offset.view(1, 8, 8)
@@ -44,6 +46,19 @@ class ExemplaryLens(toys.ToyLens):
         dims = slice(0, 64) if part == "nuisance" else slice(64, 192)
         return (self.encode(inputs)[:, dims] - self.encode(variants)[:, dims]).square().sum(1)
 
+    def retrieve(self, codes, classes=None):
+        distance = torch.cdist(codes[:, :64], self.encode(self.kept)[:, :64])
+        if classes is not None:
+            distance = distance.masked_fill(self.kept_classes != classes.unsqueeze(1), torch.inf)
+        return self.kept[distance.argmin(1)]
+
+    def informativeness(self, inputs, strategy, generator):
+        return inputs.flatten(1).mean(1) + torch.rand(len(inputs), generator=generator)
+
+    def teach(self, inputs, side_info, run):
+        with torch.no_grad():
+            self.template += 0.01
+
     @property
     def directions(self):
         return {"brighter": torch.full((192,), 192**-0.5)}
@@ -54,14 +69,16 @@ class Exemplary(xlens.Backend):
     """Trains an offset away, and remembers how often f predicts each class."""
 
     name = "exemplary"
-    capabilities = ("sample", "invariances", "invert", "side_info", "over", "divergence", "directions")
+    capabilities = (
+        "sample", "invariances", "invert", "side_info", "over", "divergence", "directions", "retrieve", "teach",
+    )  # fmt: skip
 
     steps: int = xlens.param(8, ge=1, le=100, help="training steps")
     rate: float = xlens.param(0.1, gt=0, lt=1, help="learning rate")
     batch_size: int = xlens.param(32, ge=1, help="inputs per step")
     kind: str = xlens.param("exact", choices=("exact",), help="which lens")
 
-    def build(self, classifier, spec):
+    def build(self, classifier, spec, over=None):
         if spec.shape != (1, 8, 8):
             raise xlens.errors.UnsupportedError("exemplary: only pictures of 8x8", given=spec.shape)
         return ExemplaryLens()
@@ -80,4 +97,8 @@ class Exemplary(xlens.Backend):
             return {"loss": loss}
 
         trainer.fit(data, step, batch_size=self.batch_size)
+        first = next(iter(data.batches(30))).inputs[:30]
+        with torch.no_grad():
+            lens.kept[: len(first)] = first
+            lens.kept_classes[: len(first)] = classifier(first).argmax(1)
         return lens
