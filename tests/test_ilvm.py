@@ -236,6 +236,22 @@ def test_without_side_information_f_s_own_classes_are_named(digits, model):
         found.query(images[:5], 2, "max_entropy")
 
 
+def test_columns_of_which_nothing_is_known_yet_are_learned_from_nothing_on(digits, model):
+    images, _, table = digits
+    found = xlens.fit(
+        xlens.Classifier(model, layer=LAYER), images[:HELD], "ilvm", attributes=("round", "digit"),
+        kinds=("binary", "classes:10"), steps=10, layers=1, teaching_steps=150, progress=False,
+    )  # fmt: skip
+    assert [(q.name, len(q.choices)) for q in found.lens.questions] == [("round", 2), ("digit", 10)]
+    assert found.lens.memory.targets.isnan().all()
+    wanted = torch.stack([(table[:, 0] == 0).float(), table[:, 0]], 1)
+    chosen = found.query(images[:HELD], 200)
+    found.teach(images[chosen], wanted[chosen], progress=False)
+    figures = interpretability(codes_of(found, images[HELD:]), wanted[HELD:, :1])
+    assert figures.dims.tolist() in ([0], [1])  # the column of its own, or the digit's
+    assert float(figures.accuracy) > 0.95
+
+
 def test_the_amortised_mode_recovers_the_layer_nearly_and_says_how_nearly(digits, model, some):
     found = xlens.fit(
         xlens.Classifier(model, layer=LAYER), digits[0][:HELD], "ilvm", side_info=some, mode="amortised",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPABILITIES",
+    "Question",
     "SupportsDirections",
     "SupportsDivergence",
     "SupportsInvariances",
@@ -92,9 +94,26 @@ class SupportsRetrieval(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a person is asked about an input, to fill one column of side information.
+
+    Args:
+        name: of the column.
+        choices: the values to choose from, such as ``(0.0, 1.0)`` for no and yes; empty where it is any number.
+    """
+
+    name: str
+    choices: tuple[float, ...]
+
+
 @runtime_checkable
 class SupportsTeaching(Protocol):
     """A lens that learns from side information bit by bit, and knows what it would like to be told next."""
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """What can be asked about an input, one question for each column of side information."""
 
     def informativeness(self, inputs: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
         """Return how much would be learned from the side information of each input, ``(N,)``.

@@ -13,13 +13,13 @@ from xlens.contracts import Lens
 from xlens.data import Data
 from xlens.errors import ModelError, OptionError, XlensWarning
 from xlens.training import classifier_logits, supervising_logits
-from xlens_ilvm.columns import Column
+from xlens_ilvm.columns import Column, targets_of
 from xlens_ilvm.flows import FLOWS
 from xlens_ilvm.learning import Learning
 from xlens_ilvm.lens import ILVMLens
 from xlens_ilvm.memory import spread_over_classes
 from xlens_ilvm.models import AmortisedModel, ExactModel
-from xlens_ilvm.named import columns_for, targets_for
+from xlens_ilvm.named import class_targets, columns_for
 from xlens_ilvm.space import Space
 
 __all__ = ["ILVM"]
@@ -57,7 +57,9 @@ class ILVM(xlens.Backend):
     most: int = param(64, ge=2, help="widest code that the flow works on")
     attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
     kinds: tuple[str, ...] = param(
-        (), help="of the columns: auto, binary, classes, ordinal, single or measured; classes:5 for values 0 to 4"
+        (),
+        help="of the columns: auto, binary, classes, ordinal, single or measured; classes:5 for values 0 to 4; "
+        "without side_info, columns of which nothing is observed yet",
     )
     steps: int = param(2200, ge=1, help="training steps")
     batch_size: int = param(256, ge=2, help="rows per step, half of them with side information")
@@ -118,7 +120,7 @@ class ILVM(xlens.Backend):
             )
         lens.model.learn(columns)
         lens.model.to(run.device)
-        lens.of_classes.fill_(int(run.side_info is None))
+        lens.of_classes.fill_(int(run.side_info is None and not self.kinds))
         bank = _settle(classifier, lens, data, run, self.bank)
         y, targets = _rows(classifier, lens, data, run, columns)
         lens.model.readout.arrange(y.to(run.device), targets.to(run.device))
@@ -181,7 +183,11 @@ def _rows(
         batch = batch.to(run.device)
         y.append(lens.space(lens.represent(batch.inputs))[0].float().cpu())
         logits.append(supervising_logits(classifier, run, batch).cpu())
-    return torch.cat(y), targets_for(run, columns, torch.cat(logits))
+    if run.side_info is not None:
+        return torch.cat(y), targets_of(run.side_info, columns)
+    if bool(lens.of_classes):
+        return torch.cat(y), class_targets(torch.cat(logits))
+    return torch.cat(y), torch.full((sum(map(len, y)), lens.model.readout.width), torch.nan)
 
 
 def _to_keep(y: Tensor, targets: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,8 @@ from xlens.data import Batch, Data
 from xlens.errors import OptionError
 from xlens.nn import CodeDecoder, GaussianEncoder, is_dense
 from xlens.training import Trainer, classifier_logits, supervising_logits, warmed_and_decayed
-from xlens_ilvm.named import centres_of, columns_for, named_features, targets_for, toward_class
+from xlens_ilvm.columns import targets_of
+from xlens_ilvm.named import centres_of, class_targets, columns_for, named_features, toward_class
 from xlens_ilvm.readout import Readout
 
 __all__ = ["JLVM", "JLVMLens", "xlens_backend"]
@@ -158,7 +159,7 @@ class JLVM(xlens.Backend):
             OptionError: attributes and kinds do not fit `side_info`, or the code is too narrow for them.
             DataError: a column of `side_info` holds nothing to learn.
         """
-        columns = columns_for(run, self.attributes, self.kinds, self.name)
+        columns = columns_for(run, self.attributes, () if run.side_info is None else self.kinds, self.name)
         needed = sum(column.width for column in columns)
         if needed > self.code:
             raise OptionError(
@@ -180,7 +181,7 @@ class JLVM(xlens.Backend):
             ema={"networks": self.ema},
             clip=200.0,
         )
-        targets = None if run.side_info is None else targets_for(run, columns, torch.empty(0))
+        targets = None if run.side_info is None else targets_of(run.side_info, columns)
         known = None if targets is None else (~targets.isnan()).any(1).nonzero()[:, 0]
         if targets is not None and len(known):
             # There are no codes yet to be alike, so that pixels stand in for them.
@@ -191,7 +192,7 @@ class JLVM(xlens.Backend):
         def step(batch: Batch) -> Mapping[str, Tensor]:
             inputs = batch.inputs
             if targets is None:
-                wanted = targets_for(run, columns, supervising_logits(classifier, run, batch))
+                wanted = class_targets(supervising_logits(classifier, run, batch))
             else:
                 inputs, wanted = self._with_known(batch, data, targets, known, trainer)
             return self._step(trainer, lens.networks, inputs, wanted.to(run.device))

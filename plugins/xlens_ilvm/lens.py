@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Run, Spec
+from xlens.capabilities import Question
 from xlens.errors import UnsupportedError
 from xlens_ilvm.acquisition import informativeness
 from xlens_ilvm.columns import targets_of
 from xlens_ilvm.learning import Learning
 from xlens_ilvm.memory import Bank, Memory
 from xlens_ilvm.models import Model
-from xlens_ilvm.named import centres_of, named_features, toward_class
+from xlens_ilvm.named import centres_of, named_features, questions_of, toward_class
 from xlens_ilvm.space import Space
 
 __all__ = ["ILVMLens"]
@@ -118,6 +119,11 @@ class ILVMLens(Lens):
         count = codes.shape[1]
         dims = torch.arange(first if first < count else 0, count, device=codes.device)
         return self.bank.nearest(codes, dims, classes)
+
+    @property
+    def questions(self) -> list[Question]:
+        """What a person can be asked about an input; nothing, where f's own classes are read."""
+        return [] if bool(self.of_classes) else questions_of(self.model.readout, self._names)
 
     def informativeness(self, inputs: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
         """Return how much would be learned from the side information of each input, in nats ``(N,)``."""

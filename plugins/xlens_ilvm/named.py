@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens import Feature, Run, Spec
+from xlens import Feature, Run
+from xlens.capabilities import Question
 from xlens.errors import OptionError
 from xlens.nn import score_margin, step_that_reaches
 from xlens.nn.features import margin_over_rest
-from xlens_ilvm.columns import Column, columns_of, targets_of
+from xlens_ilvm.columns import Column, columns_of
 from xlens_ilvm.readout import Readout
 
-__all__ = ["centres_of", "class_columns", "columns_for", "named_features", "targets_for", "toward_class"]
+__all__ = ["centres_of", "class_targets", "columns_for", "named_features", "questions_of", "toward_class"]
 
 #: A counterfactual goes at most twice the way to the centre of its class, in quarters of the way.
 _FARTHEST, _QUARTERS = 2.0, 4
@@ -25,40 +26,34 @@ _REST = "everything else"
 def columns_for(run: Run, attributes: Sequence[str], kinds: Sequence[str], backend: str) -> tuple[Column, ...]:
     """Return the columns that are to be read: of the side information, or else f's classes.
 
+    With `kinds` and no side information there are columns of which nothing is observed yet.
+
     Raises:
         OptionError: names or kinds do not fit the side information.
         DataError: a column holds nothing to learn.
     """
-    count = 0 if run.side_info is None else run.side_info.shape[1]
+    table = run.side_info
+    if table is None and kinds:
+        table = torch.full((1, len(kinds)), torch.nan)
+    count = 0 if table is None else table.shape[1]
     faults = []
-    if run.side_info is None and (attributes or kinds):
-        faults.append("attributes or kinds are given, and no side_info")
+    if table is None and attributes:
+        faults.append("attributes are named, and there is neither side_info nor kinds")
     elif attributes and (len(attributes) != count or len(set(attributes)) != count):
         faults.append(f"attributes must be {count} different names, one for each column of side_info")
     if _REST in attributes:
         faults.append(f"an attribute cannot be called {_REST!r}, which is the lens's own name")
     if faults:
         raise OptionError(f"{backend}: " + "; ".join(faults))
-    return class_columns(run.spec) if run.side_info is None else columns_of(run.side_info, kinds)
-
-
-def class_columns(spec: Spec) -> tuple[Column, ...]:
-    """Return what stands for f's classes: a dimension each, or one where there are two of them."""
-    if spec.num_classes == 2:
+    if table is not None:
+        return columns_of(table, kinds)
+    if run.spec.num_classes == 2:
         return (Column("binary", (0.0, 1.0)),)
-    return (Column("classes", tuple(map(float, range(spec.num_classes)))),)
+    return (Column("classes", tuple(map(float, range(run.spec.num_classes)))),)
 
 
-def targets_for(run: Run, columns: Sequence[Column], logits: Tensor) -> Tensor:
-    """Return what the named dimensions should say of all inputs, ``(n, C)``: side information, or f's own view.
-
-    Args:
-        run: with the side information.
-        columns: as from :func:`columns_for`.
-        logits: ``(n, K)`` what f says, for where there is no side information.
-    """
-    if run.side_info is not None:
-        return targets_of(run.side_info, columns)
+def class_targets(logits: Tensor) -> Tensor:
+    """Return f's own probabilities ``(n, C)``, which stand in for side information; of two classes the second's."""
     probabilities = logits.float().softmax(1)
     return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
 
@@ -89,6 +84,16 @@ def named_features(
     if rest := tuple(range(len(dims), width)):
         found.append(Feature(_REST, rest, "nuisance"))
     return found
+
+
+def questions_of(readout: Readout, names: Sequence[str]) -> list[Question]:
+    """Return what a person is asked about an input; arguments as for :func:`named_features`."""
+    columns = readout.columns
+    called = names or [f"attribute {a + 1}" for a in range(len(columns))]
+    return [
+        Question(name, () if column.kind == "measured" else column.levels)
+        for name, column in zip(called, columns, strict=True)
+    ]
 
 
 def centres_of(named: Tensor, logits: Tensor) -> Tensor:

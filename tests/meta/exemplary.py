@@ -7,6 +7,7 @@ import toys
 from torch import nn
 
 import xlens
+from xlens.capabilities import Question
 from xlens.training import Trainer, supervising_logits
 
 
@@ -51,6 +52,10 @@ class ExemplaryLens(toys.ToyLens):
         if classes is not None:
             distance = distance.masked_fill(self.kept_classes != classes.unsqueeze(1), torch.inf)
         return self.kept[distance.argmin(1)]
+
+    @property
+    def questions(self):
+        return [Question("bright", (0.0, 1.0))]
 
     def informativeness(self, inputs, strategy, generator):
         return inputs.flatten(1).mean(1) + torch.rand(len(inputs), generator=generator)
