@@ -22,7 +22,7 @@ ORDER = (
     ("hookspecs",), ("registry",), ("status",), ("storage",),
     ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
      "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
-    ("api",), ("plot",), ("report",),
+    ("api",), ("plot",), ("report",), ("label",),
     ("cli", "demo", "__main__"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -159,7 +159,9 @@ class JLVM(xlens.Backend):
             OptionError: attributes and kinds do not fit `side_info`, or the code is too narrow for them.
             DataError: a column of `side_info` holds nothing to learn.
         """
-        columns = columns_for(run, self.attributes, () if run.side_info is None else self.kinds, self.name)
+        if run.side_info is None and self.kinds:
+            raise OptionError("jlvm: kinds are given, and no side_info", do="pass side_info, or leave kinds out")
+        columns = columns_for(run, self.attributes, self.kinds, self.name)
         needed = sum(column.width for column in columns)
         if needed > self.code:
             raise OptionError(

@@ -1,8 +1,9 @@
-"""The command line: ``xlens demo``, ``backends``, ``fit`` and ``explain``."""
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain`` and ``label``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,16 @@ IMAGES are image files, folders of them, or one .npz, .npy or .pt. Only load mod
 package.module:factory is imported and run.
 """
 
+_LABEL_EPILOG = """\
+examples:
+  xlens fit mymodels:load_resnet photos/ --layer fc1 --backend NAME --size 64 -o lens/ \\
+      --option 'attributes=["striped"]' --option 'kinds=["binary"]'
+  xlens label lens/ photos/ --model mymodels:load_resnet
+
+Open the address that is printed; the page is served to this machine alone. Answers are kept in LENS/answers.json,
+and the lens is saved after each round. Stop with Ctrl-C at any time: the same command goes on from there.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or another with one line on standard error."""
@@ -100,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_backends(commands)
     _add_fit(commands)
     _add_explain(commands)
+    _add_label(commands)
     return parser
 
 
@@ -159,6 +171,24 @@ def _add_explain(commands) -> None:
     explain.set_defaults(run=_later("explain"))
 
 
+def _add_label(commands) -> None:
+    label = commands.add_parser("label", help="teach a lens on a local web page", epilog=_LABEL_EPILOG)
+    label.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote; saved there again")
+    label.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="what to ask about: images or arrays")
+    label.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(label)
+    _add_preprocessing(label)
+    label.add_argument("--check", type=int, default=20, metavar="N", help="images for checking, never learned from")
+    label.add_argument("--per-round", type=int, default=10, metavar="N", help="images before the lens learns")
+    label.add_argument(
+        "--strategy", choices=("mutual_information", "max_entropy", "random"), default="random", help="what to ask"
+    )
+    label.add_argument("--seed", type=int, default=0)
+    label.add_argument("--port", type=int, default=0, help="a free one if not given")
+    label.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    label.set_defaults(run=_later("label", "labelling"))
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights", type=Path, default=None, metavar="FILE", help=".safetensors or .pt2, loaded into the model"
@@ -173,13 +203,11 @@ def _add_preprocessing(command: argparse.ArgumentParser) -> None:
     group.add_argument("--std", type=float, nargs="+", metavar="S", help="divided by")
 
 
-def _later(name: str):
+def _later(name: str, module: str = "commands"):
     """Return a command that is imported when it runs, so that --help does not wait for torch."""
 
     def run(chosen: argparse.Namespace) -> int:
-        from xlens.cli import commands
-
-        return getattr(commands, name)(chosen)
+        return getattr(importlib.import_module(f"xlens.cli.{module}"), name)(chosen)
 
     return run
 

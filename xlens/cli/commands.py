@@ -25,7 +25,7 @@ from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.status import as_json, as_table, statuses
 
-__all__ = ["backends", "demo", "explain", "fit"]
+__all__ = ["backends", "demo", "explain", "fit", "inputs_of"]
 
 _WORDS = {"True": True, "False": False, "None": None}
 
@@ -91,7 +91,7 @@ def explain(chosen: argparse.Namespace) -> int:
     stored = Preprocessing.load(chosen.lens)
     model = load_model(chosen.model, chosen.weights)
     explainer = load(chosen.lens, model, device=chosen.device)
-    inputs, names = _inputs(chosen, stored, explainer.spec)
+    inputs, names = inputs_of(chosen, stored, explainer.spec)
     with warnings.catch_warnings():
         # What does not hold is said input by input below.
         warnings.simplefilter("ignore", XlensWarning)
@@ -130,7 +130,7 @@ def _data(path: Path, how: Preprocessing) -> tuple[Any, Any, list[str] | None]:
     return images, labels, [folder.name for folder in folders]
 
 
-def _inputs(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec) -> tuple[Any, list[str]]:
+def inputs_of(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec) -> tuple[Any, list[str]]:
     """Return the inputs to explain, and their names."""
     arrays = [path for path in chosen.images if is_array(path)]
     if arrays and len(chosen.images) > 1:
