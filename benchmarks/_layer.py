@@ -19,7 +19,7 @@ MEASURED = ("brightness", "width", "height")
 
 
 class Layer(NamedTuple):
-    """The CNN, and of training and test images: activations, class, and the measured attributes."""
+    """The CNN, and of training and test images: activations, f's class, and the measured attributes."""
 
     model: nn.Module
     train: Tensor
@@ -70,9 +70,10 @@ def layer_of(seed: int) -> Layer:
         save_file({**{f"model.{k}": v for k, v in model.state_dict().items()}, **seen}, path)
     kept = load_file(path)
     model.load_state_dict({k.removeprefix("model."): v for k, v in kept.items() if k.startswith("model.")})
+    # The class is f's own, which is what the lens explains.
     sides = [
-        torch.cat([labels[:, None].float(), measured(images)], 1)
-        for images, labels in ((task.train, task.train_labels), (task.test, task.test_labels))
+        torch.cat([model[7:](kept[name]).argmax(1, keepdim=True).float(), measured(images)], 1)
+        for name, images in (("train", task.train), ("test", task.test))
     ]
     found = Layer(model.eval().requires_grad_(False), kept["train"], sides[0], kept["test"], sides[1])
     right = (model(task.test[:2000]).argmax(1) == task.test_labels[:2000]).float().mean()

@@ -212,8 +212,7 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
         for count in range(11):
             page.wait_for_selector("#ask:not([hidden])")
             position = session.state()["next"]
-            page.wait_for_function(f"document.getElementById('image').src.endsWith('image/{position}.png')")
-            page.wait_for_function("document.getElementById('image').naturalWidth >= 256")
+            shows(page, position)
             for name, value in truth(pool, position).items():
                 index = [q.name for q in session.questions].index(name)
                 page.check(f'input[name="q{index}"][value="{value:g}"]')
@@ -223,14 +222,14 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
                 _until(lambda: session.state()["answered"] == 4)
                 page.click("#back")
                 _until(lambda: session.state()["answered"] == 3)
-                page.wait_for_function(f"document.getElementById('image').src.endsWith('image/{position}.png')")
+                shows(page, position)
                 for name, value in truth(pool, position).items():
                     index = [q.name for q in session.questions].index(name)
                     page.check(f'input[name="q{index}"][value="{value:g}"]')
             page.click("#send")
             _until(lambda count=count: session.state()["answered"] == count + 1)
         _until(lambda: len(session.state()["history"]) == 2, 30)
-        page.wait_for_function("document.querySelectorAll('#figures tbody tr').length == 2", timeout=10000)
+        _until(lambda: page.evaluate("document.querySelectorAll('#figures tbody tr').length == 2"))
         assert page.inner_text("#figures tbody tr:nth-child(2) td:first-child") == "5"
         assert "round 2" in page.inner_text("#progress")
         assert page.locator("#chart polyline").count() == 2
@@ -238,6 +237,13 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
     assert all(url.startswith(address) for url in asked)
     kept = json.loads((session.folder / "answers.json").read_text())["answers"]
     assert all(values == list(truth(pool, int(position)).values()) for position, values in kept.items())
+
+
+def shows(page, position):
+    """Wait until the image is there. (Playwright's own way evaluates strings, which the page forbids.)"""
+    script = "p => { const i = document.getElementById('image'); "
+    script += "return i.src.endsWith(`image/${p}.png`) && i.naturalWidth >= 256; }"
+    _until(lambda: page.evaluate(script, position))
 
 
 def _until(condition, seconds=5.0):
