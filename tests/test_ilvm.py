@@ -176,6 +176,7 @@ def test_pictures_reports_and_files_do_without_a_reconstruction(explainer, digit
     found.plot()
     found.plot_features()
     explainer.report(found, tmp_path / "why.html")
+    assert "those on the way are the" in (tmp_path / "why.html").read_text()
     explainer.plot_traversal(images, "ink", [-1.5, 0.0, 1.5])
     found.save(tmp_path / "one.safetensors")
     again = xlens.Explanation.load(tmp_path / "one.safetensors")

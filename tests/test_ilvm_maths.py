@@ -239,8 +239,11 @@ def test_the_bank_finds_the_nearest_of_a_class_in_the_dimensions_asked_for():
     codes = torch.tensor([[0.0, 0.0], [9.0, 1.0], [0.0, 5.0]])
     bank.keep(torch.arange(3.0)[:, None], codes, torch.tensor([[2.0, 0, 1.0], [0, 2.0, 0], [0, 2.0, 1.5]]))
     at = torch.tensor([[0.0, 0.4], [0.0, 0.4], [0.0, 0.4]])
-    assert bank.nearest(at, torch.tensor([1]), torch.tensor([0, 1, 2])).flatten().tolist() == [0, 1, 2]
-    assert bank.nearest(at[:1], torch.tensor([0, 1]), None).flatten().tolist() == [0]
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert bank.nearest(at, torch.tensor([1]), torch.tensor([0, 1, 2]), nothing).flatten().tolist() == [0, 1, 2]
+    assert bank.nearest(at[:1], torch.tensor([0, 1]), None, nothing).flatten().tolist() == [0]
+    # At 4 in the second dimension, which counts first, the third is nearest, however far in the other.
+    assert bank.nearest(torch.tensor([[9.0, 4.0]]), torch.tensor([0]), None, torch.tensor([1])).item() == 2
 
 
 def test_kept_inputs_are_shared_out_over_classes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,8 +43,10 @@ def layer_faults(attributions: dict[str, object], carry: str | None, path: str) 
     return faults
 
 
-def retrieved(explainer: LensExplainer, codes: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Return the real inputs that the lens keeps nearest to codes ``(N, d)``.
+def retrieved(
+    explainer: LensExplainer, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()
+) -> Tensor:
+    """Return the real inputs that the lens keeps nearest to codes ``(N, d)``; as :class:`SupportsRetrieval` says.
 
     Raises:
         UnsupportedError: the lens keeps none.
@@ -53,7 +56,7 @@ def retrieved(explainer: LensExplainer, codes: Tensor, classes: Tensor | None = 
             f"explain: a {explainer.backend.name!r} lens decodes to a hidden layer and keeps no inputs to show",
             do="its author should declare the capability 'retrieve'",
         )
-    return explainer.lens.retrieve(codes, classes)
+    return explainer.lens.retrieve(codes, classes, first)
 
 
 def retrieved_counterfactual(

@@ -84,13 +84,14 @@ class SupportsInversion(Protocol):
 class SupportsRetrieval(Protocol):
     """A lens that keeps real inputs, and finds those that are nearest to a code."""
 
-    def retrieve(self, codes: Tensor, classes: Tensor | None = None) -> Tensor:
+    def retrieve(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
         """Return the nearest real inputs ``(N, *S)``.
 
         Args:
             codes: ``(N, d)``.
-            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but what is
-                evidence for a class. None: in the whole code.
+            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
+                dimensions. None: in the whole code.
+            first: dimensions that count first: only the tenth of the inputs that is nearest in these is looked at.
         """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
 from xlens._attributions import References, Request, check_attributions
 from xlens._edit import traversed
 from xlens._editor import Editor
@@ -235,7 +235,8 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
     def traverse(self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor) -> Tensor:
         """Set one feature of the code to several values and decode, ``(N, T, *S)``.
 
-        A lens on a hidden layer shows the real inputs that it keeps whose codes are nearest.
+        A lens on a hidden layer shows real inputs that it keeps: of those nearest in this feature, the one that is
+        nearest in everything.
 
         Args:
             inputs: ``(N, *S)``.
@@ -255,7 +256,11 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
-            frames = self._decode(moved.flatten(0, 1))
+            if self.on_layer:
+                dims = find_feature(self.lens.features, feature).dims
+                frames = self._in_parts(lambda part: retrieved(self, part, first=dims), moved.flatten(0, 1))
+            else:
+                frames = self._in_parts(self.lens.decode, moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
@@ -316,9 +321,9 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         real = as_inputs(references, self.spec.shape).to(self.device)
         return References(real, torch.cat([self.classifier(part).argmax(1) for part in real.split(batch)]))
 
-    def _decode(self, codes: Tensor) -> Tensor:
-        show = (lambda part: retrieved(self, part)) if self.on_layer else self.lens.decode
-        return torch.cat([show(part) for part in codes.split(_BATCH)])
+    @staticmethod
+    def _in_parts(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        return torch.cat([function(part) for part in values.split(_BATCH)])
 
     def _require_decoder(self, method: str) -> None:
         if self.on_layer:

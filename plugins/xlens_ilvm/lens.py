@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -107,18 +109,19 @@ class ILVMLens(Lens):
         centres = centres_of(named, self.bank.logits)
         return toward_class(self.logits, codes, centres, target, contrast, self.margins)
 
-    def retrieve(self, codes: Tensor, classes: Tensor | None = None) -> Tensor:
+    def retrieve(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
         """Return the kept real inputs ``(N, *S)`` nearest to codes.
 
         Args:
             codes: ``(N, d)``.
             classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
                 dimensions (in these too, where there is nothing else). None: in all dimensions.
+            first: dimensions that count first.
         """
-        first = self.model.readout.width if classes is not None else 0
+        named = self.model.readout.width if classes is not None else 0
         count = codes.shape[1]
-        dims = torch.arange(first if first < count else 0, count, device=codes.device)
-        return self.bank.nearest(codes, dims, classes)
+        dims = torch.arange(named if named < count else 0, count, device=codes.device)
+        return self.bank.nearest(codes, dims, classes, torch.tensor(first, dtype=torch.long, device=codes.device))
 
     @property
     def questions(self) -> list[Question]:

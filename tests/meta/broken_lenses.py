@@ -229,8 +229,8 @@ def forgets_to_normalise():
 @breaks("capabilities.retrieved_inputs_are_real")
 def makes_up_what_it_retrieves():
     class Lens(ExemplaryLens):
-        def retrieve(self, codes, classes=None):
-            return super().retrieve(codes, classes) + 0.01
+        def retrieve(self, codes, classes=None, first=()):
+            return super().retrieve(codes, classes, first) + 0.01
 
     return candidate(with_lens(Lens))
 

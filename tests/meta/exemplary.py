@@ -47,7 +47,7 @@ class ExemplaryLens(toys.ToyLens):
         dims = slice(0, 64) if part == "nuisance" else slice(64, 192)
         return (self.encode(inputs)[:, dims] - self.encode(variants)[:, dims]).square().sum(1)
 
-    def retrieve(self, codes, classes=None):
+    def retrieve(self, codes, classes=None, first=()):
         distance = torch.cdist(codes[:, :64], self.encode(self.kept)[:, :64])
         if classes is not None:
             distance = distance.masked_fill(self.kept_classes != classes.unsqueeze(1), torch.inf)

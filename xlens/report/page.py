@@ -49,6 +49,7 @@ def to_html(
         scripts=[Markup(script) for script in scripts],
         data=payload(explanation, names, traversals),
         end=end_of_path(explanation),
+        on_layer=explanation.reconstruction is None,
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),
