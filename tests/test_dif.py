@@ -173,6 +173,22 @@ def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mas
         assert torch.equal(value, resumed.lens.state_dict()[name]), name
 
 
+@pytest.mark.parametrize(("options", "share"), [({}, 0.4), ({"drawn_classes": False}, 0.5)])
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_classes_are_drawn_from_what_f_gives_them(short_mask, monkeypatch, options, share):
+    """f gives class 1 to one half of the inputs with .7, and to the other with .1."""
+    linear = nn.Linear(5, 1)
+    with torch.no_grad():
+        linear.weight.zero_()[0, 0] = 1
+        linear.bias.zero_()
+    inputs = torch.rand(128, 5)
+    inputs[:, 0] = torch.tensor([0.7, 0.1]).logit().repeat(64)
+    seen = []
+    monkeypatch.setattr("xlens_dif.objective.mean_embedding_separation", lambda _, c, __: seen.append(c))
+    xlens.fit(linear, inputs, "dif", **{"steps": 12, "hidden": 16, "restarts": 0, "progress": False, **options})
+    assert float(torch.cat(seen).float().mean()) == pytest.approx(share, abs=0.05)
+
+
 def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mask):
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[2.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 0, 2.0, 0, 0]])

@@ -13,7 +13,7 @@ from xlens_svae import SVAE
 import xlens
 from xlens.contracts import CAPABILITIES
 from xlens.demo import small_cnn, train_classifier
-from xlens.errors import DataError, OptionError
+from xlens.errors import DataError, OptionError, XlensWarning
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
 
@@ -86,6 +86,55 @@ def test_large_images_get_convolutions_and_small_ones_do_not():
     assert convolutions(SVAE(architecture="conv"), (1, 28, 28))
     with pytest.raises(OptionError, match="convolutions need images"):
         SVAE(architecture="conv").build(linear_classifier((20,), 3), spec((20,), 3))
+
+
+def test_options_that_m2_does_not_have_are_refused_together():
+    with pytest.raises(OptionError, match=r"M2 has no evidence, beta.*evidence=3, beta=0.9"):
+        SVAE.semi(evidence=3, beta=0.9)
+    assert SVAE.semi(nuisance=3).nuisance == 3
+
+
+def test_m2s_class_parts_are_probabilities(baseline, digits):
+    lens, model = baseline.lens, baseline.lens.model
+    codes = lens.encode(digits.test[:20])
+    generator = torch.Generator().manual_seed(0)
+    moved = lens.counterfactual(codes, torch.zeros(20).long(), torch.arange(20) % 9 + 1)
+    drawn = lens.invariances(codes, 5, 2.0, generator, "class").flatten(0, 1)
+    for found in (moved, drawn):
+        assert (found[:, :10] >= 0).all()
+        torch.testing.assert_close(found[:, :10].sum(1), torch.ones(len(found)))
+    outside = torch.tensor([[0.5, -0.5, 1.0], [0.2, 0.3, 0.5]])
+    torch.testing.assert_close(model.admissible(outside), torch.tensor([[1 / 3, 0, 2 / 3], [0.2, 0.3, 0.5]]))
+
+
+class Read(nn.Module):
+    """f: which of the first three numbers is largest."""
+
+    def forward(self, inputs):
+        return 8 * inputs[:, :3]
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_centres_and_covariances_are_those_of_all_data(monkeypatch, shuffled):
+    """Also of classes that a sorted stream brings last; a class that f never predicts is guessed from its score."""
+    torch.manual_seed(0)
+    inputs = torch.randn(600, 5)
+    inputs[:, 2] -= 9  # never the largest
+    classes = inputs[:, :3].argmax(1)
+    order = torch.randperm(600) if shuffled else classes.argsort(stable=True)
+    inputs, classes = inputs[order], classes[order]
+    backend = SVAE(steps=2, width=8, evidence=3)
+    lens = quick(Read(), inputs.split(50), backend).lens
+    with torch.no_grad():
+        evidence = lens.encode(inputs)[:, :3].double()
+    for c in (0, 1):
+        own = evidence[classes == c]
+        torch.testing.assert_close(lens.centres[c].double(), own.mean(0), atol=1e-6, rtol=1e-5)
+        covariance = lens.factors[c].double() @ lens.factors[c].double().T
+        torch.testing.assert_close(covariance, own.T.cov(correction=0), atol=2e-6, rtol=1e-3)
+    weight = (8 * inputs[:, :3]).double().softmax(1)[:, 2:]
+    expected = (weight * evidence).sum(0) / weight.sum()
+    torch.testing.assert_close(lens.centres[2].double(), expected, atol=1e-5, rtol=1e-3)
 
 
 def test_vectors_from_fit_to_explanation():
@@ -273,13 +322,51 @@ def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits)
     ("arguments", "message"),
     [
         ({"part": "z1"}, "part must be 'class' or 'nuisance', got 'z1'"),
-        ({"method": "gradient_shup"}, "unknown attribution 'gradient_shup'.*Did you mean 'gradient_shap'"),
+        ({"method": "gradient_shup"}, "unknown method 'gradient_shup'.*Did you mean 'gradient_shap'"),
         ({"options": {"samples": 3}}, "Did you mean 'n_samples'"),
+        ({"options": ["abs"]}, "options must be a dict"),
+        ({"options": {"baselines": 0}}, "baselines cannot be set: the input is the baseline"),
+        ({"method": "deep_lift"}, "'deep_lift' has no rules for what a divergence is made of"),
+        ({"method": "deep_lift", "part": "z1"}, "part must be.*; 'deep_lift' has no rules"),
     ],
 )
 def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
     with pytest.raises(OptionError, match=message):
         fitted.divergence_attributions(digits.test[:1], digits.test[1:2], **arguments)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "shapley_value_sampling", "shapley_values"])
+def test_every_method_that_promises_the_sum_keeps_it(fitted, digits, method):
+    from xlens._divergence import _NO_RULE
+    from xlens.attr.captum_methods import captum_names, promises_completeness
+
+    every = {m for m in captum_names() if promises_completeness(m) and not m.startswith("layer_")}
+    assert every - set(_NO_RULE) == {"integrated_gradients", "shapley_value_sampling", "shapley_values"}
+    options = {"n_steps": 200} if method == "integrated_gradients" else {}
+    found = fitted.divergence_attributions(digits.test[:2], digits.test[2:4], "class", method, options)
+    assert found.complete
+    assert (found.convergence_delta.abs() / found.divergence).max() < 0.02
+
+
+def test_a_promised_sum_that_is_missed_is_said(fitted, digits):
+    with pytest.warns(XlensWarning, match="2 of 2 attributions by 'integrated_gradients' miss their sum"):
+        found = fitted.divergence_attributions(
+            digits.test[:2], digits.test[2:4], "class", "integrated_gradients", {"n_steps": 1}
+        )
+    assert (found.convergence_delta.abs() > 0.05 * found.divergence).all()
+
+
+@pytest.mark.parametrize("variants", ["abc", None, [[1.0], [1.0, 2.0]], "invariances"])
+def test_variants_are_tensors(fitted, digits, variants):
+    variants = fitted.invariances(digits.test[:1], 2) if variants == "invariances" else variants
+    with pytest.raises(DataError, match="variants are no tensor or array.*invariances.inputs, n..variants"):
+        fitted.divergence_attributions(digits.test[:1], variants)
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_no_number_of_a_divergence_is_infinite(fitted, digits):
+    with pytest.raises(DataError, match="a number is not finite"):
+        fitted.divergence_attributions(digits.test[:1], digits.test[:1] + 1e22, method="saliency")
 
 
 def test_variants_have_to_fit_their_inputs(fitted, digits):

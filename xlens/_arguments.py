@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ __all__ = [
     "check_seed",
     "class_tensor",
     "find_feature",
+    "is_count",
     "path_values",
 ]
 
@@ -52,11 +54,11 @@ def check_explain(
         faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
     if carry == "masked" and not masked:
         faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
-    if not _is_count(n_steps):
+    if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
     if not isinstance(tolerance, int | float) or not 0 < tolerance <= 1:
         faults.append(f"tolerance must be in (0, 1], got {tolerance!r}")
-    if internal_batch_size is not None and not _is_count(internal_batch_size):
+    if internal_batch_size is not None and not is_count(internal_batch_size):
         faults.append(f"internal_batch_size must be an int >= 1 or None, got {internal_batch_size!r}")
     if faults:
         raise OptionError(f"{method}: " + "; ".join(faults))
@@ -92,7 +94,7 @@ def find_feature(features: Sequence[Feature], feature: str | int, method: str = 
         OptionError: there is no such feature.
     """
     names = [f.name for f in features]
-    if isinstance(feature, int) and not isinstance(feature, bool) and 0 <= feature < len(names):
+    if isinstance(feature, Integral) and not isinstance(feature, bool) and 0 <= feature < len(names):
         return features[feature]
     if isinstance(feature, str) and feature in names:
         return features[names.index(feature)]
@@ -119,7 +121,7 @@ def path_values(steps: Any, device: torch.device, method: str = "traverse") -> T
 
 def check_count(method: str, n: Any) -> None:
     """Refuse what is not a whole number of at least 1."""
-    if not _is_count(n):
+    if not is_count(n):
         raise OptionError(f"{method}: n must be an int >= 1, got {n!r}")
 
 
@@ -130,5 +132,6 @@ def check_seed(seed: Any) -> int:
     return seed
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
 from xlens.contracts import Lens
 from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, did_you_mean
+from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 from xlens.invariances import DivergenceAttributions
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ __all__ = ["attribute_divergence"]
 
 #: Variants attributed at once.
 _BATCH = 64
+#: Methods with rules for common layers, and none for what a divergence is made of.
+_NO_RULE = ("deep_lift", "deep_lift_shap", "layer_deep_lift", "layer_deep_lift_shap")
+#: The input is the baseline, so that what is attributed is the divergence from it.
+_TAKEN = ("baselines", "layer_baselines")
+#: A method that promises the sum, and misses it by more than this share, is said to.
+_TOLERANCE = 0.05
 
 
 class _Divergence(nn.Module):
@@ -39,10 +46,10 @@ def attribute_divergence(
     explainer: LensExplainer, inputs: Any, variants: Any, part: str, method: str, options: Mapping[str, Any] | None
 ) -> DivergenceAttributions:
     """Attribute; arguments as for ``explainer.divergence_attributions``, inside its frozen context."""
-    _check(part, method, options or {})
+    _check(part, method, {} if options is None else options)
     source = as_inputs(inputs, explainer.spec.shape)
     shape, device = explainer.spec.shape, explainer.device
-    values = torch.as_tensor(variants)
+    values = _tensor(variants)
     if values.dim() <= len(shape):
         values = values.unsqueeze(0)
     draws = values.shape[1 : values.dim() - len(shape)]
@@ -61,18 +68,46 @@ def attribute_divergence(
     pairs = zip(flat.split(_BATCH), own.split(_BATCH), strict=True)
     divergence = torch.cat([function(variant, one) for variant, one in pairs])
     delta = found.double().flatten(1).sum(1) - divergence.double()
+    complete = promises_completeness(method)
+    missed = delta.abs() > _TOLERANCE * divergence.double().abs().clamp_min(1e-3)
+    if complete and bool(missed.any()):
+        warnings.warn(
+            f"divergence_attributions: {int(missed.sum())} of {len(delta)} attributions by {method!r} miss their "
+            f"sum by more than {_TOLERANCE:.0%}; see convergence_delta, and raise the method's steps or samples",
+            XlensWarning,
+            stacklevel=4,
+        )
     return DivergenceAttributions(
         attributions=found.to(source).view(len(source), *draws, *shape),
         divergence=divergence.to(source).view(len(source), *draws),
         convergence_delta=delta.to(source).view(len(source), *draws),
-        complete=promises_completeness(method),
+        complete=complete,
     )
 
 
-def _check(part: str, method: str, options: Mapping[str, Any]) -> None:
+def _tensor(variants: Any) -> Tensor:
+    try:
+        return torch.as_tensor(variants)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(
+            "divergence_attributions: the variants are no tensor or array",
+            given=type(variants).__name__,
+            do="pass explainer.invariances(inputs, n).variants, or one variant per input",
+        ) from fault
+
+
+def _check(part: str, method: str, options: Any) -> None:
     faults = [] if part in ("class", "nuisance") else [f"part must be 'class' or 'nuisance', got {part!r}"]
-    if wrong := check_captum(method, options):
-        hint = did_you_mean(str(method), captum_names())
-        faults += [f"{fault}.{hint} Known: {', '.join(captum_names())}" for fault in wrong]
+    if not isinstance(options, Mapping):
+        faults.append(f"options must be a dict of names and values, got {options!r}")
+    elif taken := [name for name in options if name in _TAKEN]:
+        faults.append(f"{', '.join(taken)} cannot be set: the input is the baseline")
+    known = [name for name in captum_names() if name not in _NO_RULE]
+    if method in _NO_RULE:
+        faults.append(f"{method!r} has no rules for what a divergence is made of")
+    elif method not in captum_names():
+        faults.append(f"unknown method {method!r}.{did_you_mean(str(method), known)} Known: {', '.join(known)}")
+    elif isinstance(options, Mapping):
+        faults += check_captum(method, options)
     if faults:
         raise OptionError("divergence_attributions: " + "; ".join(faults))

@@ -34,7 +34,10 @@ class Variations:
         carry: VariantCarry = "none",
         seed: int = 0,
     ) -> Invariances:
-        """Draw variants of each input in which one part of the code is drawn anew, and ask f about each.
+        """Draw variants of each input in which one part of the code varies, and ask f about each.
+
+        How it varies is the lens's: around the input's own part, or drawn anew from its prior. The draws are one
+        sequence for the whole batch, so an input's variants depend on its place in it.
 
         Args:
             inputs: ``(N, *S)``.
@@ -109,8 +112,12 @@ class Variations:
 
         Raises:
             UnsupportedError: this lens cannot.
-            OptionError: an unknown part, method or option.
-            DataError: the variants do not fit the inputs.
+            OptionError: an unknown part, method or option; methods without rules for a divergence (DeepLift's).
+            DataError: the variants do not fit the inputs, or are so far from the data that a number is not finite.
+            ModelError: Captum cannot do this for the lens, with its own words.
+
+        Warns:
+            XlensWarning: a method that promises the sum misses it by more than 5%.
         """
         self._require("divergence")
         with self._asking():

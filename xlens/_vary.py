@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, find_feature, path_values
+from xlens._arguments import find_feature, is_count, path_values
 from xlens._edit import directions_of, traversed
 from xlens.contracts import Lens
 from xlens.data import as_inputs
@@ -34,13 +35,14 @@ def draw_variants(
     faults = _carry_faults(carry)
     if vary not in ("nuisance", "class"):
         faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 <= scale < float("inf"):
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 <= scale < float("inf"):
         faults.append(f"scale must be a number >= 0, got {scale!r}")
+    if not is_count(n):
+        faults.append(f"n must be an int >= 1, got {n!r}")
     if faults:
         raise OptionError("invariances: " + "; ".join(faults))
-    check_count("invariances", n)
     source = as_inputs(inputs, explainer.spec.shape)
-    codes = explainer.lens.encode(source.to(explainer.device))
+    codes = _in_batches(explainer.lens.encode, source, explainer.device)
     varied = explainer.lens.invariances(codes, n, scale, generator, vary)
     return _judge(explainer, source, codes, varied, carry)
 
@@ -49,16 +51,21 @@ def grid_variants(
     explainer: LensExplainer, inputs: Any, features: Any, steps: Any, relative: bool, carry: str
 ) -> Invariances:
     """Cross two features; arguments as for ``explainer.grid``, inside its frozen context."""
-    if faults := _carry_faults(carry):
+    faults = _carry_faults(carry)
+    if not isinstance(relative, bool):
+        faults.append(f"relative must be True or False, got {relative!r}")
+    if isinstance(features, str) or not isinstance(features, Sequence) or len(features) != 2:
+        faults.append(f"features must be two names or positions, got {features!r}")
+    elif not all(isinstance(feature, str | Integral) for feature in features):
+        faults.append(f"each feature must be a name or a position, got {features!r}")
+    if faults:
         raise OptionError("grid: " + "; ".join(faults))
     values = path_values(steps, explainer.device, "grid")
-    if isinstance(features, str) or not isinstance(features, Sequence) or len(features) != 2:
-        raise OptionError("grid: features must be two names or positions", given=repr(features))
     lens, size = explainer.lens, len(values)
     if _overlap(lens, features):
         raise OptionError("grid: the two features share dimensions of the code", given=repr(features))
     source = as_inputs(inputs, explainer.spec.shape)
-    codes = lens.encode(source.to(explainer.device))
+    codes = _in_batches(lens.encode, source, explainer.device)
     rows = traversed(lens, codes, features[0], values, relative=relative, method="grid").flatten(0, 1)
     both = traversed(lens, rows, features[1], values, relative=relative, method="grid")
     return _judge(explainer, source, codes, both.view(len(codes), size, size, -1), carry)
@@ -83,31 +90,35 @@ def _judge(explainer: LensExplainer, source: Tensor, codes: Tensor, varied: Tens
         varied: ``(N, *M, d)``.
         carry: ``"none"`` for the decodings, ``"residual"`` for their change carried onto the inputs.
     """
-    inputs = source.to(explainer.device)
+    lens, spec, classifier = explainer.lens, explainer.spec, explainer.classifier
     draws = varied.shape[1:-1]
-    each = draws.numel()
-    variants = _in_batches(explainer.lens.decode, varied.flatten(0, -2))
-    if carry == "residual":
-        low, high = (explainer.spec.per_channel(name).to(inputs) for name in ("minimum", "maximum"))
-        change = variants - _in_batches(explainer.lens.decode, codes).repeat_interleave(each, 0)
-        own = inputs.repeat_interleave(each, 0)
-        variants = clamped(own + change, own, low, high)
-    predicted = _in_batches(explainer.classifier, inputs).argmax(1)
-    again = _in_batches(explainer.classifier, variants).argmax(1)
-    kept = again.view(len(inputs), each) == predicted[:, None]
-    spec = explainer.spec
+    low, high = (spec.per_channel(name).to(explainer.device) for name in ("minimum", "maximum"))
+    flat = varied.flatten(0, -2)
+    reconstructions = _in_batches(lens.decode, codes, explainer.device) if carry == "residual" else None
+    owners = torch.arange(len(source)).repeat_interleave(draws.numel())
+    variants, again = [], []
+    # Batch by batch to the caller's device: of many variants only a few are on the explainer's at a time.
+    for part, owner in zip(flat.split(_BATCH), owners.split(_BATCH), strict=True):
+        found = lens.decode(part)
+        if reconstructions is not None:
+            own = source[owner.to(source.device)].to(explainer.device)
+            found = clamped(own + (found - reconstructions[owner.to(explainer.device)]), own, low, high)
+        again.append(classifier(found).argmax(1).to(source.device))
+        variants.append(found.to(source.device))
+    predicted = _in_batches(lambda part: classifier(part).argmax(1), source, explainer.device).to(source.device)
+    seen = torch.cat(again).view(len(source), draws.numel())
     return Invariances(
         inputs=source,
-        variants=variants.view(len(inputs), *draws, *spec.shape).to(source.device),
-        kept=kept.view(len(inputs), *draws).to(source.device),
-        predicted=predicted.to(source.device),
+        variants=torch.cat(variants).view(len(source), *draws, *spec.shape),
+        kept=(seen == predicted[:, None]).view(len(source), *draws),
+        predicted=predicted,
         class_names=explainer.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
     )
 
 
-def _in_batches(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    return torch.cat([function(part) for part in values.split(_BATCH)])
+def _in_batches(function: Callable[[Tensor], Tensor], values: Tensor, device: torch.device) -> Tensor:
+    return torch.cat([function(part.to(device)) for part in values.split(_BATCH)])
 
 
 def _carry_faults(carry: Any) -> list[str]:

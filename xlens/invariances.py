@@ -81,7 +81,7 @@ class Invariances:
         flat = self.variants.flatten(1, self.kept.dim() - 1).flatten(2).double()
         n = flat.shape[1]
         if n < 2:
-            return torch.zeros(len(self))
+            return self.variants.new_zeros(len(self))
         # One input at a time: all distances at once would take n times the memory of the variants.
         means = [torch.pdist(one).mean() for one in flat]
         return torch.stack(means).to(self.variants.dtype)
@@ -111,6 +111,22 @@ class DivergenceAttributions:
     divergence: Tensor
     convergence_delta: Tensor
     complete: bool
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.divergence.shape)
+        if tuple(self.attributions.shape[: len(shape)]) != shape or tuple(self.convergence_delta.shape) != shape:
+            raise DataError(
+                "DivergenceAttributions: parts do not fit together",
+                given=f"attributions {tuple(self.attributions.shape)}, divergence {shape}, "
+                f"convergence_delta {tuple(self.convergence_delta.shape)}",
+                allowed="(N, *M, *S), (N, *M) and (N, *M)",
+            )
+        parts = (self.attributions, self.divergence, self.convergence_delta)
+        if not all(bool(part.isfinite().all()) for part in parts):
+            raise DataError(
+                "DivergenceAttributions: a number is not finite",
+                do="check the variants for values far outside the data's range",
+            )
 
     def __repr__(self) -> str:
         """Return a line that fits a terminal."""

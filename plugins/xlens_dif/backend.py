@@ -39,7 +39,7 @@ class DIF(xlens.Backend):
     name = "dif"
     capabilities = ("directions",)
 
-    steps: int = param(1000, ge=1, help="training steps")
+    steps: int = param(2000, ge=1, help="training steps")
     batch_size: int = param(128, ge=8, help="inputs per step")
     code: int = param(24, ge=2, help="width of the code")
     bound: float = param(3.0, gt=0, help="codes lie between -bound and bound (C)")
@@ -47,6 +47,9 @@ class DIF(xlens.Backend):
         "soft", choices=("soft", "margin", "none"), help="Soft-IntroVAE, IntroVAE, or a plain VAE"
     )
     separation: str = param("me", choices=("me", "logistic", "none"), help="what pulls the classes apart")
+    drawn_classes: bool = param(
+        True, help="each step draws an input's class from f's probabilities, instead of f's most probable one"
+    )
     separation_share: float = param(0.1, ge=0, help="value of the separation term over that of the reconstruction")
     feature_penalty: float = param(0.01, choices=PENALTIES, help="strength of L1 whose weights select features")
     top: int = param(3, ge=1, help="features of one class, and of one counterfactual, at the most")
@@ -68,7 +71,7 @@ class DIF(xlens.Backend):
 
     @classmethod
     def paper(cls, **options: object) -> DIF:
-        """Return the paper's settings where it states them: IntroVAE's margin, C = 10, convolutions.
+        """Return the paper's settings where it states them: IntroVAE's margin, hard classes, C = 10, convolutions.
 
         The width of its code follows from its shares of features on MNIST.
 
@@ -77,6 +80,7 @@ class DIF(xlens.Backend):
         """
         faithful = {
             "introspection": "margin",
+            "drawn_classes": False,
             "bound": 10.0,
             "code": 16,
             "feature_penalty": 0.1,
@@ -159,19 +163,24 @@ class DIF(xlens.Backend):
         )
         trainer.generator.manual_seed(run.seed + attempt)
 
-        def classes_of(batch: Batch) -> Tensor:
+        def predicted(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch).argmax(1)
+
+        def drawn(batch: Batch) -> Tensor:
+            probabilities = supervising_logits(classifier, run, batch).softmax(1)
+            return torch.multinomial(probabilities, 1, generator=trainer.generator)[:, 0]
 
         objective = Objective(
             trainer,
             self._terms(),
             run.spec.span().to(run.device),
             num_classes=run.spec.num_classes,
-            classes_of=classes_of,
+            # Labels are certain, so there is nothing to draw from.
+            classes_of=drawn if self.drawn_classes and run.supervision == "classifier" else predicted,
         )
         strata = None
         if data.indexed and self.separation != "none":
-            strata = torch.cat([classes_of(batch.to(run.device)).cpu() for batch in data.batches()])
+            strata = torch.cat([predicted(batch.to(run.device)).cpu() for batch in data.batches()])
         trainer.fit(data, objective, batch_size=self.batch_size, strata=strata)
         for name, network in networks.items():
             network.load_state_dict(trainer.averaged(name).state_dict())

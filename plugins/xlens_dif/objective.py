@@ -79,7 +79,7 @@ class Objective:
         terms: kinds and weights of the losses.
         span: range of each channel, in whose units errors are measured.
         num_classes: K.
-        classes_of: gives the classes ``(n,)`` of a batch.
+        classes_of: gives the classes ``(n,)`` of a batch, asked once a step.
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 
 import torch
@@ -19,8 +21,7 @@ from xlens_svae.objective import Consistency, SemiVAEStep, SupervisedStep, likel
 
 __all__ = ["SVAE"]
 
-#: Inputs from which the centres of the classes are taken.
-_SETTLED = 8192
+_NOT_IN_M2 = ("evidence", "beta", "predictive_weight", "evidence_price")
 
 
 @xlens.options
@@ -33,12 +34,20 @@ class SVAE(xlens.Backend):
 
     References:
         Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
+
+    >>> import xlens
+    >>> explainer = xlens.fit(classifier, images, "svae", steps=30, width=64, progress=False)
+    >>> found = explainer.invariances(images[:2], 3)
+    >>> found.kept.shape  # does f predict the same class on each variant?
+    torch.Size([2, 3])
+    >>> explainer.divergence_attributions(images[:2], found.variants).attributions.shape
+    torch.Size([2, 3, 1, 8, 8])
     """
 
     name = "svae"
     capabilities = ("sample", "invariances", "divergence")
 
-    model: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
+    variant: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
     steps: int = param(3000, ge=1, help="training steps")
     batch_size: int = param(128, ge=2, help="inputs per step")
     evidence: int = param(6, ge=1, help="width of z1, the class evidence (M2 has one dimension per class)")
@@ -48,7 +57,7 @@ class SVAE(xlens.Backend):
         "auto", choices=("auto", "dense", "conv"), help="auto: dense up to 4096 values per input"
     )
     alpha: float | None = param(
-        None, ge=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
+        None, gt=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
     )
     beta: float = param(0.5, gt=0, lt=1, help="generation against classification; at 1 q(z|x) is not trained")
     noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
@@ -91,7 +100,23 @@ class SVAE(xlens.Backend):
         Args:
             **options: fields that should differ.
         """
-        return cls(**{"model": "semivae", "consistency": 0.0, "evidence_price": 0.0, **options})
+        return cls(**{"variant": "semivae", "consistency": 0.0, **options})
+
+    def __post_init__(self) -> None:
+        """Refuse options that M2 does not have.
+
+        Raises:
+            OptionError: names all of them.
+        """
+        if self.variant != "semivae":
+            return
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        if given := [name for name in _NOT_IN_M2 if getattr(self, name) != defaults[name]]:
+            raise OptionError(
+                f"svae: M2 has no {', '.join(given)}",
+                given=", ".join(f"{name}={getattr(self, name)!r}" for name in given),
+                do="leave them out with variant='semivae', or use variant='svae'",
+            )
 
     def build(self, classifier: Classifier, spec: Spec) -> SVAELens:
         """Return an untrained lens.
@@ -110,7 +135,7 @@ class SVAE(xlens.Backend):
             "width": self.width,
             "convolutional": is_convolutional(self.architecture, spec),
         }
-        if self.model == "semivae":
+        if self.variant == "semivae":
             return SVAELens(classifier, spec, SemiVAE(spec, **sizes))
         return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.evidence, **sizes))
 
@@ -154,7 +179,7 @@ class SVAE(xlens.Backend):
             "classes_of": classes_of,
         }
         variance = likelihood_variance(run.spec, self.noise).to(run.device)
-        if self.model == "semivae":
+        if self.variant == "semivae":
             return SemiVAEStep(trainer, lens.model, variance, **common)
         weights = {
             "beta": self.beta,
@@ -172,27 +197,50 @@ def _schedule(done: float) -> float:
 
 @torch.no_grad()
 def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> None:
-    """Take the centre and covariance of z1 in each of f's classes from the data.
+    """Take the centre and covariance of z1 in each of f's classes from all of the data.
 
     A class that f never predicts gets those of all inputs, weighted by f's probability of it.
     """
-    codes: list[Tensor] = []
-    logits: list[Tensor] = []
-    for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
+    width, k = lens.model.evidence, run.spec.num_classes
+    decided, weighted = (_Moments(k, width, run.device) for _ in range(2))
+    for batch in data.batches():
         batch = batch.to(run.device)
-        codes.append(lens.encode(batch.inputs)[:, : lens.model.evidence])
-        logits.append(classifier_logits(classifier, run, batch))
-        if sum(map(len, codes)) >= _SETTLED:
-            break
-    evidence, scores = torch.cat(codes).double(), torch.cat(logits)
-    decided = torch.nn.functional.one_hot(scores.argmax(1), run.spec.num_classes).double()
-    weights = torch.where(decided.sum(0) > 0, decided, scores.double().softmax(1))
-    weights = weights / weights.sum(0).clamp_min(1e-12)
-    centres = weights.T @ evidence
-    lens.centres.copy_(centres)
-    ridge = 1e-6 * torch.eye(evidence.shape[1], device=evidence.device, dtype=evidence.dtype)
-    for c, centre in enumerate(centres):
-        centred = evidence - centre
-        covariance = (weights[:, c : c + 1] * centred).T @ centred
-        # In float64: a class of few inputs has a covariance of low rank.
-        lens.factors[c] = torch.linalg.cholesky(covariance + (1 + covariance.trace()) * ridge)
+        evidence = lens.encode(batch.inputs)[:, :width].double()
+        scores = classifier_logits(classifier, run, batch).double()
+        decided.add(evidence, torch.nn.functional.one_hot(scores.argmax(1), k).double())
+        weighted.add(evidence, scores.softmax(1))
+    for c in range(k):
+        centre, covariance = (decided if decided.weight[c] > 0 else weighted).of(c)
+        lens.centres[c] = centre
+        ridge = 1e-6 * (1 + covariance.trace()) * torch.eye(width, device=run.device, dtype=covariance.dtype)
+        lens.factors[c] = torch.linalg.cholesky(covariance + ridge)
+
+
+class _Moments:
+    """Running weighted sums, in float64: a class of few inputs has a covariance of low rank.
+
+    Args:
+        num_classes: K.
+        width: d.
+        device: where the sums are.
+    """
+
+    def __init__(self, num_classes: int, width: int, device: torch.device) -> None:
+        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=device)
+        self.weight, self.first = zeros(num_classes), zeros(num_classes, width)
+        self.second = zeros(num_classes, width, width)
+
+    def add(self, values: Tensor, weights: Tensor) -> None:
+        """Add values ``(n, d)`` with weights ``(n, K)``."""
+        self.weight += weights.sum(0)
+        self.first += weights.T @ values
+        self.second += torch.einsum("nk,nd,ne->kde", weights, values, values)
+
+    def of(self, c: int) -> tuple[Tensor, Tensor]:
+        """Return mean ``(d,)`` and covariance ``(d, d)`` of a class."""
+        weight = self.weight[c].clamp_min(torch.finfo(torch.float64).tiny)
+        mean = self.first[c] / weight
+        covariance = self.second[c] / weight - torch.outer(mean, mean)
+        # What rounding leaves of a spread of zero may be less than zero.
+        covariance.diagonal().clamp_(min=0)
+        return mean, covariance

@@ -74,7 +74,8 @@ class SVAELens(Lens):
             if not len(rows):
                 break
             to = contrast[rows]
-            tried = torch.cat([torch.lerp(start[rows], self.centres[to], way), kept[rows]], 1)
+            moved = self.model.admissible(torch.lerp(start[rows], self.centres[to], way))
+            tried = torch.cat([moved, kept[rows]], 1)
             logits = self.classifier(self.decode(tried)).to(goal.dtype)
             # What is missing, of the margin over the target and of being on top at all; 0 where it is reached.
             missing = goal[rows] - score_margin(logits, to, target[rows])
@@ -89,7 +90,7 @@ class SVAELens(Lens):
         device = self.centres.device
         noise = torch.randn(n, self.model.evidence + self.model.nuisance, generator=generator, device=device)
         d1 = self.model.evidence
-        noise[:, :d1] = self.centres[target] + noise[:, :d1] @ self.factors[target].T
+        noise[:, :d1] = self.model.admissible(self.centres[target] + noise[:, :d1] @ self.factors[target].T)
         return self.decode(noise)
 
     @torch.no_grad()
@@ -112,6 +113,8 @@ class SVAELens(Lens):
         unit = 1.0 if vary == "nuisance" else self.centres.std(0)
         noise = torch.randn(varied[:, :, part].shape, generator=generator, device=codes.device)
         varied[:, :, part] += scale * unit * noise
+        if vary == "class":
+            varied[:, :, part] = self.model.admissible(varied[:, :, part])
         return varied
 
     @torch.no_grad()

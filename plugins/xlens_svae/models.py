@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlens import Spec
@@ -29,6 +30,9 @@ class Model(Protocol):
 
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the logits ``(N, K)`` that the class part stands for."""
+
+    def admissible(self, evidence: Tensor) -> Tensor:
+        """Return the nearest class parts ``(..., d1)`` that the model knows."""
 
     def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
         """Return KL[q(z_k|x) || q(z_k|x~)] for that part of the code, ``(N,)``."""
@@ -62,6 +66,10 @@ class SupervisedVAE(nn.Module):
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the logits of p(y|z1), ``(N, K)``."""
         return self.head(codes[:, : self.evidence])
+
+    def admissible(self, evidence: Tensor) -> Tensor:
+        """Return `evidence`: all of space is z1's."""
+        return evidence
 
     def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
         """Return KL[q(z_k|x) || q(z_k|x~)] with k = 1 for ``"class"`` and 2 for ``"nuisance"`` (paper, eq. 9)."""
@@ -102,6 +110,10 @@ class SemiVAE(nn.Module):
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the logarithm of the class part, ``(N, K)``."""
         return codes[:, : self.evidence].clamp_min(1e-12).log()
+
+    def admissible(self, evidence: Tensor) -> Tensor:
+        """Return probabilities: what is below zero is cut off, and the rest sums to 1."""
+        return F.normalize(evidence.clamp_min(1e-12), p=1, dim=-1)
 
     def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
         """Return KL[q(y|x) || q(y|x~)] for ``"class"``, KL[q(z|x,y) || q(z|x~,y~)] for ``"nuisance"``."""
