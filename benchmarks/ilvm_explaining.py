@@ -43,10 +43,8 @@ def explained(seed: int, draw: bool) -> dict[str, float]:
     size = difference.abs()
     whole = (found.feature_contributions.double().sum(1) - difference).abs() / size
     pixels = (found.attributions["lig"].double().flatten(1).sum(1) - difference).abs() / size
-    each = [
-        (found.attributions[f"lig: {name}"].double().flatten(1).sum(1) - found.feature_contributions[:, i]).abs() / size
-        for i, name in enumerate(found.feature_names)
-    ]
+    sums = [found.attributions[f"lig: {name}"].double().flatten(1).sum(1) for name in found.feature_names]
+    each = [(one - part).abs() / size for one, part in zip(sums, found.feature_contributions.T, strict=True)]
     if draw:
         found.plot(0).savefig(PICTURES / "ilvm-layer.png", dpi=75)
         moved = explainer.plot_traversal(images[:4], "width", [-2.0, -1.0, 0.0, 1.0, 2.0])

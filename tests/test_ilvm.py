@@ -377,3 +377,16 @@ def test_what_needs_decoded_inputs_is_refused(explainer, digits, ask, message):
 def test_options_that_need_decoded_inputs_are_refused_together(explainer, digits):
     with pytest.raises(OptionError, match="'latent_shift' needs.*carry='residual' needs.*path='geodesic' needs"):
         explainer.explain(digits[0][:1], attributions=("latent_shift",), carry="residual", path="geodesic")
+
+
+def test_other_attributions_have_the_retrieved_input_as_baseline(explainer, digits):
+    images = digits[0][HELD : HELD + 3]
+    names = ("ig_counterfactual", "idgi", "guided_ig", "ig_ensemble", "integrated_gradients", "occlusion")
+    options = {name: {} for name in names} | {"occlusion": {"sliding_window_shapes": (1, 3, 3)}}
+    found = explainer.explain(images, attributions=options, references=digits[0][:HELD])
+    difference = found.scores - found.counterfactual_scores
+    for name in ("ig_counterfactual", "idgi", "guided_ig"):
+        torch.testing.assert_close(found.attributions[name].flatten(1).sum(1), difference, rtol=0.02, atol=0.02)
+    assert set(found.attributions) == set(names)
+    maps = explainer.as_quantus("lig")(explainer.classifier.model, images.numpy(), found.target.numpy())
+    assert maps.shape == images.shape

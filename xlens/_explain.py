@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from xlens.nn.features import score_margin
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["FRAMES", "explain_batch", "finite_or_refuse", "join", "not_local", "problems_of"]
+__all__ = ["FRAMES", "explain_batch", "finite_or_refuse", "join", "not_local", "problems_of", "shared_fields"]
 
 #: Frames of a path that are shown.
 FRAMES = 11
@@ -75,7 +75,6 @@ def explain_batch(
     incomplete["feature_contributions"] = (code_delta.float(), decoded_difference)
     already = logits["inputs"].argmax(1) == contrast
     problems = problems_of(fidelity, margins, incomplete, already, request.tolerance)
-    parts = [list(feature.dims) for feature in lens.features]
     return Explanation(
         inputs=inputs,
         reconstruction=edit.reconstruction,
@@ -93,16 +92,26 @@ def explain_batch(
         path_scores=path_scores,
         codes=edit.codes,
         counterfactual_codes=edit.counterfactual_codes,
-        code_attributions=per_code.detach(),
-        feature_names=tuple(feature.name for feature in lens.features),
-        feature_contributions=torch.stack([per_code[:, dims].sum(1) for dims in parts], 1).detach(),
         fidelity=fidelity,
-        trustworthy=torch.tensor([not rows for rows in problems], device=inputs.device),
-        problems=problems,
-        class_names=explainer.class_names,
-        data_range=(min(spec.minimum), max(spec.maximum)),
-        channel_ranges=tuple(zip(spec.minimum, spec.maximum, strict=True)),
+        **shared_fields(explainer, per_code, problems),
     )
+
+
+def shared_fields(
+    explainer: LensExplainer, per_code: Tensor, problems: tuple[tuple[str, ...], ...]
+) -> dict[str, Any]:
+    """Return the fields that any explanation fills in alike, from what each dimension contributes ``(N, d)``."""
+    spec, features = explainer.spec, explainer.lens.features
+    return {
+        "code_attributions": per_code.detach(),
+        "feature_names": tuple(feature.name for feature in features),
+        "feature_contributions": torch.stack([per_code[:, list(f.dims)].sum(1) for f in features], 1).detach(),
+        "trustworthy": torch.tensor([not rows for rows in problems], device=per_code.device),
+        "problems": problems,
+        "class_names": explainer.class_names,
+        "data_range": (min(spec.minimum), max(spec.maximum)),
+        "channel_ranges": tuple(zip(spec.minimum, spec.maximum, strict=True)),
+    }
 
 
 def finite_or_refuse(made: Mapping[str, Tensor]) -> None:

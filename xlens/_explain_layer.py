@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens._attributions import Attribution, Question, Request, attribute
-from xlens._explain import FRAMES, finite_or_refuse, problems_of
+from xlens._explain import FRAMES, finite_or_refuse, problems_of, shared_fields
 from xlens.attr.curve import Segment
 from xlens.attr.edit import Edit
 from xlens.contracts import SupportsRetrieval
@@ -116,7 +116,6 @@ def explain_layer_batch(
     incomplete["feature_contributions"] = (code_delta.float(), difference.float().abs())
     already = logits["inputs"].argmax(1) == contrast
     problems = problems_of(fidelity, margins, incomplete, already, request.tolerance)
-    parts = [list(feature.dims) for feature in lens.features]
     return Explanation(
         inputs=inputs,
         reconstruction=None,
@@ -134,15 +133,8 @@ def explain_layer_batch(
         path_scores=path_scores,
         codes=codes,
         counterfactual_codes=start_codes,
-        code_attributions=per_code.detach(),
-        feature_names=tuple(feature.name for feature in lens.features),
-        feature_contributions=torch.stack([per_code[:, dims].sum(1) for dims in parts], 1).detach(),
         fidelity=fidelity,
-        trustworthy=torch.tensor([not rows for rows in problems], device=inputs.device),
-        problems=problems,
-        class_names=explainer.class_names,
-        data_range=(min(spec.minimum), max(spec.maximum)),
-        channel_ranges=tuple(zip(spec.minimum, spec.maximum, strict=True)),
+        **shared_fields(explainer, per_code, problems),
     )
 
 
