@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_seed
+from xlens._arguments import check_count, check_seed, side_info_table
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Run, Spec, StepEvent
 from xlens.data import as_inputs
@@ -93,8 +93,7 @@ class Teaching:
         self._require("teach")
         check_seed(seed)
         source = as_inputs(inputs, self.spec.shape).to(self.device)
-        table = torch.as_tensor(side_info, dtype=torch.float32, device="cpu")
-        table = table.unsqueeze(1) if table.dim() == 1 else table
+        table = side_info_table("teach", side_info)
         if table.dim() != 2 or len(table) != len(source) or bool(table.isinf().any()):
             raise DataError(
                 "teach: side_info does not fit the inputs",

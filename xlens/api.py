@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xlens import params
+from xlens._arguments import side_info_table
 from xlens.classifier import Classifier, as_classifier
 from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
 from xlens.data import Data, as_data
@@ -311,18 +311,7 @@ def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer |
 def _side_info(side_info: Any, data: Data) -> Tensor | None:
     if side_info is None:
         return None
-    try:
-        # In double precision: columns such as dates differ by little of their size.
-        given = side_info if isinstance(side_info, Tensor) else torch.from_numpy(np.array(side_info, np.float64))
-        table = given.detach().to("cpu", torch.float64)
-    except (TypeError, ValueError) as fault:
-        raise DataError(
-            "fit: side_info is no table of numbers",
-            given=type(side_info).__name__,
-            allowed="a tensor, an array or a data frame of numbers, NaN where not observed",
-            do="give categories as numbers, one column for each class",
-        ) from fault
-    table = table.unsqueeze(1) if table.dim() == 1 else table
+    table = side_info_table("fit", side_info)
     if not data.indexed or table.dim() != 2 or len(table) != len(data):
         raise DataError(
             "fit: side_info does not fit the data",

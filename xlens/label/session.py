@@ -184,7 +184,7 @@ class Session:
     def _table(self, rows: Tensor) -> Tensor:
         answers = [self._facts["answers"][str(int(row))] for row in rows]
         values = [[torch.nan if value is None else value for value in row] for row in answers]
-        return torch.tensor(values, dtype=torch.float32).view(-1, len(self.questions))
+        return torch.tensor(values, dtype=torch.float64).view(-1, len(self.questions))
 
     def _taught(self) -> int:
         return len(self._facts["answers"]) - len(self._facts["check"])
