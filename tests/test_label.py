@@ -42,7 +42,7 @@ def folder(pool, model, tmp_path_factory):
     """A lens of which nothing is known yet."""
     fitted = xlens.fit(
         xlens.Classifier(model, layer="1"), pool, "ilvm", attributes=("left", "how much"),
-        kinds=("binary", "ordinal:3"), steps=60, layers=1, hidden=8, teaching_steps=25, progress=False,
+        kinds=("binary", "ordinal:3"), steps=60, layers=1, hidden=8, teaching_steps=120, progress=False,
     )  # fmt: skip
     path = tmp_path_factory.mktemp("lens")
     fitted.save(path)
