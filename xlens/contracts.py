@@ -344,5 +344,26 @@ class Explainer(Protocol):
     def steps(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Any:
         """Return ``flip``, ``used`` and ``reached`` ``(N,)``: where f flips, how far it goes, and if enough."""
 
+    def query(
+        self,
+        pool: Any,
+        n: int,
+        strategy: Literal["mutual_information", "max_entropy", "random"] = "random",
+        *,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return which inputs of a pool a person should be asked about next, ``(n,)`` positions."""
+
+    def teach(
+        self,
+        inputs: Any,
+        side_info: Any,
+        *,
+        seed: int = 0,
+        on_step: Callable[[StepEvent], None] | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Learn from more side information ``(N, A)``, going on from the current state."""
+
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""
