@@ -42,8 +42,8 @@ def settings(side: Tensor) -> dict[str, Setting]:
     dark_dress = ((side[:, 0] == 3) & (side[:, 1] < side[:, 1].median())).float()
     rare = torch.stack([wide, dark_dress], 1)
     return {
-        "class and three measurements": Setting(side, ("classes:10", *["measured"] * 3), "coupling"),
         "two rare attributes": Setting(rare, ("binary", "binary"), "coupling"),
+        "class and three measurements": Setting(side, ("classes:10", *["measured"] * 3), "coupling"),
         "two rare attributes, linear lens": Setting(rare, ("binary", "binary"), "linear"),
     }
 
@@ -120,7 +120,7 @@ def main() -> None:
     table: dict[str, list[dict[str, list[float]]]] = {name: [] for name in names}
     for name in names:
         for seed in arguments.seeds:
-            path = CACHE / f"ilvm-teaching-{names.index(name)}-{seed}.json"
+            path = CACHE / f"ilvm-teaching-{name.replace(', ', '-').replace(' ', '-')}-{seed}.json"
             if arguments.fresh or not path.exists():
                 path.write_text(json.dumps(curves(seed, name)))
             table[name].append(json.loads(path.read_text()))
