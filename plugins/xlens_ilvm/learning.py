@@ -74,6 +74,10 @@ class Learning:
         device = run.device
         y, targets = y.double(), targets.double()
         held_y, held_targets = y[held].to(device), targets[held].to(device)
+        if count:
+            # What it knows already is not lost where learning on makes it worse.
+            with torch.no_grad():
+                best.see(model, model.readout.loss(model.code(held_y), held_targets))
         nothing = torch.full_like(targets[:1], torch.nan)
         half = max(1, min(self.batch_size // 2, len(known)))
 
