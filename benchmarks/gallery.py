@@ -1,7 +1,7 @@
 """Pictures for docs/gallery.md: one backend on one data set, the first held-out images as they come.
 
     python benchmarks/gallery.py --backend medxgan --data digits
-    python benchmarks/gallery.py --backend medxgan --data fashion-mnist
+    python benchmarks/gallery.py --backend svae --data fashion-mnist
 
 Nothing is picked: a picture that does not hold says so itself.
 """
@@ -12,8 +12,29 @@ import argparse
 import warnings
 from pathlib import Path
 
+import torch
+
+from xlens.contracts import Feature
 from xlens.demo import load_images, run_demo
 from xlens.errors import XlensWarning
+from xlens.explainer import LensExplainer
+from xlens.explanation import Explanation
+
+
+def strongest(explainer: LensExplainer, explanation: Explanation) -> Feature:
+    """The part of the code that contributes most to f's score, on average over the images explained."""
+    weight = dict(
+        zip(explanation.feature_names, explanation.feature_contributions.abs().mean(0).tolist(), strict=True)
+    )
+    return max((one for one in explainer.features if one.role != "nuisance"), key=lambda one: weight[one.name])
+
+
+def steps_of(feature: Feature, explanation: Explanation) -> list[float]:
+    """Values to set it to: lengths of a wide part; of a single number what 9 of 10 images have."""
+    if len(feature.dims) > 1:
+        return [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    low, high = explanation.codes[:, feature.dims[0]].float().quantile(torch.tensor([0.05, 0.95])).tolist()
+    return [round(low + share * (high - low), 2) for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
 
 
 def main() -> None:
@@ -29,13 +50,10 @@ def main() -> None:
     explainer, explanation = run_demo(chosen.data, chosen.backend, out=chosen.cache / name, seed=chosen.seed)
     test = load_images(chosen.data).test
     explanation.plot(0).savefig(chosen.pictures / f"{name}.png", dpi=80)
-    for feature in explainer.features:
-        if feature.role == "class":
-            figure = explainer.plot_traversal(
-                test[:3], feature.name, [0.0, 0.25, 0.5, 0.75, 1.0, 1.25], target=feature.class_index
-            )
-            figure.savefig(chosen.pictures / f"{name}-traversal.png", dpi=80)
-            break
+    explanation.plot_features(0).savefig(chosen.pictures / f"{name}-features.png", dpi=80)
+    feature = strongest(explainer, explanation)
+    figure = explainer.plot_traversal(test[:3], feature.name, steps_of(feature, explanation), target=1)
+    figure.savefig(chosen.pictures / f"{name}-traversal.png", dpi=80)
     if "invariances" in explainer.backend.capabilities:
         explainer.plot_invariances(test[:3], 6).savefig(chosen.pictures / f"{name}-invariances.png", dpi=80)
 

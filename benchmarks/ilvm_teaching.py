@@ -38,9 +38,9 @@ class Setting(NamedTuple):
 
 def settings(side: Tensor) -> dict[str, Setting]:
     """Return what is compared: many attributes, rare ones, and a weaker lens."""
-    wide = (side[:, 2] > side[:, 2].quantile(0.95)).float()
+    bright = (side[:, 1] > side[:, 1].quantile(0.95)).float()
     dark_dress = ((side[:, 0] == 3) & (side[:, 1] < side[:, 1].median())).float()
-    rare = torch.stack([wide, dark_dress], 1)
+    rare = torch.stack([bright, dark_dress], 1)
     return {
         "two rare attributes": Setting(rare, ("binary", "binary"), "coupling"),
         "class and three measurements": Setting(side, ("classes:10", *["measured"] * 3), "coupling"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 
+import numpy as np
 import pytest
 import torch
 import toys
+from PIL import Image
+from safetensors.torch import save_file
 
 torch.set_num_threads(1)
 
@@ -64,3 +68,45 @@ def toy_installed(monkeypatch):
         ]
 
     monkeypatch.setattr("xlens.registry.entry_points", entry_points)
+
+
+#: What somebody keeps in a file of their own.
+_MODELS = """
+import torch, toys
+import xlens
+
+def net():
+    model = toys.Cnn()
+    return model.train()
+
+def fails():
+    raise RuntimeError("no such checkpoint")
+
+def probabilities():
+    return xlens.Classifier(net(), outputs="probabilities")
+
+def with_layer():
+    return xlens.Classifier(net(), layer="body.0")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained, toy_installed, short_mask):
+    """A working folder with a module, weights, image folders and an array."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    (tmp_path / "my_models.py").write_text(_MODELS)
+    state = {key: value.clone() for key, value in trained.state_dict().items()}
+    save_file(state, tmp_path / "net.safetensors")
+    inputs, labels = toys.pictures(60, seed=3)
+    np.savez(tmp_path / "data.npz", x=inputs.numpy(), y=labels.numpy())
+    for c, name in enumerate(("none", "bright", "dark")):
+        folder = tmp_path / "photos" / f"{c}-{name}"
+        folder.mkdir(parents=True)
+        for i in (labels == c).nonzero()[:10, 0].tolist():
+            levels = ((inputs[i, 0] + 3) / 5 * 255).round().to(torch.uint8).numpy()
+            Image.fromarray(levels).save(folder / f"{i}.png")
+    return tmp_path

@@ -1,14 +1,16 @@
 """The report as a person meets it: in a browser, with a mouse, with the keyboard, in the dark, on a phone."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from browser import browser, opened
 from test_report import NASTY, nasty_page, photos
 
-from xlens.report import Traversal
+from xlens.report import Traversal, save_html
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -22,8 +24,6 @@ def started():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     """A gallery of six, of which the last does not hold."""
-    import dataclasses
-
     one = photos(6, 16)
     fails = one.trustworthy.clone()
     fails[5] = False
@@ -107,6 +107,34 @@ def test_a_feature_has_its_own_slider(started, report):
         tab.page.locator("#sliders input").fill("10")
         assert tab.pixels("#sliders canvas") != before
         assert "10: p(ill) = 0.27" in tab.page.inner_text("#sliders figcaption")
+
+
+def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path, monkeypatch):
+    monkeypatch.setattr("xlens.report.sliders._BYTES", 1)
+    one = photos(2, 12)
+    levels = torch.tensor([0.1, 0.9, 0.3, 0.6])
+    frames = levels.view(1, 4, 1, 1, 1).expand(2, 4, 3, 12, 12)
+    moved = Traversal(feature="level", steps=(0.0, 1.0, 2.0, 3.0), frames=frames, scores=torch.zeros(2, 4))
+    one = dataclasses.replace(one, feature_names=("level",))
+    one.save_html(tmp_path / "a.html", traversals=[moved])
+    assert "data:image/jpeg" in (tmp_path / "a.html").read_text()
+    with opened(started, tmp_path / "a.html") as tab:
+        open_card(tab)
+        for step, level in enumerate(levels.tolist()):
+            tab.page.locator("#sliders input").fill(str(step))
+            colours = [value for i, value in enumerate(tab.pixels("#sliders canvas")) if i % 4 < 3]
+            assert max(abs(value / 255 - level) for value in colours) < 0.02
+        tab.check_quiet()
+
+
+def test_sliders_left_out_are_named(started, tmp_path, monkeypatch):
+    monkeypatch.setattr("xlens.report.sliders._BYTES", 1)
+    one = dataclasses.replace(photos(1, 12), feature_names=("level",))
+    moved = Traversal(feature="level", steps=(0.0,), frames=one.path[:, :1], scores=torch.zeros(1, 1))
+    save_html(one, tmp_path / "a.html", traversals=[moved], optional=True)
+    with opened(started, tmp_path / "a.html") as tab:
+        assert tab.page.inner_text("#left-out").endswith("so that this file stays small: level.")
+        assert tab.page.locator("#sliders figure").count() == 0
 
 
 def test_blinking_and_playing(started, report):

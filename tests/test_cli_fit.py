@@ -21,44 +21,6 @@ from xlens.cli.models import load_model
 from xlens.cli.weights import read_weights
 from xlens.errors import DataError, ModelError, OptionError, StorageError
 
-MODULE = """
-import torch, toys
-import xlens
-
-def net():
-    model = toys.Cnn()
-    return model.train()
-
-def fails():
-    raise RuntimeError("no such checkpoint")
-
-def probabilities():
-    return xlens.Classifier(net(), outputs="probabilities")
-
-number = 3
-"""
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, trained, toy_installed, short_mask):
-    """A working folder with a module, weights, image folders and an array."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "my_models", raising=False)
-    (tmp_path / "my_models.py").write_text(MODULE)
-    state = {key: value.clone() for key, value in trained.state_dict().items()}
-    save_file(state, tmp_path / "net.safetensors")
-    inputs, labels = toys.pictures(60, seed=3)
-    np.savez(tmp_path / "data.npz", x=inputs.numpy(), y=labels.numpy())
-    for c, name in enumerate(("none", "bright", "dark")):
-        folder = tmp_path / "photos" / f"{c}-{name}"
-        folder.mkdir(parents=True)
-        for i in (labels == c).nonzero()[:10, 0].tolist():
-            levels = ((inputs[i, 0] + 3) / 5 * 255).round().to(torch.uint8).numpy()
-            Image.fromarray(levels).save(folder / f"{i}.png")
-    return tmp_path
-
-
 FIT = ["fit", "my_models:net", "--weights", "net.safetensors", "--backend", "toy", "-o", "lens"]
 EXPLAIN = ["explain", "lens", "--model", "my_models:net", "--weights", "net.safetensors"]
 #: Takes [0, 1] to the toy's range, -3 to 2.

@@ -311,3 +311,19 @@ def test_a_path_that_ends_in_the_reconstruction_says_so():
     words = texts(dataclasses.replace(one, reconstruction=other, path=path).plot())
     assert "p = 0.88\nreconstruction" in words
     assert "p = 0.88\ninput" not in words
+
+
+def test_tensorboard_takes_the_figure_as_it_is(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_figure("why", made().plot(), close=False)
+        writer.add_figure("features", made().plot_features())
+    seen = EventAccumulator(str(tmp_path)).Reload()
+    assert set(seen.Tags()["images"]) == {"why", "features"}
+    (event,) = seen.Images("why")
+    width, height = (int(round(side)) for side in made().plot().bbox.size)
+    assert abs(event.width - width) <= 1
+    assert abs(event.height - height) <= 1

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import toys
 from PIL import Image
-from test_plot import made, reshaped
+from test_plot import made, reshaped, texts
 
 import xlens
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
 from xlens.report import Traversal, notebook_html, render_traversals, to_html
 from xlens.report.payload import payload
-from xlens.report.sprites import frames_uri, maps_uri
+from xlens.report.sprites import frames_uri, maps_uri, stacked_uri
 
 
 def photos(n: int, size: int, channels: int = 3, frames: int = 11) -> xlens.Explanation:
@@ -81,6 +82,65 @@ def test_maps_keep_sign_and_magnitude():
 def test_sixteen_images_of_64_pixels_stay_below_2_megabytes(channels, tmp_path):
     photos(16, 64, channels).save_html(tmp_path / "a.html")
     assert (tmp_path / "a.html").stat().st_size < 2e6
+
+
+def sliders(one: xlens.Explanation, count: int, steps: int = 7) -> list[Traversal]:
+    """Return traversals of features that change every pixel, of decodings without the finest detail."""
+    generator = torch.Generator().manual_seed(1)
+    n, channels, size, _ = one.inputs.shape
+    values = torch.linspace(0, 1.5, steps)
+    smooth = F.interpolate(
+        F.interpolate(one.reconstruction, scale_factor=0.5, mode="area"), (size, size), mode="bilinear"
+    )
+    found = []
+    for k in range(count):
+        small = torch.rand(n, 1, channels, 8, 8, generator=generator) - 0.5
+        change = F.interpolate(small.flatten(0, 1), (size, size), mode="bilinear")
+        frames = (smooth + values.view(-1, 1, 1, 1, 1) * 0.3 * change).transpose(0, 1).clamp(0, 1)
+        found.append(
+            Traversal(
+                feature=f"part {k}", steps=tuple(values.tolist()), frames=frames, scores=torch.zeros(n, steps)
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sliders_stay_within_2_megabytes_too(channels):
+    one = photos(16, 64, channels)
+    moved = sliders(one, 6)
+    page = to_html(one, traversals=moved, optional=True)
+    assert len(page) < 2e6
+    data = data_of(page)
+    shown = [made["feature"] for made in data["items"][0]["traversals"]]
+    # The first are kept, and what is left out is named.
+    assert shown + data["leftOut"] == [made.feature for made in moved]
+    assert len(shown) >= {1: 6, 3: 2, 4: 0}[channels]
+    # What somebody asked for by name is never left out.
+    assert data_of(to_html(one, traversals=moved[:4]))["leftOut"] == []
+
+
+def test_sliders_are_exact_where_there_is_room():
+    one = photos(4, 28, 1)
+    (moved,) = sliders(one, 1)
+    item = data_of(to_html(one, traversals=[moved], optional=True))["items"][2]["traversals"][0]
+    assert item["stacked"] is False
+    pixels = np.asarray(decoded(item["images"]))
+    expected = (255 * moved.frames[2]).round().to(torch.uint8)[:, 0].numpy()
+    for t in range(7):
+        assert np.array_equal(pixels[t::7], expected[t])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [12, 16])
+@pytest.mark.parametrize("coarse", [False, True])
+def test_stacked_frames_do_not_shine_into_each_other(channels, size, coarse):
+    frames = torch.stack([torch.full((channels, size, size), value) for value in (0.0, 1.0, 0.0, 0.5)])
+    uri = stacked_uri(frames, [(0.0, 1.0)], coarse=coarse)
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+    pitch = len(image) // 4
+    for t, frame in enumerate(frames):
+        assert np.abs(image[t * pitch : t * pitch + size] / 255 - float(frame.max())).max() < 0.01
 
 
 def test_the_payload_says_what_the_explanation_says():
@@ -192,8 +252,30 @@ def test_features_are_rendered_ahead(fitted, images, tmp_path):
     fitted.report(explanation, tmp_path / "a.html", features=["dark"], steps=[0.0, 1.0], names=["a", "b", "c"])
     item = data_of((tmp_path / "a.html").read_text())["items"][0]
     assert [(one["feature"], one["steps"]) for one in item["traversals"]] == [("dark", [0.0, 1.0])]
-    with pytest.raises(OptionError, match="no feature 'drak'|drak"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlens.report.sliders._BYTES", 1)
+        fitted.report(explanation, tmp_path / "small.html")
+        fitted.report(explanation, tmp_path / "all.html", features=[1, 2])
+    assert set(data_of((tmp_path / "small.html").read_text())["leftOut"]) == {"bright", "dark"}
+    assert len(data_of((tmp_path / "all.html").read_text())["items"][0]["traversals"]) == 2
+    with pytest.raises(OptionError, match="report: there is no feature 'drak'"):
         fitted.report(explanation, tmp_path / "b.html", features=["drak"])
+
+
+def test_a_direction_has_a_slider_and_a_picture(fitted, images, tmp_path):
+    class Directed(toys.ToyLens):
+        @property
+        def directions(self):
+            brighter = torch.zeros(192)
+            brighter[:64] = 0.125
+            return {"brighter": brighter}
+
+    explainer = toys.explainer_with(Directed(), fitted)
+    explainer.report(explainer.explain(images[:2]), tmp_path / "a.html", features=["brighter", "dark"])
+    first, second = data_of((tmp_path / "a.html").read_text())["items"][0]["traversals"]
+    assert (first["feature"], len(first["steps"])) == ("brighter", 5)
+    assert (second["feature"], len(second["steps"])) == ("dark", 7)
+    assert "brighter" in texts(explainer.plot_traversal(images[:1], "brighter", [0.0, 1.0]))
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

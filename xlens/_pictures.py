@@ -60,7 +60,8 @@ class Pictures:
         Args:
             explanation: what :meth:`explain` returned.
             path: the HTML file.
-            features: names or positions; None takes up to six class and attribute features, by contribution.
+            features: names, also of directions, or positions; None takes up to six class and attribute features,
+                by contribution, as far as the file stays small: the page names those left out.
             steps: values that each feature is set to, as for :meth:`traverse`; None chooses.
             names: N names of the inputs, such as file names.
             title: heading of the page.
@@ -68,7 +69,8 @@ class Pictures:
         >>> import tempfile
         >>> explainer.report(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
         """
-        from xlens.report import render_traversals
+        from xlens.report import check_writable, render_traversals, save_html
 
+        check_writable(path)
         moved = render_traversals(self, explanation, features, steps)
-        explanation.save_html(path, names=names, title=title, traversals=moved)
+        save_html(explanation, path, names=names, title=title, traversals=moved, optional=features is None)

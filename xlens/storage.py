@@ -94,7 +94,7 @@ def load_lens(
     Args:
         path: the folder.
         model: the classifier that the lens was fitted around; of a bare module, layer, outputs and class names
-            are taken from the file.
+            are taken from the file, of a Classifier the layer and the class names that it leaves open.
         strict: refuse a classifier with another fingerprint.
         device: where the lens goes; the classifier's device if None.
 
@@ -156,12 +156,13 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> StoredLens:
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
-    if isinstance(model, Classifier):
-        return model
-    names = {name for name, _ in model.named_modules()} if isinstance(model, nn.Module) else set()
+    own = model if isinstance(model, Classifier) else Classifier(model, outputs=facts["outputs"])
     # Another model need not have the layer; the fingerprint then says so.
-    layer = facts["layer"] if facts["layer"] in names else None
-    return Classifier(model, layer=layer, outputs=facts["outputs"], class_names=facts["class_names"])
+    known = facts["layer"] if facts["layer"] in dict(own.model.named_modules()) else None
+    layer, names = own.layer or known, own.class_names or facts["class_names"]
+    if (layer, names) == (own.layer, own.class_names):
+        return own
+    return Classifier(own.model, layer=layer, outputs=own.outputs, class_names=names)
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> None:

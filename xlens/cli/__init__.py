@@ -37,12 +37,18 @@ examples:
   xlens fit mymodels:load_resnet data.npz --backend NAME -o lens/ --checkpoints run/ --resume
 
 DATA is one of
-  a folder of images, or of one folder of images per class (in the order of the classifier's classes, as sorted)
+  a folder of images, or of one folder of images per class
   an .npz with inputs under x, X, images or inputs; an .npy
   a .pt that holds a tensor, (X, y), or a dict with inputs
-Images are scaled to [0, 1], then (value - mean) / std. What you say here of size, mean and std is written to
-LENS/inputs.json, so that `xlens explain` prepares images alike. Which model it was is not: a file that names code
-to run is never obeyed, so `xlens explain` asks for --model again, and refuses a model with other weights.
+Folders per class name the classes, in sorted order. That is compared with what MODEL says of the images, and
+refused where another order fits much better; --class-names says the order itself. What a factory that returns an
+xlens.Classifier leaves open, --layer, --outputs and --class-names fill; where they contradict it, nothing is done.
+
+Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
+nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
+How images were prepared is written to LENS/inputs.json, so that `xlens explain` prepares them alike. Which model it
+was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model again, and refuses a
+model with other weights.
 """
 _EXPLAIN_EPILOG = """\
 examples:
@@ -140,8 +146,12 @@ def _add_fit(commands) -> None:
     fit.add_argument("-o", "--output", required=True, metavar="LENS", type=Path, help="folder for the fitted lens")
     _add_model(fit)
     fit.add_argument("--layer", help="hidden layer, by dotted module name, for lenses that work on activations")
-    fit.add_argument("--outputs", choices=("logits", "probabilities"), default="logits", help="what MODEL returns")
-    fit.add_argument("--class-names", nargs="+", metavar="NAME", help="instead of the folders' names")
+    fit.add_argument(
+        "--outputs", choices=("logits", "probabilities"), help="what MODEL returns; logits if not given"
+    )
+    fit.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="in MODEL's order, instead of the folders' names"
+    )
     _add_preprocessing(fit)
     fit.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the backend; may be repeated"

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torch import nn
 
+from xlens import params
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier import Classifier
 from xlens.cli import visible
-from xlens.cli.inputs import Preprocessing, class_folders, find_images, is_array, read_array, read_images
-from xlens.cli.models import load_model
-from xlens.contracts import Spec
+from xlens.cli.classes import check_order, make_classifier
+from xlens.cli.inputs import Preprocessing, is_array
+from xlens.cli.models import load_model, preprocessing_of
+from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.demo import run_demo
-from xlens.errors import DataError, OptionError, StorageError, XlensWarning
+from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.registry import load_backend
+from xlens.report import check_writable
 from xlens.status import as_json, as_table, statuses
 
-__all__ = ["backends", "demo", "explain", "fit", "inputs_of"]
+__all__ = ["backends", "demo", "explain", "fit"]
 
 _WORDS = {"True": True, "False": False, "None": None}
 
@@ -45,35 +50,38 @@ def backends(chosen: argparse.Namespace) -> int:
 
 def fit(chosen: argparse.Namespace) -> int:
     """``xlens fit``."""
-    options = _options(chosen.option)
-    how = _preprocessing(chosen, Preprocessing())
-    _check_output(chosen.output)
+    # What can be wrong is looked at before anything that takes time.
+    backend = params.make(load_backend(chosen.backend), _options(chosen.option))
+    said = said_of(chosen)
+    Preprocessing(**said)
+    check_data(chosen.data)
+    _check_output(chosen.output, "-o")
+    if chosen.checkpoints is not None:
+        _check_output(chosen.checkpoints, "--checkpoints")
     model = load_model(chosen.model, chosen.weights)
-    inputs, labels, names = _data(chosen.data, how)
-    names = chosen.class_names or names
-    if not isinstance(model, Classifier):
-        model = Classifier(model, layer=chosen.layer, outputs=chosen.outputs, class_names=names)
+    examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said))
+    classifier = _classifier(chosen, model, examples)
     began = time.perf_counter()
     explainer = fit_lens(
-        model,
-        inputs if labels is None else (inputs, labels),
-        chosen.backend,
+        classifier,
+        examples.inputs if examples.labels is None else (examples.inputs, examples.labels),
+        backend,
         seed=chosen.seed,
         device=chosen.device,
         output_dir=chosen.checkpoints,
         resume=chosen.resume,
         progress=False if chosen.json else None,
-        **options,
     )
     seconds = time.perf_counter() - began
     explainer.save(chosen.output)
     Preprocessing.forget(chosen.output)
-    if not is_array(chosen.data):
-        how.save(chosen.output)
+    if examples.how is not None:
+        examples.how.save(chosen.output)
+    n = len(examples.inputs)
     facts = {
         "lens": str(chosen.output),
         "backend": explainer.backend.name,
-        "inputs": len(inputs),
+        "inputs": n,
         "shape": list(explainer.spec.shape),
         "class_names": list(explainer.class_names),
         "seconds": round(seconds, 1),
@@ -81,17 +89,19 @@ def fit(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(facts, indent=2))
     else:
-        said = f"{explainer!r}, fitted on {len(inputs)} inputs in {seconds:.0f} s, saved in {chosen.output}"
+        said = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
         print(visible(said))
     return 0
 
 
 def explain(chosen: argparse.Namespace) -> int:
     """``xlens explain``."""
+    if chosen.html is not None:
+        check_writable(chosen.html)
     stored = Preprocessing.load(chosen.lens)
     model = load_model(chosen.model, chosen.weights)
     explainer = load(chosen.lens, model, device=chosen.device)
-    inputs, names = inputs_of(chosen, stored, explainer.spec)
+    inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
     with warnings.catch_warnings():
         # What does not hold is said input by input below.
         warnings.simplefilter("ignore", XlensWarning)
@@ -113,58 +123,24 @@ def explain(chosen: argparse.Namespace) -> int:
     return 1 if chosen.strict and not bool(explanation.trustworthy.all()) else 0
 
 
-def _data(path: Path, how: Preprocessing) -> tuple[Any, Any, list[str] | None]:
-    """Return inputs, labels or None, and class names or None."""
-    if is_array(path):
-        return *read_array(path), None
-    if not path.is_dir():
-        raise DataError(
-            "fit: no such data", given=path, allowed="a folder of images (per class), .npz, .npy or .pt"
-        )
-    folders = class_folders(path)
-    if not folders:
-        return read_images(find_images([path]), how), None, None
-    files = [find_images([folder]) for folder in folders]
-    labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
-    images = read_images([image for part in files for image in part], how)
-    return images, labels, [folder.name for folder in folders]
+def _as_trained(chosen: argparse.Namespace, model: nn.Module | Classifier, said: dict[str, Any]) -> Preprocessing:
+    """Return how images are prepared where the command line says nothing; timm knows it of its models."""
+    if not chosen.model.startswith("timm:") or is_array(chosen.data):
+        return Preprocessing()
+    known = {name: value for name, value in preprocessing_of(model).items() if name not in said}
+    how = Preprocessing(**{**known, **said})
+    if known:
+        print(f"xlens: as timm prepares images for {chosen.model[5:]}: {how}", file=sys.stderr)
+    return how
 
 
-def inputs_of(chosen: argparse.Namespace, stored: Preprocessing | None, spec: Spec) -> tuple[Any, list[str]]:
-    """Return the inputs to explain, and their names."""
-    arrays = [path for path in chosen.images if is_array(path)]
-    if arrays and len(chosen.images) > 1:
-        raise OptionError(
-            "explain: arrays are explained one file at a time", given=f"{len(chosen.images)} paths", do="name one"
-        )
-    if arrays:
-        inputs, _ = read_array(arrays[0])
-        return inputs, [f"{arrays[0].name} {i}" for i in range(len(inputs))]
-    if not spec.is_image or spec.shape[0] not in (1, 3):
-        raise DataError(
-            "explain: this lens was not fitted on grey or colour images",
-            given=f"inputs of shape {spec.shape}",
-            do="pass the inputs as .npz, .npy or .pt",
-        )
-    own = Preprocessing(size=spec.shape[1:], mode="grey" if spec.shape[0] == 1 else "rgb")
-    how = _preprocessing(chosen, stored or own)
-    if stored is None and chosen.mean is None and (min(spec.minimum) < -0.05 or max(spec.maximum) > 1.05):
-        raise DataError(
-            "explain: how image files become this lens's inputs is not known",
-            given=f"a lens fitted on values from {min(spec.minimum):.3g} to {max(spec.maximum):.3g}",
-            do="say --mean and --std, or pass the inputs as .npz, .npy or .pt",
-        )
-    paths = find_images(chosen.images)
-    return read_images(paths, how), [str(path) for path in paths]
-
-
-def _preprocessing(chosen: argparse.Namespace, default: Preprocessing) -> Preprocessing:
-    """Return `default` with what the command line says otherwise."""
-    said: dict[str, Any] = {key: getattr(chosen, key) for key in ("size", "mode", "mean", "std")}
-    said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items() if value}
-    if len(said.get("size", ())) == 1:
-        said["size"] *= 2
-    return dataclasses.replace(default, **said)
+def _classifier(chosen: argparse.Namespace, model: nn.Module | Classifier, examples: Examples) -> Classifier:
+    """Return the classifier; folders name its classes where nobody else does, in an order that is checked."""
+    classifier = make_classifier(model, layer=chosen.layer, outputs=chosen.outputs, class_names=chosen.class_names)
+    if classifier.class_names is not None or examples.folders is None:
+        return classifier
+    check_order(classifier, examples.inputs, examples.labels, examples.folders)
+    return make_classifier(classifier, layer=None, outputs=None, class_names=examples.folders)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -197,12 +173,14 @@ def _class(text: str | None, option: str, explainer: LensExplainer) -> int | Non
     raise OptionError(f"explain: no class for {option}", given=text, allowed=allowed)
 
 
-def _check_output(folder: Path) -> None:
+def _check_output(folder: Path, option: str) -> None:
     """Fail now and not after an hour of fitting."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as fault:
-        raise StorageError("fit: cannot write", given=fault, do="choose another folder with -o") from None
+        raise StorageError("fit: cannot write", given=fault, do=f"choose another folder with {option}") from None
 
 
 def _row(explanation: Explanation, i: int, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xlens.errors import DataError, OptionError, StorageError
 
-__all__ = ["Preprocessing", "class_folders", "find_images", "is_array", "read_array", "read_images"]
+__all__ = ["Preprocessing", "class_folders", "find_images", "is_array", "listed", "read_array", "read_images"]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _ARRAYS = {".npz", ".npy", ".pt"}
@@ -57,6 +57,17 @@ class Preprocessing:
         if faults:
             raise OptionError("inputs: " + "; ".join(faults))
 
+    def __str__(self) -> str:
+        """Return what is done, in words."""
+        size = "" if self.size is None else f"{self.size[0]}x{self.size[1]} pixels, "
+        mean, std = (" ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"{size}{self.mode}, scaled to [0, 1], mean {mean}, std {std}"
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Return inputs from pixels ``(n, C, H, W)`` in [0, 1]."""
+        mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std
+
     def save(self, folder: Path) -> None:
         """Write it beside a lens, as plain JSON."""
         content = json.dumps(dataclasses.asdict(self), indent=2)
@@ -88,8 +99,13 @@ class Preprocessing:
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the folders with images inside `folder`, sorted; empty where the images lie in it directly."""
-    return [part for part in sorted(folder.iterdir()) if part.is_dir() and _listed(part)]
+    """Return the folders inside `folder`, sorted by name, without hidden ones."""
+    return [part for part in sorted(folder.iterdir()) if part.is_dir() and not part.name.startswith((".", "__"))]
+
+
+def listed(folder: Path) -> list[Path]:
+    """Return the image files that lie in `folder` itself, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file())
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -101,7 +117,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = _listed(path) + [image for part in class_folders(path) for image in _listed(part)]
+            inside = listed(path) + [image for part in class_folders(path) for image in listed(part)]
             if not inside:
                 raise DataError("images: no image in this folder", given=path, allowed=", ".join(sorted(_IMAGES)))
             found += inside
@@ -127,9 +143,7 @@ def read_images(paths: Sequence[Path], how: Preprocessing) -> Tensor:
             do="say --size PIXELS, the size that the classifier was trained on",
         )
     inputs = torch.from_numpy(np.stack(images)).float().div(255)
-    inputs = inputs.unsqueeze(1) if inputs.dim() == 3 else inputs.permute(0, 3, 1, 2)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (how.mean, how.std))
-    return (inputs - mean) / std
+    return how.normalise(inputs.unsqueeze(1) if inputs.dim() == 3 else inputs.permute(0, 3, 1, 2))
 
 
 def is_array(path: Path) -> bool:
@@ -175,10 +189,6 @@ def _split(path: Path, content: Any) -> tuple[Any, Any]:
             f"data: {path.name!r} holds no inputs", given=keys, allowed=f"(n, *S) under one of {', '.join(_INPUTS)}"
         )
     return inputs, labels
-
-
-def _listed(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file())
 
 
 def _read(path: Path, how: Preprocessing) -> np.ndarray:

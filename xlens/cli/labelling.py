@@ -8,9 +8,9 @@ import torch
 
 from xlens.api import load
 from xlens.cli import visible
-from xlens.cli.commands import inputs_of
 from xlens.cli.inputs import Preprocessing
 from xlens.cli.models import load_model
+from xlens.cli.read import data_to_explain, said_of
 from xlens.data import as_inputs
 from xlens.errors import OptionError
 from xlens.label import Session, serve
@@ -25,7 +25,7 @@ def label(chosen: argparse.Namespace) -> int:
         raise OptionError("label: " + "; ".join(wrong))
     stored = Preprocessing.load(chosen.lens)
     explainer = load(chosen.lens, load_model(chosen.model, chosen.weights), device=chosen.device)
-    inputs, _ = inputs_of(chosen, stored, explainer.spec)
+    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
     session = Session(
         explainer,
         as_inputs(torch.as_tensor(inputs), explainer.spec.shape),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from xlens.classifier import Classifier
 from xlens.cli.weights import read_weights
 from xlens.errors import ModelError, did_you_mean
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "preprocessing_of"]
 
 
 def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
@@ -45,6 +46,18 @@ def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
         _fill(inner, state)
     inner.eval()
     return model
+
+
+def preprocessing_of(model: nn.Module) -> dict[str, Any]:
+    """Return how timm prepares images for one of its models, as options of :class:`xlens.cli.inputs.Preprocessing`.
+
+    Of a model of one channel only the size is known: mean and std are those of colours.
+    """
+    facts = model.pretrained_cfg
+    found = {"size": tuple(facts["input_size"][1:])}
+    if _channels(facts["first_conv"], model.state_dict()) == 1:
+        return {**found, "mode": "grey"}
+    return {**found, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
 
 
 def _imported(place: str, name: str) -> object:
@@ -90,7 +103,7 @@ def _timm(name: str, state: dict[str, Tensor] | None) -> nn.Module:
             f"model: timm:{name} would be untrained", do="pass its weights: --weights FILE.safetensors or FILE.pt2"
         )
     facts = timm.get_pretrained_cfg(name)
-    head, first = (_weight(state, facts and getattr(facts, key, None)) for key in ("classifier", "first_conv"))
+    head = _weight(state, facts and facts.classifier)
     if head is None:
         raise ModelError(
             f"model: the weights have no classifier of timm:{name}",
@@ -98,10 +111,15 @@ def _timm(name: str, state: dict[str, Tensor] | None) -> nn.Module:
             allowed=f"{facts.classifier}.weight" if facts else None,
             do="save the state_dict of the timm model itself",
         )
-    channels = 3 if first is None else first.shape[1]
+    channels = _channels(facts and facts.first_conv, state)
     model = timm.create_model(name, pretrained=False, num_classes=len(head), in_chans=channels)
     _fill(model, state)
     return model
+
+
+def _channels(first_conv: str | tuple[str, ...] | None, state: dict[str, Tensor]) -> int:
+    first = _weight(state, first_conv)
+    return 3 if first is None else first.shape[1]
 
 
 def _weight(state: dict[str, Tensor], names: str | tuple[str, ...] | None) -> Tensor | None:

@@ -35,7 +35,8 @@ def traversal(
     return plot_traversal(
         frames,
         steps,
-        feature=find_feature(explainer.features, feature).name,
+        # A name may be that of a direction, which is no feature.
+        feature=feature if isinstance(feature, str) else find_feature(explainer.features, feature).name,
         inputs=source,
         probabilities=probabilities(explainer, frames.flatten(0, 1))[:, shown].view(frames.shape[:2]),
         class_name=explainer.class_names[shown],

@@ -121,8 +121,8 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
     if one.reconstruction is not None:
         said.append((None, f"Likeness of the reconstruction: SSIM {float(figures.ssim[i]):.2f}."))
     share = float(figures.monotone[i])
-    steps = "all of" if share == 1 else f"{share:.0%} of"
-    said.append((None, f"The score for {target!r} does not fall along {steps} the path."))
+    rises = "never falls" if share == 1 else f"does not fall on {share:.0%} of the steps"
+    said.append((None, f"Along the path the score for {target!r} {rises}."))
     for name, delta in one.convergence_delta.items():
         found = float(one.attributions[name][i].cpu().double().sum())
         total = f"{found - float(delta[i]):.2f}{_OTHER_SUMS.get(name, '')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,12 @@ from xlens.plot.words import end_of_path
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
 
-__all__ = ["notebook_html", "save_html", "to_html"]
+__all__ = ["check_writable", "notebook_html", "save_html", "to_html"]
 
 _SCRIPTS = ("draw.js", "chart.js", "detail.js", "gallery.js")
 #: A notebook is stored with its outputs, so only so many are shown in it.
 _NOTEBOOK = 8
+_WRITE_TO = "choose a file in a folder that exists and can be written"
 _WORST = {"score_gap": torch.max, "mse": torch.max, "coverage": torch.max}
 
 
@@ -34,6 +36,7 @@ def to_html(
     names: Sequence[str] | None = None,
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
+    optional: bool = False,
 ) -> str:
     """Return the report as one HTML document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
@@ -47,7 +50,7 @@ def to_html(
         # Our own files, not input: everything else is escaped by the template.
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        data=payload(explanation, names, traversals),
+        data=payload(explanation, names, traversals, optional=optional),
         end=end_of_path(explanation),
         on_layer=explanation.reconstruction is None,
         count=len(explanation),
@@ -63,6 +66,7 @@ def save_html(
     names: Sequence[str] | None = None,
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
+    optional: bool = False,
 ) -> None:
     """Write the report to a file that opens in any browser, without a network.
 
@@ -72,6 +76,8 @@ def save_html(
         names: N names of the inputs, such as file names.
         title: heading of the page.
         traversals: features set to several values (:func:`render_traversals`), which get sliders.
+        optional: leave the last of them out, and say so on the page, where it would grow beyond 2 MB for sixteen
+            images of 64x64, or in proportion.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
@@ -82,13 +88,31 @@ def save_html(
     >>> from xlens.report import save_html
     >>> save_html(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
     """
-    page = to_html(explanation, names=names, title=title, traversals=traversals)
+    check_writable(path)
+    page = to_html(explanation, names=names, title=title, traversals=traversals, optional=optional)
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as fault:
-        raise StorageError(
-            "save_html: cannot write", given=fault, do="choose a file in a folder that exists and can be written"
-        ) from None
+        raise StorageError("save_html: cannot write", given=fault, do=_WRITE_TO) from None
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a file that a report cannot be written to, before the work that it takes.
+
+    Raises:
+        StorageError: its folder does not exist, or file or folder cannot be written.
+    """
+    file = Path(path)
+    place = file if file.exists() else file.parent
+    if file.is_dir():
+        problem = "a folder"
+    elif not place.exists():
+        problem = "no such folder"
+    elif not os.access(place, os.W_OK):
+        problem = f"{place} is read-only"
+    else:
+        return
+    raise StorageError("save_html: cannot write", given=f"{file}: {problem}", do=_WRITE_TO)
 
 
 def notebook_html(explanation: Explanation) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from xlens.plot.words import (
     sentences,
     unsigned_methods,
 )
+from xlens.report.sliders import allowance, slider_items
 from xlens.report.sprites import frames_uri, maps_uri, mask_uri
 from xlens.report.traversals import Traversal
 
@@ -30,17 +32,24 @@ __all__ = ["payload"]
 
 # Signals are drawn by the page from whole numbers of this many steps.
 _STEPS = 1000
+# Bytes of everything on the page that is not about an input, and of the sliders' figures.
+_PAGE = 60_000
 
 
 def payload(
-    explanation: Explanation, names: Sequence[str] | None = None, traversals: Sequence[Traversal] = ()
+    explanation: Explanation,
+    names: Sequence[str] | None = None,
+    traversals: Sequence[Traversal] = (),
+    *,
+    optional: bool = False,
 ) -> dict[str, Any]:
     """Return everything that the page shows.
 
     Args:
         explanation: N inputs that are images or signals.
         names: N names of the inputs, such as file names.
-        traversals: of the same N inputs.
+        traversals: of the same N inputs, the most important first.
+        optional: whether traversals of images are left out where the page would grow too large.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
@@ -56,6 +65,8 @@ def payload(
         {"title": method_title(name), "complete": name in complete, "unsigned": name in unsigned}
         for name in whole.attributions
     ]
+    items = [_item(whole, i, kind, ranges, names) for i in range(len(whole))]
+    left_out = _add_traversals(items, traversals, whole, kind, ranges, optional)
     return {
         "kind": kind,
         "height": shape[-2] if kind == "image" else 0,
@@ -67,7 +78,8 @@ def payload(
         "end": end_of_path(whole),
         "methods": methods,
         "features": list(whole.feature_names),
-        "items": [_item(whole, i, kind, ranges, names, traversals) for i in range(len(whole))],
+        "leftOut": left_out,
+        "items": items,
     }
 
 
@@ -77,7 +89,6 @@ def _item(
     kind: str,
     ranges: Ranges,
     names: Sequence[str] | None,
-    traversals: Sequence[Traversal],
 ) -> dict[str, Any]:
     shown = [*whole.path[i], *([whole.reconstruction[i]] if whole.reconstruction is not None else [])]
     if end_of_path(whole) != "input":
@@ -105,16 +116,36 @@ def _item(
         "said": [[holds, sentence] for holds, sentence in sentences(whole, i)],
         "contributions": [_round(value) for value in whole.feature_contributions[i]],
         "table": _table(whole, i),
-        "traversals": [
-            {
+        "traversals": [],
+    }
+
+
+def _add_traversals(
+    items: list[dict[str, Any]],
+    traversals: Sequence[Traversal],
+    whole: Explanation,
+    kind: str,
+    ranges: Ranges,
+    optional: bool,
+) -> list[str]:
+    """Give each item its traversals, and return the names of those that were left out."""
+    if kind == "image":
+        left = allowance(len(items), whole.inputs.shape[1:]) - len(json.dumps(items)) - _PAGE
+        written, left_out = slider_items(traversals, ranges, left, optional=optional)
+    else:
+        written = [
+            [{"images": _images(f.cpu(), kind, ranges), "stacked": False} for f in t.frames] for t in traversals
+        ]
+        left_out = []
+    for one, frames in zip(traversals, written, strict=False):
+        for i, item in enumerate(items):
+            facts = {
                 "feature": one.feature,
                 "steps": list(one.steps),
                 "scores": [_round(score) for score in one.scores[i]],
-                "images": _images(one.frames[i].cpu(), kind, ranges),
             }
-            for one in traversals
-        ],
-    }
+            item["traversals"].append(facts | frames[i])
+    return left_out
 
 
 def _images(frames: Tensor, kind: str, ranges: Ranges) -> str | list[list[int]]:

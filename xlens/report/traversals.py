@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import find_feature
+from xlens._edit import directions_of
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
 from xlens.plot.asked import probabilities
@@ -53,10 +54,10 @@ def render_traversals(
     Args:
         explainer: the one that made the explanation.
         explanation: N inputs.
-        features: names or positions; None takes the six class and attribute features that contribute most, or none
-            where the lens does not decode to inputs.
-        steps: the values; None takes lengths from 0 to 1.5 for a feature of several dimensions, and -2 to 2 for one
-            of a single dimension.
+        features: names, also of directions, or positions; None takes the six class and attribute features that
+            contribute most, or none where the lens does not decode to inputs.
+        steps: the values; None takes lengths from 0 to 1.5 for a feature of several dimensions, and -2 to 2 for a
+            direction and for a feature of one.
 
     Raises:
         OptionError: there is no such feature.
@@ -69,17 +70,26 @@ def render_traversals(
     """
     chosen = _default(explainer, explanation) if features is None else features
     found = []
-    for feature in (find_feature(explainer.features, name) for name in chosen):
-        values = tuple(map(float, steps)) if steps is not None else _LENGTHS if len(feature.dims) > 1 else _VALUES
+    for feature in chosen:
+        name, width = _named(explainer, feature)
+        values = tuple(map(float, steps)) if steps is not None else _LENGTHS if width > 1 else _VALUES
         try:
-            frames = explainer.traverse(explanation.inputs, feature.name, values)
+            frames = explainer.traverse(explanation.inputs, feature, values)
         except UnsupportedError:
             if features is not None:
                 raise
             return ()
         scores = _scores(explainer, explanation, frames)
-        found.append(Traversal(feature=feature.name, steps=values, frames=frames, scores=scores))
+        found.append(Traversal(feature=name, steps=values, frames=frames, scores=scores))
     return tuple(found)
+
+
+def _named(explainer: LensExplainer, feature: str | int) -> tuple[str, int]:
+    """Return the name of a feature or a direction, as ``traverse`` understands it, and its width in the code."""
+    if isinstance(feature, str) and feature in directions_of(explainer.lens):
+        return feature, 1
+    found = find_feature(explainer.features, feature, "report")
+    return found.name, len(found.dims)
 
 
 def _default(explainer: LensExplainer, explanation: Explanation) -> list[str]:

@@ -14,7 +14,7 @@ from xlens.contracts import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "classify", "survey"]
 
 _SAMPLE = 512
 _SAMPLED_BATCHES = 32
@@ -94,7 +94,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         for batch in data.batches():
             statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
-            found = _classify(classifier, batch, logits)
+            found = classify(classifier, batch, logits)
             if use_labels:
                 _check_labels(batch, found.shape[1])
             logits.append(found.float().cpu())
@@ -135,7 +135,17 @@ def _repeats(data: Data) -> bool:
     return torch.equal(data.take(some).inputs, data.take(some).inputs)
 
 
-def _classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
+def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
+    """Return f's logits ``(n, K)`` on a batch.
+
+    Args:
+        classifier: the frozen classifier.
+        batch: the inputs.
+        before: logits of earlier batches, which have to be of as many classes.
+
+    Raises:
+        ModelError: f fails, gives values that are not finite, or its number of classes changes.
+    """
     try:
         logits = classifier(batch.inputs)
     except XlensError:

@@ -15,6 +15,10 @@ page.slider.max = String(report.frames - 1);
 });
 page.method.value = report.methods.length ? "1" : "0";
 page.parts.hidden = report.features.length === 0;
+if (report.leftOut.length) {
+  page["left-out"].hidden = false;
+  page["left-out"].textContent = `Without sliders, so that this file stays small: ${report.leftOut.join(", ")}.`;
+}
 
 const frame = () => Number(page.slider.value);
 const chosen = () => Number(page.method.value);
@@ -146,7 +150,7 @@ function drawSliders(item, pictures) {
       const step = Number(slider.value);
       const where = report.reconstruction ? "the lens's own decoding" : "a real input near that";
       const text = `${one.steps[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on ${where}`;
-      drawFrame(canvas, pictures.moved[i], step, one.steps.length);
+      drawFrame(canvas, pictures.moved[i], step, one.steps.length, one.stacked);
       canvas.setAttribute("aria-label", `${one.feature} set to ${text}`);
       slider.setAttribute("aria-valuetext", text);
       caption.textContent = text;

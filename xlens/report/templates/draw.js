@@ -56,11 +56,16 @@ function prepare(canvas) {
   return context;
 }
 
-/** Draw frame `index` of `count`. */
-function drawFrame(canvas, frames, index, count) {
+/** Draw frame `index` of `count`; `stacked` frames lie one below the other, others have alternating rows. */
+function drawFrame(canvas, frames, index, count, stacked = false) {
   const context = prepare(canvas);
   if (report.kind === "signal") {
     drawLines(context, frames[index], canvas.width, canvas.height);
+    return;
+  }
+  if (stacked) {
+    const { width, height } = report;
+    context.drawImage(frames, 0, (index * frames.naturalHeight) / count, width, height, 0, 0, width, height);
     return;
   }
   for (let row = 0; row < report.height; row += 1) {
