@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -54,6 +55,7 @@ def measured(images: Tensor) -> Tensor:
     return torch.stack([images.mean((1, 2, 3)), width, height], 1)
 
 
+@functools.cache
 @torch.no_grad()
 def layer_of(seed: int) -> Layer:
     """Return the layer of the CNN of that seed; trained once, and kept."""

@@ -23,8 +23,8 @@ from torch import Tensor
 import xlens
 from xlens.metrics import interpretability
 
-BEGIN, ROUND, ROUNDS, POOL = 50, 50, 4, 4000
-FITTED, SCORED = 1500, 4000
+BEGIN, ROUND, ROUNDS, POOL = 50, 50, 4, 2000
+FITTED, SCORED = 1000, 3000
 STRATEGIES = ("random", "max_entropy", "mutual_information", "mutual_information, spread")
 
 
@@ -89,7 +89,7 @@ def curves(seed: int, name: str) -> dict[str, list[float]]:
     known[BEGIN:] = torch.nan
     classifier = xlens.Classifier(layer.tail(), layer="0")
     began = xlens.fit(
-        classifier, pool, "ilvm", side_info=known, kinds=both.kinds, flow=both.flow, steps=500, teaching_steps=100,
+        classifier, pool, "ilvm", side_info=known, kinds=both.kinds, flow=both.flow, steps=300, teaching_steps=60,
         seed=seed, progress=False,
     )  # fmt: skip
     found: dict[str, list[float]] = {}
