@@ -18,7 +18,7 @@ from _layer import LAYER, MEASURED, layer_of
 import xlens
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
-IMAGES, OBSERVED, EXPLAINED = 12000, 600, 128
+IMAGES, OBSERVED, EXPLAINED = 6000, 600, 64
 
 
 def explained(seed: int, draw: bool) -> dict[str, float]:
@@ -32,8 +32,8 @@ def explained(seed: int, draw: bool) -> dict[str, float]:
         "ilvm",
         side_info=side,
         attributes=MEASURED,
-        steps=1000,
-        bank=2000,
+        steps=400,
+        bank=1000,
         seed=seed,
         progress=False,
     )

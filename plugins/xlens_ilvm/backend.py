@@ -15,7 +15,7 @@ from xlens.errors import ModelError, OptionError, XlensWarning
 from xlens.training import classifier_logits, supervising_logits
 from xlens_ilvm.columns import Column, targets_of
 from xlens_ilvm.flows import FLOWS
-from xlens_ilvm.learning import Learning
+from xlens_ilvm.learning import Learning, hold_out
 from xlens_ilvm.lens import ILVMLens
 from xlens_ilvm.memory import spread_over_classes
 from xlens_ilvm.models import AmortisedModel, ExactModel
@@ -124,8 +124,10 @@ class ILVM(xlens.Backend):
         bank = _settle(classifier, lens, data, run, self.bank)
         y, targets = _rows(classifier, lens, data, run, columns)
         lens.model.readout.arrange(y.to(run.device), targets.to(run.device))
-        self._learning().fit(lens.model, y, targets, run, "ilvm", self.steps)
-        lens.memory.keep(*_to_keep(y, targets, self.memory, run.seed))
+        held_out = hold_out(len(y), run.seed)
+        self._learning().fit(lens.model, y, targets, held_out, run, "ilvm", self.steps)
+        chosen = _to_keep(targets, self.memory, run.seed)
+        lens.memory.keep(y[chosen], targets[chosen], held_out[chosen])
         lens.eval().settle(*bank)
         return lens
 
@@ -190,9 +192,8 @@ def _rows(
     return torch.cat(y), torch.full((sum(map(len, y)), lens.model.readout.width), torch.nan)
 
 
-def _to_keep(y: Tensor, targets: Tensor, most: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return up to `most` rows, those with side information first."""
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+def _to_keep(targets: Tensor, most: int, seed: int) -> Tensor:
+    """Return the positions of up to `most` rows, those with side information first."""
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
     known = (~targets.isnan()).any(1)[order]
-    chosen = torch.cat([order[known], order[~known]])[:most]
-    return y[chosen], targets[chosen]
+    return torch.cat([order[known], order[~known]])[:most]

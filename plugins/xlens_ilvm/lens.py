@@ -12,7 +12,7 @@ from xlens.capabilities import Question
 from xlens.errors import UnsupportedError
 from xlens_ilvm.acquisition import informativeness
 from xlens_ilvm.columns import targets_of
-from xlens_ilvm.learning import Learning
+from xlens_ilvm.learning import Learning, hold_out
 from xlens_ilvm.memory import Bank, Memory
 from xlens_ilvm.models import Model
 from xlens_ilvm.named import centres_of, named_features, questions_of, toward_class
@@ -143,12 +143,12 @@ class ILVMLens(Lens):
         targets = targets_of(side_info.cpu(), self.model.readout.columns)
         with torch.no_grad():
             y = self.space(self.represent(inputs))[0]
-        self.memory.add(y, targets)
+        # Another share than last time, though the seed may be the same.
+        self.memory.add(y, targets, hold_out(len(y), run.seed + len(self.memory.y)))
         self.model.requires_grad_(True)
         try:
-            self._learning.fit(
-                self.model, self.memory.y.cpu(), self.memory.targets.cpu(), run, "teach", self._teaching_steps
-            )
+            kept = (self.memory.y.cpu(), self.memory.targets.cpu(), self.memory.held_out.cpu())
+            self._learning.fit(self.model, *kept, run, "teach", self._teaching_steps)
         finally:
             self.model.requires_grad_(False)
         self.settle(self.bank.inputs, self.bank.logits)

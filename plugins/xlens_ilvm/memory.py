@@ -31,14 +31,20 @@ class Memory(_Kept):
         super().__init__()
         self.register_buffer("y", torch.zeros(0, width))
         self.register_buffer("targets", torch.zeros(0, 0))
+        self.register_buffer("held_out", torch.zeros(0, dtype=torch.bool))
 
-    def keep(self, y: Tensor, targets: Tensor) -> None:
-        """Keep these rows, ``(n, width)`` and ``(n, C)``, and no others."""
+    def keep(self, y: Tensor, targets: Tensor, held_out: Tensor) -> None:
+        """Keep these rows, ``(n, width)``, ``(n, C)`` and ``(n,)``, and no others."""
         self.y, self.targets = y.to(self.y), targets.to(self.targets)
+        self.held_out = held_out.to(self.held_out)
 
-    def add(self, y: Tensor, targets: Tensor) -> None:
+    def add(self, y: Tensor, targets: Tensor, held_out: Tensor) -> None:
         """Keep these rows as well."""
-        self.keep(torch.cat([self.y, y.to(self.y)]), torch.cat([self.targets, targets.to(self.targets)]))
+        self.keep(
+            torch.cat([self.y, y.to(self.y)]),
+            torch.cat([self.targets, targets.to(self.targets)]),
+            torch.cat([self.held_out, held_out.to(self.held_out)]),
+        )
 
 
 class Bank(_Kept):
