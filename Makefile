@@ -1,4 +1,4 @@
-# Both commands make their own virtual environment when none is there and install what they need.
+# The commands make their own virtual environment when none is there and install what they need.
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.xlens-installed
@@ -6,10 +6,16 @@ STAMP := $(VENV)/.xlens-installed
 EXAMPLE := examples/xlens_latentshift
 PLUGIN := $(VENV)/.xlens-plugin-installed
 
-.PHONY: demo test lint plugin venv-package
+.PHONY: demo examples test lint plugin venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
+
+# The last of the examples, solar_cells.py, takes packages of its own and a quarter of an hour; it says so itself.
+SCRIPTS := examples/quickstart.py $(wildcard examples/integrations/*.py)
+
+examples: $(STAMP)
+	for script in $(SCRIPTS); do echo "== $$script"; $(BIN)/python $$script --out examples-out || exit 1; done
 
 # One thread a worker: more of them get in each other's way.
 test: $(STAMP) $(PLUGIN)

@@ -10,6 +10,49 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+#: Example -> files that it leaves in its folder.
+INTEGRATIONS = {
+    "dict_batches": ["dict-batches.png"],
+    "hugging_face": ["hugging-face.png"],
+    "lightning_callback": [f"lightning/version_0/xlens/panel-{i}-epoch-{e}.png" for i in (0, 1) for e in (1, 3, 5)],
+    "numpy_arrays": ["numpy-arrays.png"],
+    "pytorch_loop": [f"pytorch-loop-{epoch}.png" for epoch in (1, 2)],
+    "timm_model": ["timm-model.png"],
+    "torchvision_model": ["torchvision-model.png"],
+    "trackers": ["mlflow/mlflow.db"],
+}
+
+
+#: Options that make the classifiers small as well.
+BRIEFLY = {
+    "hugging_face": ["--epochs", "3"],
+    "pytorch_loop": ["--epochs", "2"],
+    "timm_model": ["--training-steps", "20"],
+    "torchvision_model": ["--training-steps", "40"],
+}
+
+
+def test_every_integration_is_run():
+    assert {path.stem for path in (EXAMPLES / "integrations").glob("*.py")} == set(INTEGRATIONS)
+    listed = (EXAMPLES.parent / "Makefile").read_text()
+    assert "examples/quickstart.py $(wildcard examples/integrations/*.py)" in listed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_integrations(name, tmp_path, monkeypatch, short_mask):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--out", "out", "--steps", "4", *BRIEFLY.get(name, [])])
+    runpy.run_path(str(EXAMPLES / "integrations" / f"{name}.py"), run_name="__main__")
+    for file in INTEGRATIONS[name]:
+        assert (tmp_path / "out" / file).stat().st_size > 5_000, file
+    if name == "trackers":
+        pictures = {path.name.split("_")[0] for path in (tmp_path / "out").rglob("*why*.png")}
+        assert pictures == {"why.png", "why"}  # MLflow's, and W&B's with a number and a hash
+        assert list((tmp_path / "out" / "tensorboard").glob("events.*"))
+
+
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_quickstart(tmp_path, monkeypatch, capsys, short_mask):
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path), "--steps", "12"])

@@ -20,10 +20,10 @@ ORDER = (
     ("errors",), ("explanation", "invariances"), ("capabilities",), ("contracts",), ("params",),
     ("classifier", "_frozen", "_tail"), ("data",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
-    ("explainer", "_pictures", "_arguments", "_attributions", "_divergence", "_edit", "_editor", "_explain",
-     "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
+    ("explainer", "_begin", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
+     "_editor", "_explain", "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
     ("api",), ("plot",), ("report",), ("label",),
-    ("cli", "demo", "__main__"), ("testing",),
+    ("cli", "demo", "__main__", "integrations"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
@@ -219,7 +219,8 @@ def fresh_imports():
 
 def test_importing_xlens_loads_nothing_heavy(fresh_imports):
     loaded = {name.split(".")[0] for name in fresh_imports[0][2]}
-    heavy = {"matplotlib", "sklearn", "timm", "torchvision", "torchmetrics", "captum", "accelerate", "zuko"}
+    heavy = {"matplotlib", "sklearn", "timm", "torchvision", "torchmetrics", "captum", "accelerate", "zuko",
+             "lightning"}
     assert not loaded & heavy
     assert not [name for name in loaded if name.startswith("xlens_")]
     assert "xlens" in loaded

@@ -14,7 +14,7 @@ from xlens.classifier import Classifier
 from xlens.contracts import Lens, Run, Spec, StepEvent
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, did_you_mean
-from xlens.training.trainer import process_state_restored
+from xlens.training.processes import process_state_restored
 
 __all__ = ["STRATEGIES", "Strategy", "Teaching"]
 

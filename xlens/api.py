@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xlens import params
 from xlens._arguments import side_info_table
+from xlens._begin import check_agreement, check_over, check_start, digest_of_lens, digest_of_start
 from xlens.classifier import Classifier, as_classifier
 from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
 from xlens.data import Data, as_data
@@ -22,14 +23,15 @@ from xlens.explainer import LensExplainer
 from xlens.registry import load_backend, offering
 from xlens.storage import StoredLens, load_lens
 from xlens.training.edit_mask import fit_edit_mask
+from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
-from xlens.training.trainer import process_state_restored
 
 __all__ = ["fit", "load"]
 
 _ARGUMENTS = (
     "side_info",
     "over",
+    "start_from",
     "supervision",
     "seed",
     "device",
@@ -37,6 +39,7 @@ _ARGUMENTS = (
     "resume",
     "on_step",
     "progress",
+    "mixed_precision",
 )
 
 
@@ -47,6 +50,7 @@ def fit(
     *,
     side_info: Any = None,
     over: Explainer | None = None,
+    start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -54,9 +58,13 @@ def fit(
     resume: bool = False,
     on_step: Callable[[StepEvent], None] | None = None,
     progress: bool | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
     **options: Any,
 ) -> Explainer:
     """Fit a lens around a classifier, which is left exactly as it is.
+
+    In a program that torchrun or accelerate launched as several processes, each calls this with the same arguments
+    and the whole data, takes its share of every batch, and gets the same lens.
 
     Args:
         model: the trained classifier, or an :class:`xlens.Classifier` around it.
@@ -66,22 +74,27 @@ def fit(
         backend: name of an installed backend (see :func:`xlens.backends`), or a backend object.
         side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
         over: an explainer whose codes the new lens works on.
+        start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
+            the fit begins with its lens and mask, and needs far fewer steps. It stays as it is.
         supervision: where class labels come from: ``"classifier"`` (f's own outputs, so that the lens explains f)
             or ``"labels"`` (the data's).
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
-        on_step: called with a :class:`xlens.StepEvent` after each step.
+        on_step: called with a :class:`xlens.StepEvent` after each step, in every process with its own losses.
         progress: show progress bars; None shows them on a terminal.
+        mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; f is
+            included then, but what it says of the data is taken in its own precision. ``"no"`` does not.
         **options: fields of the backend.
 
     Returns:
         the explainer.
 
     Raises:
-        OptionError: an unknown option, or a value outside its constraint; all faults in one error.
-        DataError: the data cannot be used.
+        OptionError: an unknown option, or a value outside its constraint, all faults in one error; or `start_from`
+            is of another backend, or of another size.
+        DataError: the data cannot be used, or `start_from` was fitted on inputs of another shape.
         ModelError: the classifier cannot be used.
         BackendNotFoundError: there is no such backend.
         TrainingError: training diverged again and again.
@@ -91,9 +104,10 @@ def fit(
     >>> explainer.backend.steps
     2
     """
-    faults = _argument_faults(supervision, seed, device, output_dir, resume)
-    chosen = _backend(backend, options, faults)
+    faults = _argument_faults(supervision, seed, device, output_dir, resume, mixed_precision)
+    chosen = as_backend(backend, options, faults)
     _check_uses(chosen, side_info=side_info, over=over)
+    check_start(chosen, start_from)
     wrapped = as_classifier(model)
     source = as_data(data)
     where = torch.device(device) if device is not None else wrapped.device
@@ -102,9 +116,12 @@ def fit(
         for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
             stack.enter_context(context)
         stack.enter_context(wrapped.frozen(seed=seed))
-        if output_dir is not None and not resume:
+        together = processes(where)
+        progress = progress if together.writes else False
+        if output_dir is not None and not resume and together.writes:
             _forget_checkpoints(Path(output_dir))
         found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+        check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
             raise DataError(
@@ -114,7 +131,8 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
-        _check_over(over, wrapped)
+        check_over(over, wrapped)
+        begun = None if start_from is None else digest_of_start(start_from, found.spec)
         run = Run(
             seed=seed,
             device=where,
@@ -123,11 +141,13 @@ def fit(
             supervision=supervision,
             side_info=table,
             over=over,
+            start_from=start_from,
             output_dir=Path(output_dir) if output_dir is not None else None,
             resume=resume,
             on_step=on_step,
             progress=progress,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision, over),
+            mixed_precision=mixed_precision,
+            identity=_identity(chosen, wrapped, found, table, seed, supervision, over, begun, mixed_precision),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -139,8 +159,9 @@ def fit(
         lens = lens.to(where).eval().requires_grad_(False)
         mask = None
         if found.spec.is_image and lens.decodes_to == "inputs":
-            mask = fit_edit_mask(wrapped, lens, source, run, found.sample).requires_grad_(False)
-    provenance = {"seed": seed, "supervision": supervision}
+            earlier = None if start_from is None else start_from.mask
+            mask = fit_edit_mask(wrapped, lens, source, run, found.sample, earlier).requires_grad_(False)
+    provenance = {"seed": seed, "supervision": supervision} | ({"start_from": begun} if begun else {})
     return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance, over)
 
 
@@ -212,6 +233,8 @@ def _identity(
     seed: int,
     supervision: str,
     over: Explainer | None,
+    begun: str | None,
+    mixed_precision: str,
 ) -> str:
     """Hash everything that decides the result of a fit."""
     facts = {
@@ -224,14 +247,26 @@ def _identity(
         "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
     }
     if over is not None:
-        digest = hashlib.sha256()
-        for name, value in sorted(over.lens.state_dict().items()):
-            digest.update(f"{name}{tuple(value.shape)}".encode() + value.cpu().contiguous().numpy().tobytes())
-        facts["over"] = digest.hexdigest()
+        facts["over"] = digest_of_lens(over.lens)
+    if begun is not None:
+        facts["start_from"] = begun
+    if mixed_precision != "no":
+        facts["mixed_precision"] = mixed_precision
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
+def as_backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
+    """Return the backend of that name with these options, or the backend object as it is.
+
+    Args:
+        backend: a name or an object.
+        options: fields of the backend, where it is a name.
+        faults: what is wrong already, to be named in the same error.
+
+    Raises:
+        OptionError: anything is wrong.
+        BackendNotFoundError: there is no such backend.
+    """
     if isinstance(backend, str):
         return params.make(load_backend(backend), options, extra=_ARGUMENTS, faults=faults)
     if not isinstance(backend, Backend):
@@ -252,13 +287,15 @@ def _backend(backend: str | Backend, options: dict[str, Any], faults: list[str])
 
 
 def _argument_faults(
-    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool
+    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool, mixed_precision: str
 ) -> list[str]:
     faults = []
     if supervision not in ("classifier", "labels"):
         faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    if mixed_precision not in ("no", "bf16"):
+        faults.append(f"mixed_precision must be 'no' or 'bf16', got {mixed_precision!r}")
     if resume and output_dir is None:
         faults.append("resume=True needs the output_dir of the interrupted run")
     if output_dir is not None and Path(output_dir).exists() and not Path(output_dir).is_dir():
@@ -287,18 +324,6 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
                 allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
                 do=f"leave {name} out, or choose another backend",
             )
-
-
-def _check_over(over: Explainer | None, classifier: Classifier) -> None:
-    if over is None:
-        return
-    if not isinstance(over, LensExplainer):
-        raise OptionError("fit: over is no explainer", given=type(over).__name__, allowed="what fit returns")
-    if over.classifier.fingerprint() != classifier.fingerprint():
-        raise OptionError(
-            "fit: over explains another classifier",
-            do="pass the classifier that it was fitted around, with the same layer and outputs",
-        )
 
 
 def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer | None:

@@ -151,8 +151,10 @@ class Run:
         supervision: where class labels come from: f itself, or the data's own labels.
         side_info: ``(n, A)`` attributes in float64, NaN where not observed.
         over: the explainer whose codes the new lens works on.
+        start_from: the explainer whose lens the fit begins with; the Trainer sees to it.
         output_dir, resume: where checkpoints go, and whether to continue from them.
         on_step, progress: step events, and whether to show a progress bar (None: on a terminal).
+        mixed_precision: ``"bf16"`` where training steps run in bfloat16, as far as that is safe, else ``"no"``.
         identity: a hash of everything that decides the result; a checkpoint of another is refused.
     """
 
@@ -163,10 +165,12 @@ class Run:
     supervision: Literal["classifier", "labels"] = "classifier"
     side_info: Tensor | None = None
     over: Explainer | None = None
+    start_from: Explainer | None = None
     output_dir: Path | None = None
     resume: bool = False
     on_step: Callable[[StepEvent], None] | None = None
     progress: bool | None = None
+    mixed_precision: Literal["no", "bf16"] = "no"
     identity: str = ""
 
 

@@ -9,6 +9,7 @@ __all__ = [
     "BackendConflictError",
     "BackendNotFoundError",
     "DataError",
+    "MissingExtraError",
     "ModelError",
     "NotFittedError",
     "OptionError",
@@ -89,6 +90,10 @@ class StorageError(XlensError):
 
 class PluginError(XlensError):
     """An installed plugin cannot be loaded; the message names the distribution that brought it."""
+
+
+class MissingExtraError(XlensError, ImportError):
+    """An optional package is not installed; the message has the command that installs it."""
 
 
 class BackendNotFoundError(XlensError, LookupError):

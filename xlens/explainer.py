@@ -17,6 +17,7 @@ from xlens._edit import traversed
 from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
 from xlens._explain_layer import explain_layer_batch, layer_faults, retrieved, retrieved_counterfactual
+from xlens._gather import gathered, rows_of
 from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
 from xlens._teach import Teaching
@@ -33,6 +34,7 @@ from xlens.nn.mask import EditMask
 from xlens.registry import offering
 from xlens.storage import save_lens
 from xlens.training.edit_mask import default_contrast
+from xlens.training.processes import processes
 
 __all__ = ["LensExplainer"]
 
@@ -108,6 +110,8 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
     ) -> Explanation:
         """Explain f's decision on each input.
 
+        In a program of several processes each passes the same inputs, explains its share, and gets all of it.
+
         Args:
             inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
             target: class to explain: an int, ``(N,)``, or None for f's prediction.
@@ -163,16 +167,19 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
             batch, code_batch = self._in_flight(moved, internal_batch_size, memory_budget)
             rows = min(batch, _BATCH)
             target, contrast = self._classes(moved, target, contrast, rows)
+            together = processes(self.device)
+            own = rows_of(together, len(moved)).to(moved.device)
             known = None if references is None else self._references(references, rows)
             request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
             parts = [
                 explain_layer_batch(self, x, t, c, request)
                 if self.on_layer
                 else explain_batch(self, x, t, c, carry, request)
-                for x, t, c in zip(moved.split(rows), target.split(rows), contrast.split(rows), strict=True)
+                for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True)
             ]
-        explanation = join(parts).to(source.device)
-        self._warn(explanation)
+            explanation = gathered(together, len(moved), join(parts)).to(source.device)
+        if together.writes:
+            self._warn(explanation)
         return explanation
 
     def as_quantus(

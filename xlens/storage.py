@@ -23,11 +23,20 @@ from xlens.explanation import Explanation, Fidelity
 from xlens.nn.mask import EditMask
 from xlens.registry import load_backend
 from xlens.training.checkpoint import read_file, write_file
+from xlens.training.processes import processes
 
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["StoredLens", "load_explanation", "load_lens", "save_explanation", "save_lens"]
+__all__ = [
+    "StoredLens",
+    "explanation_from_tree",
+    "explanation_to_tree",
+    "load_explanation",
+    "load_lens",
+    "save_explanation",
+    "save_lens",
+]
 
 _FORMAT = "xlens lens"
 _VERSION = 1
@@ -49,7 +58,7 @@ class StoredLens:
 
 
 def save_lens(explainer: LensExplainer, path: str | Path) -> None:
-    """Write a lens to a folder, each file whole or not at all.
+    """Write a lens to a folder, each file whole or not at all; of several processes the first writes.
 
     Args:
         explainer: what ``fit`` returned.
@@ -58,7 +67,13 @@ def save_lens(explainer: LensExplainer, path: str | Path) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    folder = Path(path)
+    together = processes(explainer.device)
+    if together.writes:
+        _write_lens(explainer, Path(path))
+    together.wait()
+
+
+def _write_lens(explainer: LensExplainer, folder: Path) -> None:
     tensors = {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()}
     if explainer.mask is not None:
         tensors |= {f"mask.{key}": value for key, value in explainer.mask.state_dict().items()}
@@ -166,12 +181,17 @@ def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classif
 
 
 def save_explanation(explanation: Explanation, path: str | Path) -> None:
-    """Write an explanation to one file."""
+    """Write an explanation to one file; of several processes the first writes."""
+    if processes(explanation.inputs.device).writes:
+        write_file(Path(path), _EXPLANATION, explanation_to_tree(explanation))
+
+
+def explanation_to_tree(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as nested dicts of tensors and plain values."""
     tree = {field.name: getattr(explanation, field.name) for field in dataclasses.fields(explanation)}
     fidelity = explanation.fidelity
     tree["fidelity"] = {f.name: getattr(fidelity, f.name) for f in dataclasses.fields(fidelity)}
-    tree |= {name: dict(tree[name]) for name in ("attributions", "convergence_delta")}
-    write_file(Path(path), _EXPLANATION, tree)
+    return tree | {name: dict(tree[name]) for name in ("attributions", "convergence_delta")}
 
 
 def load_explanation(path: str | Path) -> Explanation:
@@ -180,7 +200,15 @@ def load_explanation(path: str | Path) -> Explanation:
     Raises:
         StorageError: missing, truncated, or not an explanation.
     """
-    tree = read_file(Path(path), _EXPLANATION)
+    return explanation_from_tree(read_file(Path(path), _EXPLANATION))
+
+
+def explanation_from_tree(tree: dict[str, Any]) -> Explanation:
+    """Return the explanation that :func:`explanation_to_tree` took apart.
+
+    Raises:
+        StorageError: its parts are those of another version.
+    """
     try:
         tree["fidelity"] = Fidelity(**tree["fidelity"])
         tree["problems"] = tuple(tuple(row) for row in tree["problems"])

@@ -161,4 +161,4 @@ class Objective:
         return torch.randn(shape, generator=self.trainer.generator, device=self.span.device)
 
     def _network(self, name: str) -> nn.Module:
-        return self.trainer.accelerator.unwrap_model(self.trainer.networks[name])
+        return self.trainer.networks[name]

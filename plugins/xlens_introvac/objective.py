@@ -180,4 +180,4 @@ class Objective:
         return sum(getattr(self.weights, name) * term for name, term in terms.items())
 
     def _network(self, name: str) -> nn.Module:
-        return self.trainer.accelerator.unwrap_model(self.trainer.networks[name])
+        return self.trainer.networks[name]

@@ -147,11 +147,14 @@ class Prior(nn.Module):
         """Move mean and covariance toward those of a batch ``(N, d1)``."""
         self.seen += 1
         rate = max(0.01, 1 / (float(self.seen) + 1))
-        self.mean.lerp_(codes.mean(0), rate)
-        centred = codes - self.mean
-        self.covariance.lerp_(centred.T @ centred / len(codes), rate)
-        if int(self.seen) % 20 == 0:
-            self.refresh()
+        codes = codes.to(self.mean.dtype)
+        # In full precision also where the training step is not: the covariance is factored.
+        with torch.autocast(codes.device.type, enabled=False):
+            self.mean.lerp_(codes.mean(0), rate)
+            centred = codes - self.mean
+            self.covariance.lerp_(centred.T @ centred / len(codes), rate)
+            if int(self.seen) % 20 == 0:
+                self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:

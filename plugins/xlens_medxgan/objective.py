@@ -144,7 +144,7 @@ class Objective:
 
     @property
     def _generator(self) -> Generator:
-        return self.trainer.accelerator.unwrap_model(self.networks["generator"])
+        return self.networks["generator"]
 
     @property
     def _span(self) -> Tensor:
@@ -234,7 +234,7 @@ class Objective:
     def _train_judges(self, inputs: Tensor, classes: Tensor, edited: _Edits, sampled: _Edits) -> None:
         n, sampled_count = len(inputs), len(sampled.images)
         if "critic" in self.networks:
-            critic = self.trainer.accelerator.unwrap_model(self.networks["critic"])
+            critic = self.networks["critic"]
             pure = edited.pure
             batch = torch.cat([inputs, edited.images[pure].detach(), sampled.images.detach()])
             logits, features = critic(shifted(batch, self.trainer.generator))
@@ -249,7 +249,7 @@ class Objective:
             fakes = share * (fake.mean() if len(fake) else 0.0) + (1 - share) * made.mean()
             self.trainer.minimise(loss + (1 - _WRONG_CLASS) * fakes, "critic")
         if "discriminator" in self.networks:
-            judge = self.trainer.accelerator.unwrap_model(self.networks["discriminator"])
+            judge = self.networks["discriminator"]
             some = _first(edited, sampled_count)
             fakes = _join(some, sampled)
             features = judge(shifted(torch.cat([inputs, fakes.images.detach()]), self.trainer.generator))
@@ -265,7 +265,7 @@ class Objective:
         """What the lens has to change to convince its judges, which are held still."""
         terms: dict[str, Tensor] = {}
         if "critic" in self.networks:
-            critic = self.trainer.accelerator.unwrap_model(self.networks["critic"])
+            critic = self.networks["critic"]
             pure, count = edited.pure, int(edited.pure.sum())
             with held(critic):
                 batch = torch.cat([edited.images[pure], sampled.images])
@@ -275,7 +275,7 @@ class Objective:
             if count:
                 terms["critic"] = terms["critic"] - scores[:count].mean()
         if "discriminator" in self.networks:
-            judge = self.trainer.accelerator.unwrap_model(self.networks["discriminator"])
+            judge = self.networks["discriminator"]
             fakes = _join(_first(edited, len(sampled.images)), sampled)
             with held(judge):
                 scores = judge.judge(judge(fakes.images), fakes.classes)

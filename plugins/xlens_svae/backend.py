@@ -168,7 +168,9 @@ class SVAE(xlens.Backend):
 
         consistency = None
         if self.consistency:
-            consistency = Consistency(classifier, run.spec, self.consistency_rows, self.consistency_scale)
+            # Of all processes together, as the batch is.
+            rows = math.ceil(self.consistency_rows / trainer.processes.count)
+            consistency = Consistency(classifier, run.spec, rows, self.consistency_scale)
         # The reconstruction is summed over the values of an input, so what is weighed against it grows with them.
         alpha = max(10.0, math.prod(run.spec.shape) / 4) if self.alpha is None else self.alpha
         common = {

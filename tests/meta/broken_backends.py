@@ -177,6 +177,16 @@ def learns_the_labels():
     return after_fit(change)
 
 
+@breaks("manners.begins_with_an_earlier_lens")
+def begins_anew_all_the_same():
+    @xlens.options
+    class Broken(Exemplary):
+        def fit(self, classifier, data, run):
+            return super().fit(classifier, data, dataclasses.replace(run, start_from=None))
+
+    return candidate(Broken())
+
+
 @breaks("manners.can_be_interrupted")
 def swallows_the_interruption():
     @xlens.options

@@ -20,6 +20,7 @@ from xlens.explanation import Explanation
 from xlens.plot.words import end_of_path
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
+from xlens.training.processes import processes
 
 __all__ = ["check_writable", "notebook_html", "save_html", "to_html"]
 
@@ -68,7 +69,7 @@ def save_html(
     traversals: Sequence[Traversal] = (),
     optional: bool = False,
 ) -> None:
-    """Write the report to a file that opens in any browser, without a network.
+    """Write the report to a file that opens in any browser, without a network; of several processes the first does.
 
     Args:
         explanation: N inputs that are images or signals.
@@ -90,6 +91,8 @@ def save_html(
     """
     check_writable(path)
     page = to_html(explanation, names=names, title=title, traversals=traversals, optional=optional)
+    if not processes(explanation.inputs.device).writes:
+        return
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as fault:

@@ -28,8 +28,8 @@ from xlens.testing.candidate import Candidate
 from xlens.testing.checking import Check, CheckFailedError, NotCheckedError, Result
 from xlens.testing.state import model_state, process_state
 from xlens.testing.world import World
+from xlens.training.processes import process_state_restored
 from xlens.training.survey import survey
-from xlens.training.trainer import process_state_restored
 
 __all__ = ["Bench", "Fitted"]
 
@@ -125,6 +125,7 @@ class Bench:
         resume: bool = False,
         side_info: Tensor | None = None,
         over: LensExplainer | None = None,
+        start_from: LensExplainer | None = None,
     ) -> Fitted:
         """Fit the candidate as ``xlens.fit`` does, but for the mask, which is none of its business."""
         events: list[StepEvent] = []
@@ -154,6 +155,7 @@ class Bench:
                         logits=found.logits,
                         side_info=side_info,
                         over=over,
+                        start_from=start_from,
                         output_dir=output_dir,
                         resume=resume,
                         on_step=see,

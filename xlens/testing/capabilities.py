@@ -15,7 +15,7 @@ from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import check, require, same
 from xlens.testing.correctness import features_name_the_code, shapes_are_right
 from xlens.testing.manners import leaves_the_data_alone
-from xlens.training.trainer import process_state_restored
+from xlens.training.processes import process_state_restored
 
 _KEPT = 0.6
 

@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from xlens.errors import UnsupportedError
 from xlens.testing.bench import Bench
 from xlens.testing.checking import NotCheckedError, check, require, same
 from xlens.testing.state import differing, model_state, process_state
@@ -173,6 +174,32 @@ def explains_f_and_not_the_labels(bench: Bench) -> None:
         f"{bench.backend.name}: labels in the data change the lens",
         given=_first(different),
         do="take classes from xlens.training.supervising_logits, which are f's own unless the user asks otherwise",
+    )
+
+
+@check(needs=(gives_the_same_for_the_same_seed,))
+def begins_with_an_earlier_lens(bench: Bench) -> None:
+    """A fit that trains begins with the lens that ``start_from`` names, or refuses, and leaves it as it is."""
+    if not bench.base.events:
+        raise NotCheckedError("there is nothing to begin with: this fit does not train")
+    cold = bench.again.lens.state_dict()
+    try:
+        warm = bench.fit(start_from=bench.base.explainer).lens.state_dict()
+    except UnsupportedError as refusal:
+        raise NotCheckedError(f"it refuses: {refusal}") from None
+    base = bench.base.lens.state_dict()
+    changed = [key for key, value in base.items() if not same(value, cold[key], exactly=True)]
+    require(
+        not changed,
+        f"{bench.backend.name}: a fit that begins with an earlier lens changes that lens",
+        given=_first(changed),
+        do="build a lens of its own; the Trainer copies the weights",
+    )
+    require(
+        any(not same(value, cold[key], exactly=True) for key, value in warm.items()),
+        f"{bench.backend.name}: start_from changes nothing",
+        given="the lens of a fit that begins anew",
+        do="hand run as it is to the Trainer, and name its networks as they are named in the lens",
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,8 @@ from xlens.training.trainer import Trainer
 __all__ = ["default_contrast", "fit_edit_mask"]
 
 _STEPS = 420
+#: Of a mask that begins where an earlier one stands.
+_WARM_STEPS = 140
 _BATCH = 64
 _FLIP_SHARE = 0.95
 #: Evidence that takes less than the first area is local: there, the smallest edit that flips f is sought. From the
@@ -43,7 +45,9 @@ def default_contrast(logits: Tensor, target: Tensor, reference: int | None) -> T
     return torch.where(target == reference, runner_up, torch.full_like(target, reference))
 
 
-def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, sample: Tensor) -> EditMask:
+def fit_edit_mask(
+    classifier: Classifier, lens: Lens, data: Data, run: Run, sample: Tensor, earlier: EditMask | None = None
+) -> EditMask:
     """Fit the mask, with f and the lens frozen.
 
     Minimises the area and the change subject to f flipping. The weight of flipping is a dual variable
@@ -57,20 +61,23 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         data: the data.
         run: circumstances of the fit.
         sample: some inputs, for the statistics of f's features.
+        earlier: the mask to begin with; of another size, as around another architecture, it is left aside.
     """
     spec = run.spec
     mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(
         run.device, torch.float32
     )
+    steps = min(_WARM_STEPS, _STEPS) if earlier is not None and _begin(mask, earlier) else _STEPS
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
     span = float(spec.span().mean())
     pool = _Pool.of(classifier, lens, data, run)
     trainer = Trainer(
-        run,
+        # What it starts from is none of the lens's networks, and was taken above.
+        dataclasses.replace(run, start_from=None),
         "mask",
         networks={"mask": mask},
         optimizers={"mask": torch.optim.Adam(mask.parameters(), 3e-3)},
-        steps=_STEPS,
+        steps=steps,
         schedule=lambda done: min(1.0, (1 - done) / 0.4),
         clip=1.0,
     )
@@ -88,7 +95,7 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
         loss = ((4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)).mean()
         trainer.minimise(loss, "mask")
         _follow_area(mask, area.detach(), some)
-        if trainer.step_index == 3 * _STEPS // 5:
+        if trainer.step_index == 3 * steps // 5:
             spread = (mask.area - _LOCAL_AREA) / (_SPREAD_AREA - _LOCAL_AREA)
             mask.reach.copy_(_SPREAD_REACH * spread.clamp(0, 1))
         reached = some.can_flip * (margin > mask.reach[some.contrast] * some.goal)
@@ -97,6 +104,16 @@ def fit_edit_mask(classifier: Classifier, lens: Lens, data: Data, run: Run, samp
 
     trainer.fit(Data(pool.inputs), step, batch_size=_BATCH)
     return mask.eval()
+
+
+def _begin(mask: EditMask, earlier: EditMask) -> bool:
+    """Copy an earlier mask, but for the statistics of f's features, which are f's own; whether it fits."""
+    known = {key: value for key, value in earlier.state_dict().items() if not key.startswith("maps.")}
+    own = {key: value for key, value in mask.state_dict().items() if not key.startswith("maps.")}
+    if {key: value.shape for key, value in known.items()} != {key: value.shape for key, value in own.items()}:
+        return False
+    mask.load_state_dict(known, strict=False)
+    return True
 
 
 @torch.no_grad()
@@ -120,7 +137,7 @@ def _dual_step(log_lambda: Tensor, reached: Tensor, some: _Pool) -> None:
     log_lambda[seen] = (log_lambda[seen] + rate * missing).clamp(-4, 4)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Pool:
     """Inputs with what the lens makes of them, computed once.
 

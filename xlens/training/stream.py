@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xlens.data import Batch, Data
+from xlens.training.processes import Processes
 
 __all__ = ["BatchStream"]
 
@@ -26,17 +27,30 @@ class BatchStream:
         batch_size: inputs per batch of indexed data.
         seed: with the epoch, decides the order.
         strata: ``(n,)`` the class of each input of indexed data, of which every batch then holds its share.
+        processes: go through the same batches, and each takes its share of every one.
+
+    Attributes:
+        weight: this process's part of the last batch; over the processes, weights sum to 1.
     """
 
-    def __init__(self, data: Data, batch_size: int, seed: int, strata: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        data: Data,
+        batch_size: int,
+        seed: int,
+        strata: Tensor | None = None,
+        processes: Processes | None = None,
+    ) -> None:
         self._data, self._seed, self._strata = data, seed, strata
         self._size = min(batch_size, len(data)) if data.indexed else batch_size
+        self._processes = processes or Processes()
+        self.weight = 1.0
         self._epoch, self._position = 0, 0
         self._order: Tensor | None = None
         self._iterator: Iterator[Batch] | None = None
 
     def next(self) -> Batch:
-        """Return the next batch."""
+        """Return the next batch, or this process's share of it."""
         return self._next_indexed() if self._data.indexed else self._next_streamed()
 
     def state(self) -> dict[str, Any]:
@@ -63,7 +77,7 @@ class BatchStream:
                 self._order = self._order[_spread(self._strata[self._order], generator)]
         start = self._position * self._size
         self._position += 1
-        return self._data.take(self._order[start : start + self._size])
+        return self._data.take(self._own(self._order[start : start + self._size]))
 
     def _next_streamed(self) -> Batch:
         if self._iterator is None:
@@ -73,7 +87,16 @@ class BatchStream:
             self._epoch, self._position, self._iterator = self._epoch + 1, 0, None
             return self._next_streamed()
         self._position += 1
-        return batch
+        if self._processes.count == 1:
+            return batch
+        # A stream of the user's own is read by every process, which keeps its share.
+        rows = self._own(torch.arange(len(batch)))
+        return Batch(batch.inputs[rows], None if batch.labels is None else batch.labels[rows])
+
+    def _own(self, rows: Tensor) -> Tensor:
+        own = self._processes.share(rows)
+        self.weight = 1 / self._processes.count if len(rows) < self._processes.count else len(own) / len(rows)
+        return own
 
     def _begin_epoch(self) -> None:
         seed = self._epoch_seed()

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -24,9 +22,11 @@ from xlens.contracts import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file
+from xlens.training.processes import processes
 from xlens.training.stream import BatchStream
+from xlens.training.warm_start import begin_from
 
-__all__ = ["Trainer", "process_state_restored"]
+__all__ = ["Trainer"]
 
 _KIND = "an xlens checkpoint"
 _SNAPSHOT_EVERY = 50
@@ -40,10 +40,16 @@ class Trainer:
     rates, averages weights, reports events, writes checkpoints, and goes back to the last good state
     when a loss is not finite.
 
+    Where the program was launched as several processes, the step function sees this process's share of each batch.
+    Gradients and buffers are averaged over the processes, and the first of them writes. A loss that
+    compares inputs of a batch with each other then compares those of one share. Random numbers come from
+    `generator`, which differs between processes, and every process has to call `minimise` equally often.
+
     Args:
         run: circumstances of the fit.
         phase: name of this stage of the fit; names its checkpoint and its progress bar.
-        networks: name -> module; moved to the run's device.
+        networks: name -> module; moved to the run's device. What is part of the lens is named as in the lens: where
+            the run starts from an earlier one, it begins with the weights that the network of that name had.
         optimizers: name -> optimiser over those modules' parameters.
         steps: number of steps.
         schedule: maps the share of steps done, 0 to 1, to a factor on every learning rate.
@@ -67,20 +73,18 @@ class Trainer:
     ) -> None:
         self.run, self.phase, self.steps, self.schedule, self.clip = run, phase, steps, schedule, clip
         self.checkpoint_every = checkpoint_every
-        self.accelerator = _accelerator(run.device)
-        self.networks = {
-            name: self.accelerator.prepare_model(network.to(run.device), device_placement=False)
-            for name, network in networks.items()
-        }
-        self.optimizers = {
-            name: self.accelerator.prepare_optimizer(optimizer, device_placement=False)
-            for name, optimizer in optimizers.items()
-        }
+        self.processes = processes(run.device)
+        if run.start_from is not None:
+            begin_from(networks, run.start_from.lens, phase)
+        self.networks = {name: network.to(run.device) for name, network in networks.items()}
+        self.optimizers = dict(optimizers)
+        self.processes.begin_alike(list(self.networks.values()))
         self._averages = {name: _average(networks[name], decay) for name, decay in (ema or {}).items()}
         self._base_rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
         self._rate_factor = 1.0
         self._rollbacks = 0
         self._between_steps = True
+        self._weight = 1.0
         self.step_index = 0
         self.generator = torch.Generator(run.device).manual_seed(run.seed)
 
@@ -92,11 +96,13 @@ class Trainer:
         """Take one step down `loss` with the named optimisers."""
         for name in optimizers:
             self.optimizers[name].zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
+        with torch.autocast(self.run.device.type, enabled=False):
+            loss.backward()
         for name in optimizers:
+            parameters = [p for group in self.optimizers[name].param_groups for p in group["params"]]
+            self.processes.add_gradients(parameters, self._weight)
             if self.clip is not None:
-                parameters = [p for group in self.optimizers[name].param_groups for p in group["params"]]
-                self.accelerator.clip_grad_norm_(parameters, self.clip)
+                nn.utils.clip_grad_norm_(parameters, self.clip)
             self.optimizers[name].step()
 
     def fit(
@@ -112,7 +118,7 @@ class Trainer:
         Args:
             data: gone through again and again, shuffled where the data allow.
             step: computes one step on a batch and returns the losses to report.
-            batch_size: inputs per step.
+            batch_size: inputs per step, of all processes together.
             strata: ``(n,)`` the class of each input, where every batch should hold each in its share; indexed
                 data only.
 
@@ -120,7 +126,10 @@ class Trainer:
             TrainingError: losses were not finite again and again, also at lower learning rates.
             KeyboardInterrupt: Ctrl-C, after the step in hand is finished and a checkpoint is written.
         """
-        stream = BatchStream(data, batch_size, self.run.seed, strata)
+        stream = BatchStream(data, batch_size, self.run.seed, strata, self.processes)
+        if self.processes.index:
+            # Every process draws noise of its own, also where the backend has seeded the generator.
+            self.generator.manual_seed(self.generator.initial_seed() + 1_000_003 * self.processes.index)
         if self.run.resume:
             self._resume(stream)
         good = clone(self._state())
@@ -130,13 +139,14 @@ class Trainer:
             desc=self.phase,
             disable=None if self.run.progress is None else not self.run.progress,
         )
-        with bar, _interrupts_deferred() as interrupted:
+        with bar, _interrupts_deferred() as pressed:
             try:
                 while self.step_index < self.steps:
                     losses = self._one_step(stream, step)
+                    finite, interrupted = self._agreed(losses, pressed())
                     last = self.step_index == self.steps
-                    if self.step_index % _SNAPSHOT_EVERY == 0 or last or not all_finite(losses):
-                        if all_finite(losses) and all_finite(self._weights()):
+                    if self.step_index % _SNAPSHOT_EVERY == 0 or last or not finite:
+                        if finite and all_finite(self._weights()):
                             good = clone(self._state())
                         else:
                             self._roll_back(good, losses)
@@ -145,7 +155,7 @@ class Trainer:
                     self._report(bar, losses)
                     if last or self.step_index % self.checkpoint_every == 0:
                         self._save(stream)
-                    if interrupted():
+                    if interrupted:
                         raise KeyboardInterrupt
             except KeyboardInterrupt:
                 # Raised inside a step, it leaves half a step's changes, which are not worth keeping.
@@ -161,12 +171,26 @@ class Trainer:
         for network in self.networks.values():
             network.train()
         self._between_steps = False
-        losses = step(stream.next().to(self.run.device))
+        batch = stream.next().to(self.run.device)
+        self._weight = stream.weight
+        reduced = self.run.mixed_precision == "bf16"
+        with torch.autocast(self.run.device.type, torch.bfloat16, enabled=reduced):
+            losses = step(batch)
+        self.processes.average_buffers(list(self.networks.values()))
         for name, average in self._averages.items():
-            average.update_parameters(self.accelerator.unwrap_model(self.networks[name]))
+            average.update_parameters(self.networks[name])
         self.step_index += 1
         self._between_steps = True
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _agreed(self, losses: dict[str, Tensor], pressed: bool) -> tuple[bool, bool]:
+        """Return whether the losses of all processes are finite, and whether Ctrl-C reached any of them.
+
+        The losses themselves are not exchanged: a share need not have all of them.
+        """
+        facts = [torch.tensor(float(fact)) for fact in (not all_finite(losses), pressed)]
+        bad, presses = self.processes.add(facts)
+        return not bool(bad), bool(presses)
 
     def _report(self, bar: tqdm, losses: Mapping[str, Tensor]) -> None:
         bar.update(1)
@@ -180,6 +204,8 @@ class Trainer:
     def _roll_back(self, good: dict[str, Any], losses: Mapping[str, Tensor]) -> None:
         self._rollbacks += 1
         bad = [name for name, loss in losses.items() if not all_finite(loss)] or ["a weight"]
+        if self.processes.count > 1 and bad == ["a weight"]:
+            bad = ["a weight, or another process's loss,"]
         if self._rollbacks > _MOST_ROLLBACKS:
             raise TrainingError(
                 f"fit: {', '.join(bad)} was not finite after {_MOST_ROLLBACKS} roll-backs",
@@ -201,7 +227,7 @@ class Trainer:
         )
 
     def _weights(self) -> dict[str, Any]:
-        return {name: self.accelerator.unwrap_model(net).state_dict() for name, net in self.networks.items()}
+        return {name: network.state_dict() for name, network in self.networks.items()}
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -216,7 +242,7 @@ class Trainer:
 
     def _load(self, state: dict[str, Any]) -> None:
         for name, network in self.networks.items():
-            self.accelerator.unwrap_model(network).load_state_dict(state["networks"][name])
+            network.load_state_dict(state["networks"][name])
         for name, average in self._averages.items():
             average.load_state_dict(state["averages"][name])
         for name, optimizer in self.optimizers.items():
@@ -231,7 +257,10 @@ class Trainer:
 
     def _save(self, stream: BatchStream) -> None:
         path = self._path()
-        if path is None or not self.accelerator.is_main_process:
+        if path is None:
+            return
+        generators = self.processes.gather(self.generator.get_state())
+        if not self.processes.writes:
             return
         rng = {
             "torch": torch.get_rng_state(),
@@ -240,6 +269,7 @@ class Trainer:
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
         }
         tree = {**self._state(), "stream": stream.state(), "rng": rng, "identity": self.run.identity}
+        tree["generators"] = generators
         write_file(path, _KIND, tree)
 
     def _resume(self, stream: BatchStream) -> None:
@@ -247,13 +277,22 @@ class Trainer:
         if path is None or not path.exists():
             return
         tree = read_file(path, _KIND)
-        if tree["identity"] != self.run.identity:
+        # A checkpoint of an earlier version has none: it is refused like one of another run.
+        if tree["identity"] != self.run.identity or "generators" not in tree:
             raise StorageError(
                 f"fit: the checkpoint {path.name!r} belongs to another run",
                 given="another classifier, other data, options or seed",
                 do="pass what the interrupted run was given, choose another output_dir, or resume=False",
             )
-        self._load(tree)
+        generators = tree["generators"]
+        if len(generators) != self.processes.count:
+            raise StorageError(
+                f"fit: the checkpoint {path.name!r} is of another number of processes",
+                given=self.processes.count,
+                allowed=len(generators),
+                do="launch as many processes as before, or resume=False",
+            )
+        self._load({**tree, "generator": generators[self.processes.index]})
         stream.load(tree["stream"])
         torch.set_rng_state(tree["rng"]["torch"])
         keys, position = tree["rng"]["numpy"]
@@ -266,25 +305,6 @@ class Trainer:
 def _numpy_state() -> list[Any]:
     state = np.random.get_state(legacy=True)
     return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
-
-
-@contextmanager
-def process_state_restored() -> Iterator[None]:
-    """Leave accelerate's process-wide state as it was found, for the user's own use of it."""
-    untouched = not PartialState._shared_state
-    try:
-        yield
-    finally:
-        if untouched and PartialState._shared_state:
-            AcceleratorState._reset_state(reset_partial_state=True)
-            GradientState._reset_state()
-
-
-def _accelerator(device: torch.device) -> Accelerator:
-    if PartialState._shared_state:
-        # The user's program already uses accelerate; its choices for the process stand.
-        return Accelerator(device_placement=False)
-    return Accelerator(cpu=device.type == "cpu", device_placement=False)
 
 
 def _average(network: nn.Module, decay: float) -> AveragedModel:

@@ -1,0 +1,212 @@
+"""A Lightning callback that explains a fixed panel of images while the classifier is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from xlens._frozen import seeded
+from xlens.api import as_backend, fit
+from xlens.classifier import Classifier, as_classifier
+from xlens.contracts import Backend, Explainer, StepEvent
+from xlens.data import as_data
+from xlens.errors import MissingExtraError, OptionError, XlensError, XlensWarning
+from xlens.explanation import Explanation
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    from xlens.integrations._loggers import log_figure
+except ImportError as fault:
+    if (fault.name or "").split(".")[0] != "lightning":
+        raise
+    raise MissingExtraError(
+        "xlens.integrations.lightning: the package 'lightning' is not installed",
+        do="pip install 'xlens[lightning]', or: pip install lightning",
+    ) from None
+
+__all__ = ["ExplainCallback"]
+
+#: A lens that begins with the last one takes this share of the backend's steps.
+_WARM_SHARE = 1 / 3
+
+
+class ExplainCallback(Callback):
+    """Fits a lens as the classifier learns, and logs what it says of a few images.
+
+    The first lens is fitted in full; each later one begins with the last and takes a third of the steps. Every
+    logger of the trainer gets the means of the fidelity and the time that this took, and, where it takes them, a
+    picture of each image of the panel. The training is not touched: weights, buffers, gradients, optimisers and
+    random numbers are, bit for bit, what they are without the callback. Where no lens can be fitted, as while the
+    network still puts everything into one class, it warns and the training goes on.
+
+    Args:
+        backend: name of a backend, or a backend object.
+        panel: ``(N, *S)`` the images to explain, in the classifier's own normalisation.
+        every_n_epochs: epochs of training between two explanations.
+        data: what the lens is fitted on, in any form that :func:`xlens.fit` takes; None for the data set behind the
+            trainer's own train loader. One that keeps random state of its own should not be shared.
+        classifier: takes the LightningModule and returns the classifier in it, e.g.
+            ``lambda module: xlens.Classifier(module.net, class_names=names)``; None for the module itself, whose
+            ``forward`` then returns logits.
+        warm_steps: the backend's ``steps`` for a lens that begins with the last one; None for a third.
+        seed: seeds the lens.
+        **options: fields of the backend.
+
+    Attributes:
+        explainer: the last explainer, or None.
+        explanation: its explanation of the panel, or None.
+        seconds: how long fitting, explaining and drawing have taken so far.
+
+    Raises:
+        OptionError: an option is outside its constraint, all faults in one error; or, when the training begins, the
+            train loader has no data set that can be gone through a second time.
+        ModelError: when the training begins, the panel does not go through the classifier.
+        MissingExtraError: ``import xlens.integrations.lightning`` without the package ``lightning``.
+
+    >>> from xlens.integrations.lightning import ExplainCallback
+    >>> ExplainCallback(backend="medxgan", panel=images[:4], every_n_epochs=2, steps=200).every_n_epochs
+    2
+    """
+
+    def __init__(
+        self,
+        backend: str | Backend,
+        panel: Tensor,
+        *,
+        every_n_epochs: int = 1,
+        data: Any = None,
+        classifier: Callable[[LightningModule], torch.nn.Module | Classifier] | None = None,
+        warm_steps: int | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        faults = [
+            f"{name} must be an int >= 1, got {value!r}"
+            for name, value in {"every_n_epochs": every_n_epochs, "warm_steps": warm_steps}.items()
+            if (value is not None or name != "warm_steps")
+            and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+        ]
+        if not isinstance(panel, Tensor) or panel.dim() < 2 or len(panel) == 0:
+            faults.append(f"panel must be a tensor (N, *S) of at least one image, got {_describe(panel)}")
+        self.backend = as_backend(backend, options, faults)
+        if warm_steps is not None and not _has_steps(self.backend):
+            raise OptionError(
+                f"ExplainCallback: the backend {self.backend.name!r} has no steps", do="leave warm_steps out"
+            )
+        self.panel, self.every_n_epochs, self.data, self.seed = panel, every_n_epochs, data, seed
+        self.warm_steps = warm_steps
+        self.explainer: Explainer | None = None
+        self.explanation: Explanation | None = None
+        self.seconds = 0.0
+        self._find = classifier or (lambda module: module)
+        self._trains_for: set[int] = set()
+        self._began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check, before an epoch is spent, that the panel goes through the classifier and that there are data."""
+        self._began = time.perf_counter()
+        self._source(trainer)
+        classifier = as_classifier(self._find(pl_module))
+        with classifier.frozen(), torch.no_grad():
+            classifier(self.panel.to(classifier.device))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit, explain and log, every `every_n_epochs` epochs."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        began = time.perf_counter()
+        # Loggers may draw random numbers, e.g. for names of files.
+        with seeded(None):
+            try:
+                self._explain(trainer, pl_module)
+            except XlensError as fault:
+                self.explanation = None
+                warnings.warn(
+                    f"ExplainCallback: no explanation after epoch {trainer.current_epoch}: {fault}",
+                    XlensWarning,
+                    stacklevel=2,
+                )
+            else:
+                self._log_figures(trainer)
+            self.seconds += time.perf_counter() - began
+            self._log_metrics(trainer)
+
+    def _explain(self, trainer: Trainer, module: LightningModule) -> None:
+        backend = self._warm() if self.explainer is not None else self.backend
+        self.explainer = fit(
+            self._find(module),
+            self._source(trainer),
+            backend,
+            start_from=self.explainer,
+            seed=self.seed,
+            on_step=self._note,
+            progress=False,
+        )
+        with warnings.catch_warnings():
+            # What does not hold stands in the picture and in the figures of each epoch.
+            warnings.simplefilter("ignore", XlensWarning)
+            self.explanation = self.explainer.explain(self.panel)
+
+    def _warm(self) -> Backend:
+        """Return the backend for a lens that begins with the last one."""
+        if self.warm_steps is not None:
+            return dataclasses.replace(self.backend, steps=self.warm_steps)
+        # A backend that trains nothing may mean something else by its steps.
+        if _has_steps(self.backend) and self.backend.steps in self._trains_for:
+            return dataclasses.replace(self.backend, steps=max(1, round(self.backend.steps * _WARM_SHARE)))
+        return self.backend
+
+    def _note(self, event: StepEvent) -> None:
+        self._trains_for.add(event.total)
+
+    def _source(self, trainer: Trainer) -> Any:
+        if self.data is not None:
+            return as_data(self.data)
+        loader = trainer.train_dataloader
+        if not isinstance(loader, DataLoader) or not as_data(loader.dataset).indexed:
+            raise OptionError(
+                "ExplainCallback: there is no data set to fit a lens on",
+                given=f"a train loader of type {type(loader).__name__}",
+                allowed="one torch DataLoader over a data set with a length",
+                do="pass data=...",
+            )
+        return as_data(loader.dataset)
+
+    def _log_figures(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        for i in range(len(self.explanation)):
+            figure = self.explanation.plot(i)
+            for logger in trainer.loggers:
+                place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+                log_figure(logger, f"xlens/panel-{i}", figure, **place)
+
+    def _log_metrics(self, trainer: Trainer) -> None:
+        metrics = {
+            "xlens/seconds": self.seconds,
+            "xlens/share_of_time": self.seconds / max(time.perf_counter() - self._began, 1e-9),
+        }
+        if self.explanation is not None:
+            fidelity = self.explanation.fidelity
+            for field in dataclasses.fields(fidelity):
+                metrics[f"xlens/{field.name}"] = float(getattr(fidelity, field.name).double().mean())
+            metrics["xlens/trustworthy"] = float(self.explanation.trustworthy.double().mean())
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+
+
+def _has_steps(backend: Backend) -> bool:
+    return any(field.name == "steps" for field in dataclasses.fields(backend))
+
+
+def _describe(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
