@@ -23,7 +23,7 @@ OPTIONS = {
     ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "most": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
-        {"steps": 400, "hidden": 32, "most": 32},
+        {"steps": 600, "hidden": 32},
     ),
     "jlvm": (
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
