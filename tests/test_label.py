@@ -14,7 +14,7 @@ from browser import browser
 from torch import nn
 
 import xlens
-from xlens.errors import DataError, StorageError, UnsupportedError
+from xlens.errors import DataError, MissingExtraError, StorageError, UnsupportedError
 from xlens.label import Session, make_app, serve
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -196,7 +196,7 @@ def test_without_flask_the_error_says_how_to_install_it(fresh, pool, monkeypatch
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UnsupportedError, match="pip install 'xlens\\[label\\]'"):
+    with pytest.raises(MissingExtraError, match="pip install 'xlens\\[label\\]'"):
         make_app(session, "token")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from xlens.errors import UnsupportedError, XlensError
+from xlens.errors import MissingExtraError, UnsupportedError, XlensError
 from xlens.label.session import Session
 from xlens.plot.pixels import kind_of, natural_ranges, to_pixels
 
@@ -36,13 +36,14 @@ def make_app(session: Session, token: str) -> Flask:
         token: the secret part of the address.
 
     Raises:
-        UnsupportedError: Flask is not installed, or the inputs are no images.
+        MissingExtraError: Flask is not installed.
+        UnsupportedError: the inputs are no images.
     """
     try:
         from flask import Flask, Response, abort, request
     except ImportError:
-        raise UnsupportedError(
-            "label: the page needs Flask, which is not installed", do="pip install 'xlens[label]'"
+        raise MissingExtraError(
+            "label: the package 'flask' is not installed", do="pip install 'xlens[label]', or: pip install flask"
         ) from None
     shape = tuple(session.pool.shape[1:])
     if kind_of(shape, "label") != "image":
@@ -117,7 +118,8 @@ def serve(session: Session, *, port: int = 0) -> tuple[Any, str]:
         port: 0 takes a free one.
 
     Raises:
-        UnsupportedError: Flask is not installed, the inputs are no images, or the port is taken.
+        MissingExtraError: Flask is not installed.
+        UnsupportedError: the inputs are no images, or the port is taken.
     """
     token = secrets.token_urlsafe(24)
     app = make_app(session, token)
