@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from xlens.classifier import Classifier
-from xlens.contracts import Backend, Spec
+from xlens.contracts import Backend, Lens, Spec
 from xlens.errors import DataError, OptionError
 from xlens.explainer import LensExplainer
 from xlens.training.processes import Processes
 from xlens.training.survey import Survey
 
-__all__ = ["check_agreement", "check_start", "digest_of_start"]
+__all__ = ["check_agreement", "check_over", "check_start", "digest_of_lens", "digest_of_start"]
 
 
 def check_start(backend: Backend, start_from: Any) -> None:
@@ -45,11 +45,31 @@ def digest_of_start(start_from: LensExplainer, spec: Spec) -> str:
             allowed=f"inputs {spec.shape} of {spec.num_classes} classes",
             do="leave start_from out",
         )
+    return digest_of_lens(start_from.lens)
+
+
+def digest_of_lens(lens: Lens) -> str:
+    """Return a hash of everything that a lens has learned."""
     digest = hashlib.sha256()
-    for key, value in sorted(start_from.lens.state_dict().items()):
+    for key, value in sorted(lens.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def check_over(over: Any, classifier: Classifier) -> None:
+    """Refuse as the lens below what is no explainer, or explains another classifier."""
+    if over is None:
+        return
+    if not isinstance(over, LensExplainer):
+        raise OptionError(
+            "fit: over is no explainer", given=type(over).__name__, allowed="what xlens.fit or xlens.load returned"
+        )
+    if over.classifier.fingerprint() != classifier.fingerprint():
+        raise OptionError(
+            "fit: over explains another classifier",
+            do="pass the classifier that it was fitted around, with the same layer and outputs",
+        )
 
 
 def check_agreement(together: Processes, classifier: Classifier, found: Survey) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain`` and ``evaluate``."""
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate`` and ``label``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,16 @@ Prints tables in Markdown. A METHOD:BASELINE is Captum's method from a baseline 
 blurred. What is not better than random, edges and constant says nothing.
 """
 
+_LABEL_EPILOG = """\
+examples:
+  xlens fit mymodels:load_resnet photos/ --layer fc1 --backend NAME --size 64 -o lens/ \\
+      --option 'attributes=["striped"]' --option 'kinds=["binary"]'
+  xlens label lens/ photos/ --model mymodels:load_resnet
+
+Open the address that is printed; the page is served to this machine alone. Answers are kept in LENS/answers.json,
+and the lens is saved after each round. Stop with Ctrl-C at any time: the same command goes on from there.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, or another with one line on standard error."""
@@ -118,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_explain(commands)
     _add_evaluate(commands)
+    _add_label(commands)
     return parser
 
 
@@ -209,6 +220,24 @@ def _add_evaluate(commands) -> None:
     )
     evaluate.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
     evaluate.set_defaults(run=_later("evaluate", "evaluate"))
+
+
+def _add_label(commands) -> None:
+    label = commands.add_parser("label", help="teach a lens on a local web page", epilog=_LABEL_EPILOG)
+    label.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote; saved there again")
+    label.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="what to ask about: images or arrays")
+    label.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(label)
+    _add_preprocessing(label)
+    label.add_argument("--check", type=int, default=20, metavar="N", help="images for checking, never learned from")
+    label.add_argument("--per-round", type=int, default=10, metavar="N", help="images before the lens learns")
+    label.add_argument(
+        "--strategy", choices=("mutual_information", "max_entropy", "random"), default="random", help="what to ask"
+    )
+    label.add_argument("--seed", type=int, default=0)
+    label.add_argument("--port", type=int, default=0, help="a free one if not given")
+    label.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    label.set_defaults(run=_later("label", "labelling"))
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:

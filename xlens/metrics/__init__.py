@@ -6,6 +6,7 @@ from xlens.metrics.disentanglement import DCI, dci, mutual_information_gap, sepa
 from xlens.metrics.fidelity import monotone_share, ssim
 from xlens.metrics.frechet import frechet_distance, split_frechet_distance
 from xlens.metrics.influence import causal_influence
+from xlens.metrics.interpretability import Interpretability, interpretability
 from xlens.metrics.leakage import leakage
 from xlens.metrics.localisation import mask_iou, pointing_game, relevance_mass, relevance_rank, sparseness
 from xlens.metrics.perturbation import deletion, diff_id, insertion, intensity_drop, transition
@@ -15,6 +16,7 @@ from xlens.metrics.two_sample import TwoSampleTest, mean_embedding_statistic, me
 __all__ = [
     "DCI",
     "Attack",
+    "Interpretability",
     "OracleValidity",
     "TwoSampleTest",
     "causal_influence",
@@ -25,6 +27,7 @@ __all__ = [
     "frechet_distance",
     "insertion",
     "intensity_drop",
+    "interpretability",
     "leakage",
     "mask_iou",
     "mean_embedding_statistic",
