@@ -75,7 +75,7 @@ def fit(
         side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
         over: an explainer whose codes the new lens works on.
         start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
-            the fit begins with its lens and mask, and needs far fewer steps. It stays as it is.
+            the fit begins with its lens and mask, and needs far fewer steps. It is not changed.
         supervision: where class labels come from: ``"classifier"`` (f's own outputs, so that the lens explains f)
             or ``"labels"`` (the data's).
         seed: seeds everything random; the same seed gives the same lens on the same machine.

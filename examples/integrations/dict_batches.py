@@ -41,7 +41,7 @@ def main() -> None:
 
     classifier = xlens.Classifier(model, class_names=digits.class_names)
     explainer = xlens.fit(classifier, loader, "svae", steps=chosen.steps)
-    explanation = explainer.explain(next(iter(loader))["image"][:8])
+    explanation = explainer.explain(digits.test[:8])
     explanation.plot(0).savefig(chosen.out / "dict-batches.png", dpi=60)
     print(explanation)
 
