@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xlens.datasets import parts, plant
+from xlens.datasets.planted import Cause
 from xlens.demo import load_images, read_idx
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -54,41 +56,27 @@ def easy() -> Task:
     return Task("easy", whole.class_names[:2], *parts)
 
 
-def planted(seed: int) -> Task:
-    """Fashion-MNIST, all ten classes, half of the images with a soft blob at a random place in the object."""
+def planted(seed: int, cause: Cause = "blob") -> Task:
+    """Fashion-MNIST, all ten classes, half of the images with a soft cause at a random place in the object."""
     generator = torch.Generator().manual_seed(seed)
-    parts = []
+    halves = []
     for split, count in (("train", 16000), ("t10k", 4000)):
         images = read_idx(FASHION / f"{split}-images-idx3-ubyte.gz").float().div(255).unsqueeze(1)
         clean = images[torch.randperm(len(images), generator=generator)[:count]]
         labels = (torch.rand(count, generator=generator) < 0.5).long()
-        blobs, masks = plant_blobs(clean, generator)
+        caused, masks, _ = plant(clean, cause, generator)
         positive = labels.bool()[:, None, None, None]
-        parts.append((torch.where(positive, blobs, clean), labels, masks & positive, clean))
-    (train, train_labels, _, _), (test, test_labels, masks, clean) = parts
-    return Task("planted", ("clean", "blob"), train, train_labels, test, test_labels, masks, clean)
+        halves.append((torch.where(positive, caused, clean), labels, masks & positive, clean))
+    (train, train_labels, _, _), (test, test_labels, masks, clean) = halves
+    name = "planted" if cause == "blob" else f"planted-{cause}"
+    return Task(name, ("clean", cause), train, train_labels, test, test_labels, masks, clean)
 
 
-def plant_blobs(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Add a Gaussian blob toward the opposite tone, centred inside each object.
-
-    Its strength is .45 to .8, its standard deviation 1.4 to 2.4 pixels; the mask is where the Gaussian exceeds .3.
-    """
-    n, _, height, width = images.shape
-    inside = (images[:, 0] > 0.25).float()
-    eroded = -F.max_pool2d(-inside[:, None], 5, 1, 2)[:, 0]
-    places = torch.where(eroded.flatten(1).sum(1, keepdim=True) > 0, eroded.flatten(1), inside.flatten(1) + 1e-6)
-    centre = torch.multinomial(places, 1, generator=generator)[:, 0]
-    rows, columns = (centre // width).float(), (centre % width).float()
-    sigma = 1.4 + torch.rand(n, generator=generator)
-    strength = 0.45 + 0.35 * torch.rand(n, generator=generator)
-    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
-    squared = (y - rows[:, None, None]).square() + (x - columns[:, None, None]).square()
-    blob = torch.exp(-squared / (2 * sigma[:, None, None].square()))[:, None]
-    tone = (images * blob).sum((1, 2, 3)) / blob.sum((1, 2, 3))
-    sign = torch.where(tone > 0.5, -1.0, 1.0)
-    planted_images = (images + (sign * strength)[:, None, None, None] * blob).clamp(0, 1)
-    return planted_images, blob > 0.3
+def cups(seed: int) -> Task:
+    """Rendered cups without (0) and with a handle (1): 8,000 training and 2,000 test images."""
+    train, test = parts(8000, seed=2 * seed), parts(2000, seed=2 * seed + 1)
+    seen = (train.images, train.labels)
+    return Task("cups", ("plain", "handle"), *seen, test.images, test.labels, test.masks, test.clean)
 
 
 def solar(size: int = 64) -> Task:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import xlens
 from xlens.attr import Segment, path_integral
+from xlens.metrics import mask_iou, pointing_game, relevance_mass
 from xlens.nn.features import score_margin
 
 SMOOTH = 1.0
@@ -66,25 +67,14 @@ def grad_cam(model: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor, a
 
 def figures(values: Tensor, masks: Tensor) -> dict[str, float]:
     """Score maps ``(N, 1, H, W)`` against masks of that shape."""
-    raw = values.detach().abs().float()
-    smooth = blur(values.detach().float()).abs()
-    inside = masks.flatten(1)
-
-    def pointing(maps: Tensor) -> float:
-        return float(inside.gather(1, maps.flatten(1).argmax(1, keepdim=True)).float().mean())
-
-    def iou(maps: Tensor) -> float:
-        order = maps.flatten(1).argsort(1, descending=True).argsort(1)
-        top = order < inside.sum(1, keepdim=True)
-        return float(((top & inside).sum(1) / (top | inside).sum(1)).mean())
-
-    mass = ((raw * masks).flatten(1).sum(1) / raw.flatten(1).sum(1).clamp_min(1e-12)).mean()
+    raw = values.detach().float()
+    smooth = blur(raw)
     return {
-        "pointing": pointing(raw),
-        "pointing, smoothed": pointing(smooth),
-        "IoU": iou(raw),
-        "IoU, smoothed": iou(smooth),
-        "mass": float(mass),
+        "pointing": float(pointing_game(raw, masks).mean()),
+        "pointing, smoothed": float(pointing_game(smooth, masks).mean()),
+        "IoU": float(mask_iou(raw, masks).mean()),
+        "IoU, smoothed": float(mask_iou(smooth, masks).mean()),
+        "mass": float(relevance_mass(raw, masks).mean()),
     }
 
 

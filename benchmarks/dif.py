@@ -20,7 +20,7 @@ import scipy.stats
 import torch
 from _data import Task, easy, fashion, pair, solar
 from _fit import fit
-from _frechet import features, frechet
+from _frechet import features
 from _judges import CACHE, logits_of, predicted, trained
 from introvac import draw, judged
 from medxgan import _number, table
@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from xlens_dif.sparse import PENALTIES, non_sparse
 
-from xlens.metrics import mean_embedding_test, reconstruction_attack
+from xlens.metrics import frechet_distance, mean_embedding_test, reconstruction_attack
 
 TASKS = {"easy": easy, "pair": pair, "solar": solar}
 EPOCHS = {"easy": 2, "pair": 6, "solar": 15}
@@ -66,8 +66,8 @@ def paper_table(explainer, model: nn.Module, eyes: nn.Sequential, task: Task, la
     raw = torch.randn(len(x), lens.code, generator=torch.Generator().manual_seed(0))
     made = torch.cat([lens.decode(part) for part in (lens.bound * (raw / lens.bound).tanh()).split(256)])
     real = features(eyes, x)
-    rows[f"{label}: Frechet distance, fakes"] = frechet(real, features(eyes, made))
-    rows[f"{label}: Frechet distance, reconstructions"] = frechet(real, features(eyes, decoded))
+    rows[f"{label}: Frechet distance, fakes"] = frechet_distance(real, features(eyes, made))
+    rows[f"{label}: Frechet distance, reconstructions"] = frechet_distance(real, features(eyes, decoded))
     rows[f"{label}: reconstruction MSE"] = float((decoded - x).square().mean())
     rows[f"{label}: f agrees on reconstructions"] = float((predicted(model, decoded) == own).float().mean())
 

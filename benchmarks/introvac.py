@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from _data import Task, fashion, pair, solar
 from _fit import fit
-from _frechet import features, frechet
+from _frechet import features
 from _judges import predicted, trained
 from medxgan import _number, table
 from torch import Tensor, nn
 
 import xlens
+from xlens.metrics import frechet_distance
 
 EPOCHS = {"pair": 6, "fashion": 5, "solar": 15}
 #: Test images for steps of fixed length, and for edits on the real input.
@@ -126,15 +127,15 @@ def quality(explainer, eyes: nn.Sequential, x: Tensor, rows: Rows, label: str) -
         reconstruction = torch.cat([lens.decode(lens.encode(part)) for part in x.split(256)])
         codes = torch.randn(len(x), lens.code, generator=torch.Generator().manual_seed(0))
         made = torch.cat([lens.decode(part) for part in codes.split(256)])
-    rows[f"{label}: Frechet distance, reconstructions"] = frechet(real, features(eyes, reconstruction))
-    rows[f"{label}: Frechet distance, prior samples"] = frechet(real, features(eyes, made))
+    rows[f"{label}: Frechet distance, reconstructions"] = frechet_distance(real, features(eyes, reconstruction))
+    rows[f"{label}: Frechet distance, prior samples"] = frechet_distance(real, features(eyes, made))
     rows[f"{label}: reconstruction, mean absolute error"] = float((reconstruction - x).abs().mean())
 
 
 def compare(task: Task, model: nn.Module, eyes: nn.Sequential, seed: int, explainer, rows: Rows, options: dict):
     """VAC at equal steps, and at about equal CPU seconds."""
     x = task.test[:4000]
-    rows["Frechet distance between two halves of real images"] = frechet(
+    rows["Frechet distance between two halves of real images"] = frechet_distance(
         features(eyes, x), features(eyes, task.test[4000:8000])
     )
     quality(explainer, eyes, x, rows, "IntroVAC")

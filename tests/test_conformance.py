@@ -22,6 +22,14 @@ OPTIONS = {
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
         {"steps": 800, "hidden": 256, "batch_size": 64},
     ),
+    "ilvm": (
+        {"steps": 8, "hidden": 8, "most": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
+        {"steps": 600, "hidden": 32},
+    ),
+    "jlvm": (
+        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
+        {"steps": 600, "hidden": 256},
+    ),
     "medxgan": (
         {"steps": 8, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16},
         {"steps": 300, "width": 8},
@@ -38,6 +46,9 @@ OPTIONS = {
 
 #: Name -> options beside those of the small instance, for code that it does not reach.
 VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
+
+#: Name -> the hidden layer that it works on.
+LAYERS = {"ilvm": "body.3"}
 
 #: Name -> check -> why this backend fails it.
 EXPECTED = {
@@ -58,7 +69,7 @@ def candidates(name):
     few = {"steps": 8} if any(field.name == "steps" for field in dataclasses.fields(cls)) else {}
     small, learned = OPTIONS.get(name, (few, {}))
     expected = EXPECTED.get(name, {})
-    yield Candidate(cls(**small), learned=cls(**learned), expected_failures=expected)
+    yield Candidate(cls(**small), learned=cls(**learned), layer=LAYERS.get(name), expected_failures=expected)
     if name in VARIANTS:
         yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned))
 

@@ -35,6 +35,7 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
     code = code.replace("steps=233", "steps=4, progress=False")
     code = code.replace('backend="introvac",', 'backend="introvac", steps=12, progress=False,')
+    code = code.replace('backend="ilvm",', 'backend="ilvm", steps=12, teaching_steps=4, progress=False,')
     names = {"model": model, "images": images}
     with unchanged(model):
         exec(compile(code, "README.md", "exec"), names)

@@ -17,12 +17,12 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 THIRD_PARTY = sorted((ROOT / "examples").glob("*/src/**/*.py"))
 # Each only from those before it; names in one tuple form one layer and may use each other.
 ORDER = (
-    ("errors",), ("explanation", "invariances"), ("contracts",), ("params",),
-    ("classifier", "_frozen", "_tail"), ("data",), ("nn",), ("attr",), ("metrics",), ("training",),
+    ("errors",), ("explanation", "invariances"), ("capabilities",), ("contracts",), ("params",),
+    ("classifier", "_frozen", "_tail"), ("data",), ("datasets",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
-    ("explainer", "_begin", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
-     "_editor", "_explain", "_quantus", "_variations", "_vary"),
-    ("api",), ("plot",), ("report",),
+    ("explainer", "_begin", "_bound", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
+     "_editor", "_explain", "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
+    ("api",), ("evaluation",), ("plot",), ("report",), ("label",),
     ("cli", "demo", "__main__", "integrations"), ("testing",),
 )  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -130,7 +130,7 @@ def test_while_there_is_nothing_to_explain_it_warns_and_the_training_goes_on(tmp
             return super().forward(images) * torch.tensor([1.0, 0.0]) + torch.tensor([1e4, 0.0])
 
     callback = ExplainCallback(panel=DIGITS.test[:1], classifier=lambda module: Constant(), **SMALL)
-    with pytest.warns(XlensWarning, match="no explanation after epoch 0: data: the classifier puts every input in"):
+    with pytest.warns(XlensWarning, match="after epoch 0: DataError: data: the classifier puts every input in"):
         train(tmp_path, callback, epochs=1)
     assert callback.explainer is None
 
@@ -142,9 +142,35 @@ def test_options_are_checked_before_the_training(tmp_path):
         ExplainCallback("svae", DIGITS.test[:1], stps=3)
     with pytest.raises(xlens.errors.BackendNotFoundError, match="svaee"):
         ExplainCallback("svaee", DIGITS.test[:1])
+    with pytest.raises(OptionError, match="seed must be an int"):
+        ExplainCallback("svae", DIGITS.test[:1], seed=-1)
     wrong = ExplainCallback(panel=torch.zeros(1, 3, 8, 8), **SMALL)
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(OptionError, match=r"different shapes. Given: \(3, 8, 8\) and \(1, 8, 8\)"):
         train(tmp_path, wrong)
+    colour = torch.zeros(20, 3, 8, 8)
+    with pytest.raises(xlens.errors.ModelError, match="the classifier fails on these data"):
+        train(tmp_path, ExplainCallback(panel=colour[:1], data=colour, **SMALL))
+
+
+@pytest.mark.parametrize("where", ["xlens.integrations.lightning.fit", "xlens.integrations.lightning.log_figure"])
+def test_no_fault_of_ours_ends_the_training(tmp_path, short_mask, monkeypatch, where):
+    def fails(*_, **__):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(where, fails)
+    with pytest.warns(XlensWarning, match="OutOfMemoryError: no memory"):
+        train(tmp_path, ExplainCallback(panel=DIGITS.test[:1], **SMALL), epochs=1)
+
+
+def test_a_lens_says_when_its_classifier_has_learned_more(tmp_path, short_mask):
+    callback = ExplainCallback(panel=DIGITS.test[:1], every_n_epochs=2, **SMALL)
+    module = train(tmp_path, callback, epochs=3)[0]
+    with pytest.warns(XlensWarning, match="the classifier has changed since this lens was fitted"):
+        callback.explainer.explain(DIGITS.test[:1])
+    with pytest.warns(XlensWarning, match="save: the classifier has changed"):
+        callback.explainer.save(tmp_path / "late")
+    with pytest.raises(xlens.errors.StorageError, match="another classifier"):
+        xlens.load(tmp_path / "late", module.net)
 
 
 def test_a_stream_of_batches_asks_for_data(tmp_path, short_mask):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import warnings
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import xlens
-from xlens.errors import BackendNotFoundError, OptionError, StorageError
+from xlens.errors import BackendNotFoundError, OptionError, StorageError, XlensWarning
 from xlens.explanation import Explanation
 
 pytestmark = pytest.mark.usefixtures("toy_installed")
@@ -239,3 +240,30 @@ def test_an_explanation_of_another_version(saved, tmp_path):
     write_file(tmp_path / "old", "an xlens explanation", {"inputs": torch.zeros(1)})
     with pytest.raises(StorageError, match="another version"):
         Explanation.load(tmp_path / "old")
+
+
+def test_a_lens_is_bound_to_the_classifier_that_it_was_fitted_around(fitted, images, tmp_path):
+    """Also where the user's model, which is held by reference, is trained on afterwards."""
+    model = copy.deepcopy(fitted.classifier.model)
+    fitted.save(tmp_path / "first")
+    explainer = xlens.load(tmp_path / "first", model)
+
+    def asked():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            explainer.counterfactual(images[:2])
+        return [str(one.message) for one in said]
+
+    weight = next(model.parameters())
+    before = weight.detach().clone()
+    assert asked() == []
+    with torch.no_grad():
+        weight.mul_(1.01)
+    assert any("classifier has changed since this lens was fitted" in one for one in asked())
+    with pytest.warns(XlensWarning, match="save: the classifier has changed.*start_from=explainer"):
+        explainer.save(tmp_path / "late")
+    with pytest.raises(StorageError, match="another classifier"):
+        xlens.load(tmp_path / "late", model)
+    with torch.no_grad():
+        weight.copy_(before)
+    assert asked() == []

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from xlens.api import fit, load
     from xlens.classifier import Classifier
     from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
+    from xlens.evaluation import Evaluation, evaluate
     from xlens.explanation import Explanation, Fidelity
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
@@ -22,6 +23,7 @@ _HOME = {
     "Backend": "contracts",
     "Classifier": "classifier",
     "DivergenceAttributions": "invariances",
+    "Evaluation": "evaluation",
     "Explainer": "contracts",
     "Explanation": "explanation",
     "Feature": "contracts",
@@ -32,18 +34,20 @@ _HOME = {
     "Spec": "contracts",
     "StepEvent": "contracts",
     "backends": "registry",
+    "evaluate": "evaluation",
     "fit": "api",
     "hookimpl": "hookspecs",
     "load": "api",
     "options": "params",
     "param": "params",
 }
-_MODULES = ("attr", "errors", "metrics", "nn", "plot", "report", "testing", "training")
+_MODULES = ("attr", "datasets", "errors", "metrics", "nn", "plot", "report", "testing", "training")
 
 __all__ = [
     "Backend",
     "Classifier",
     "DivergenceAttributions",
+    "Evaluation",
     "Explainer",
     "Explanation",
     "Feature",
@@ -56,7 +60,9 @@ __all__ = [
     "__version__",
     "attr",
     "backends",
+    "datasets",
     "errors",
+    "evaluate",
     "fit",
     "hookimpl",
     "load",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ __all__ = [
     "find_feature",
     "is_count",
     "path_values",
+    "side_info_table",
 ]
 
 
@@ -130,6 +132,26 @@ def check_seed(seed: Any) -> int:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise OptionError(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
     return seed
+
+
+def side_info_table(method: str, side_info: Any) -> Tensor:
+    """Return side information as a table ``(n, A)`` on the CPU; one column may be given as ``(n,)``.
+
+    Raises:
+        DataError: it is no table of numbers.
+    """
+    try:
+        # In double precision: columns such as dates differ by little of their size.
+        given = side_info if isinstance(side_info, Tensor) else torch.from_numpy(np.array(side_info, np.float64))
+        table = given.detach().to("cpu", torch.float64)
+    except (TypeError, ValueError) as fault:
+        raise DataError(
+            f"{method}: side_info is no table of numbers",
+            given=type(side_info).__name__,
+            allowed="a tensor, an array or a data frame of numbers, NaN where not observed",
+            do="give categories as numbers, one column for each class",
+        ) from fault
+    return table.unsqueeze(1) if table.dim() == 1 else table
 
 
 def is_count(value: Any) -> bool:

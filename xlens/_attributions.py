@@ -22,7 +22,7 @@ from xlens.contracts import Lens
 from xlens.errors import DataError, did_you_mean
 from xlens.nn.features import score_margin
 
-__all__ = ["OWN", "Attribution", "Question", "References", "Request", "attribute", "check_attributions"]
+__all__ = ["OWN", "Attribution", "Margin", "Question", "References", "Request", "attribute", "check_attributions"]
 
 #: xlens's own attributions, and what they are in a few words.
 OWN = {
@@ -169,7 +169,7 @@ class Question:
         )
 
 
-class _Margin(nn.Module):
+class Margin(nn.Module):
     """f_c as a module that holds the model, as Captum's methods of layers and hooks want it."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -288,7 +288,7 @@ def _shifted(question: Question) -> Attribution:
 def _captum(question: Question, name: str) -> Attribution:
     values = captum_attribution(
         name,
-        _Margin(question.classifier),
+        Margin(question.classifier),
         question.edit.end,
         question.edit.start,
         (question.target, question.contrast),

@@ -7,14 +7,23 @@ from typing import Any
 
 from xlens._frozen import bits
 from xlens.classifier import Classifier
-from xlens.contracts import Backend, Spec
+from xlens.contracts import Backend, Lens, Spec
 from xlens.data import Data
 from xlens.errors import DataError, OptionError
 from xlens.explainer import LensExplainer
+from xlens.nn.mask import EditMask
 from xlens.training.processes import Processes
 from xlens.training.survey import Survey
 
-__all__ = ["check_agreement", "check_start", "check_whole", "digest_of_start", "take_first_buffers"]
+__all__ = [
+    "check_agreement",
+    "check_over",
+    "check_start",
+    "check_whole",
+    "digest_of_lens",
+    "digest_of_start",
+    "take_first_buffers",
+]
 
 
 def check_start(backend: Backend, start_from: Any) -> None:
@@ -45,13 +54,32 @@ def digest_of_start(start_from: LensExplainer, spec: Spec) -> str:
             allowed=f"inputs {spec.shape} of {spec.num_classes} classes",
             do="leave start_from out",
         )
+    return digest_of_lens(start_from.lens, start_from.mask)
+
+
+def digest_of_lens(lens: Lens, mask: EditMask | None = None) -> str:
+    """Return a hash of everything that a lens, and its mask where one is given, have learned."""
     digest = hashlib.sha256()
-    # Lenses without a mask keep the hash that their checkpoints have.
-    for prefix, part in (("", start_from.lens), ("mask.", start_from.mask)):
+    for prefix, part in (("", lens), ("mask.", mask)):
         for key, value in sorted(part.state_dict().items()) if part is not None else ():
             digest.update(f"{prefix}{key}".encode())
             digest.update(bits(value).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def check_over(over: Any, classifier: Classifier) -> None:
+    """Refuse as the lens below what is no explainer, or explains another classifier."""
+    if over is None:
+        return
+    if not isinstance(over, LensExplainer):
+        raise OptionError(
+            "fit: over is no explainer", given=type(over).__name__, allowed="what xlens.fit or xlens.load returned"
+        )
+    if over.classifier.fingerprint() != classifier.fingerprint():
+        raise OptionError(
+            "fit: over explains another classifier",
+            do="pass the classifier that it was fitted around, with the same layer and outputs",
+        )
 
 
 def check_whole(together: Processes, data: Data) -> None:

@@ -32,6 +32,7 @@ class Editor:
     device: torch.device
     _asking: Callable[[], AbstractContextManager[None]]
     _require: Callable[[str], None]
+    _require_decoder: Callable[[str], None]
     _classes: Callable[..., tuple[Tensor, Tensor]]
 
     def edit(
@@ -56,11 +57,12 @@ class Editor:
 
         Raises:
             OptionError: an unknown name, an amount that is no number, or nothing left after holding.
-            UnsupportedError: something is held, and this lens has no directions.
+            UnsupportedError: something is held, and this lens has no directions; or it decodes to a hidden layer.
 
         >>> explainer.edit(images[:2], {"evidence for class 1": -0.5}).shape
         torch.Size([2, 1, 8, 8])
         """
+        self._require_decoder("edit")
         carry = check_explain("edit", self.mask is not None, carry=carry or "residual")
         hold = held_names(hold)
         if hold:
@@ -95,6 +97,7 @@ class Editor:
             UnsupportedError: this lens has no directions.
         """
         self._require("directions")
+        self._require_decoder("leakage")
         with self._asking():
             source = as_inputs(inputs, self.spec.shape).to(self.device)
             return measure_leakage(self.lens, source, amount, orthogonal, _BATCH)
@@ -110,6 +113,7 @@ class Editor:
         >>> steps.flip.shape, steps.used.shape, steps.reached.dtype
         (torch.Size([2]), torch.Size([2]), torch.bool)
         """
+        self._require_decoder("steps")
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,10 @@ from xlens.nn.features import score_margin
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["explain_batch", "join", "not_local"]
+__all__ = ["FRAMES", "explain_batch", "finite_or_refuse", "join", "not_local", "problems_of", "shared_fields"]
 
-_FRAMES = 11
+#: Frames of a path that are shown.
+FRAMES = 11
 #: Above this share of the lens's whole change, and of the image's area, an edit is not local.
 _LOCAL = 0.6
 _LOCAL_AREA = 0.2
@@ -40,7 +41,14 @@ def explain_batch(
     """Explain one batch ``(N, *S)`` that lies on the lens's device, inside the frozen context."""
     classifier, lens, spec = explainer.classifier, explainer.lens, explainer.spec
     edit = make_edit(classifier, lens, spec, explainer.mask, inputs, target, contrast, carry)
-    _check_decodings(edit)
+    finite_or_refuse(
+        {
+            "code": edit.codes,
+            "counterfactual code": edit.counterfactual_codes,
+            "reconstruction": edit.reconstruction,
+            "decoded counterfactual": edit.decoded,
+        }
+    )
     span = max(spec.maximum) - min(spec.minimum)
     question = Question(classifier, lens, edit, target, contrast, request, span)
     found = {name: attribute(question, name) for name in request.attributions}
@@ -66,8 +74,7 @@ def explain_batch(
     decoded_difference = (margins["reconstruction"] - margins["decoded"]).abs()
     incomplete["feature_contributions"] = (code_delta.float(), decoded_difference)
     already = logits["inputs"].argmax(1) == contrast
-    problems = _problems(fidelity, margins, incomplete, already, request.tolerance)
-    parts = [list(feature.dims) for feature in lens.features]
+    problems = problems_of(fidelity, margins, incomplete, already, request.tolerance)
     return Explanation(
         inputs=inputs,
         reconstruction=edit.reconstruction,
@@ -85,26 +92,30 @@ def explain_batch(
         path_scores=path_scores,
         codes=edit.codes,
         counterfactual_codes=edit.counterfactual_codes,
-        code_attributions=per_code.detach(),
-        feature_names=tuple(feature.name for feature in lens.features),
-        feature_contributions=torch.stack([per_code[:, dims].sum(1) for dims in parts], 1).detach(),
         fidelity=fidelity,
-        trustworthy=torch.tensor([not rows for rows in problems], device=inputs.device),
-        problems=problems,
-        class_names=explainer.class_names,
-        data_range=(min(spec.minimum), max(spec.maximum)),
-        channel_ranges=tuple(zip(spec.minimum, spec.maximum, strict=True)),
+        **shared_fields(explainer, per_code, problems),
     )
 
 
-def _check_decodings(edit: Edit) -> None:
-    """Refuse a lens that makes NaN or infinity, before its codes are integrated."""
-    made = {
-        "code": edit.codes,
-        "counterfactual code": edit.counterfactual_codes,
-        "reconstruction": edit.reconstruction,
-        "decoded counterfactual": edit.decoded,
+def shared_fields(
+    explainer: LensExplainer, per_code: Tensor, problems: tuple[tuple[str, ...], ...]
+) -> dict[str, Any]:
+    """Return the fields that any explanation fills in alike, from what each dimension contributes ``(N, d)``."""
+    spec, features = explainer.spec, explainer.lens.features
+    return {
+        "code_attributions": per_code.detach(),
+        "feature_names": tuple(feature.name for feature in features),
+        "feature_contributions": torch.stack([per_code[:, list(f.dims)].sum(1) for f in features], 1).detach(),
+        "trustworthy": torch.tensor([not rows for rows in problems], device=per_code.device),
+        "problems": problems,
+        "class_names": explainer.class_names,
+        "data_range": (min(spec.minimum), max(spec.maximum)),
+        "channel_ranges": tuple(zip(spec.minimum, spec.maximum, strict=True)),
     }
+
+
+def finite_or_refuse(made: Mapping[str, Tensor]) -> None:
+    """Refuse a lens that makes NaN or infinity, before its codes are integrated."""
     broken = [name for name, values in made.items() if not bool(values.isfinite().all())]
     if broken:
         raise DataError(
@@ -139,13 +150,13 @@ def _frames(question: Question) -> tuple[Tensor, Tensor]:
     """Return frames along the curve ``(N, T, *S)`` and f_c on them ``(N, T)``."""
     inputs, batch = question.edit.inputs, question.request.batch
     n = len(inputs)
-    rows = torch.arange(n, device=inputs.device).repeat_interleave(_FRAMES)
-    alphas = torch.linspace(0, 1, _FRAMES, device=inputs.device).repeat(n)
+    rows = torch.arange(n, device=inputs.device).repeat_interleave(FRAMES)
+    alphas = torch.linspace(0, 1, FRAMES, device=inputs.device).repeat(n)
     pairs = zip(rows.split(batch), alphas.split(batch), strict=True)
     frames = torch.cat([question.curve(r, a) for r, a in pairs])
     pairs = zip(frames.split(batch), rows.split(batch), strict=True)
     scores = torch.cat([question.score(points, r) for points, r in pairs])
-    return frames.view(n, _FRAMES, *inputs.shape[1:]), scores.view(n, _FRAMES)
+    return frames.view(n, FRAMES, *inputs.shape[1:]), scores.view(n, FRAMES)
 
 
 def _fidelity(
@@ -173,7 +184,7 @@ def _fidelity(
     )
 
 
-def _problems(
+def problems_of(
     fidelity: Fidelity,
     margins: dict[str, Tensor],
     deltas: dict[str, tuple[Tensor, Tensor]],

@@ -14,7 +14,7 @@ from xlens.classifier import Classifier
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["quantus_function"]
+__all__ = ["around", "quantus_function"]
 
 
 def quantus_function(
@@ -26,7 +26,7 @@ def quantus_function(
         inputs = torch.as_tensor(np.asarray(inputs), dtype=torch.float32)
         targets = torch.as_tensor(np.asarray(targets)).long().reshape(-1)
         # Quantus hands over copies of the model, some with other weights, and wants those explained.
-        asked = explainer if model is explainer.classifier.model else _around(model, explainer)
+        asked = explainer if model is explainer.classifier.model else around(model, explainer)
         # The lens may ask the classifier that it was fitted around, whichever is explained.
         with explainer.classifier.frozen(seed=0):
             found = asked.explain(inputs, target=targets, attributions=(attribution,), **options)
@@ -35,7 +35,7 @@ def quantus_function(
     return explain_func
 
 
-def _around(model: nn.Module, explainer: LensExplainer) -> LensExplainer:
+def around(model: nn.Module, explainer: LensExplainer) -> LensExplainer:
     """Return the explainer with another model in the place of its classifier's."""
     own = explainer.classifier
     classifier = Classifier(model, layer=own.layer, outputs=own.outputs, class_names=own.class_names)

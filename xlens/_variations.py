@@ -21,6 +21,7 @@ class Variations:
 
     _asking: Callable[[], AbstractContextManager[None]]
     _require: Callable[[str], None]
+    _require_decoder: Callable[[str], None]
     _generator: Callable[[int], torch.Generator]
 
     def invariances(
@@ -56,6 +57,7 @@ class Variations:
         (torch.Size([2, 4, 1, 8, 8]), torch.Size([2, 4]))
         """
         self._require("invariances")
+        self._require_decoder("invariances")
         with self._asking():
             return draw_variants(self, inputs, n, scale, vary, carry, self._generator(seed))
 
@@ -84,6 +86,7 @@ class Variations:
         >>> explainer.grid(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
         torch.Size([2, 3, 3])
         """
+        self._require_decoder("grid")
         with self._asking():
             return grid_variants(self, inputs, features, steps, relative, carry)
 

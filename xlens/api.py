@@ -9,19 +9,27 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xlens import params
-from xlens._begin import check_agreement, check_start, check_whole, digest_of_start, take_first_buffers
+from xlens._arguments import side_info_table
+from xlens._begin import (
+    check_agreement,
+    check_over,
+    check_start,
+    check_whole,
+    digest_of_lens,
+    digest_of_start,
+    take_first_buffers,
+)
 from xlens.classifier import Classifier, as_classifier
 from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.registry import load_backend, offering
-from xlens.storage import load_lens
+from xlens.storage import StoredLens, load_lens
 from xlens.training.edit_mask import fit_edit_mask
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
@@ -126,6 +134,7 @@ def fit(
             if output_dir is not None and not resume and together.writes:
                 _forget_checkpoints(Path(output_dir))
             found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+            check_over(over, wrapped)
         check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
@@ -151,7 +160,7 @@ def fit(
             on_step=on_step,
             progress=progress,
             mixed_precision=mixed_precision,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision, begun, mixed_precision),
+            identity=_identity(chosen, wrapped, found, table, seed, supervision, over, begun, mixed_precision),
         )
         lens = chosen.fit(wrapped, source, run)
         if not isinstance(lens, Lens):
@@ -162,11 +171,11 @@ def fit(
             )
         lens = lens.to(where).eval().requires_grad_(False)
         mask = None
-        if found.spec.is_image:
+        if found.spec.is_image and lens.decodes_to == "inputs":
             earlier = None if start_from is None else start_from.mask
             mask = fit_edit_mask(wrapped, lens, source, run, found.sample, earlier).requires_grad_(False)
     provenance = {"seed": seed, "supervision": supervision} | ({"start_from": begun} if begun else {})
-    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance)
+    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance, over)
 
 
 def load(
@@ -202,7 +211,13 @@ def load(
     if stored.mask is not None:
         stored.mask.requires_grad_(False)
     return LensExplainer(
-        stored.classifier, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance
+        stored.classifier,
+        stored.lens,
+        stored.backend,
+        stored.spec,
+        stored.mask,
+        stored.provenance,
+        _below(stored.over, stored.classifier),
     )
 
 
@@ -230,6 +245,7 @@ def _identity(
     table: Tensor | None,
     seed: int,
     supervision: str,
+    over: Explainer | None,
     begun: str | None,
     mixed_precision: str,
 ) -> str:
@@ -243,6 +259,8 @@ def _identity(
         "supervision": supervision,
         "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
     }
+    if over is not None:
+        facts["over"] = digest_of_lens(over.lens)
     if begun is not None:
         facts["start_from"] = begun
     if mixed_precision != "no":
@@ -321,21 +339,17 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
             )
 
 
+def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer | None:
+    if stored is None:
+        return None
+    under = _below(stored.over, classifier)
+    return LensExplainer(classifier, stored.lens, stored.backend, stored.spec, None, stored.provenance, under)
+
+
 def _side_info(side_info: Any, data: Data) -> Tensor | None:
     if side_info is None:
         return None
-    try:
-        # In double precision: columns such as dates differ by little of their size.
-        given = side_info if isinstance(side_info, Tensor) else torch.from_numpy(np.array(side_info, np.float64))
-        table = given.detach().to("cpu", torch.float64)
-    except (TypeError, ValueError) as fault:
-        raise DataError(
-            "fit: side_info is no table of numbers",
-            given=type(side_info).__name__,
-            allowed="a tensor, an array or a data frame of numbers, NaN where not observed",
-            do="give categories as numbers, one column for each class",
-        ) from fault
-    table = table.unsqueeze(1) if table.dim() == 1 else table
+    table = side_info_table("fit", side_info)
     if not data.indexed or table.dim() != 2 or len(table) != len(data):
         raise DataError(
             "fit: side_info does not fit the data",

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 import torch
 from torch import Tensor, nn
 
+from xlens.capabilities import (
+    CAPABILITIES,
+    SupportsDirections,
+    SupportsDivergence,
+    SupportsInvariances,
+    SupportsInversion,
+    SupportsRetrieval,
+    SupportsSampling,
+    SupportsTeaching,
+)
 from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
 from xlens.invariances import DivergenceAttributions, Invariances
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from xlens.data import Data
 
 __all__ = [
+    "CAPABILITIES",
     "Backend",
     "Explainer",
     "Feature",
@@ -32,7 +43,9 @@ __all__ = [
     "SupportsDivergence",
     "SupportsInvariances",
     "SupportsInversion",
+    "SupportsRetrieval",
     "SupportsSampling",
+    "SupportsTeaching",
 ]
 
 #: Version of this contract, saved with every lens; a lens saved under another is refused.
@@ -175,7 +188,7 @@ class Lens(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
-        """Map codes ``(N, d)`` to inputs ``(N, *S)``."""
+        """Map codes ``(N, d)`` to inputs ``(N, *S)``, or to the classifier's named layer; see `decodes_to`."""
 
     @abstractmethod
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
@@ -196,6 +209,9 @@ class Lens(nn.Module, ABC):
     reference_class: int | None = None
     #: Whether ``encode`` is a plain forward pass. Where it searches, the mask is fitted on fewer inputs.
     encodes_directly: bool = True
+    #: What ``decode`` returns: inputs, or the activations ``(N, *A)`` of the classifier's named layer, of which
+    #: f's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs instead.
+    decodes_to: Literal["inputs", "layer"] = "inputs"
 
 
 class Backend(ABC):
@@ -218,7 +234,11 @@ class Backend(ABC):
 
     @abstractmethod
     def build(self, classifier: Classifier, spec: Spec) -> Lens:
-        """Return an untrained lens of the right shape, for loading."""
+        """Return an untrained lens of the right shape, for loading.
+
+        A backend that declares ``"over"`` takes ``over: Lens | None = None`` beside these: the lens below, which it
+        makes a part of its own.
+        """
 
     def explain(self, *_: Any, **__: Any) -> Explanation:
         """Refuse: a backend is a configuration, and what explains is the explainer that ``fit`` returns.
@@ -231,72 +251,6 @@ class Backend(ABC):
             given="a backend, which only holds the options",
             do="explainer = xlens.fit(model, data, backend), then explainer.explain(inputs)",
         )
-
-
-@runtime_checkable
-class SupportsSampling(Protocol):
-    """A lens that can draw new inputs."""
-
-    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
-        """Return `n` new inputs ``(n, *S)`` of class `target`."""
-
-
-@runtime_checkable
-class SupportsInvariances(Protocol):
-    """A lens that can vary what the classifier ignores."""
-
-    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
-        """Return codes ``(N, n, d)`` in which one part is varied and the other held.
-
-        Args:
-            codes: ``(N, d)``.
-            n: variants per input.
-            scale: standard deviation of what is drawn.
-            generator: draws it.
-            vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
-        """
-
-
-@runtime_checkable
-class SupportsDirections(Protocol):
-    """A lens in whose code something grows along a direction, which need not be one of the code's dimensions."""
-
-    @property
-    def directions(self) -> Mapping[str, Tensor]:
-        """Name of what grows -> unit vector ``(d,)`` of the code."""
-
-
-@runtime_checkable
-class SupportsDivergence(Protocol):
-    """A lens that can say how far two inputs are apart in one part of its code."""
-
-    def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
-        """Return d(x, x~) >= 0, ``(N,)``, 0 where both are the same; gradients flow to the variants.
-
-        Args:
-            inputs, variants: ``(N, *S)`` x and x~.
-            part: ``"class"`` for the class evidence, ``"nuisance"`` for everything else.
-        """
-
-
-@runtime_checkable
-class SupportsInversion(Protocol):
-    """A lens that can search for the code of an input by optimisation."""
-
-    def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
-        """Return codes ``(restarts, N, d)`` found from that many independent starts."""
-
-
-#: What a backend may declare -> protocol that its lens then satisfies (None: an argument of ``fit``).
-CAPABILITIES: dict[str, type | None] = {
-    "sample": SupportsSampling,
-    "directions": SupportsDirections,
-    "invariances": SupportsInvariances,
-    "invert": SupportsInversion,
-    "divergence": SupportsDivergence,
-    "side_info": None,
-    "over": None,
-}
 
 
 @runtime_checkable
@@ -393,6 +347,27 @@ class Explainer(Protocol):
 
     def steps(self, inputs: Any, *, target: Any = None, contrast: Any = None) -> Any:
         """Return ``flip``, ``used`` and ``reached`` ``(N,)``: where f flips, how far it goes, and if enough."""
+
+    def query(
+        self,
+        pool: Any,
+        n: int,
+        strategy: Literal["mutual_information", "max_entropy", "random"] = "random",
+        *,
+        seed: int = 0,
+    ) -> Tensor:
+        """Return which inputs of a pool a person should be asked about next, ``(n,)`` positions."""
+
+    def teach(
+        self,
+        inputs: Any,
+        side_info: Any,
+        *,
+        seed: int = 0,
+        on_step: Callable[[StepEvent], None] | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Learn from more side information ``(N, A)``, going on from the current state."""
 
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens._arguments import check_count, check_explain, check_seed, class_tensor, path_values
+from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
 from xlens._attributions import References, Request, check_attributions
+from xlens._bound import Bound
 from xlens._edit import traversed
 from xlens._editor import Editor
 from xlens._explain import explain_batch, join, not_local
+from xlens._explain_layer import explain_layer_batch, layer_faults, retrieved, retrieved_counterfactual
 from xlens._gather import gathered, rows_of
 from xlens._pictures import Pictures
 from xlens._quantus import quantus_function
+from xlens._teach import Teaching
 from xlens._variations import Variations
 from xlens.attr.edit import Carry, make_edit
 from xlens.attr.memory import budget_faults, points_in_flight
@@ -40,7 +43,7 @@ __all__ = ["LensExplainer"]
 _BATCH = 64
 
 
-class LensExplainer(Editor, Pictures, Variations):
+class LensExplainer(Editor, Pictures, Teaching, Variations):
     """Answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
@@ -50,6 +53,7 @@ class LensExplainer(Editor, Pictures, Variations):
         spec: what the lens knows of the data.
         mask: the fitted mask, or None where inputs are no images.
         provenance: facts about the fit that are saved with the lens (seed, supervision).
+        over: the explainer whose codes the lens works on, or None.
     """
 
     def __init__(
@@ -60,9 +64,11 @@ class LensExplainer(Editor, Pictures, Variations):
         spec: Spec,
         mask: EditMask | None,
         provenance: dict[str, Any],
+        over: LensExplainer | None = None,
     ) -> None:
         self.classifier, self.lens, self.backend, self.spec = classifier, lens, backend, spec
-        self.mask, self.provenance = mask, provenance
+        self.mask, self.provenance, self.over = mask, provenance, over
+        self.bound = Bound(classifier)
 
     def __repr__(self) -> str:
         """Return the backend and what it explains."""
@@ -72,6 +78,11 @@ class LensExplainer(Editor, Pictures, Variations):
     def features(self) -> Sequence[Feature]:
         """The named parts of the lens's code."""
         return self.lens.features
+
+    @property
+    def on_layer(self) -> bool:
+        """Whether the lens decodes to a hidden layer: then what it shows are real inputs that it keeps."""
+        return self.lens.decodes_to == "layer"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -141,6 +152,7 @@ class LensExplainer(Editor, Pictures, Variations):
         if (references is None) == ("ig_ensemble" in wanted):
             faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
         faults += budget_faults(memory_budget)
+        faults += layer_faults(wanted, carry, path) if self.on_layer else []
         carry = check_explain(
             "explain",
             self.mask is not None,
@@ -162,7 +174,9 @@ class LensExplainer(Editor, Pictures, Variations):
             known = None if references is None else self._references(references, rows)
             request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
             parts = [
-                explain_batch(self, x, t, c, carry, request)
+                explain_layer_batch(self, x, t, c, request)
+                if self.on_layer
+                else explain_batch(self, x, t, c, carry, request)
                 for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True)
             ]
             explanation = gathered(together, len(moved), join(parts)).to(source.device)
@@ -208,22 +222,30 @@ class LensExplainer(Editor, Pictures, Variations):
     ) -> Tensor:
         """Return each input without its evidence for `target`, ``(N, *S)``; arguments as in :meth:`explain`.
 
+        Of a lens on a hidden layer, the kept real input of the contrast class that is nearest in everything else.
+
         >>> explainer.counterfactual(images[:2]).shape
         torch.Size([2, 1, 8, 8])
         """
-        carry = check_explain("counterfactual", self.mask is not None, carry=carry)
+        faults = layer_faults({}, carry, "linear") if self.on_layer else []
+        carry = check_explain("counterfactual", self.mask is not None, carry=carry, faults=faults)
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
             target, contrast = self._classes(moved, target, contrast, _BATCH)
             parts = [
-                make_edit(self.classifier, self.lens, self.spec, self.mask, x, t, c, carry).start
+                retrieved_counterfactual(self, x, t, c)[-1]
+                if self.on_layer
+                else make_edit(self.classifier, self.lens, self.spec, self.mask, x, t, c, carry).start
                 for x, t, c in zip(moved.split(_BATCH), target.split(_BATCH), contrast.split(_BATCH), strict=True)
             ]
         return torch.cat(parts).to(source.device)
 
     def traverse(self, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor) -> Tensor:
         """Set one feature of the code to several values and decode, ``(N, T, *S)``.
+
+        A lens on a hidden layer shows real inputs that it keeps: of those nearest in this feature, the one that is
+        nearest in everything.
 
         Args:
             inputs: ``(N, *S)``.
@@ -243,7 +265,11 @@ class LensExplainer(Editor, Pictures, Variations):
         with self._asking():
             source = as_inputs(inputs, self.spec.shape)
             moved = traversed(self.lens, self.lens.encode(source.to(self.device)), feature, values)
-            frames = self._decode(moved.flatten(0, 1))
+            if self.on_layer:
+                dims = find_feature(self.lens.features, feature).dims
+                frames = self._in_parts(lambda part: retrieved(self, part, first=dims), moved.flatten(0, 1))
+            else:
+                frames = self._in_parts(self.lens.decode, moved.flatten(0, 1))
         return frames.view(len(source), len(values), *self.spec.shape).to(source.device)
 
     def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
@@ -263,11 +289,20 @@ class LensExplainer(Editor, Pictures, Variations):
             return self.lens.sample(n, int(target), self._generator(seed))
 
     def save(self, path: str | Path) -> None:
-        """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`."""
+        """Write the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`.
+
+        It is bound to the classifier as it was when the lens was fitted or loaded.
+
+        Warns:
+            XlensWarning: the classifier has changed since.
+        """
+        self.bound.warn("save", 3)
         save_lens(self, path)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
+        # From here to the user: the context manager's two frames, and the method.
+        self.bound.warn("xlens", 5)
         # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
             yield
@@ -282,24 +317,40 @@ class LensExplainer(Editor, Pictures, Variations):
 
         codes = self.lens.encode(inputs[:1])
 
-        def gradient(points: Tensor, decode: Callable[[Tensor], Tensor]) -> Tensor:
+        def gradient(points: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
             points = points.detach().requires_grad_()
             with torch.enable_grad():
-                return torch.autograd.grad(self.classifier(decode(points)).sum(), points)[0]
+                return torch.autograd.grad(logits(points).sum(), points)[0]
+
+        def of_codes(points: Tensor) -> Tensor:
+            decoded = self.lens.decode(points)
+            return self.classifier.tail(decoded, inputs[:1]) if self.on_layer else self.classifier(decoded)
 
         def on_the_path() -> Tensor:
+            if self.on_layer:
+                return gradient(inputs[:1], self.lens.encode)
             # The generator runs without a graph before f runs with one.
-            return gradient(self.lens.decode(codes), torch.clone)
+            return gradient(self.lens.decode(codes), self.classifier)
 
         batch = points_in_flight(on_the_path, inputs.device, memory_budget)
-        return batch, points_in_flight(lambda: gradient(codes, self.lens.decode), inputs.device, memory_budget)
+        return batch, points_in_flight(lambda: gradient(codes, of_codes), inputs.device, memory_budget)
 
     def _references(self, references: Any, batch: int) -> References:
         real = as_inputs(references, self.spec.shape).to(self.device)
         return References(real, torch.cat([self.classifier(part).argmax(1) for part in real.split(batch)]))
 
-    def _decode(self, codes: Tensor) -> Tensor:
-        return torch.cat([self.lens.decode(part) for part in codes.split(_BATCH)])
+    @staticmethod
+    def _in_parts(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        return torch.cat([function(part) for part in values.split(_BATCH)])
+
+    def _require_decoder(self, method: str) -> None:
+        if self.on_layer:
+            raise UnsupportedError(
+                f"{method}: this lens decodes to a hidden layer, and makes no inputs",
+                given=f"a {self.backend.name!r} lens on the layer {self.classifier.layer!r}",
+                do="ask for traverse or counterfactual, which show real inputs, or fit a lens over=one that "
+                "decodes to inputs",
+            )
 
     def _require(self, capability: str) -> None:
         if isinstance(self.lens, CAPABILITIES[capability]):

@@ -28,8 +28,9 @@ class Fidelity:
 
     Args:
         score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far f's score moves under reconstruction.
-        mse: mean squared error of the reconstruction, in the user's units.
-        ssim: structural similarity of the reconstruction, at most 1.
+        mse: mean squared error of the reconstruction, in the user's units; of a lens on a hidden layer, of the
+            layer's activations.
+        ssim: structural similarity of the reconstruction, or of the activations, at most 1.
         agrees: whether f predicts the same class on the reconstruction as on the input.
         flips: whether f predicts the contrast class on the counterfactual *of the real input*.
         decoding_flips: the same on the lens's own decoding G(z0); alone it proves little.
@@ -72,11 +73,13 @@ class Explanation:
         mask: ``(N, 1, *spatial)`` where the lens's change was carried over, in [0, 1], or None.
         target, contrast: ``(N,)`` class explained, and the class it is explained against.
         scores, reconstruction_scores, counterfactual_scores: ``(N,)`` f_c on each.
-        attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference.
+        attributions: name -> ``(N, *S)``; for a complete method the sum is the score difference. A lens on a hidden
+            layer adds ``"lig: NAME"`` for each named part of the code, whose sum is that part's contribution.
         convergence_delta: name -> ``(N,)`` sum of the attributions minus the score difference, for path
             integrals and for methods that promise such a sum (of an ensemble: minus the mean difference).
-        path: ``(N, T, *S)`` frames from the counterfactual to the input.
-        path_scores: ``(N, T)`` f_c on each frame.
+        path: ``(N, T, *S)`` frames from the counterfactual to the input; of a lens on a hidden layer the kept real
+            inputs nearest to the path, which is in the layer.
+        path_scores: ``(N, T)`` f_c on each frame; of a lens on a hidden layer, on the path itself.
         codes, counterfactual_codes: ``(N, d)``.
         code_attributions: ``(N, d)`` what each dimension of the code contributes to the change of f_c between
             G(z0) and G(z).

@@ -54,6 +54,7 @@ class StoredLens:
     spec: Spec
     mask: EditMask | None
     provenance: dict[str, Any]
+    over: StoredLens | None = None
 
 
 def save_lens(explainer: LensExplainer, path: str | Path) -> None:
@@ -81,15 +82,12 @@ def _write_lens(explainer: LensExplainer, folder: Path) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "contract": CONTRACT_VERSION,
-        "backend": explainer.backend.name,
-        "options": params.to_dict(explainer.backend),
-        "spec": dataclasses.asdict(explainer.spec),
         "masked": explainer.mask is not None,
-        "provenance": explainer.provenance,
+        **_made_of(explainer),
         "layer": explainer.classifier.layer,
         "outputs": explainer.classifier.outputs,
         "class_names": explainer.classifier.class_names,
-        "fingerprint": explainer.classifier.fingerprint(),
+        "fingerprint": explainer.bound.fingerprint,
         "tensors": hashlib.sha256(content).hexdigest(),
     }
     # Through JSON and back, so that the checksum is that of what a reader will see.
@@ -130,6 +128,33 @@ def load_lens(
             do="pass the classifier that it was fitted around, or strict=False to use it all the same",
         )
     tensors = _read_tensors(folder / _TENSORS, facts["tensors"])
+    with classifier.frozen(seed=0):
+        stored = _built(classifier, facts)
+        lens, spec = stored.lens.to(device), stored.spec
+        # The tensors of a lens below are among those of the lens that is over it.
+        _fill(lens, tensors, "lens.")
+        mask = None
+        if facts["masked"]:
+            probe = spec.per_channel("mean").expand(2, *spec.shape)
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+            _fill(mask, tensors, "mask.")
+        lens.eval()
+    return dataclasses.replace(stored, mask=mask)
+
+
+def _made_of(explainer: LensExplainer) -> dict[str, Any]:
+    """Return what a lens is built from; of one over another, of both."""
+    facts = {
+        "backend": explainer.backend.name,
+        "options": params.to_dict(explainer.backend),
+        "spec": dataclasses.asdict(explainer.spec),
+        "provenance": explainer.provenance,
+    }
+    return facts if explainer.over is None else {**facts, "over": _made_of(explainer.over)}
+
+
+def _built(classifier: Classifier, facts: dict[str, Any]) -> StoredLens:
+    """Return the untrained lens that these facts describe, built over the one below where there is one."""
     backend_class = load_backend(facts["backend"])
     try:
         backend = params.make(backend_class, facts["options"])
@@ -140,15 +165,9 @@ def load_lens(
             given=fault,
             do="install the version of the backend that saved it, or fit again",
         ) from None
-    with classifier.frozen(seed=0):
-        lens = backend.build(classifier, spec).to(device)
-        _fill(lens, tensors, "lens.")
-        mask = None
-        if facts["masked"]:
-            probe = spec.per_channel("mean").expand(2, *spec.shape)
-            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
-            _fill(mask, tensors, "mask.")
-    return StoredLens(classifier, lens.eval(), backend, spec, mask, facts["provenance"])
+    below = _built(classifier, facts["over"]) if "over" in facts else None
+    lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+    return StoredLens(classifier, lens, backend, spec, None, facts["provenance"], below)
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import torch
@@ -146,6 +147,8 @@ class DIF(xlens.Backend):
         """Train a lens from new weights and examine it."""
         # Built anew each time, so that an attempt starts alike when it is the first of a resumed run.
         torch.manual_seed(run.seed + attempt)
+        # Nor does an attempt after the first begin with an earlier lens, which it would never get away from.
+        run = dataclasses.replace(run, start_from=None) if attempt else run
         lens = self.build(classifier, run.spec).to(run.device, torch.float32)
         networks = {"encoder": lens.encoder, "decoder": lens.decoder}
         trainer = Trainer(

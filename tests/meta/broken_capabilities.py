@@ -161,6 +161,24 @@ def forgets_to_normalise():
     return candidate(with_lens(Lens))
 
 
+@breaks("capabilities.retrieved_inputs_are_real")
+def makes_up_what_it_retrieves():
+    class Lens(ExemplaryLens):
+        def retrieve(self, codes, classes=None, first=()):
+            return super().retrieve(codes, classes, first) + 0.01
+
+    return candidate(with_lens(Lens))
+
+
+@breaks("capabilities.teaching_goes_on_from_where_it_was")
+def cannot_be_taught():
+    class Lens(ExemplaryLens):
+        def teach(self, inputs, side_info, run):
+            pass
+
+    return candidate(with_lens(Lens))
+
+
 @breaks("capabilities.side_information_is_taken")
 def takes_gaps_for_numbers():
     def change(lens, classifier, data, run):

@@ -7,6 +7,7 @@ import toys
 from torch import nn
 
 import xlens
+from xlens.capabilities import Question
 from xlens.training import Trainer, supervising_logits
 
 
@@ -19,6 +20,8 @@ class ExemplaryLens(toys.ToyLens):
         self.register_buffer("balance", torch.zeros(3))
         self.register_buffer("brighter", torch.full((192,), 192**-0.5))
         self.register_buffer("below", torch.zeros(()))
+        self.register_buffer("kept", torch.zeros(30, 1, 8, 8))
+        self.register_buffer("kept_classes", torch.zeros(30, dtype=torch.long))
 
     def decode(self, codes):
         return super().decode(codes) + 0.0001 * self.offset.view(1, 8, 8)
@@ -51,6 +54,23 @@ class ExemplaryLens(toys.ToyLens):
         dims = slice(0, 64) if part == "nuisance" else slice(64, 192)
         return (self.encode(inputs)[:, dims] - self.encode(variants)[:, dims]).square().sum(1)
 
+    def retrieve(self, codes, classes=None, first=()):
+        distance = torch.cdist(codes[:, :64], self.encode(self.kept)[:, :64])
+        if classes is not None:
+            distance = distance.masked_fill(self.kept_classes != classes.unsqueeze(1), torch.inf)
+        return self.kept[distance.argmin(1)]
+
+    @property
+    def questions(self):
+        return [Question("bright", (0.0, 1.0))]
+
+    def informativeness(self, inputs, strategy, generator):
+        return inputs.flatten(1).mean(1) + torch.rand(len(inputs), generator=generator)
+
+    def teach(self, inputs, side_info, run):
+        with torch.no_grad():
+            self.template += 0.01
+
     @property
     def directions(self):
         return {"brighter": self.brighter}
@@ -65,14 +85,16 @@ class Exemplary(xlens.Backend):
     """
 
     name = "exemplary"
-    capabilities = ("sample", "invariances", "invert", "side_info", "over", "divergence", "directions")
+    capabilities = (
+        "sample", "invariances", "invert", "side_info", "over", "divergence", "directions", "retrieve", "teach",
+    )  # fmt: skip
 
     steps: int = xlens.param(8, ge=1, le=100, help="training steps")
     rate: float = xlens.param(0.1, gt=0, lt=1, help="learning rate")
     batch_size: int = xlens.param(32, ge=1, help="inputs per step")
     kind: str = xlens.param("exact", choices=("exact",), help="which lens")
 
-    def build(self, classifier, spec):
+    def build(self, classifier, spec, over=None):
         if spec.shape != (1, 8, 8):
             raise xlens.errors.UnsupportedError("exemplary: only pictures of 8x8", given=spec.shape)
         return ExemplaryLens()
@@ -81,6 +103,9 @@ class Exemplary(xlens.Backend):
         lens = self.build(classifier, run.spec).to(run.device)
         self.train(lens, classifier, data, run)
         with torch.no_grad():
+            first = next(iter(data.batches(30))).inputs[:30]
+            lens.kept[: len(first)] = first
+            lens.kept_classes[: len(first)] = classifier(first).argmax(1)
             if run.side_info is not None:
                 column = run.side_info[:, -1].to(run.device, torch.float32)
                 seen = column.isfinite()

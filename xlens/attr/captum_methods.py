@@ -15,7 +15,13 @@ from xlens._frozen import seeded
 from xlens.attr.layers import activations_of, spatial_layer, spread
 from xlens.errors import ModelError, OptionError, did_you_mean
 
-__all__ = ["captum_attribution", "captum_names", "check_captum", "promises_completeness"]
+__all__ = [
+    "captum_attribution",
+    "captum_names",
+    "check_captum",
+    "promises_completeness",
+    "takes_baselines",
+]
 
 #: Captum's classes that do not attribute a decision on one input to that input or a layer, and why.
 _OTHERS = {
@@ -45,6 +51,12 @@ def captum_names() -> tuple[str, ...]:
 def promises_completeness(name: str) -> bool:
     """Whether the method's attributions should sum to the score difference."""
     return _class_name(name) in _COMPLETE
+
+
+def takes_baselines(name: str) -> bool:
+    """Whether the method compares the input with a baseline, of the input or of a layer."""
+    found = _class_name(name)
+    return found is not None and any("baselines" in option for option in _parameters(_classes()[found]))
 
 
 def check_captum(name: str, options: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
-"""The command line: ``xlens demo``, ``backends``, ``fit`` and ``explain``."""
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate`` and ``label``."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ examples:
   xlens backends --json
   xlens fit mymodels:load_resnet photos/ --backend NAME --size 64 -o lens/
   xlens explain lens/ photos/cat/*.png --model mymodels:load_resnet --html why.html
+  xlens evaluate lens/ photos/ --model mymodels:load_resnet --oracle mymodels:load_other
 """
 _FIT_EPILOG = """\
 examples:
@@ -57,6 +59,25 @@ examples:
 
 IMAGES are image files, folders of them, or one .npz, .npy or .pt. Only load models from places that you trust:
 package.module:factory is imported and run.
+"""
+_EVALUATE_EPILOG = """\
+examples:
+  xlens evaluate lens/ photos/ --model mymodels:load_resnet -n 200 --plot figures.png
+  xlens evaluate lens/ data.npz --model mymodels:load_resnet --also other_lens/ --masks masks.npy \\
+      --method lig integrated_gradients:black occlusion:mean random --oracle mymodels:load_other --json
+
+Prints tables in Markdown. A METHOD:BASELINE is Captum's method from a baseline that needs no lens: black, mean or
+blurred. What is not better than random, edges and constant says nothing.
+"""
+
+_LABEL_EPILOG = """\
+examples:
+  xlens fit mymodels:load_resnet photos/ --layer fc1 --backend NAME --size 64 -o lens/ \\
+      --option 'attributes=["striped"]' --option 'kinds=["binary"]'
+  xlens label lens/ photos/ --model mymodels:load_resnet
+
+Open the address that is printed; the page is served to this machine alone. Answers are kept in LENS/answers.json,
+and the lens is saved after each round. Stop with Ctrl-C at any time: the same command goes on from there.
 """
 
 
@@ -106,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_backends(commands)
     _add_fit(commands)
     _add_explain(commands)
+    _add_evaluate(commands)
+    _add_label(commands)
     return parser
 
 
@@ -169,6 +192,54 @@ def _add_explain(commands) -> None:
     explain.set_defaults(run=_later("explain"))
 
 
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser(
+        "evaluate", help="judge lenses and attribution methods side by side", epilog=_EVALUATE_EPILOG
+    )
+    evaluate.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote")
+    evaluate.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, folders, or arrays")
+    evaluate.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(evaluate)
+    evaluate.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="LENS", help="more lenses around the same model"
+    )
+    evaluate.add_argument("--oracle", metavar="MODEL", help="an independently trained classifier, as MODEL")
+    evaluate.add_argument("--oracle-weights", type=Path, default=None, metavar="FILE", help="loaded into it")
+    evaluate.add_argument(
+        "--masks", type=Path, metavar="FILE", help="array (n, 1, H, W), not 0 where the cause is; .npz, .npy or .pt"
+    )
+    evaluate.add_argument("--clean", type=Path, metavar="FILE", help="array: the inputs without their cause")
+    evaluate.add_argument("--method", nargs="+", default=None, metavar="NAME", help="attribution methods")
+    evaluate.add_argument("-n", type=int, default=None, help="so many inputs, drawn by the seed; all if not given")
+    evaluate.add_argument("--smoothing", type=float, default=0.0, help="pixels, for maps located once more")
+    evaluate.add_argument("--seed", type=int, default=0)
+    _add_preprocessing(evaluate)
+    evaluate.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    evaluate.add_argument(
+        "--plot", type=Path, default=None, metavar="FILE", help="draw the figures, as .png or .svg"
+    )
+    evaluate.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
+    evaluate.set_defaults(run=_later("evaluate", "evaluate"))
+
+
+def _add_label(commands) -> None:
+    label = commands.add_parser("label", help="teach a lens on a local web page", epilog=_LABEL_EPILOG)
+    label.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote; saved there again")
+    label.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="what to ask about: images or arrays")
+    label.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(label)
+    _add_preprocessing(label)
+    label.add_argument("--check", type=int, default=20, metavar="N", help="images for checking, never learned from")
+    label.add_argument("--per-round", type=int, default=10, metavar="N", help="images before the lens learns")
+    label.add_argument(
+        "--strategy", choices=("mutual_information", "max_entropy", "random"), default="random", help="what to ask"
+    )
+    label.add_argument("--seed", type=int, default=0)
+    label.add_argument("--port", type=int, default=0, help="a free one if not given")
+    label.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    label.set_defaults(run=_later("label", "labelling"))
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights", type=Path, default=None, metavar="FILE", help=".safetensors or .pt2, loaded into the model"
@@ -183,13 +254,11 @@ def _add_preprocessing(command: argparse.ArgumentParser) -> None:
     group.add_argument("--std", type=float, nargs="+", metavar="S", help="divided by")
 
 
-def _later(name: str):
+def _later(name: str, module: str = "commands"):
     """Return a command that is imported when it runs, so that --help does not wait for torch."""
 
     def run(chosen: argparse.Namespace) -> int:
-        from xlens.cli import commands
-
-        return getattr(commands, name)(chosen)
+        return getattr(importlib.import_module(f"xlens.cli.{module}"), name)(chosen)
 
     return run
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from xlens._frozen import seeded
 from xlens.api import as_backend, fit
 from xlens.classifier import Classifier, as_classifier
 from xlens.contracts import Backend, Explainer, StepEvent
-from xlens.data import as_data
-from xlens.errors import MissingExtraError, OptionError, XlensError, XlensWarning
+from xlens.data import Batch, as_data
+from xlens.errors import MissingExtraError, OptionError, XlensWarning
 from xlens.explanation import Explanation
+from xlens.registry import load_backend
+from xlens.training.survey import classify
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -45,7 +48,7 @@ class ExplainCallback(Callback):
     logger of the trainer gets the means of the fidelity and the time that this took, and, where it takes them, a
     picture of each image of the panel. The training is not touched: weights, buffers, gradients, optimisers and
     random numbers are, bit for bit, what they are without the callback. Where no lens can be fitted, as while the
-    network still puts everything into one class, it warns and the training goes on.
+    network still puts everything into one class, or memory runs out, it warns and the training goes on.
 
     Args:
         backend: name of a backend, or a backend object.
@@ -61,7 +64,8 @@ class ExplainCallback(Callback):
         **options: fields of the backend.
 
     Attributes:
-        explainer: the last explainer, or None.
+        explainer: the last explainer, or None. It is of the classifier as it was after the epoch of its fit, and
+            says so when it is asked, or saved, after the classifier has learned more.
         explanation: its explanation of the panel, or None.
         seconds: how long fitting, explaining and drawing have taken so far.
 
@@ -95,13 +99,14 @@ class ExplainCallback(Callback):
             if (value is not None or name != "warm_steps")
             and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
         ]
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
         if not isinstance(panel, Tensor) or panel.dim() < 2 or len(panel) == 0:
             faults.append(f"panel must be a tensor (N, *S) of at least one image, got {_describe(panel)}")
+        kind = load_backend(backend) if isinstance(backend, str) else type(backend)
+        if warm_steps is not None and isinstance(kind, type) and issubclass(kind, Backend) and not _has_steps(kind):
+            faults.append(f"warm_steps: the backend {kind.name!r} has no steps")
         self.backend = as_backend(backend, options, faults)
-        if warm_steps is not None and not _has_steps(self.backend):
-            raise OptionError(
-                f"ExplainCallback: the backend {self.backend.name!r} has no steps", do="leave warm_steps out"
-            )
         self.panel, self.every_n_epochs, self.data, self.seed = panel, every_n_epochs, data, seed
         self.warm_steps = warm_steps
         self.explainer: Explainer | None = None
@@ -110,14 +115,22 @@ class ExplainCallback(Callback):
         self._find = classifier or (lambda module: module)
         self._trains_for: set[int] = set()
         self._began = 0.0
+        self._without_pictures: set[type] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check, before an epoch is spent, that the panel goes through the classifier and that there are data."""
         self._began = time.perf_counter()
-        self._source(trainer)
         classifier = as_classifier(self._find(pl_module))
-        with classifier.frozen(), torch.no_grad():
-            classifier(self.panel.to(classifier.device))
+        # The data set may draw random numbers, as augmentations do.
+        with seeded(None), classifier.frozen(), torch.no_grad():
+            first = next(iter(self._source(trainer).batches(1)))
+            if first.inputs.shape[1:] != self.panel.shape[1:]:
+                raise OptionError(
+                    "ExplainCallback: panel and data are of different shapes",
+                    given=f"{tuple(self.panel.shape[1:])} and {tuple(first.inputs.shape[1:])}",
+                    do="prepare the images of the panel as those that the lens is fitted on",
+                )
+            classify(classifier, Batch(self.panel.to(classifier.device)), [])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit, explain and log, every `every_n_epochs` epochs."""
@@ -126,19 +139,21 @@ class ExplainCallback(Callback):
         began = time.perf_counter()
         # Loggers may draw random numbers, e.g. for names of files.
         with seeded(None):
-            try:
-                self._explain(trainer, pl_module)
-            except XlensError as fault:
+            with _harmless(f"no explanation after epoch {trainer.current_epoch}"):
                 self.explanation = None
-                warnings.warn(
-                    f"ExplainCallback: no explanation after epoch {trainer.current_epoch}: {fault}",
-                    XlensWarning,
-                    stacklevel=2,
-                )
-            else:
+                self._explain(trainer, pl_module)
+            if self.explanation is not None:
                 self._log_figures(trainer)
             self.seconds += time.perf_counter() - began
             self._log_metrics(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint of the training keeps: the time. A lens begins anew after resuming."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the time from a checkpoint."""
+        self.seconds = state_dict["seconds"]
 
     def _explain(self, trainer: Trainer, module: LightningModule) -> None:
         backend = self._warm() if self.explainer is not None else self.backend
@@ -184,11 +199,21 @@ class ExplainCallback(Callback):
     def _log_figures(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
             return
-        for i in range(len(self.explanation)):
-            figure = self.explanation.plot(i)
-            for logger in trainer.loggers:
-                place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-                log_figure(logger, f"xlens/panel-{i}", figure, **place)
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        figures = []
+        with _harmless("no pictures"):
+            figures = [self.explanation.plot(i) for i in range(len(self.explanation))]
+        for logger in trainer.loggers:
+            with _harmless(f"no pictures in {type(logger).__name__}"):
+                taken = [log_figure(logger, f"xlens/panel-{i}", one, **place) for i, one in enumerate(figures)]
+                if not all(taken) and type(logger) not in self._without_pictures:
+                    self._without_pictures.add(type(logger))
+                    warnings.warn(
+                        f"ExplainCallback: {type(logger).__name__} gets figures of fidelity and no pictures; "
+                        "lightning's own TensorBoardLogger, WandbLogger, MLFlowLogger and CSVLogger do",
+                        XlensWarning,
+                        stacklevel=2,
+                    )
 
     def _log_metrics(self, trainer: Trainer) -> None:
         metrics = {
@@ -201,10 +226,20 @@ class ExplainCallback(Callback):
                 metrics[f"xlens/{field.name}"] = float(getattr(fidelity, field.name).double().mean())
             metrics["xlens/trustworthy"] = float(self.explanation.trustworthy.double().mean())
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            with _harmless(f"no figures in {type(logger).__name__}"):
+                logger.log_metrics(metrics, step=trainer.global_step)
 
 
-def _has_steps(backend: Backend) -> bool:
+@contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    """Within this context a fault becomes a warning: running out of memory, say, must not end a training."""
+    try:
+        yield
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the training is worth more
+        warnings.warn(f"ExplainCallback: {what}: {type(fault).__name__}: {fault}", XlensWarning, stacklevel=4)
+
+
+def _has_steps(backend: Backend | type[Backend]) -> bool:
     return any(field.name == "steps" for field in dataclasses.fields(backend))
 
 

@@ -28,6 +28,7 @@ from xlens.plot.words import (
     complete_methods,
     end_of_path,
     method_title,
+    path_of,
     probability_of,
     question,
     scores_of,
@@ -169,11 +170,12 @@ def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
         end = {0: "counterfactual", total - 1: end_of_path(one)}.get(int(index), "")
         axis.set_xlabel(f"p = {probability[index]:.2f}\n{end}", fontsize=9.5)
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
+    where = "under each frame" if one.reconstruction is not None else "on the path"
     if len(one.class_names) == 2:
-        said = f"f's probability of {target!r} under each frame"
+        said = f"f's probability of {target!r} {where}"
     else:
-        said = f"p = {probability_of(repr(target), repr(contrast), len(one.class_names))} under each frame"
-    frames.suptitle(f"The path, with {said}", fontsize=10.5, **plain)
+        said = f"p = {probability_of(repr(target), repr(contrast), len(one.class_names))} {where}"
+    frames.suptitle(f"{path_of(one)}, with {said}", fontsize=10.5, **plain)
 
 
 def _draw_curve(axis: Axes, one: Explanation) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "complete_methods",
     "end_of_path",
     "method_title",
+    "path_of",
     "probability_of",
     "question",
     "scores_of",
@@ -64,8 +65,21 @@ def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
     """Return (what f looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends there."""
     found = [("input", one.scores)] if end_of_path(one) == "input" else []
     if one.reconstruction_scores is not None:
-        found.append(("reconstruction", one.reconstruction_scores))
+        found.append((_rebuilt(one), one.reconstruction_scores))
     return [*found, ("counterfactual", one.counterfactual_scores)]
+
+
+def _rebuilt(one: Explanation) -> str:
+    """Return what a code decodes to: the input's reconstruction, or a hidden layer's activations."""
+    return "reconstruction" if one.reconstruction is not None else "rebuilt layer"
+
+
+def path_of(one: Explanation) -> str:
+    """Return what the frames of the path are, and what f is asked about.
+
+    A lens on a hidden layer decodes to no inputs: real inputs near the path, which is in the layer, are shown.
+    """
+    return "The path" if one.reconstruction is not None else "The nearest real inputs to the path in the layer"
 
 
 def probability_of(target: str, contrast: str, classes: int) -> str:
@@ -80,8 +94,9 @@ def probability_of(target: str, contrast: str, classes: int) -> str:
 
 
 def method_title(name: str) -> str:
-    """Return what an attribution method is called in pictures."""
-    return _TITLES.get(name, name.replace("_", " "))
+    """Return what an attribution method, or its share of a named part of the code, is called in pictures."""
+    method, colon, part = name.partition(": ")
+    return _TITLES.get(method, method.replace("_", " ")) + colon + part
 
 
 def question(one: Explanation, index: int = 0) -> str:
@@ -99,7 +114,7 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
         (flips, f"Without the evidence f {'decides' if flips else 'does NOT decide'} for {contrast!r}."),
         (
             agrees,
-            f"f {'decides the same' if agrees else 'decides OTHERWISE'} on the lens's reconstruction"
+            f"f {'decides the same' if agrees else 'decides OTHERWISE'} on the lens's {_rebuilt(one)}"
             f" (score off by {float(figures.score_gap[i]):.2f}).",
         ),
     ]

@@ -53,6 +53,7 @@ def to_html(
         scripts=[Markup(script) for script in scripts],
         data=payload(explanation, names, traversals, optional=optional),
         end=end_of_path(explanation),
+        on_layer=explanation.reconstruction is None,
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),

@@ -157,7 +157,8 @@ def builds_or_refuses_any_shape(bench: Bench) -> None:
     for shape in (bench.candidate.shape, *_SHAPES):
         inputs = torch.rand(3, *shape)
         model = nn.Sequential(nn.Flatten(), nn.Linear(inputs[0].numel(), 3))
-        classifier = Classifier(model)
+        # The layer is the flat input itself, where the candidate works on one.
+        classifier = Classifier(model, layer=None if bench.candidate.layer is None else "0")
         with quiet(), torch.no_grad(), classifier.frozen(seed=0):
             try:
                 lens = bench.backend.build(classifier, _spec(shape))
@@ -189,7 +190,8 @@ def _shapes_of(lens: Any, inputs: torch.Tensor) -> str | None:
         decoded = lens.decode(codes)
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         return f"{type(fault).__name__}: {fault}"
-    if codes.dim() != 2 or len(codes) != len(inputs) or decoded.shape != inputs.shape:
+    wanted = inputs.shape if lens.decodes_to == "inputs" else inputs.flatten(1).shape
+    if codes.dim() != 2 or len(codes) != len(inputs) or decoded.shape != wanted:
         return f"codes {tuple(codes.shape)}, decoded {tuple(decoded.shape)}"
     return None
 

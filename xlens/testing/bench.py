@@ -37,8 +37,8 @@ __all__ = ["Bench", "Fitted", "Learned"]
 #: Not 0, with which everything is seeded when a lens is loaded: what is random and not saved has to show.
 _SEED = 1
 
-#: What has learned the toy world: class, options and shape -> the explainer.
-Learned = dict[tuple[type[Backend], str, tuple[int, ...]], LensExplainer]
+#: What has learned the toy world: class, options, shape and layer -> the explainer.
+Learned = dict[tuple[type[Backend], str, tuple[int, ...], str | None], LensExplainer]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Bench:
     @functools.cached_property
     def classifier(self) -> Classifier:
         """A classifier of this bench's own."""
-        return Classifier(self.world.model())
+        return Classifier(self.world.model(), layer=self.candidate.layer)
 
     @functools.cached_property
     def inputs(self) -> Tensor:
@@ -113,10 +113,11 @@ class Bench:
     def learned(self) -> LensExplainer:
         """The instance that should have learned the toy world, fitted by ``xlens.fit`` with its mask."""
         backend = self.candidate.learned or self.backend
-        key = type(backend), repr(backend), self.candidate.shape
+        key = type(backend), repr(backend), self.candidate.shape, self.candidate.layer
         if key not in self._learned:
+            classifier = Classifier(self.world.model(), layer=self.candidate.layer)
             with quiet():
-                self._learned[key] = fit(self.world.model(), self.world.inputs.clone(), backend, progress=False)
+                self._learned[key] = fit(classifier, self.world.inputs.clone(), backend, progress=False)
         return self._learned[key]
 
     @functools.cached_property
@@ -212,6 +213,19 @@ class Bench:
         lens = self.base.lens
         with quiet(), torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
             yield lens
+
+    def decoded_shape(self, lens: Lens) -> tuple[int, ...]:
+        """Return the shape of one decoding: of an input, or of the hidden layer's activations."""
+        if lens.decodes_to == "inputs":
+            return self.candidate.shape
+        return tuple(self.classifier.activations(self.inputs[:1].clone()).shape[1:])
+
+    def logits(self, lens: Lens, codes: Tensor) -> Tensor:
+        """Return what f says of what codes decode to."""
+        decoded = lens.decode(codes)
+        if lens.decodes_to == "inputs":
+            return self.classifier(decoded)
+        return self.classifier.tail(decoded, self.inputs[:1].expand(len(codes), *self.candidate.shape))
 
     def codes(self) -> Tensor:
         """Return the codes ``(6, d)`` of :attr:`inputs`."""

@@ -21,6 +21,8 @@ class Candidate:
         learned: an instance that learns the toy world, for the checks of meaning; `backend` itself if None. It is
             fitted once.
         shape: of the toy world's pictures: ``(C, H, W)`` or ``(D,)``, sides of at least 8.
+        layer: the hidden layer of the toy world's classifier to fit on, for lenses that decode to one: ``"body.3"``
+            is its last convolution, before the ReLU. None for lenses that decode to inputs.
         expected_failures: id of a check -> why this backend fails it. Should it pass, that is a failure too, so
             that the list stays true.
 
@@ -35,6 +37,7 @@ class Candidate:
     learned: Backend | None = None
     # Neither square nor of one channel, so that mixed-up axes show.
     shape: tuple[int, ...] = (2, 8, 10)
+    layer: str | None = None
     expected_failures: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
 
     def __post_init__(self) -> None:

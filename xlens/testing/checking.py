@@ -30,6 +30,7 @@ _GROUPS = {
     "drawing": "capabilities",
     "distances": "capabilities",
     "extras": "capabilities",
+    "teaching": "capabilities",
     "speed": "speed",
 }
 
@@ -127,6 +128,8 @@ def same(first: Tensor, second: Tensor, *, exactly: bool = False) -> bool:
     """
     if first.shape != second.shape:
         return False
+    if first.dtype == torch.bool:
+        return torch.equal(first, second)
     if exactly:
         return bool(torch.equal(first.nan_to_num(0.5), second.nan_to_num(0.5)))
     scale = float(first.detach().nan_to_num().abs().max()) if first.numel() else 0.0

@@ -22,10 +22,10 @@ _ROLES = ("class", "nuisance", "attribute")
 
 @check(needs=(fits_a_lens,), essential=True)
 def shapes_are_right(bench: Bench) -> None:
-    """Codes are ``(N, d)`` and decodings ``(N, *S)``, also for one input."""
-    shape = bench.candidate.shape
+    """Codes are ``(N, d)`` and decodings ``(N, *S)``, or of the hidden layer's shape, also for one input."""
     width = bench.codes().shape[-1]
     with bench.asking() as lens:
+        shape = bench.decoded_shape(lens)
         for n in (1, 2, 5):
             inputs = bench.inputs[:n].clone()
             codes = lens.encode(inputs)
@@ -213,7 +213,8 @@ def saved_and_loaded_it_explains_the_same(bench: Bench) -> None:
 
 def _answers(bench: Bench, explainer: Any, explanation: Any) -> Iterator[tuple[str, Tensor]]:
     for name in ("codes", "reconstruction", "counterfactual", "counterfactual_codes"):
-        yield name.replace("_", " "), getattr(explanation, name)
+        if (values := getattr(explanation, name)) is not None:
+            yield name.replace("_", " "), values
     yield "attributions", explanation.attributions["lig"]
     lens = explainer.lens
     protocols = {name: CAPABILITIES.get(name) for name in bench.backend.capabilities}

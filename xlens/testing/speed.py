@@ -25,7 +25,7 @@ def explaining_costs_few_decodings(bench: Bench) -> None:
     n = len(inputs)
     with bench.asking() as lens:
         codes = lens.encode(inputs)
-        unit = _operations(lambda: bench.classifier(lens.decode(codes)))
+        unit = _operations(lambda: bench.logits(lens, codes))
         one, other = torch.full((n,), 1), torch.full((n,), 0)
         spent = _operations(lambda: lens.counterfactual(lens.encode(inputs), one, other))
     require(
@@ -43,7 +43,7 @@ def a_search_is_called_one(bench: Bench) -> None:
     inputs = bench.inputs.clone()
     with bench.asking() as lens:
         codes = lens.encode(inputs)
-        unit = _operations(lambda: bench.classifier(lens.decode(codes)))
+        unit = _operations(lambda: bench.logits(lens, codes))
         spent = _operations(lambda: lens.encode(inputs))
     require(
         not lens.encodes_directly or spent <= _SEARCH * unit,

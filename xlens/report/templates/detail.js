@@ -148,7 +148,8 @@ function drawSliders(item, pictures) {
     const caption = make("figcaption");
     const show = () => {
       const step = Number(slider.value);
-      const text = `${one.steps[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on the lens's own decoding`;
+      const where = report.reconstruction ? "the lens's own decoding" : "a real input near that";
+      const text = `${one.steps[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on ${where}`;
       drawFrame(canvas, pictures.moved[i], step, one.steps.length, one.stacked);
       canvas.setAttribute("aria-label", `${one.feature} set to ${text}`);
       slider.setAttribute("aria-valuetext", text);

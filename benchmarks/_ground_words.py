@@ -1,0 +1,57 @@
+"""What the page of the ground-truth benchmark says in words."""
+
+HEAD = """# Ground truth: which explanation is true?
+
+`python benchmarks/ground_truth.py --run TASK SEED LENS` for each row of the first table, then `--page`.
+
+Fashion-MNIST, all ten classes, half of the images with a planted cause at a random place inside the object
+(`xlens.datasets.planted`: a soft **blob**, a **scratch**, a patch of **texture**), 16,000 training images;
+rendered **cups** with and without a handle (`xlens.datasets.parts`); and ELPV **solar** cells, where no truth
+is known. f and two judges of other topology are trained independently. Explained are the first held-out images
+that f gets right and that have the cause: {validation} to choose the map, the next {test} to score it. What is
+scored:
+
+- **pointing**: the largest magnitude lies inside the mask. **IoU**: of the mask and as many of the largest
+  magnitudes; "smoothed" under a Gaussian of {smoothing:g} pixel, the same for every method. **mass**: share of
+  the magnitude inside. **rank**: share of as many of the largest magnitudes that lie inside.
+- **deletion, insertion, DiffID**: pixels are exchanged for the data's mean in {steps} steps, by signed
+  attribution; "true fill": for the true original; "own fill": for the lens's counterfactual. **drop**: fall of
+  f's probability when the 5% most salient pixels become mean grey.
+- **sparseness**: Gini index. **randomised**: rank correlation with the map for f with shuffled weights (first
+  32 inputs); a map that stays at 1 does not look at f.
+- `METHOD:BASELINE` is Captum's from that baseline; `nearest` is the nearest real input of the contrast class,
+  `clean` the true original: the **ceiling**, which nobody has in practice. A lens's `occlusion` covers with its
+  counterfactual.
+"""
+
+ASKED = """\
+Figures of the lens on all its inputs, by how its change is carried onto the input. A judge counts on inputs
+that it calls positive before the edit; "unedited" is its share of contrast class before any edit; "true
+original" what it says of the images before the cause was planted. **A high figure on f alone is no success.**
+"trustworthy, f shuffled" is the share of explanations that still claim to hold when f's weights are shuffled
+behind the lens's back; it has to be near 0."""
+
+WHEN = """## When to prefer something else
+
+- **No time or data for a lens**: Grad-CAM, at the end of the last convolution's resolution, points best of the raw
+  maps that need no training, in one backward pass. Its map is as coarse as that layer.
+- **Occlusion** needs no gradient and no layer, and points far less well on causes this small: its window is a
+  seventh of the side. Prefer it for models that give nothing but scores.
+- **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a cause that
+  is darker than what it covers it points elsewhere. Prefer it where black really is absence, and for its exact sum.
+- **IG from the nearest real input of the contrast class** costs a search and no training. Where it comes close, a
+  lens is not worth its fit; read the differences above.
+- **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
+  cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID, and
+  IG from black is near the top. With the true original as fill the two change places.
+- **Occlusion with the lens's counterfactual** as its fill is the sharpest map at the mask's area, and needs no
+  gradient; its mass is lower than that of `lig`.
+- **`randomised` of a lens's maps stays higher** than that of other maps, because the lens keeps its edit, and with
+  it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it."""
+
+MISSING = """## What is missing
+
+Asked were three kinds of cause, three seeds, all lenses, rendered cups and solar cells. The first table says what
+was run; the commands for the rest are the same. Intervals are over inputs of these cells alone and say nothing of
+other seeds. Lenses have their defaults, but for `linear=False` of medXGAN, whose reason is on
+[its page](../benchmarks.md); no setting was chosen on the test inputs."""

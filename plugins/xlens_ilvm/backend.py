@@ -1,0 +1,199 @@
+"""The ILVM backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.contracts import Lens
+from xlens.data import Data
+from xlens.errors import ModelError, OptionError, XlensWarning
+from xlens.training import classifier_logits, supervising_logits
+from xlens_ilvm.columns import Column, targets_of
+from xlens_ilvm.flows import FLOWS
+from xlens_ilvm.learning import Learning, hold_out
+from xlens_ilvm.lens import ILVMLens
+from xlens_ilvm.memory import spread_over_classes
+from xlens_ilvm.models import AmortisedModel, ExactModel
+from xlens_ilvm.named import class_targets, columns_for
+from xlens_ilvm.space import Space
+
+__all__ = ["ILVM"]
+
+#: Rows from which means, scales and principal components are taken.
+_SETTLED = 4096
+#: A layer of which more than this is exactly zero has been through a ReLU, and no density.
+_ZEROS = 0.05
+
+
+@xlens.options
+class ILVM(xlens.Backend):
+    """An invertible map from a hidden layer, or another lens's codes, to dimensions that mean what they are called.
+
+    Each attribute of ``side_info`` gets dimensions of its own, off which it is read linearly; without it f's own
+    classes do. In the mode ``"exact"`` nothing is lost: the layer's activations come back, and f's decision with
+    them. Name a layer *before* its ReLU, behind which many values are exactly zero and have no density. Layers and
+    codes wider than `most` are turned onto principal components, and what these leave is kept beside them.
+
+    References:
+        Adel, Ghahramani, Weller (2018), Discovering Interpretable Representations for Both Deep Generative and
+        Discriminative Models. The default flow, noise and early stopping are not the paper's, which uses planar
+        flows.
+    """
+
+    name = "ilvm"
+    capabilities = ("side_info", "over", "retrieve", "teach")
+
+    mode: str = param(
+        "exact", choices=("exact", "amortised"), help="lossless, or the paper's equations to the letter"
+    )
+    flow: str = param("coupling", choices=FLOWS, help="the invertible map; linear for comparison")
+    layers: int = param(2, ge=1, help="couplings, or planar layers (16 or 32 of them)")
+    hidden: int = param(64, ge=4, help="width of the couplings' hidden layers")
+    most: int = param(64, ge=2, help="widest code that the flow works on")
+    attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
+    kinds: tuple[str, ...] = param(
+        (),
+        help="of the columns: auto, binary, classes, ordinal, single or measured; classes:5 for values 0 to 4; "
+        "without side_info, columns of which nothing is observed yet",
+    )
+    steps: int = param(2200, ge=1, help="training steps")
+    batch_size: int = param(256, ge=2, help="rows per step, half of them with side information")
+    learning_rate: float = param(2e-3, gt=0, help="AdamW's")
+    label_weight: float = param(20.0, gt=0, help="side information against density (gamma)")
+    noise: float = param(0.4, ge=0, help="noise on standardised inputs of the flow, against learning rows by heart")
+    early_stopping: bool = param(True, help="hold out a fifth of the side information, and keep the best state")
+    memory: int = param(4096, ge=16, help="rows kept with the lens to learn on from (numbers of the layer)")
+    bank: int = param(512, ge=2, help="real inputs kept with the lens, shared out evenly over f's classes")
+    teaching_steps: int = param(400, ge=1, help="training steps each time it is taught")
+
+    def build(self, classifier: Classifier, spec: Spec, over: Lens | None = None) -> ILVMLens:
+        """Return an untrained lens.
+
+        Raises:
+            OptionError: there is nothing to work on.
+            ModelError: the layer does not run.
+        """
+        if classifier.layer is None and over is None:
+            raise OptionError(
+                "ilvm: there is nothing to work on",
+                given="a classifier without a hidden layer, and no other lens",
+                do="name a layer, xlens.Classifier(model, layer='...'), best one before its ReLU; or pass "
+                "over=another explainer",
+            )
+        probe = spec.per_channel("mean").expand(1, *spec.shape).to(classifier.device)
+        with torch.no_grad(), classifier.frozen(seed=0):
+            shape = (over.encode(probe) if over is not None else classifier.activations(probe)).shape[1:]
+        space = Space(tuple(shape), self.most)
+        kind = ExactModel if self.mode == "exact" else AmortisedModel
+        return ILVMLens(
+            classifier,
+            spec,
+            space=space,
+            model=kind(space.width, self.flow, self.layers, self.hidden),
+            below=over,
+            names=self.attributes,
+            learning=self._learning(),
+            teaching_steps=self.teaching_steps,
+        )
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> ILVMLens:
+        """Fit a lens; see :func:`xlens.fit`.
+
+        Raises:
+            OptionError: there is nothing to work on, or attributes and kinds do not fit `side_info`.
+            DataError: a column of `side_info` holds nothing to learn.
+            ModelError: f is not decided by the layer alone.
+        """
+        columns = columns_for(run, self.attributes, self.kinds, self.name)
+        lens = self.build(classifier, run.spec, None if run.over is None else run.over.lens).to(run.device)
+        if sum(column.width for column in columns) > lens.space.width:
+            raise OptionError(
+                "ilvm: there are too few dimensions for the side information",
+                given=f"{sum(column.width for column in columns)} dimensions for attributes, "
+                f"{lens.space.width} in all",
+                do="name a wider layer, or give attributes of many values one dimension: kinds=('single', ...)",
+            )
+        lens.model.learn(columns)
+        lens.model.to(run.device)
+        lens.of_classes.fill_(int(run.side_info is None and not self.kinds))
+        bank = _settle(classifier, lens, data, run, self.bank)
+        y, targets = _rows(classifier, lens, data, run, columns)
+        lens.model.readout.arrange(y.to(run.device), targets.to(run.device))
+        held_out = hold_out(len(y), run.seed)
+        self._learning().fit(lens.model, y, targets, held_out, run, "ilvm", self.steps)
+        chosen = _to_keep(targets, self.memory, run.seed)
+        lens.memory.keep(y[chosen], targets[chosen], held_out[chosen])
+        lens.eval().settle(*bank)
+        return lens
+
+    def _learning(self) -> Learning:
+        return Learning(self.batch_size, self.learning_rate, self.label_weight, self.noise, self.early_stopping)
+
+
+@torch.no_grad()
+def _settle(classifier: Classifier, lens: ILVMLens, data: Data, run: Run, most: int) -> tuple[Tensor, Tensor]:
+    """Take the statistics of the lens's space, and return real inputs to keep with f's logits on them."""
+    represented, inputs, logits = [], [], []
+    for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
+        batch = batch.to(run.device)
+        represented.append(lens.represent(batch.inputs))
+        logits.append(classifier_logits(classifier, run, batch))
+        inputs.append(batch.inputs)
+        if sum(map(len, inputs)) >= _SETTLED:
+            break
+    whole = torch.cat(represented)[:_SETTLED]
+    if lens.below is None:
+        _check_layer(classifier, inputs[0], whole)
+    lens.space.settle(whole)
+    said = torch.cat(logits)
+    chosen = spread_over_classes(said.argmax(1).cpu(), most, torch.Generator().manual_seed(run.seed))
+    return torch.cat(inputs)[chosen], said[chosen]
+
+
+def _check_layer(classifier: Classifier, inputs: Tensor, activations: Tensor) -> None:
+    """Refuse a layer around which f sees more of the input, and warn of one that is full of zeros."""
+    some = inputs[:32]
+    found = classifier.tail(classifier.activations(some), some.flip(0))
+    if not torch.allclose(found, classifier(some), rtol=1e-3, atol=1e-4):
+        raise ModelError(
+            f"ilvm: f is not decided by the layer {classifier.layer!r} alone",
+            given="paths around it, such as skip connections",
+            do="name a layer through which everything goes, such as the last before the head",
+        )
+    zeros = float((activations == 0).float().mean())
+    if zeros > _ZEROS:
+        warnings.warn(
+            f"ilvm: {zeros:.0%} of what the layer {classifier.layer!r} gives are exactly 0, as behind a ReLU; "
+            "there is no density to be learned. Name the layer before it.",
+            XlensWarning,
+            stacklevel=2,
+        )
+
+
+@torch.no_grad()
+def _rows(
+    classifier: Classifier, lens: ILVMLens, data: Data, run: Run, columns: tuple[Column, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return y ``(n, width)`` and targets ``(n, C)`` of all inputs, on the CPU, in the data's order."""
+    y, logits = [], []
+    for batch in data.batches():
+        batch = batch.to(run.device)
+        y.append(lens.space(lens.represent(batch.inputs))[0].float().cpu())
+        logits.append(supervising_logits(classifier, run, batch).cpu())
+    if run.side_info is not None:
+        return torch.cat(y), targets_of(run.side_info, columns)
+    if bool(lens.of_classes):
+        return torch.cat(y), class_targets(torch.cat(logits))
+    return torch.cat(y), torch.full((sum(map(len, y)), lens.model.readout.width), torch.nan)
+
+
+def _to_keep(targets: Tensor, most: int, seed: int) -> Tensor:
+    """Return the positions of up to `most` rows, those with side information first."""
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    known = (~targets.isnan()).any(1)[order]
+    return torch.cat([order[known], order[~known]])[:most]

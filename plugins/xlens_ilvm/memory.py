@@ -1,0 +1,99 @@
+"""What a lens keeps of the data: rows to go on learning from, and real inputs to show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Bank", "Memory"]
+
+
+class _Kept(nn.Module):
+    """Buffers whose number of rows is that of the state that is loaded."""
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers(recurse=False):
+            if (stored := state.get(prefix + name)) is not None:
+                setattr(self, name, buffer.new_empty(stored.shape))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+class Memory(_Kept):
+    """Rows y with what is known of them, so that learning can go on: numbers of the layer, and no inputs.
+
+    Args:
+        width: dimensions of y.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("y", torch.zeros(0, width))
+        self.register_buffer("targets", torch.zeros(0, 0))
+        self.register_buffer("held_out", torch.zeros(0, dtype=torch.bool))
+
+    def keep(self, y: Tensor, targets: Tensor, held_out: Tensor) -> None:
+        """Keep these rows, ``(n, width)``, ``(n, C)`` and ``(n,)``, and no others."""
+        self.y, self.targets = y.to(self.y), targets.to(self.targets)
+        self.held_out = held_out.to(self.held_out)
+
+    def add(self, y: Tensor, targets: Tensor, held_out: Tensor) -> None:
+        """Keep these rows as well."""
+        self.keep(
+            torch.cat([self.y, y.to(self.y)]),
+            torch.cat([self.targets, targets.to(self.targets)]),
+            torch.cat([self.held_out, held_out.to(self.held_out)]),
+        )
+
+
+class Bank(_Kept):
+    """Real inputs with their codes and what f says of them.
+
+    Args:
+        shape: of one input.
+        width: dimensions of a code.
+        num_classes: number of classes K.
+    """
+
+    def __init__(self, shape: tuple[int, ...], width: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("inputs", torch.zeros(0, *shape))
+        self.register_buffer("codes", torch.zeros(0, width))
+        self.register_buffer("logits", torch.zeros(0, num_classes))
+
+    def keep(self, inputs: Tensor, codes: Tensor, logits: Tensor) -> None:
+        """Keep these, and no others."""
+        self.inputs, self.codes, self.logits = inputs.to(self.inputs), codes.to(self.codes), logits.to(self.logits)
+
+    def nearest(self, codes: Tensor, dims: Tensor, classes: Tensor | None, first: Tensor) -> Tensor:
+        """Return the kept inputs ``(N, *S)`` whose codes are nearest in these dimensions.
+
+        Args:
+            codes: ``(N, d)``.
+            dims: dimensions in which distances are taken.
+            classes: ``(N,)`` the class that f must put each in; where there is none, f's surest of it.
+            first: dimensions in which only the nearest tenth of what is kept is looked at; may be empty.
+        """
+        distance = torch.cdist(codes[:, dims].double(), self.codes[:, dims].double())
+        if len(first):
+            before = torch.cdist(codes[:, first].double(), self.codes[:, first].double())
+            within = before.kthvalue(max(1, len(self.codes) // 10), 1, keepdim=True).values
+            distance = distance.masked_fill(before > within, torch.inf)
+        if classes is not None:
+            right = self.logits.argmax(1) == classes.unsqueeze(1)
+            distance = distance.masked_fill(~right, torch.inf)
+            margin = self.logits - self.logits.amax(1, keepdim=True)
+            none = (~right.any(1)).nonzero()[:, 0]
+            distance[none] = -margin[:, classes[none]].T.double()
+        return self.inputs[distance.argmin(1)]
+
+
+def spread_over_classes(classes: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return up to `most` positions in which every class of ``(n,)`` has its even share, at random."""
+    order = torch.randperm(len(classes), generator=generator)
+    rank = torch.empty(len(classes), dtype=torch.long)
+    for c in classes.unique():
+        rows = order[classes[order] == c]
+        rank[rows] = torch.arange(len(rows))
+    return rank.argsort(stable=True)[:most].sort().values

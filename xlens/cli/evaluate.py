@@ -1,0 +1,63 @@
+"""``xlens evaluate``; imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from xlens.api import load
+from xlens.cli import visible
+from xlens.cli.inputs import Preprocessing, read_array
+from xlens.cli.models import load_model
+from xlens.cli.read import data_to_explain, said_of
+from xlens.errors import StorageError
+from xlens.evaluation import evaluate as evaluated
+from xlens.report import check_writable
+
+__all__ = ["evaluate"]
+
+
+def evaluate(chosen: argparse.Namespace) -> int:
+    """``xlens evaluate``."""
+    if chosen.plot is not None:
+        check_writable(chosen.plot)
+    model = load_model(chosen.model, chosen.weights)
+    folders = [chosen.lens, *chosen.also]
+    lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
+    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights)
+    how = said_of(chosen), Preprocessing.load(chosen.lens), lenses[_name(chosen.lens, folders)].spec
+    inputs, _ = data_to_explain(chosen.images, *how)
+    options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
+    found = evaluated(
+        lenses,
+        inputs,
+        masks=None if chosen.masks is None else read_array(chosen.masks)[0],
+        clean=None if chosen.clean is None else data_to_explain([chosen.clean], *how)[0],
+        oracle=oracle,
+        n=chosen.n,
+        smoothing=chosen.smoothing,
+        seed=chosen.seed,
+        progress=False if chosen.json else None,
+        **options,
+    )
+    if chosen.plot is not None:
+        try:
+            found.plot().savefig(chosen.plot)
+        except (OSError, ValueError) as fault:
+            raise StorageError(
+                "evaluate: cannot write the picture", given=fault, do="choose another --plot"
+            ) from None
+    if chosen.json:
+        facts = {"inputs": found.count, "confidence": found.confidence, "notes": list(found.notes)}
+        print(json.dumps({**facts, "figures": found.records()}, indent=2))
+    else:
+        print("\n".join(visible(line) for line in found.to_markdown().splitlines()))
+    return 0
+
+
+def _name(folder: Path, folders: list[Path]) -> str:
+    """Return the folder's last part, or the whole where another has the same."""
+    same = [other for other in folders if other.resolve().name == folder.resolve().name]
+    return folder.resolve().name if len(same) == 1 else str(folder)

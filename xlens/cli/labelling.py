@@ -1,0 +1,48 @@
+"""``xlens label``: a person teaches a lens on a local page."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from xlens.api import load
+from xlens.cli import visible
+from xlens.cli.inputs import Preprocessing
+from xlens.cli.models import load_model
+from xlens.cli.read import data_to_explain, said_of
+from xlens.data import as_inputs
+from xlens.errors import OptionError
+from xlens.label import Session, serve
+
+__all__ = ["label"]
+
+
+def label(chosen: argparse.Namespace) -> int:
+    """``xlens label``."""
+    wrong = [f"--{name} must be >= {least}" for name, value, least in _numbers(chosen) if value < least]
+    if wrong:
+        raise OptionError("label: " + "; ".join(wrong))
+    stored = Preprocessing.load(chosen.lens)
+    explainer = load(chosen.lens, load_model(chosen.model, chosen.weights), device=chosen.device)
+    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
+    session = Session(
+        explainer,
+        as_inputs(torch.as_tensor(inputs), explainer.spec.shape),
+        chosen.lens,
+        check=chosen.check,
+        per_round=chosen.per_round,
+        strategy=chosen.strategy,
+        seed=chosen.seed,
+    )
+    server, address = serve(session, port=chosen.port)
+    print(visible(f"open {address}  (Ctrl-C stops; nothing is lost)"), flush=True)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+    return 0
+
+
+def _numbers(chosen: argparse.Namespace) -> tuple[tuple[str, int, int], ...]:
+    return ("check", chosen.check, 4), ("per-round", chosen.per_round, 1), ("seed", chosen.seed, 0)

@@ -1,0 +1,148 @@
+"""What f says when pixels are exchanged in the order of an attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from xlens.errors import DataError, OptionError
+from xlens.metrics.maps import removal_order
+
+__all__ = ["Classify", "deletion", "diff_id", "insertion", "intensity_drop", "transition"]
+
+#: Maps inputs ``(M, *S)`` to logits ``(M, K)``.
+Classify = Callable[[Tensor], Tensor]
+
+_BATCH = 256
+
+
+def transition(
+    classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, *, steps: int = 20
+) -> Tensor:
+    """Exchange the pixels of inputs for those of others, the largest attribution first.
+
+    Args:
+        classify: maps inputs to logits ``(M, K)``.
+        inputs, others: ``(N, *S)``; all channels of a pixel go together.
+        attributions: ``(N, *S)`` or ``(N, 1, *spatial)``; signed: evidence against goes last.
+        steps: T; the same number of pixels goes at each, up to rounding.
+
+    Returns:
+        class probabilities ``(N, T + 1, K)``, from the inputs to the others.
+
+    Raises:
+        DataError: shapes that do not fit.
+        OptionError: fewer than one step.
+
+    >>> import torch
+    >>> classify = lambda x: torch.stack([torch.zeros(len(x)), x.sum(1)], 1)
+    >>> transition(classify, torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), steps=2).shape
+    torch.Size([1, 3, 2])
+    """
+    if inputs.shape != others.shape or len(attributions) != len(inputs):
+        raise DataError(
+            "metrics: parts do not fit together",
+            given=f"inputs {tuple(inputs.shape)}, others {tuple(others.shape)}, {len(attributions)} attributions",
+        )
+    if not isinstance(steps, int) or steps < 1:
+        raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
+    places = _spread(removal_order(attributions), inputs)
+    n_pixels = places[0].numel() if inputs.dim() < 3 else places[0, 0].numel()
+    found = []
+    with torch.no_grad():
+        for step in range(steps + 1):
+            mixed = torch.where(places < round(step * n_pixels / steps), others, inputs)
+            found.append(torch.cat([classify(part).softmax(1) for part in mixed.split(_BATCH)]))
+    return torch.stack(found, 1)
+
+
+def deletion(
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+) -> Tensor:
+    """Return the area under f's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small is good.
+
+    Args:
+        classify: maps inputs to logits ``(M, K)``.
+        inputs: ``(N, *S)``.
+        attributions: ``(N, *S)``, signed.
+        target: ``(N,)``.
+        baselines: ``(N, *S)`` what pixels are exchanged for.
+        steps: points of the curve.
+
+    References:
+        Petsiuk, Das, Saenko (2018), RISE: Randomized Input Sampling for Explanation of Black-box Models.
+    """
+    return _area(transition(classify, inputs, baselines, attributions, steps=steps), target)
+
+
+def insertion(
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+) -> Tensor:
+    """Return the area under f's probability of the target as its pixels come, ``(N,)`` in [0, 1]; large is good.
+
+    Arguments and source as for :func:`deletion`; the image begins as the baseline.
+    """
+    return _area(transition(classify, baselines, inputs, attributions, steps=steps), target)
+
+
+def diff_id(
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+) -> Tensor:
+    """Return insertion minus deletion, ``(N,)`` in [-1, 1]; large is good, and 0 is what a random map gets.
+
+    Arguments as for :func:`deletion`.
+
+    References:
+        Yang, Wang, Bilgic (2023), Local Path Integration for Attribution (DiffID).
+    """
+    inserted = insertion(classify, inputs, attributions, target, baselines, steps=steps)
+    return inserted - deletion(classify, inputs, attributions, target, baselines, steps=steps)
+
+
+def intensity_drop(
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, *, share: float = 0.05
+) -> Tensor:
+    """Return how far f's probability of the target falls when the most salient pixels become mean grey, ``(N,)``.
+
+    Every method loses the same share of the image, so that one that marks much of it gains nothing by that.
+
+    Args:
+        classify: maps inputs to logits ``(M, K)``.
+        inputs: ``(N, *S)``; a pixel takes the mean of its channel over its own image.
+        attributions: ``(N, *S)``, signed.
+        target: ``(N,)``.
+        share: of the pixels that are replaced, above 0 and at most 1; one pixel at least.
+
+    Raises:
+        OptionError: a share out of range.
+
+    References:
+        Dravid et al. (2022), medXGAN, section 4.3.
+    """
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise OptionError(f"intensity_drop: share must be above 0 and at most 1, got {share!r}")
+    order = removal_order(attributions)
+    gone = _spread(order, inputs) < max(1, round(share * order.shape[1]))
+    spatial = tuple(range(2, inputs.dim())) or (1,)
+    grey = torch.where(gone, inputs.mean(spatial, keepdim=True), inputs)
+    with torch.no_grad():
+        before, after = (
+            torch.cat([classify(part).softmax(1) for part in values.split(_BATCH)]) for values in (inputs, grey)
+        )
+    return (before - after).gather(1, target.view(-1, 1))[:, 0]
+
+
+def _area(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Return the area by trapezoids under a curve of T + 1 points on [0, 1]."""
+    rows = torch.arange(len(target), device=target.device)
+    curve = probabilities[rows, :, target]
+    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+
+
+def _spread(places: Tensor, inputs: Tensor) -> Tensor:
+    """Return the places of pixels in the shape of inputs, with one channel."""
+    if inputs.dim() < 3:
+        return places
+    return places.view(len(places), 1, *inputs.shape[2:])
