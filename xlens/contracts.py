@@ -90,9 +90,9 @@ class Spec:
         >>> explainer.spec.usual_margins().shape
         torch.Size([2, 2])
         """
-        margins = torch.tensor(self.class_margins)
+        margins = torch.tensor(self.class_margins, device="cpu")
         known = margins[margins > 0]
-        typical = known.median() if len(known) else torch.tensor(1.0)
+        typical = known.median() if len(known) else margins.new_tensor(1.0)
         return torch.where(margins > 0, margins, typical)
 
     def span(self) -> Tensor:
@@ -102,7 +102,7 @@ class Spec:
 
     def per_channel(self, name: Literal["minimum", "maximum", "mean", "std"]) -> Tensor:
         """Return that statistic shaped ``(1, C, 1, ...)`` so that it broadcasts over a batch."""
-        values = torch.tensor(getattr(self, name), dtype=torch.float32)
+        values = torch.tensor(getattr(self, name), dtype=torch.float32, device="cpu")
         return values.view(1, -1, *([1] * (len(self.shape) - 1)))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.explainer import LensExplainer
+from xlens.contracts import Lens
 from xlens.nn.features import margin_over_rest
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import NotCheckedError, check, require
@@ -95,12 +95,12 @@ def features_are_of_their_class(bench: Bench) -> None:
         raise NotCheckedError("no feature has a class_index")
     inputs = bench.world.held_out.clone()
     own, others = [], []
-    with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0):
+    with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0), bench.classifier.frozen(seed=0):
         codes = explainer.lens.encode(inputs)
-        predicted = explainer.classifier(inputs).argmax(1)
+        predicted = bench.classifier(inputs).argmax(1)
         for c in owned:
             whole = codes[predicted == c]
-            before = _score(explainer, whole, c)
+            before = _score(bench, explainer.lens, whole, c)
             # From a third class, so that nothing else comes in than what is said to be taken away.
             for third in {0, 1, 2} - {c}:
                 donors = codes[predicted == third]
@@ -108,7 +108,7 @@ def features_are_of_their_class(bench: Bench) -> None:
                 for owner in owned.keys() - {third}:
                     moved = whole.clone()
                     moved[:, owned[owner]] = donors[:, owned[owner]]
-                    lost = before - _score(explainer, moved, c)
+                    lost = before - _score(bench, explainer.lens, moved, c)
                     (own if owner == c else others).append(float(lost.mean()))
     gone, other = _mean(own), max(_mean(others), 0.0)
     require(
@@ -137,8 +137,8 @@ def attributions_lie_on_the_cause(bench: Bench) -> None:
     )
 
 
-def _score(explainer: LensExplainer, codes: Tensor, c: int) -> Tensor:
-    logits = explainer.classifier(explainer.lens.decode(codes.clone()))
+def _score(bench: Bench, lens: Lens, codes: Tensor, c: int) -> Tensor:
+    logits = bench.logits(lens, codes.clone())
     return margin_over_rest(logits, torch.full((len(logits),), c))
 
 
