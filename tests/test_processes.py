@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,17 @@ from safetensors.torch import load_file
 from xlens.training.processes import Processes, alone, processes
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
+APART = Path(__file__).with_name("processes_apart.py")
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def run_script(launcher, script, folder):
+    done = subprocess.run(
+        [sys.executable, *launcher, str(script), str(folder)],
+        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +33,21 @@ def ran(tmp_path_factory):
     """Folder, output and results of the script, run by one process and by two."""
     root = tmp_path_factory.mktemp("processes")
     found = {}
-    launchers = {"one": [], "two": ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]}
-    for name, launcher in launchers.items():
+    for name, launcher in {"one": [], "two": TORCHRUN}.items():
         folder = root / name
         folder.mkdir()
-        done = subprocess.run(
-            [sys.executable, *launcher, str(SCRIPT), str(folder)],
-            capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
+        stdout = run_script(launcher, SCRIPT, folder)
         ranks = [load_file(path) for path in sorted(folder.glob("rank*.safetensors"))]
-        found[name] = (folder, done.stdout, ranks)
+        found[name] = (folder, stdout, ranks)
     return found
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """What each of two processes met where one of them differs from the other, or fails."""
+    folder = tmp_path_factory.mktemp("apart")
+    run_script(TORCHRUN, APART, folder)
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def test_two_processes_give_the_lens_that_one_gives(ran):
@@ -77,6 +92,61 @@ def test_one_process_writes(ran):
 def test_processes_with_other_data_are_refused(ran):
     assert ran["one"][1] == ""
     assert ran["two"][1].count("the processes have different data or classifiers. Given: 2 processes") == 2
+
+
+def test_running_statistics_that_differ_are_the_first_processes_and_stay_what_they_were(apart):
+    first, second = (found["running statistics"] for found in apart)
+    assert first["own"] != second["own"]
+    assert first["saved"] == second["saved"] == first["own"]
+    assert first["lens"] == second["lens"]
+    assert first["mask"] == second["mask"]
+    assert [first["kept"], second["kept"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        ("sampled", "this loader gives each process another part of the data. Given: a DataLoader with a Distrib"),
+        ("prepared", "this loader gives each process another part of the data. Given: a DataLoaderShard that"),
+        ("turned", "the processes have different data or classifiers. Given: 2 processes"),
+    ],
+)
+def test_streams_that_differ_are_refused(apart, loader, message):
+    for found in apart:
+        assert found["sharded"][loader].startswith(f"DataError: fit: {message}")
+
+
+def test_models_of_other_buffers_are_refused(apart):
+    for found in apart:
+        assert found["other buffers"].startswith("DataError: fit: the processes have different data or classifiers")
+
+
+@pytest.mark.parametrize(
+    ("doing", "which", "own", "others"),
+    [
+        ("save", 0, "StorageError: save: cannot write", "StorageError: save: another process failed"),
+        ("checkpoint", 0, "StorageError: save: cannot write", "StorageError: fit: writing a checkpoint: another"),
+        ("survey", 1, "DataError: data: input 3 has values that are not finite", "XlensError: fit: another"),
+    ],
+)
+def test_what_fails_in_one_process_fails_in_all(apart, doing, which, own, others):
+    assert apart[which]["one fails"][doing].startswith(own)
+    told = apart[1 - which]["one fails"][doing]
+    assert told.startswith(others)
+    assert f"process {which}: {own.split(': ', 1)[1]}" in told
+
+
+def test_a_checkpoint_that_one_process_finds_is_not_resumed(apart):
+    for found in apart:
+        assert "StorageError: fit: the processes do not find the same checkpoint" in found["resumed"]["absent"]
+        assert "process 0: step 7, process 1: none" in found["resumed"]["absent"]
+    assert "reading a checkpoint: another process failed" in apart[0]["resumed"]["damaged"]
+    assert "is truncated or damaged" in apart[1]["resumed"]["damaged"]
+
+
+def test_processes_factor_the_covariance_of_all_codes(apart):
+    for found in apart:
+        assert found["prior"] < 1e-5
 
 
 def test_shares_are_the_whole():

@@ -13,6 +13,7 @@ from test_conformance import OPTIONS, OURS
 import xlens
 from xlens.demo import load_images, small_cnn, train_classifier
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
+from xlens.explainer import LensExplainer
 from xlens.registry import load_backend
 from xlens.testing.bench import quiet
 from xlens.training import Trainer
@@ -141,6 +142,21 @@ def test_a_checkpoint_of_a_cold_run_is_not_resumed_by_a_warm_one(earlier, retrai
     fit()
     with pytest.raises(StorageError, match="belongs to another run"):
         fit(start_from=earlier("svae"), resume=True)
+
+
+def test_a_checkpoint_that_began_with_another_mask_is_not_resumed(earlier, retrained, inputs, short_mask, tmp_path):
+    first = earlier("svae")
+    masked = copy.deepcopy(first.mask)
+    with torch.no_grad():
+        next(masked.parameters()).add_(0.1)
+    parts = first.classifier, first.lens, first.backend, first.spec, masked, first.provenance
+    fit = lambda start, **options: xlens.fit(  # noqa: E731
+        retrained, inputs, small("svae"), start_from=start, output_dir=tmp_path, progress=False, **options
+    )
+    fit(first)
+    with pytest.raises(StorageError, match="belongs to another run"):
+        fit(LensExplainer(*parts), resume=True)
+    fit(first, resume=True)
 
 
 @pytest.mark.parametrize(

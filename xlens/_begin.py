@@ -5,16 +5,25 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import torch
-
+from xlens._frozen import bits
 from xlens.classifier import Classifier
 from xlens.contracts import Backend, Lens, Spec
+from xlens.data import Data
 from xlens.errors import DataError, OptionError
 from xlens.explainer import LensExplainer
+from xlens.nn.mask import EditMask
 from xlens.training.processes import Processes
 from xlens.training.survey import Survey
 
-__all__ = ["check_agreement", "check_over", "check_start", "digest_of_lens", "digest_of_start"]
+__all__ = [
+    "check_agreement",
+    "check_over",
+    "check_start",
+    "check_whole",
+    "digest_of_lens",
+    "digest_of_start",
+    "take_first_buffers",
+]
 
 
 def check_start(backend: Backend, start_from: Any) -> None:
@@ -36,7 +45,7 @@ def check_start(backend: Backend, start_from: Any) -> None:
 
 
 def digest_of_start(start_from: LensExplainer, spec: Spec) -> str:
-    """Return a hash of the earlier lens, once its inputs and classes are known to be those of the new one."""
+    """Return a hash of the earlier lens and its mask, once its inputs and classes are known to be the new one's."""
     old = start_from.spec
     if (old.shape, old.num_classes) != (spec.shape, spec.num_classes):
         raise DataError(
@@ -45,15 +54,16 @@ def digest_of_start(start_from: LensExplainer, spec: Spec) -> str:
             allowed=f"inputs {spec.shape} of {spec.num_classes} classes",
             do="leave start_from out",
         )
-    return digest_of_lens(start_from.lens)
+    return digest_of_lens(start_from.lens, start_from.mask)
 
 
-def digest_of_lens(lens: Lens) -> str:
-    """Return a hash of everything that a lens has learned."""
+def digest_of_lens(lens: Lens, mask: EditMask | None = None) -> str:
+    """Return a hash of everything that a lens, and its mask where one is given, have learned."""
     digest = hashlib.sha256()
-    for key, value in sorted(lens.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for prefix, part in (("", lens), ("mask.", mask)):
+        for key, value in sorted(part.state_dict().items()) if part is not None else ():
+            digest.update(f"{prefix}{key}".encode())
+            digest.update(bits(value).cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -72,13 +82,44 @@ def check_over(over: Any, classifier: Classifier) -> None:
         )
 
 
-def check_agreement(together: Processes, classifier: Classifier, found: Survey) -> None:
-    """Refuse data that differ between processes: their lenses would drift apart without a word."""
-    spec = found.spec
-    facts = f"{spec.shape} {spec.minimum} {spec.maximum} {found.digest} {classifier.fingerprint()}".encode()
-    if not together.agree(hashlib.sha256(facts).digest()):
+def check_whole(together: Processes, data: Data) -> None:
+    """Refuse a loader that gives each process batches of its own: their lenses would be of different data."""
+    if together.count > 1 and (shares := data.shares_out):
         raise DataError(
-            "fit: the processes have different data or classifiers",
-            given=f"{together.count} processes that do not agree on the data or on the weights of f",
-            do="give each of them the whole data and the same weights; xlens shares the work out itself",
+            "fit: this loader gives each process another part of the data",
+            given=shares,
+            allowed="the whole data in every process",
+            do="pass the unprepared loader, without a DistributedSampler; xlens gives each process its share",
         )
+
+
+def take_first_buffers(together: Processes, classifier: Classifier) -> None:
+    """Give f, within its frozen context, the buffers that it has in the first process.
+
+    Training leaves running statistics that differ: each process saw batches of its own after they were last shared.
+    """
+    buffers = classifier.model.named_buffers()
+    facts = ";".join(f"{name}:{buffer.dtype}:{tuple(buffer.shape)}" for name, buffer in buffers)
+    if not together.agree(hashlib.sha256(facts.encode()).digest()):
+        raise _disagreement(together)
+    together.share_buffers(classifier.model)
+
+
+def check_agreement(together: Processes, classifier: Classifier, found: Survey) -> None:
+    """Refuse data and weights that differ between processes: their lenses would drift apart without a word.
+
+    Buffers are those of the first by now (:func:`take_first_buffers`). What f says of the data follows from
+    the rest and is not compared: two devices may round it differently.
+    """
+    facts = f"{found.spec.shape} {found.digest} {found.seen} {classifier.fingerprint()}".encode()
+    if not together.agree(hashlib.sha256(facts).digest()):
+        raise _disagreement(together)
+
+
+def _disagreement(together: Processes) -> DataError:
+    return DataError(
+        "fit: the processes have different data or classifiers",
+        given=f"{together.count} processes that do not agree on the data or on the weights of f",
+        do="give each of them the whole data, in one order and with random transforms seeded alike, and the same "
+        "weights; xlens shares the work out itself",
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["frozen", "seeded"]
+__all__ = ["bits", "frozen", "seeded"]
 
 T = TypeVar("T")
 
@@ -102,12 +102,12 @@ def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool =
 def _restore(pairs: list[tuple[Tensor, Tensor]]) -> None:
     for live, kept in pairs:
         # Writing only what changed leaves version counters, which autograd checks, alone.
-        if live.shape != kept.shape or not torch.equal(_bits(live), _bits(kept)):
+        if live.shape != kept.shape or not torch.equal(bits(live), bits(kept)):
             live.set_(kept) if live.shape != kept.shape else live.copy_(kept)
 
 
-def _bits(tensor: Tensor) -> Tensor:
-    """View as bytes, so that NaN equals NaN and -0 differs from 0."""
+def bits(tensor: Tensor) -> Tensor:
+    """Return the values as bytes ``(n,)``, so that NaN equals NaN and -0 differs from 0."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 

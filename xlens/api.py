@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from xlens import params
 from xlens._arguments import side_info_table
-from xlens._begin import check_agreement, check_over, check_start, digest_of_lens, digest_of_start
+from xlens._begin import (
+    check_agreement,
+    check_over,
+    check_start,
+    check_whole,
+    digest_of_lens,
+    digest_of_start,
+    take_first_buffers,
+)
 from xlens.classifier import Classifier, as_classifier
 from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
 from xlens.data import Data, as_data
@@ -64,7 +72,9 @@ def fit(
     """Fit a lens around a classifier, which is left exactly as it is.
 
     In a program that torchrun or accelerate launched as several processes, each calls this with the same arguments
-    and the whole data, takes its share of every batch, and gets the same lens.
+    and the whole data, takes its share of every batch, and gets the same lens. Where f's buffers differ, as running
+    statistics do after training under DDP, the lens is fitted around f with those of the first process, and is
+    saved with that one's fingerprint.
 
     Args:
         model: the trained classifier, or an :class:`xlens.Classifier` around it.
@@ -118,9 +128,13 @@ def fit(
         stack.enter_context(wrapped.frozen(seed=seed))
         together = processes(where)
         progress = progress if together.writes else False
-        if output_dir is not None and not resume and together.writes:
-            _forget_checkpoints(Path(output_dir))
-        found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+        take_first_buffers(together, wrapped)
+        with together.jointly("fit", XlensError):
+            check_whole(together, source)
+            if output_dir is not None and not resume and together.writes:
+                _forget_checkpoints(Path(output_dir))
+            found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+            check_over(over, wrapped)
         check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
@@ -131,7 +145,6 @@ def fit(
                 do="name every class once",
             )
         table = _side_info(side_info, source)
-        check_over(over, wrapped)
         begun = None if start_from is None else digest_of_start(start_from, found.spec)
         run = Run(
             seed=seed,

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.data_loader import DataLoaderDispatcher, DataLoaderShard
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, default_collate
 
 from xlens.errors import DataError
 
@@ -59,6 +60,17 @@ class Data:
     def indexed(self) -> bool:
         """Whether inputs have a stable position, so that facts about each can be kept."""
         return self._indexed
+
+    @property
+    def shares_out(self) -> str | None:
+        """What makes a loader give each process another part of the data, in words; None where nothing does."""
+        if isinstance(self._source, DataLoaderShard | DataLoaderDispatcher):
+            return f"a {type(self._source).__name__} that accelerate prepared"
+        if not isinstance(self._source, DataLoader):
+            return None
+        samplers = self._source.sampler, getattr(self._source.batch_sampler, "sampler", None)
+        found = next((sampler for sampler in samplers if isinstance(sampler, DistributedSampler)), None)
+        return None if found is None else f"a {type(self._source).__name__} with a {type(found).__name__}"
 
     def __len__(self) -> int:
         """Return the number of inputs of indexed data.

@@ -65,12 +65,12 @@ def save_lens(explainer: LensExplainer, path: str | Path) -> None:
         path: the folder; made where it does not exist.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written; raised in every process.
     """
     together = processes(explainer.device)
-    if together.writes:
-        _write_lens(explainer, Path(path))
-    together.wait()
+    with together.jointly("save", StorageError):
+        if together.writes:
+            _write_lens(explainer, Path(path))
 
 
 def _write_lens(explainer: LensExplainer, folder: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from xlens import Spec
 from xlens.nn import ImageDecoder, ImageEncoder
+from xlens.training.processes import Processes
 from xlens_medxgan.evidence import Evidence
 
 __all__ = ["Encoder", "Generator", "PrincipalComponents", "Prior"]
@@ -143,16 +144,24 @@ class Prior(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
-    def follow(self, codes: Tensor) -> None:
-        """Move mean and covariance toward those of a batch ``(N, d1)``."""
+    def follow(self, codes: Tensor, together: Processes) -> None:
+        """Move mean and covariance toward those of a batch.
+
+        Args:
+            codes: ``(N, d1)`` this process's share of it.
+            together: every process exchanges its moments, so that all factor one covariance: the mean of
+                their factors is the factor of none.
+        """
         self.seen += 1
         rate = max(0.01, 1 / (float(self.seen) + 1))
         codes = codes.to(self.mean.dtype)
         # In full precision also where the training step is not: the covariance is factored.
         with torch.autocast(codes.device.type, enabled=False):
-            self.mean.lerp_(codes.mean(0), rate)
+            total, count = together.add([codes.sum(0), torch.tensor(float(len(codes)))])
+            self.mean.lerp_(total / count, rate)
             centred = codes - self.mean
-            self.covariance.lerp_(centred.T @ centred / len(codes), rate)
+            (scatter,) = together.add([centred.T @ centred])
+            self.covariance.lerp_(scatter / count, rate)
             if int(self.seen) % 20 == 0:
                 self.refresh()
 

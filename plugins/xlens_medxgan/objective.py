@@ -107,7 +107,7 @@ class Objective:
         editing = self.trainer.step_index >= self.warm_up or "encoder" not in self.networks
         if "encoder" in self.networks:
             z1, kind = self.networks["encoder"](inputs)
-            self.prior.follow(z1.detach())
+            self.prior.follow(z1.detach(), self.trainer.processes)
             noise = torch.randn(z1.shape, generator=self.trainer.generator, device=z1.device)
             plans = [(z1 + _NOISE * noise, self.evidence.place(classes, amount, kind))]
             if editing:

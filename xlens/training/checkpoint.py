@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def write_file(path: Path, kind: str, tree: Any) -> None:
         save_file(tensors, partial, metadata=metadata)
         os.replace(partial, path)
     except (OSError, SafetensorError) as fault:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise StorageError("save: cannot write", given=fault, do="choose a file that can be written") from None
 
 

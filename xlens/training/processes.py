@@ -14,6 +14,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import get_int_from_env
 from torch import Tensor, nn
 
+from xlens._frozen import bits
+from xlens.errors import XlensError
+
 __all__ = ["Processes", "alone", "process_state_restored", "processes"]
 
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
@@ -87,6 +90,24 @@ class Processes:
                 dist.broadcast(sent, 0)
                 tensor.copy_(sent)
 
+    @torch.no_grad()
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the buffers of the first, of any dtype; only what differs is written.
+
+        Args:
+            model: of the same structure in each process.
+        """
+        buffers = list(model.buffers())
+        if self.count == 1 or not buffers:
+            return
+        parts = [bits(buffer) for buffer in buffers]
+        sent = torch.cat([part.to(_wire()) for part in parts])
+        dist.broadcast(sent, 0)
+        for buffer, own, part in zip(buffers, parts, sent.split([len(p) for p in parts]), strict=True):
+            if not torch.equal(own, first := part.to(own.device)):
+                # A clone, because bytes are read as wider numbers only where these may begin.
+                buffer.copy_(first.clone().view(buffer.dtype).view(buffer.shape))
+
     def gather(self, content: Tensor) -> list[Tensor]:
         """Return the vector of each process, which may differ in length, on the CPU."""
         if self.count == 1:
@@ -105,10 +126,34 @@ class Processes:
         own = torch.tensor(list(digest), dtype=torch.uint8)
         return all(torch.equal(part, own) for part in self.gather(own))
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.count > 1:
-            self.gather(torch.zeros(1))
+    @contextmanager
+    def jointly(self, doing: str, error: type[XlensError]) -> Iterator[None]:
+        """Within this context a fault in one process is one in all of them, none of which waits for it then.
+
+        All of them leave it together. What runs inside exchanges nothing.
+
+        Args:
+            doing: what is being done, for the message.
+            error: raised in those processes in which nothing went wrong.
+
+        Raises:
+            XlensError: `error`, where another process failed; that one raises its own.
+        """
+        fault: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:  # noqa: BLE001 - also Ctrl-C: the others would wait for ever
+            fault = raised
+        if self.count > 1 and bool(self.add([torch.tensor(float(fault is not None))])[0]):
+            # A space, because an empty vector cannot be sent.
+            says = f" {str(fault) or type(fault).__name__}" if fault is not None else " "
+            told = self.gather(torch.tensor(list(says.encode()), dtype=torch.uint8))
+            if fault is None:
+                texts = [bytes(part.tolist()).decode().strip() for part in told]
+                failed = [f"process {i}: {text}" for i, text in enumerate(texts) if text]
+                raise error(f"{doing}: another process failed, so this one stops too", given="; ".join(failed))
+        if fault is not None:
+            raise fault
 
 
 def processes(device: torch.device) -> Processes:

@@ -30,12 +30,14 @@ class Survey:
             random transforms.
         sample: up to 512 of the inputs, for what needs a look at the data.
         digest: a hash of inputs and labels in their order; empty for a stream of batches.
+        seen: a hash of what this pass saw, batch by batch, also where another pass sees something else.
     """
 
     spec: Spec
     logits: Tensor | None
     sample: Tensor
     digest: str
+    seen: str
 
 
 class _Statistics:
@@ -98,10 +100,11 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             if use_labels:
                 _check_labels(batch, found.shape[1])
             logits.append(found.float().cpu())
-            if data.indexed:
-                digest.update(batch.inputs.contiguous().numpy().tobytes())
-                if use_labels:
-                    digest.update(batch.labels.contiguous().numpy().tobytes())
+            # Sharing out a stream goes by its batches, so how it is cut counts as well.
+            digest.update(b"" if data.indexed else f"{len(batch)};".encode())
+            digest.update(batch.inputs.contiguous().numpy().tobytes())
+            if use_labels:
+                digest.update(batch.labels.contiguous().numpy().tobytes())
             sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
             # Halved when it grows too long, so that it stays spread over all of the data.
             if len(sample) > 2 * _SAMPLED_BATCHES:
@@ -124,9 +127,10 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         class_margins=_class_margins(outputs),
         **figures,
     )
+    seen = digest.hexdigest()
     if not data.indexed or not _repeats(data):
-        return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "")
-    return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], digest.hexdigest())
+        return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "", seen)
+    return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], seen, seen)
 
 
 def _repeats(data: Data) -> bool:

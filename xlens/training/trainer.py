@@ -260,8 +260,11 @@ class Trainer:
         if path is None:
             return
         generators = self.processes.gather(self.generator.get_state())
-        if not self.processes.writes:
-            return
+        with self.processes.jointly("fit: writing a checkpoint", StorageError):
+            if self.processes.writes:
+                self._write(path, stream, generators)
+
+    def _write(self, path: Path, stream: BatchStream, generators: list[Tensor]) -> None:
         rng = {
             "torch": torch.get_rng_state(),
             "numpy": _numpy_state(),
@@ -274,8 +277,36 @@ class Trainer:
 
     def _resume(self, stream: BatchStream) -> None:
         path = self._path()
-        if path is None or not path.exists():
+        if path is None:
             return
+        with self.processes.jointly("fit: reading a checkpoint", StorageError):
+            tree = self._read(path) if path.exists() else None
+        self._check_step(path, tree)
+        if tree is None:
+            return
+        self._load({**tree, "generator": tree["generators"][self.processes.index]})
+        stream.load(tree["stream"])
+        torch.set_rng_state(tree["rng"]["torch"])
+        keys, position = tree["rng"]["numpy"]
+        np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
+        random.setstate((3, tuple(tree["rng"]["python"]), None))
+        if tree["rng"]["cuda"]:
+            torch.cuda.set_rng_state_all(tree["rng"]["cuda"])
+
+    def _check_step(self, path: Path, tree: dict[str, Any] | None) -> None:
+        """Refuse to go on where the processes would begin at different steps, and wait for each other for ever."""
+        own = torch.tensor([-1 if tree is None else tree["step"]])
+        steps = [int(step) for step in self.processes.gather(own)]
+        if len(set(steps)) > 1:
+            raise StorageError(
+                f"fit: the processes do not find the same checkpoint {path.name!r}",
+                given=", ".join(
+                    f"process {i}: {'none' if step < 0 else f'step {step}'}" for i, step in enumerate(steps)
+                ),
+                do="choose an output_dir that all of them see, as on a shared disk, or resume=False",
+            )
+
+    def _read(self, path: Path) -> dict[str, Any]:
         tree = read_file(path, _KIND)
         # A checkpoint of an earlier version has none: it is refused like one of another run.
         if tree["identity"] != self.run.identity or "generators" not in tree:
@@ -292,14 +323,7 @@ class Trainer:
                 allowed=len(generators),
                 do="launch as many processes as before, or resume=False",
             )
-        self._load({**tree, "generator": generators[self.processes.index]})
-        stream.load(tree["stream"])
-        torch.set_rng_state(tree["rng"]["torch"])
-        keys, position = tree["rng"]["numpy"]
-        np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
-        random.setstate((3, tuple(tree["rng"]["python"]), None))
-        if tree["rng"]["cuda"]:
-            torch.cuda.set_rng_state_all(tree["rng"]["cuda"])
+        return tree
 
 
 def _numpy_state() -> list[Any]:
