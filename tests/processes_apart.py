@@ -50,6 +50,8 @@ def running_statistics(folder):
     explainer.save(folder / "normalised")
     return {
         "kept": all(torch.equal(value, before[key]) for key, value in model.state_dict().items()),
+        "scores": explainer.explain(INPUTS[:4], n_steps=2).scores.tolist(),
+        "by hand": model(INPUTS[:4]).detach().topk(2).values.diff().neg()[:, 0].tolist(),
         "own": explainer.classifier.fingerprint(),
         "saved": json.loads((folder / "normalised" / "lens.json").read_text())["fingerprint"],
         "lens": [value.tolist() for value in explainer.lens.state_dict().values()],

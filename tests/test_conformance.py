@@ -74,6 +74,11 @@ def candidates(name):
         yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned))
 
 
+def around(model, name):
+    """Return the classifier as a backend of that name wants it: with the layer that it works on, if on any."""
+    return xlens.Classifier(model, layer=LAYERS.get(name))
+
+
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
 
 

@@ -101,6 +101,10 @@ def test_running_statistics_that_differ_are_the_first_processes_and_stay_what_th
     assert first["lens"] == second["lens"]
     assert first["mask"] == second["mask"]
     assert [first["kept"], second["kept"]] == [True, True]
+    # What is explained is the first's f too, in both halves of what they explain together.
+    assert first["by hand"] != pytest.approx(second["by hand"], abs=1e-3)
+    for found in (first, second):
+        assert found["scores"] == pytest.approx(first["by hand"], abs=1e-4)
 
 
 @pytest.mark.parametrize(

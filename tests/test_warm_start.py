@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 import toys
-from test_conformance import OPTIONS, OURS
+from test_conformance import OPTIONS, OURS, around
 
 import xlens
 from xlens.demo import load_images, small_cnn, train_classifier
@@ -52,7 +52,8 @@ def earlier(inputs):
         if name not in made:
             with pytest.MonkeyPatch.context() as patch, quiet():
                 patch.setattr("xlens.training.edit_mask._STEPS", 3)
-                made[name] = xlens.fit(toys.trained_cnn(), inputs, small(name), progress=False, seed=1)
+                classifier = around(toys.trained_cnn(), name)
+                made[name] = xlens.fit(classifier, inputs, small(name), progress=False, seed=1)
         return made[name]
 
     return of
@@ -68,8 +69,9 @@ def test_every_backend_begins_with_the_earlier_weights(name, earlier, retrained,
     first = earlier(name)
     kept = copy.deepcopy(first.lens.state_dict())
     few = small(name, steps=1)
-    warm = xlens.fit(retrained, inputs, few, start_from=first, progress=False, seed=2)
-    cold = xlens.fit(retrained, inputs, few, progress=False, seed=2)
+    classifier = around(retrained, name)
+    warm = xlens.fit(classifier, inputs, few, start_from=first, progress=False, seed=2)
+    cold = xlens.fit(classifier, inputs, few, progress=False, seed=2)
     begun = weights(first)
     assert (weights(warm) - begun).norm() < 0.05 * (weights(cold) - begun).norm()
     assert all(torch.equal(value, kept[key]) for key, value in first.lens.state_dict().items())

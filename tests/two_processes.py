@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import toys
 from safetensors.torch import save_file
-from test_conformance import OPTIONS, OURS
+from test_conformance import OPTIONS, OURS, around
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -107,7 +107,7 @@ def main(folder: Path) -> None:
     alike = {}
     for name in OURS:
         small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
-        noisy = xlens.fit(model, INPUTS, small, progress=False)
+        noisy = xlens.fit(around(model, name), INPUTS, small, progress=False)
         alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}
 
     # One and the same lens.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens._attributions import Question, Request, attribute
 from xlens.attr.edit import Carry, Edit, make_edit
+from xlens.attr.memory import points_in_flight
 from xlens.errors import DataError
 from xlens.explanation import Explanation, Fidelity
 from xlens.metrics.fidelity import monotone_share, ssim
@@ -19,7 +20,16 @@ from xlens.nn.features import score_margin
 if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
 
-__all__ = ["FRAMES", "explain_batch", "finite_or_refuse", "join", "not_local", "problems_of", "shared_fields"]
+__all__ = [
+    "FRAMES",
+    "explain_batch",
+    "finite_or_refuse",
+    "in_flight",
+    "join",
+    "not_local",
+    "problems_of",
+    "shared_fields",
+]
 
 #: Frames of a path that are shown.
 FRAMES = 11
@@ -28,6 +38,34 @@ _LOCAL = 0.6
 _LOCAL_AREA = 0.2
 #: A reconstruction on which f's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
+
+
+def in_flight(
+    explainer: LensExplainer, inputs: Tensor, size: int | None, memory_budget: int | None
+) -> tuple[int, int]:
+    """Return how many points fit at once: of f alone, and of f behind the generator."""
+    if size is not None:
+        return size, size
+    classifier, lens, on_layer = explainer.classifier, explainer.lens, explainer.on_layer
+    codes = lens.encode(inputs[:1])
+
+    def gradient(points: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(logits(points).sum(), points)[0]
+
+    def of_codes(points: Tensor) -> Tensor:
+        decoded = lens.decode(points)
+        return classifier.tail(decoded, inputs[:1]) if on_layer else classifier(decoded)
+
+    def on_the_path() -> Tensor:
+        if on_layer:
+            return gradient(inputs[:1], lens.encode)
+        # The generator runs without a graph before f runs with one.
+        return gradient(lens.decode(codes), classifier)
+
+    batch = points_in_flight(on_the_path, inputs.device, memory_budget)
+    return batch, points_in_flight(lambda: gradient(codes, of_codes), inputs.device, memory_budget)
 
 
 def explain_batch(

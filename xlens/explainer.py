@@ -16,7 +16,7 @@ from xlens._attributions import References, Request, check_attributions
 from xlens._bound import Bound
 from xlens._edit import traversed
 from xlens._editor import Editor
-from xlens._explain import explain_batch, join, not_local
+from xlens._explain import explain_batch, in_flight, join, not_local
 from xlens._explain_layer import explain_layer_batch, layer_faults, retrieved, retrieved_counterfactual
 from xlens._gather import gathered, rows_of
 from xlens._pictures import Pictures
@@ -24,7 +24,7 @@ from xlens._quantus import quantus_function
 from xlens._teach import Teaching
 from xlens._variations import Variations
 from xlens.attr.edit import Carry, make_edit
-from xlens.attr.memory import budget_faults, points_in_flight
+from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
 from xlens.classifier import Classifier
 from xlens.contracts import CAPABILITIES, Backend, Feature, Lens, Spec
@@ -164,12 +164,14 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
             faults=faults,
         )
         with self._asking():
+            together = processes(self.device)
+            # Running statistics of f may differ between processes; each one's own are back afterwards.
+            together.share_buffers(self.classifier.model)
             source = as_inputs(inputs, self.spec.shape)
             moved = source.to(self.device)
-            batch, code_batch = self._in_flight(moved, internal_batch_size, memory_budget)
+            batch, code_batch = in_flight(self, moved, internal_batch_size, memory_budget)
             rows = min(batch, _BATCH)
             target, contrast = self._classes(moved, target, contrast, rows)
-            together = processes(self.device)
             own = rows_of(together, len(moved)).to(moved.device)
             known = None if references is None else self._references(references, rows)
             request = Request(wanted, n_steps, tolerance, batch, code_batch, path, known)
@@ -309,31 +311,6 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))
-
-    def _in_flight(self, inputs: Tensor, size: int | None, memory_budget: int | None) -> tuple[int, int]:
-        """Return how many points fit at once: of f alone, and of f behind the generator."""
-        if size is not None:
-            return size, size
-
-        codes = self.lens.encode(inputs[:1])
-
-        def gradient(points: Tensor, logits: Callable[[Tensor], Tensor]) -> Tensor:
-            points = points.detach().requires_grad_()
-            with torch.enable_grad():
-                return torch.autograd.grad(logits(points).sum(), points)[0]
-
-        def of_codes(points: Tensor) -> Tensor:
-            decoded = self.lens.decode(points)
-            return self.classifier.tail(decoded, inputs[:1]) if self.on_layer else self.classifier(decoded)
-
-        def on_the_path() -> Tensor:
-            if self.on_layer:
-                return gradient(inputs[:1], self.lens.encode)
-            # The generator runs without a graph before f runs with one.
-            return gradient(self.lens.decode(codes), self.classifier)
-
-        batch = points_in_flight(on_the_path, inputs.device, memory_budget)
-        return batch, points_in_flight(lambda: gradient(codes, of_codes), inputs.device, memory_budget)
 
     def _references(self, references: Any, batch: int) -> References:
         real = as_inputs(references, self.spec.shape).to(self.device)

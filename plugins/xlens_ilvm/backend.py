@@ -38,6 +38,7 @@ class ILVM(xlens.Backend):
     classes do. In the mode ``"exact"`` nothing is lost: the layer's activations come back, and f's decision with
     them. Name a layer *before* its ReLU, behind which many values are exactly zero and have no density. Layers and
     codes wider than `most` are turned onto principal components, and what these leave is kept beside them.
+    It is trained in double precision, which ``mixed_precision`` leaves as it is.
 
     References:
         Adel, Ghahramani, Weller (2018), Discovering Interpretable Representations for Both Deep Generative and
