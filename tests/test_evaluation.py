@@ -19,6 +19,7 @@ from xlens import cli, metrics
 from xlens._quantus import around
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.evaluation.contenders import blurred
+from xlens.testing.state import differing, model_state
 
 METHODS = (
     "lig", "ig_counterfactual", "integrated_gradients:black", "integrated_gradients:nearest", "saliency",
@@ -80,8 +81,9 @@ def test_maps_that_do_not_look_at_f_do_not_change_with_its_weights(found, fitted
     assert found.get("trustworthy, f shuffled", "good").value < 0.4
 
 
-def test_a_lens_around_shuffled_weights_fails(fitted, known):
+def test_a_lens_around_shuffled_weights_fails(fitted, trained, known):
     inputs, masks, _ = known
+    state = model_state(trained)
     other = around(metrics.shuffled_weights(fitted.classifier.model, seed=1), fitted)
     with torch.no_grad(), fitted.classifier.frozen():
         target = fitted.classifier(inputs).argmax(1)
@@ -90,6 +92,9 @@ def test_a_lens_around_shuffled_weights_fails(fitted, known):
     shuffled = xlens.evaluate(other, inputs, **arguments)
     for name, who in (("flips", "toy"), ("trustworthy", "toy"), ("DiffID", "toy: lig"), ("pointing", "saliency")):
         assert good.get(name, who).low > shuffled.get(name, who).high, name
+    # The mask asks the classifier that it was fitted around, which is the user's, in training mode here.
+    assert trained.training
+    assert not differing(state, model_state(trained))
 
 
 def test_figures_are_those_of_the_metrics(found, fitted, known):

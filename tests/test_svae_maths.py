@@ -14,6 +14,7 @@ from xlens_svae.terms import Gaussian, entropy, log_likelihood, m2_bound
 import xlens
 from xlens.data import Batch
 from xlens.errors import OptionError
+from xlens.training.processes import Processes
 
 # --- the terms, against torch.distributions ------------------------------------------------------------
 
@@ -58,6 +59,7 @@ class Recorder:
 
     def __init__(self, seed):
         self.generator = torch.Generator().manual_seed(seed)
+        self.processes = Processes()
 
     def minimise(self, loss, name):
         self.loss = loss

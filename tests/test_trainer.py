@@ -147,8 +147,8 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     def press_twice(task):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         task.survived = True
 
     task = Task(at_step=press_twice)

@@ -40,4 +40,4 @@ def around(model: nn.Module, explainer: LensExplainer) -> LensExplainer:
     own = explainer.classifier
     classifier = Classifier(model, layer=own.layer, outputs=own.outputs, class_names=own.class_names)
     parts = (explainer.lens, explainer.backend, explainer.spec, explainer.mask, explainer.provenance)
-    return type(explainer)(classifier, *parts)
+    return type(explainer)(classifier, *parts, explainer.over, fitted_around=explainer.fitted_around)

@@ -54,6 +54,7 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         mask: the fitted mask, or None where inputs are no images.
         provenance: facts about the fit that are saved with the lens (seed, supervision).
         over: the explainer whose codes the lens works on, or None.
+        fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         mask: EditMask | None,
         provenance: dict[str, Any],
         over: LensExplainer | None = None,
+        fitted_around: Classifier | None = None,
     ) -> None:
         self.classifier, self.lens, self.backend, self.spec = classifier, lens, backend, spec
         self.mask, self.provenance, self.over = mask, provenance, over
         self.bound = Bound(classifier)
+        self.fitted_around = fitted_around or classifier
 
     def __repr__(self) -> str:
         """Return the backend and what it explains."""
@@ -307,7 +310,9 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         self.bound.warn("xlens", 5)
         # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
         with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
-            yield
+            # Lens and mask ask theirs, which is another one where the explainer stands around another model.
+            with self.fitted_around.frozen(seed=0):
+                yield
 
     def _generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(check_seed(seed))

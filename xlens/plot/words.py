@@ -131,5 +131,7 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
         wide = bool(not_local(figures, one.mask)[i])
         share = float(figures.coverage[i])
         local = "The edit is NOT local" if wide else "The edit is local"
-        said.append((not wide, f"{local}: {share:.0%} of the lens's change is carried over."))
+        # An edit that does not do what it is for has nothing to be praised for.
+        mark = not wide if wide or bool(figures.flips[i]) else None
+        said.append((mark, f"{local}: {share:.0%} of the lens's change is carried over."))
     return said
