@@ -64,6 +64,15 @@ def without_help():
     return candidate(Broken())
 
 
+@breaks("api.options_have_names_of_their_own")
+def takes_a_model_of_its_own():
+    @xlens.options
+    class Broken(Exemplary):
+        model: str = xlens.param("small", help="which model")
+
+    return candidate(Broken())
+
+
 @breaks("api.options_survive_json")
 def an_option_that_is_no_json():
     @xlens.options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import typing
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from xlens import params
+from xlens.api import fit
 from xlens.classifier import Classifier
 from xlens.contracts import CONTRACT_VERSION, Backend, Lens, Spec
 from xlens.errors import OptionError, XlensError
@@ -110,6 +112,19 @@ def options_have_help(bench: Bench) -> None:
             given=repr(text),
             do=f"{option.name}: ... = xlens.param(..., help='what it does')",
         )
+
+
+@check()
+def options_have_names_of_their_own(bench: Bench) -> None:
+    """No option is called like an argument of ``xlens.fit``, where it could not be given."""
+    taken = inspect.signature(fit).parameters
+    shadowed = [option.name for option in dataclasses.fields(bench.backend) if option.name in taken]
+    require(
+        not shadowed,
+        f"{bench.backend.name}: options are called like arguments of xlens.fit",
+        given=", ".join(shadowed),
+        do="rename them: xlens.fit(model, data, backend, model=...) means its own model",
+    )
 
 
 @check()
