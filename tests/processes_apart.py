@@ -24,7 +24,7 @@ import xlens
 from xlens.training import edit_mask
 from xlens.training.processes import Processes
 
-RANK = int(os.environ["RANK"])
+RANK = int(os.environ.get("RANK", "0"))
 BATCHES = list(INPUTS.split(30))
 
 

@@ -212,8 +212,7 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
         page.goto(address)
         for count in range(11):
             page.wait_for_selector("#ask:not([hidden])")
-            position = session.state()["next"]
-            shows(page, position)
+            position = settled(page, session)
             for name, value in truth(pool, position).items():
                 index = [q.name for q in session.questions].index(name)
                 page.check(f'input[name="q{index}"][value="{value:g}"]')
@@ -229,7 +228,7 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
                     page.check(f'input[name="q{index}"][value="{value:g}"]')
             page.click("#send")
             _until(lambda count=count: session.state()["answered"] == count + 1)
-        _until(lambda: len(session.state()["history"]) == 2, 30)
+        _until(lambda: len(session.state()["history"]) == 2)
         _until(lambda: page.evaluate("document.querySelectorAll('#figures tbody tr').length == 2"))
         assert page.inner_text("#figures tbody tr:nth-child(2) td:first-child") == "5"
         assert "round 2" in page.inner_text("#progress")
@@ -240,14 +239,31 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
     assert all(values == list(truth(pool, int(position)).values()) for position, values in kept.items())
 
 
+#: Playwright's own way of waiting evaluates strings, which the page forbids.
+SHOWN = "p => { const i = document.getElementById('image'); " + (
+    "return i.src.endsWith(`image/${p}.png`) && i.naturalWidth >= 256; }"
+)
+
+
 def shows(page, position):
-    """Wait until the image is there. (Playwright's own way evaluates strings, which the page forbids.)"""
-    script = "p => { const i = document.getElementById('image'); "
-    script += "return i.src.endsWith(`image/${p}.png`) && i.naturalWidth >= 256; }"
-    _until(lambda: page.evaluate(script, position))
+    """Wait until the image is there."""
+    _until(lambda: page.evaluate(SHOWN, position))
 
 
-def _until(condition, seconds=5.0):
+def settled(page, session):
+    """Return what is asked, once it is shown; after a round of learning it is another one than before."""
+    found = []
+
+    def there():
+        state = session.state()
+        found.append(state["next"])
+        return not state["learning"] and page.evaluate(SHOWN, state["next"])
+
+    _until(there)
+    return found[-1]
+
+
+def _until(condition, seconds=60.0):
     end = time.perf_counter() + seconds
     while not condition():
         assert time.perf_counter() < end

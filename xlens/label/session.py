@@ -112,7 +112,10 @@ class Session:
                 raise DataError("label: this input is not asked about now", given=position)
             self._facts["answers"][str(position)] = row
             self._write()
-            return self._finished()
+            if self._finished():
+                # From now on, and not from when the learning begins: the page would take the gap for the end.
+                self.learning, self.fault = True, ""
+            return self.learning
 
     def take_back(self) -> None:
         """Forget the last answer of this round."""
@@ -124,10 +127,8 @@ class Session:
 
     def finish_round(self) -> None:
         """Learn from a complete round, save the lens, and choose what to ask next; may take seconds."""
-        with self._lock:
-            if self.learning or not self._finished():
-                return
-            self.learning, self.fault = True, ""
+        if not self.learning:
+            return
         try:
             self._learn()
         except XlensError as fault:
