@@ -83,7 +83,7 @@ def cell(name: str, seed: int, backend: str) -> dict[str, Any]:
     chosen = ((predicted(model, task.test) == 1) & (task.test_labels == 1)).nonzero()[: VALIDATION + TEST, 0]
     found: dict[str, Any] = {
         "task": name, "seed": seed, "lens": backend, "accuracy": accuracy,
-        "count": len(chosen), "seconds": 0.0, "carry": {},
+        "count": len(chosen), "seconds": 0.0, "carry": {}, "f_on_original": original(task, model, chosen),
     }  # fmt: skip
     if backend == "none":
         explainer = no_lens(task, model)
@@ -97,6 +97,11 @@ def cell(name: str, seed: int, backend: str) -> dict[str, Any]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found))
     return found
+
+
+def original(task: Task, model: nn.Module, chosen: Tensor) -> list[int]:
+    """Return f's class of each true original: where it is 1, f sees the cause before it was planted."""
+    return [] if task.test_clean is None else predicted(model, task.test_clean[chosen]).tolist()
 
 
 def scored(

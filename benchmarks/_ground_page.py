@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from _ground_words import ASKED, HEAD, MISSING, WHEN
 from xlens.evaluation.table import interval
 
 PICTURES = Path("docs/pictures")
-TASKS = ("blob", "scratch", "texture", "cups", "solar")
+PLANTED = ("blob", "scratch", "texture")
+TASKS = (*PLANTED, "cups", "solar")
 #: What a map is chosen by on the validation inputs: the mean of the three.
 CHOICE = ("pointing", "IoU, smoothed", "mass")
 #: What else is compared, pair by pair.
@@ -127,32 +129,56 @@ def choice(cells: list[Cell], best: tuple[str, str]) -> str:
 
 
 def reached(cells: list[Cell], best: tuple[str, str]) -> str:
+    """The three figures that were asked, by task and over all planted ones, and where f is clear."""
     lines = [
-        "| asked of the chosen map, on the test inputs | task, seed | measured | IG from the true original |",
-        "|---|---|---|---|",
+        "| asked of the chosen map, on the test inputs | task | seeds | measured | IG from the true original | "
+        "where f calls the true original negative |",
+        "|---|---|---|---|---|---|",
     ]
     for name, least in (("pointing", 0.96), ("IoU, smoothed", 0.73), ("mass", 0.60)):
-        for c in (c for c in cells if c["lens"] == best[0]):
-            found = mean_of(c, best[1], name)
-            if found is None:
+        for label, tasks in (*((task, (task,)) for task in TASKS), ("all planted", PLANTED)):
+            here = [c for c in cells if c["lens"] == best[0] and c["task"] in tasks]
+            mine = [value for c in here for value in values_of(c, best[1], name, "test").values()]
+            if not mine:
                 continue
-            top = next((mean_of(o, CEILING, name) for o in cells if same(o, c) and o["lens"] == "none"), None)
-            said = "" if top is None else f"{top:.3f} ({found / top:.0%} of it)"
+            clear = [v for c in here for i, v in values_of(c, best[1], name, "test").items() if is_clear(c, i)]
+            others = [c for c in cells if c["lens"] == "none" and any(same(c, one) for one in here)]
+            tops = [value for c in others for value in values_of(c, CEILING, name, "test").values()]
+            found, (low, high) = mean(mine), interval(torch.tensor(mine, dtype=torch.float64), 0.95, 0)
+            top = f"{mean(tops):.3f} ({found / mean(tops):.0%} of it)" if tops else ""
             verdict = "reached" if found >= least else "missed"
             lines.append(
-                f"| {name} at least {least} | {c['task']}, {c['seed']} | {found:.3f}, {verdict} | {said} |"
+                f"| {name} at least {least} | {label} | {', '.join(str(c['seed']) for c in here)} | "
+                f"{found:.3f} ({low:.3f} to {high:.3f}), {verdict} | {top} | {mean(clear):.3f} ({len(clear)} of "
+                f"{len(mine)}) |"
             )
     return "\n".join(lines)
 
 
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def is_clear(cell: Cell, i: int) -> bool:
+    """Whether f calls the true original of an input negative, so that the planted cause is all that it saw."""
+    return cell["f_on_original"][i] == 0
+
+
 def differences(cells: list[Cell], best: tuple[str, str]) -> str:
+    """The chosen map against each baseline, input by input, over all planted tasks, then for each task."""
     lines = [
         "How far it is ahead of each baseline, input by input, with 95% bootstrap intervals over the inputs of all "
         "its cells; a baseline whose interval lies below 0 **wins**.",
-        "",
-        "| baseline | " + " | ".join((*CHOICE, *ALSO)) + " |",
-        "|---|" + "---|" * len((*CHOICE, *ALSO)),
     ]
+    for label, tasks in (("All planted causes", PLANTED), *((task.capitalize(), (task,)) for task in TASKS)):
+        here = [c for c in cells if c["task"] in tasks]
+        if table := _differences(here, best):
+            lines += ["", f"{label}:", "", *table]
+    return "\n".join(lines)
+
+
+def _differences(cells: list[Cell], best: tuple[str, str]) -> list[str]:
+    lines = []
     for baseline in LENS_FREE:
         row = []
         for name in (*CHOICE, *ALSO):
@@ -163,14 +189,16 @@ def differences(cells: list[Cell], best: tuple[str, str]) -> str:
                     continue
                 mine, theirs = values_of(c, best[1], name, "test"), values_of(other, baseline, name, "test")
                 paired += [mine[i] - theirs[i] for i in mine if i in theirs]
-            found = interval(torch.tensor(paired, dtype=torch.float64), 0.95, 0)
+            found = interval(torch.tensor(paired, dtype=torch.float64), 0.95, 0) if paired else None
             if found is None:
                 row.append("")
                 continue
-            text = f"{sum(paired) / len(paired):+.3f} ({found[0]:+.3f} to {found[1]:+.3f})"
+            text = f"{mean(paired):+.3f} ({found[0]:+.3f} to {found[1]:+.3f})"
             row.append(f"**{text}**" if found[1] < 0 else text)
-        lines.append(f"| {baseline} | " + " | ".join(row) + " |")
-    return "\n".join(lines)
+        if any(row):
+            lines.append(f"| {baseline} | " + " | ".join(row) + " |")
+    names = (*CHOICE, *ALSO)
+    return ["| baseline | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|", *lines] if lines else []
 
 
 def maps_table(cells: list[Cell]) -> str:
@@ -207,18 +235,18 @@ def _cell(values: list[float]) -> str:
 
 
 def lenses_table(cells: list[Cell]) -> str:
-    """One column for each lens, task, seed and way of carrying its change."""
-    columns = [
-        (f"{c['lens']}, {c['task']} {c['seed']}, {carry}", rows)
-        for c in cells
-        if c["lens"] != "none"
-        for carry, rows in {"masked": c["figures"], **c["carry"]}.items()
-    ]
-    found = [{r["name"]: r["value"] for r in rows if r["who"] == "lens"} for _, rows in columns]
-    judged = [name for rows in found for name in rows if name.startswith("judge")]
-    names = [*dict.fromkeys(judged), *LENS_ROWS]
-    lines = ["| | " + " | ".join(name for name, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name in names:
-        if any(name in rows for rows in found):
-            lines.append(f"| {name} | " + " | ".join(f"{r[name]:.3f}" if name in r else "" for r in found) + " |")
+    """One row for each task, lens and way of carrying its change; over seeds as in the tables of maps."""
+    rows: dict[tuple[str, str, str], list[dict[str, float]]] = {}
+    for task in TASKS:
+        for c in (c for c in cells if c["task"] == task and c["lens"] != "none"):
+            for carry, figures in {"masked": c["figures"], **c["carry"]}.items():
+                found = {r["name"]: r["value"] for r in figures if r["who"] == "lens"}
+                rows.setdefault((task, c["lens"], carry), []).append(found)
+    judged = [name for found in rows.values() for one in found for name in one if name.startswith("judge")]
+    there = {name for found in rows.values() for one in found for name in one}
+    names = [name for name in (*dict.fromkeys(judged), *LENS_ROWS) if name in there]
+    lines = ["| task | lens | carry | " + " | ".join(names) + " |", "|---" * (len(names) + 3) + "|"]
+    for key, found in rows.items():
+        row = [_cell([one[name] for one in found if name in one]) for name in names]
+        lines.append(f"| {' | '.join(key)} | " + " | ".join(row) + " |")
     return "\n".join(lines)

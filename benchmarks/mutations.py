@@ -144,9 +144,7 @@ def judge(mutant: Mutant | None, candidate: str, limit: float) -> str:
         environment = {**os.environ, "PYTHONPATH": name, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-W", "ignore", "-c", _RUN.replace("{candidate}", candidate)]
         try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=limit, cwd=name
-            )
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit, cwd=name)
         except subprocess.TimeoutExpired:
             return "TIMED OUT"
     last = (done.stdout.strip().splitlines() or [""])[-1]
