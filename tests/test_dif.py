@@ -193,31 +193,6 @@ def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mas
         assert torch.equal(value, resumed.lens.state_dict()[name]), name
 
 
-def test_a_fit_interrupted_after_a_restart_resumes_to_the_same_lens(digits, tmp_path, short_mask, monkeypatch):
-    from xlens_dif import backend
-    from xlens_dif.health import Health
-
-    model, images = digits
-    options = {"steps": 8, "hidden": 16, "restarts": 1, "progress": False}
-
-    def stop(event):
-        if event.phase == "dif-2" and event.step == 5:
-            raise KeyboardInterrupt
-
-    def fit(**more):
-        answers = iter([Health(5.0, 4.0, 0.5, True), Health(5.0, 6.0, 0.5, True)])
-        monkeypatch.setattr(backend, "examine", lambda *_, **__: next(answers))
-        with pytest.warns(XlensWarning, match="begun anew"):
-            return xlens.fit(model, images.train, "dif", **options, **more)
-
-    whole = fit()
-    with pytest.raises(KeyboardInterrupt):
-        fit(output_dir=tmp_path, on_step=stop)
-    resumed = fit(output_dir=tmp_path, resume=True)
-    for name, value in whole.lens.state_dict().items():
-        assert torch.equal(value, resumed.lens.state_dict()[name]), name
-
-
 @pytest.mark.parametrize("separation", ["me", "logistic"])
 def test_a_class_too_rare_to_be_pulled_apart_is_named(short_mask, separation):
     """Nine of 1,000 inputs are of class 1: one in a batch, and four are needed."""
