@@ -5,7 +5,8 @@
     python benchmarks/dif.py --table
 
 A run of one task and seed fits DIF and its two ablations (logistic separation, and none: "vanilla") and keeps its
-figures in the cache folder; ``--table`` prints what is there. Seeds are the lens's; f is the same for all.
+figures in the cache folder; ``--table`` prints what is there. Seeds are the lens's; f is the same for all. With
+``--option`` the figures are printed and not kept.
 """
 
 from __future__ import annotations
@@ -73,13 +74,13 @@ def paper_table(explainer, model: nn.Module, eyes: nn.Sequential, task: Task, la
 
 
 def flips(explainer, judges: dict[str, nn.Module], task: Task, label: str, mask: bool, rows: Rows):
-    """The three top features moved: on decodings and carried; returns the explanation carried by the mask."""
+    """The three top features moved: on decodings and carried; returns the first explanation."""
     x = task.test[:EDITED]
     agreement = explainer.lens.agreement(x)
     rows[f"{label}: f confirms the sparse model on edits"] = agreement.confirmed
     rows[f"{label}: G(z0), f flips"] = agreement.flips
     found = None
-    for carry in ("masked", "residual") if mask else ():
+    for carry in ("masked", "residual") if mask else ("residual",):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             explanation = explainer.explain(x, carry=carry, attributions=(), n_steps=4)
@@ -228,7 +229,11 @@ def main() -> None:
     else:
         options = {k: _number(v) for k, v in (o.split("=") for o in chosen.option)}
         rows = measure(chosen.task, chosen.seed, chosen.pictures, options, chosen.kind)
-        (CACHE / f"dif-{chosen.task}-{chosen.seed}.json").write_text(json.dumps(rows, indent=1))
+        path = CACHE / f"dif-{chosen.task}-{chosen.seed}.json"
+        if not options:
+            # What another run measured of the other kinds stays.
+            rows = (json.loads(path.read_text()) if path.exists() and set(chosen.kind) != set(KINDS) else {}) | rows
+            path.write_text(json.dumps(rows, indent=1))
         print(table([rows], [chosen.seed]))
 
 

@@ -152,7 +152,12 @@ def table(results: list[dict[str, float]], seeds: list[int]) -> str:
     for name in results[0]:
         values = torch.tensor([r[name] for r in results])
         digits = 1 if "seconds" in name else 4 if "MSE" in name or "error" in name else 3
-        cells = [f"{v:.{digits}f}" for v in values]
+        cells = ["-" if v.isnan() else f"{v:.{digits}f}" for v in values]
+        # Some figures are measured for the first seeds only.
+        values = values[~values.isnan()]
+        if not len(values):
+            lines.append(f"| {name} | " + " | ".join([*cells, "-", "-"]) + " |")
+            continue
         cells += [f"{values.quantile(0.5):.{digits}f}", f"{values.min():.{digits}f} to {values.max():.{digits}f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -173,10 +178,16 @@ def main() -> None:
         print(table(results, chosen.seeds[: len(results)]), flush=True)
 
 
-def _number(text: str) -> float | int | bool:
+def _number(text: str) -> float | int | bool | str:
+    """Return the number or truth value that a text stands for; any other text as it is."""
     if text in ("True", "False"):
         return text == "True"
-    return float(text) if "." in text or "e" in text else int(text)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 if __name__ == "__main__":

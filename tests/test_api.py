@@ -263,6 +263,8 @@ def test_labels(fit, images, labels):
         fit(data=(images, torch.where(labels == 2, 5, labels)), supervision="labels")
     with pytest.raises(DataError, match="90 labels for 96 inputs"):
         fit(data=(images, labels[:90]))
+    with pytest.raises(DataError, match="all labels are the same.*all 1"):
+        fit(data=(images, torch.ones_like(labels)), supervision="labels")
     assert fit(data=(images, labels), supervision="labels").provenance["supervision"] == "labels"
     for wrong in (torch.full((96,), torch.nan), labels + 0.5):
         with pytest.raises(DataError, match="labels are not class indices"):

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 import toys
 from guard import unchanged
 from torch import nn
@@ -11,7 +12,7 @@ from xlens_dif import DIF, DIFLens
 from xlens_dif.sparse import PENALTIES
 
 import xlens
-from xlens.errors import OptionError, UnsupportedError, XlensWarning
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,7 @@ def test_codes_are_bounded_and_features_grow_with_their_class(fitted, digits):
     strongest = weights[1, [part.dims[0] for part in named]]
     assert (strongest > 0).all()
     assert (strongest.diff() <= 0).all()
+    assert lens.feature_weights == dict(zip([part.name for part in named], strongest.tolist(), strict=True))
     is_eight = images.test_labels == 1
     first = codes[:, named[0].dims[0]]
     assert first[is_eight].mean() > first[~is_eight].mean()
@@ -92,8 +94,24 @@ def test_a_traversal_brings_fs_score_under_every_frame(fitted, digits):
     for wrong in ("everything else", 17, True, "9 feature 1"):
         with pytest.raises(OptionError, match="8 feature 1"):
             fitted.lens.traversal(x, wrong)
-    with pytest.raises(OptionError):
-        fitted.lens.traversal(x, 0, 1)
+    with pytest.raises(OptionError, match="Did you mean '8 feature 1'"):
+        fitted.lens.traversal(x, "8 featur 1")
+    for wrong in (1, 7.0, True):
+        with pytest.raises(OptionError, match="count is wrong"):
+            fitted.lens.traversal(x, 0, wrong)
+
+
+def test_what_is_asked_of_the_lens_itself_is_checked_and_converted(fitted, digits):
+    _, images = digits
+    lens, x = fitted.lens, images.test[:300]
+    assert torch.equal(lens.traversal(x[:2].double(), 0, 3).frames, lens.traversal(x[:2], 0, 3).frames)
+    assert lens.agreement(x.double()).flips == lens.agreement(x).flips
+    assert lens.traversal(x[0], 0, 3).frames.shape == (1, 3, 1, 8, 8)
+    for wrong in (x[:0], x[:, :, 1:], x * float("nan")):
+        with pytest.raises(DataError):
+            lens.traversal(wrong, 0)
+        with pytest.raises(DataError):
+            lens.agreement(wrong)
 
 
 def test_counterfactuals_move_the_selected_features_alone_to_the_usual_margin(fitted, digits):
@@ -130,14 +148,16 @@ def test_a_fit_that_fails_its_health_test_is_begun_anew_and_says_so(digits, monk
     monkeypatch.setattr(backend, "examine", lambda *_, **__: next(examined))
     phases = set()
     options = {"steps": 3, "hidden": 16, "progress": False, "on_step": lambda event: phases.add(event.phase)}
-    with pytest.warns(XlensWarning, match="begun anew, because .* 4.0, and real inputs one of 5.0"):
+    with pytest.warns(XlensWarning, match="begun anew, because .* 4.0, and real inputs one of 5.0") as said:
         explainer = xlens.fit(model, images.train, "dif", **options)
+    assert said[0].filename == __file__
     assert {"dif", "dif-2"} <= phases
     assert "dif-3" not in phases
     assert explainer.lens.health == found[1]
     examined = iter([found[0]] * 2)
-    with pytest.warns(XlensWarning, match="not sound, also after 1 restarts"):
+    with pytest.warns(XlensWarning, match="not sound, also after 1 restarts") as said:
         explainer = xlens.fit(model, images.train, "dif", restarts=1, **options)
+    assert {warning.filename for warning in said} == {__file__}
     assert explainer.lens.health.problems
 
 
@@ -171,6 +191,48 @@ def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mas
         resumed = xlens.fit(model, images.train, "dif", output_dir=tmp_path, resume=True, **options)
     for name, value in whole.lens.state_dict().items():
         assert torch.equal(value, resumed.lens.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("separation", ["me", "logistic"])
+def test_a_class_too_rare_to_be_pulled_apart_is_named(short_mask, separation):
+    """Nine of 1,000 inputs are of class 1: one in a batch, and four are needed."""
+    inputs = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0))
+    model = nn.Linear(5, 2)
+    with torch.no_grad():
+        model.weight.zero_()[1, 0] = 5
+        model.bias.copy_(torch.tensor([0.0, -12.0]))
+    compared = set()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        xlens.fit(
+            xlens.Classifier(model, class_names=("usual", "rare")),
+            inputs,
+            DIF(steps=4, hidden=16, restarts=0, drawn_classes=False, separation=separation),
+            on_step=lambda event: compared.add("separation" in event.losses),
+            progress=False,
+        )
+    texts = [str(warning.message) for warning in said if "could hardly pull" in str(warning.message)]
+    assert compared == {separation == "logistic"}
+    assert len(texts) == (separation == "me")
+    if texts:
+        assert "pull 'rare' from the rest, of which batches of 128 hold fewer than 4 rows" in texts[0]
+        assert next(w.filename for w in said if str(w.message) == texts[0]) == __file__
+
+
+def test_classes_of_the_same_name_keep_features_of_their_own():
+    classifier = toys.linear_classifier((5,), 3)
+    classifier.class_names = ("cat", "dog", "cat")
+    lens = DIF(code=6, hidden=8).build(classifier, toys.spec((5,), 3))
+    classes = torch.arange(300) % 3
+    lens.find_features(F.one_hot(classes, 6) + 0.1 * torch.randn(300, 6), classes)
+    names = [part.name for part in lens.features]
+    assert len(set(names)) == len(names)
+    assert {"cat (class 0) feature 1", "dog feature 1", "cat (class 2) feature 1"} <= set(names)
+    assert list(lens.directions) == [
+        "evidence for cat (class 0)",
+        "evidence for dog",
+        "evidence for cat (class 2)",
+    ]
 
 
 @pytest.mark.parametrize(("options", "share"), [({}, 0.4), ({"drawn_classes": False}, 0.5)])

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from toys import run_for
+from toys import linear_classifier, run_for, spec
+from xlens_dif import DIF
 from xlens_dif.health import Health, examine
 from xlens_dif.objective import Objective, Terms, penalty
 from xlens_dif.posterior import Posterior, bounded
-from xlens_dif.separation import logistic_separation, mean_embedding_separation
+from xlens_dif.separation import hardly_compared, logistic_separation, mean_embedding_separation
 from xlens_dif.sparse import PENALTIES, non_sparse, sparse_path
 
 from xlens.data import as_data
@@ -77,6 +78,15 @@ def test_separation_pulls_apart_and_leaves_the_prototypes_alone():
         optimizer.step()
     assert float(mean_embedding_separation(codes.detach(), classes, generator)) > before + 2
     assert mean_embedding_separation(codes[:6], torch.tensor([0, 0, 0, 1, 1, 1]), generator) is None
+
+
+def test_classes_of_which_batches_hold_too_little_are_known():
+    certain = F.one_hot(torch.tensor([0] * 96 + [1] * 4), 3).float()
+    assert hardly_compared(certain, 64) == [1]
+    assert hardly_compared(certain, 100) == []
+    assert hardly_compared(certain, 2) == [0, 1]
+    # Where classes are drawn, f's doubt about the others brings more of them.
+    assert hardly_compared(0.9 * certain + 0.05, 64) == []
 
 
 def test_the_logistic_separation_has_fixed_planes():
@@ -235,7 +245,7 @@ def test_the_health_test_can_fail():
     data = as_data(torch.randn(300, 4))
 
     def health(decoder, played=True):
-        return examine(Flat(), decoder, data, torch.device("cpu"), seed=0, bound=3.0, played=played)
+        return examine(Flat(), decoder, data, torch.ones(1, 4), seed=0, bound=3.0, played=played)
 
     class Scaled(nn.Module):
         def __init__(self, factor):
@@ -251,3 +261,93 @@ def test_the_health_test_can_fail():
     assert not health(Scaled(0.5), played=False).problems
     assert any("as far off as the mean input" in problem for problem in health(Scaled(-1.0)).problems)
     assert len(Health(float("nan"), 1.0, float("nan"), True).problems) == 2
+
+
+class Copy(nn.Module):
+    """An encoder whose code is the input."""
+
+    def forward(self, inputs):
+        return inputs, torch.zeros_like(inputs)
+
+
+class Times(nn.Module):
+    """A decoder that multiplies each value by a factor."""
+
+    def __init__(self, *factors):
+        super().__init__()
+        self.factors = torch.tensor(factors)
+
+    def forward(self, codes):
+        return self.factors * codes
+
+
+def test_the_health_test_looks_at_all_classes_of_sorted_data():
+    """Two classes of 3,000, one after the other: more than are looked at."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = 0.1 * torch.randn(6000, 4, generator=generator)
+    inputs[:3000] -= 1
+    inputs[3000:] += 1
+    found = [
+        examine(Copy(), Times(*[0.9] * 4), as_data(rows), torch.ones(1, 4), seed=0, bound=50.0, played=True)
+        for rows in (inputs, inputs[torch.randperm(6000, generator=generator)], list(inputs.split(100)))
+    ]
+    for health in found:
+        # (1 - .9)^2 of 1.01, the mean square around 0 of either class; half of 4.04 is the KL.
+        assert health.error == pytest.approx(0.01, rel=0.02)
+        assert health.real_kl == pytest.approx(2.02, rel=0.02)
+
+
+def test_the_health_test_weighs_every_channel_by_its_range():
+    inputs = torch.randn(400, 2, generator=torch.Generator().manual_seed(0)) + 10
+    inputs = inputs * torch.tensor([1e4, 1.0])
+    span = inputs.amax(0, keepdim=True) - inputs.amin(0, keepdim=True)
+
+    def error(*factors):
+        decoder = nn.Sequential(Minus(inputs.mean(0)), Times(*factors), Minus(-inputs.mean(0)))
+        return examine(Copy(), decoder, as_data(inputs), span, seed=0, bound=1e9, played=False).error
+
+    class Minus(nn.Module):
+        def __init__(self, middle):
+            super().__init__()
+            self.middle = middle
+
+        def forward(self, codes):
+            return codes - self.middle
+
+    variances = (inputs / span).var(0, correction=0).double()
+    for column, factors in enumerate(((0.0, 1.0), (1.0, 0.0))):
+        # A column that is not reproduced at all costs its share of the spread in ranges.
+        assert error(*factors) == pytest.approx(float(variances[column] / variances.sum()), rel=0.1)
+
+
+def test_the_sparse_path_sees_both_of_two_classes_that_alternate():
+    """More rows than are used, of which every second is of one class."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(40_000) % 2
+    codes = torch.randn(len(classes), 2, generator=generator) + 2 * classes[:, None]
+    weights, intercepts = sparse_path(codes, classes, 2)
+    # Two Gaussians of unit variance: w = 2, b = -(4 + 4) / 2.
+    assert weights[0, 1].tolist() == pytest.approx([2, 2], rel=0.1)
+    assert float(intercepts[0, 1]) == pytest.approx(-4, rel=0.1)
+
+
+def test_a_rare_class_takes_no_feature_from_another_and_an_absent_one_has_none():
+    """Class 3 has two rows, whose weights only the weakest penalty leaves; class 4 none."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(3002) % 3
+    codes = 0.5 * torch.randn(3002, 8, generator=generator)
+    codes[torch.arange(3002), classes] += 1
+    classes[3000:] = 3
+    codes[3000:] = torch.tensor([0.6, 0.6, -0.9, 0.3, -0.2, 0.1, 0.2, 0.1])
+    lens = DIF(code=8, hidden=8).build(linear_classifier((5,), 5), spec((5,), 5))
+    lens.find_features(codes, classes)
+    assert not lens.weights[1:, 3].any()
+    largest = lens.selecting_weights.abs().argmax(1)
+    # Its strongest weight is where class 2 has its own.
+    assert largest[:4].tolist() == [0, 1, 2, 2]
+    assert float(lens.selecting_weights[3, 2].abs()) > float(lens.selecting_weights[2, 2])
+    owners = {part.dims[0]: part.class_index for part in lens.features if part.class_index is not None}
+    assert {dim: owners[dim] for dim in (0, 1, 2)} == {0: 0, 1: 1, 2: 2}
+    assert 4 not in owners.values()
+    assert not lens.weights[:, 4].any()
+    assert all(weight > 0 for weight in lens.feature_weights.values())

@@ -35,13 +35,14 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
     code = code.replace("steps=300", "steps=4, progress=False")
     code = code.replace('backend="introvac",', 'backend="introvac", steps=12, progress=False,')
+    code = code.replace('backend="dif")', 'backend="dif", steps=12, restarts=0, progress=False)')
     code = code.replace('backend="ilvm",', 'backend="ilvm", steps=12, teaching_steps=4, progress=False,')
     names = {"model": model, "images": images}
     with unchanged(model):
         exec(compile(code, "README.md", "exec"), names)
     assert (tmp_path / "why.png").stat().st_size > 10_000
     assert isinstance(names["explanation"], xlens.Explanation)
-    assert names["explainer"].backend.name == "introvac"
+    assert names["explainer"].backend.name == "dif"
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")

@@ -97,6 +97,53 @@ def test_what_cannot_be_tested_is_refused():
             mean_embedding_test(x, y, at, **options)
 
 
+def test_degrees_of_freedom_are_the_directions_in_which_features_vary():
+    """Columns that are constant, or locations that are nearly the same, add none."""
+    generator = torch.Generator().manual_seed(0)
+    draws, level, rejected = 400, 0.05, 0
+    for _ in range(draws):
+        x, y, at = (torch.randn(n, 4, generator=generator) for n in (300, 400, 6))
+        x[:, 2:] = y[:, 2:] = 1
+        found = mean_embedding_test(x, y, at)
+        assert found.degrees_of_freedom == 2
+        assert found.statistic == pytest.approx(hotelling(x[:, :2].double(), y[:, :2].double()), rel=1e-6)
+        rejected += found.p_value < level
+    low, high = scipy.stats.binom.interval(0.999, draws, level)
+    assert low <= rejected <= high
+    twice = torch.tensor([[0.0, 0, 0, 0], [1e-9, 0, 0, 0]], dtype=torch.float64)
+    assert mean_embedding_test(x, y, twice, kernel="gaussian").degrees_of_freedom == 1
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_means_that_differ_where_no_row_does_are_seen(ridge):
+    """What divides the samples without an exception is the surest difference of all, not none."""
+    x, y, at = samples(50, 60, 3, seed=2)
+    x[:, 1], y[:, 1] = 0.1, 0.3
+    if not ridge:
+        found = mean_embedding_test(x, y, at)
+        assert found.statistic == float("inf")
+        assert found.p_value == 0
+    assert mean_embedding_test(torch.zeros(9, 1), torch.ones(9, 1), torch.ones(1, 1), ridge=ridge).p_value < 1e-9
+    y[:, 1] = 0.1
+    assert 0.001 < mean_embedding_test(x, y, at, ridge=ridge).p_value < 1
+    # Too small a difference to be more than rounding.
+    y[:, 1] = 0.1 * (1 + 1e-15)
+    assert 0.001 < mean_embedding_test(x, y, at, ridge=ridge).p_value < 1
+
+
+def test_what_says_nothing_is_refused():
+    x, y, at = samples(4, 5, 12, seed=0)
+    with pytest.raises(DataError, match="4 and 5 rows, 48 locations.*at most 7"):
+        mean_embedding_test(x, y, at)
+    # Hotelling's statistic is defined up to as many directions as rows leave.
+    assert mean_embedding_test(x, y, at[:7]).degrees_of_freedom == 7
+    assert mean_embedding_statistic(x, y, at).isfinite()
+    with pytest.raises(DataError, match="no feature varies.*not all zero"):
+        mean_embedding_test(x, y, 0 * at)
+    with pytest.raises(DataError, match="no feature varies.*larger bandwidth"):
+        mean_embedding_test(x, y, at + 1000, kernel="gaussian", bandwidth=1.0)
+
+
 def test_the_attack_goes_where_the_reconstruction_can_go():
     """A linear reconstruction can be moved in its span only, and by the nearest point of it."""
     torch.manual_seed(0)
@@ -123,3 +170,8 @@ def test_the_attack_goes_where_the_reconstruction_can_go():
         reconstruction_attack(nn.Identity(), x, aim[:2])
     with pytest.raises(OptionError):
         reconstruction_attack(nn.Identity(), x, aim, weight=-1.0)
+    with pytest.raises(OptionError):
+        reconstruction_attack(nn.Identity(), x, aim, weight=float("nan"))
+    # Without a gradient nothing moves, which would pass as robust.
+    with pytest.raises(OptionError, match="no gradient flows"):
+        reconstruction_attack(torch.no_grad()(reconstruct), x, aim)

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import xlens
@@ -14,9 +15,11 @@ from xlens.data import Batch, Data
 from xlens.errors import OptionError, XlensWarning
 from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
+from xlens.training.processes import processes
 from xlens_dif.health import Health, examine
 from xlens_dif.lens import DIFLens
 from xlens_dif.objective import Objective, Terms
+from xlens_dif.separation import hardly_compared
 from xlens_dif.sparse import PENALTIES
 
 __all__ = ["DIF"]
@@ -123,11 +126,12 @@ class DIF(xlens.Backend):
 
         Warns:
             XlensWarning: the health test failed. The fit is begun anew; after the last time, it says what is wrong.
+                Or batches hold too little of a class for ``separation="me"``.
         """
         lens, problems = None, ()
         for attempt in range(self.restarts + 1):
             if attempt:
-                warnings.warn(f"fit: begun anew, because {'; '.join(problems)}", XlensWarning, stacklevel=4)
+                warnings.warn(f"fit: begun anew, because {'; '.join(problems)}", XlensWarning, stacklevel=3)
             lens, health = self._attempt(classifier, data, run, attempt)
             problems = health.problems
             if not problems:
@@ -137,11 +141,32 @@ class DIF(xlens.Backend):
                 f"fit: the lens is not sound, also after {self.restarts} restarts: {'; '.join(problems)}. See "
                 "explainer.lens.health; lower learning_rate or separation_share, or set introspection='none'",
                 XlensWarning,
+                stacklevel=3,
+            )
+        codes, logits, rows = _encoded(lens, classifier, data, run)
+        lens.find_features(codes, logits.argmax(1))
+        if self.separation == "me":
+            rows = min(rows, self.batch_size) if data.indexed else rows
+            self._say_what_was_hardly_compared(lens, logits, run, rows)
+        return lens
+
+    def _say_what_was_hardly_compared(self, lens: DIFLens, logits: Tensor, run: Run, rows: int) -> None:
+        share = rows / processes(run.device).count
+        certain = F.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+        classes = hardly_compared(logits.softmax(1) if self._draws(run) else certain, share)
+        if classes:
+            named = ", ".join(repr(lens.class_names[c]) for c in classes[:3])
+            named += " and others" if len(classes) > 3 else ""
+            warnings.warn(
+                f"fit: separation='me' could hardly pull {named} from the rest, of which batches of {share:g} hold "
+                "fewer than 4 rows; raise batch_size, pass more of such inputs, or set separation='logistic'",
+                XlensWarning,
                 stacklevel=4,
             )
-        codes, classes = _encoded(lens, classifier, data, run)
-        lens.find_features(codes, classes)
-        return lens
+
+    def _draws(self, run: Run) -> bool:
+        # Labels are certain, so there is nothing to draw from.
+        return self.drawn_classes and run.supervision == "classifier"
 
     def _attempt(self, classifier: Classifier, data: Data, run: Run, attempt: int) -> tuple[DIFLens, Health]:
         """Train a lens from new weights and examine it."""
@@ -165,6 +190,7 @@ class DIF(xlens.Backend):
             clip=_CLIP,
         )
         trainer.generator.manual_seed(run.seed + attempt)
+        span = run.spec.span().to(run.device)
 
         def predicted(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch).argmax(1)
@@ -176,10 +202,9 @@ class DIF(xlens.Backend):
         objective = Objective(
             trainer,
             self._terms(),
-            run.spec.span().to(run.device),
+            span,
             num_classes=run.spec.num_classes,
-            # Labels are certain, so there is nothing to draw from.
-            classes_of=drawn if self.drawn_classes and run.supervision == "classifier" else predicted,
+            classes_of=drawn if self._draws(run) else predicted,
         )
         strata = None
         if data.indexed and self.separation != "none":
@@ -189,7 +214,7 @@ class DIF(xlens.Backend):
             network.load_state_dict(trainer.averaged(name).state_dict())
         lens.eval()
         played = self.introspection != "none"
-        health = examine(*networks.values(), data, run.device, seed=run.seed, bound=self.bound, played=played)
+        health = examine(*networks.values(), data, span, seed=run.seed, bound=self.bound, played=played)
         lens.health_figures.copy_(torch.tensor([health.real_kl, health.fake_kl, health.error]))
         return lens, health
 
@@ -208,11 +233,12 @@ class DIF(xlens.Backend):
 
 
 @torch.no_grad()
-def _encoded(lens: DIFLens, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor]:
-    """Return codes ``(n, d)`` and classes ``(n,)`` of all data."""
-    codes, classes = [], []
+def _encoded(lens: DIFLens, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor, int]:
+    """Return codes ``(n, d)`` and supervising logits ``(n, K)`` of all data, and the most rows of a batch."""
+    codes, logits = [], []
     for batch in data.batches():
         moved = batch.to(run.device)
         codes.append(lens.encode(moved.inputs))
-        classes.append(supervising_logits(classifier, run, moved).argmax(1))
-    return torch.cat(codes), torch.cat(classes)
+        logits.append(supervising_logits(classifier, run, moved))
+    rows = sum(map(len, codes)) if data.indexed else max(map(len, codes))
+    return torch.cat(codes), torch.cat(logits), rows

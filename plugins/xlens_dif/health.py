@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from xlens.data import Data
+from xlens.data import Batch, Data
 from xlens_dif.posterior import Posterior, bounded
 
 __all__ = ["Health", "examine"]
@@ -22,7 +23,7 @@ class Health:
 
     Args:
         real_kl, fake_kl: mean KL of real inputs and of decodings of the prior, in nats.
-        error: squared error of reconstructions, relative to that of the mean input.
+        error: squared error of reconstructions relative to that of the mean input, in units of channels' ranges.
         played: whether encoder and decoder played against each other; without that, the KLs say nothing.
     """
 
@@ -50,7 +51,7 @@ def examine(
     encoder: nn.Module,
     decoder: nn.Module,
     data: Data,
-    where: torch.device,
+    span: Tensor,
     *,
     seed: int,
     bound: float,
@@ -60,32 +61,42 @@ def examine(
 
     Args:
         encoder, decoder: the fitted networks.
-        data: real inputs, of which the first are looked at, batch by batch.
-        where: the networks' device.
+        data: real inputs, of which some are looked at; of a stream of batches all.
+        span: range of each channel, on the networks' device.
         seed: draws the codes.
         bound: C.
         played: whether there was introspection.
     """
-    real: list[Tensor] = []
-    errors: list[Tensor] = []
-    inputs: list[Tensor] = []
-    for batch in data.batches(_BATCH):
+    where, rows = span.device, 0
+    kl = error = square = torch.zeros((), dtype=torch.float64, device=where)
+    total, origin = torch.zeros_like(span, dtype=torch.float64), None
+    for batch in _looked_at(data, seed):
         x = batch.inputs.to(where)
         posterior = Posterior(*encoder(x))
-        real.append(posterior.kl())
-        errors.append((decoder(bounded(posterior.mean, bound)) - x).square().flatten(1).sum(1))
-        inputs.append(x)
-        if sum(map(len, real)) >= _EXAMINED:
-            break
-    every = torch.cat(inputs)
-    spread = (every - every.mean(0)).square().flatten(1).sum(1).mean()
+        # From somewhere among the inputs, as the spread is a difference of squares.
+        origin = x[:1].double() if origin is None else origin
+        scaled = (x - origin) / span
+        kl = kl + posterior.kl().double().sum()
+        error = error + ((decoder(bounded(posterior.mean, bound)) - x) / span).double().square().sum()
+        square, total, rows = square + scaled.square().sum(), total + scaled.sum(0), rows + len(x)
+    spread = square / rows - (total / rows).square().sum()
     generator = torch.Generator(where).manual_seed(seed)
     width = posterior.mean.shape[1]
-    codes = bounded(torch.randn(len(every), width, generator=generator, device=where), bound)
+    codes = bounded(torch.randn(min(rows, _EXAMINED), width, generator=generator, device=where), bound)
     fake = torch.cat([Posterior(*encoder(decoder(part))).kl() for part in codes.split(_BATCH)])
     return Health(
-        real_kl=float(torch.cat(real).mean()),
+        real_kl=float(kl / rows),
         fake_kl=float(fake.mean()),
-        error=float(torch.cat(errors).mean() / spread.clamp_min(1e-12)),
+        error=float(error / rows / spread.clamp_min(1e-12)),
         played=played,
     )
+
+
+def _looked_at(data: Data, seed: int) -> Iterator[Batch]:
+    """Yield inputs from everywhere: the first of data that are sorted are of one class."""
+    if not data.indexed:
+        yield from data.batches()
+        return
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:_EXAMINED].sort().values
+    for index in order.split(_BATCH):
+        yield data.take(index)

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens import Classifier, Feature, Lens, Spec
-from xlens.errors import OptionError
-from xlens.nn import CodeDecoder, GaussianEncoder, step_that_reaches
-from xlens.nn.features import margin_over_rest, score_margin
+from xlens import Classifier, Feature, Spec
+from xlens.data import as_inputs
+from xlens.errors import OptionError, did_you_mean
+from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, step_that_reaches
+from xlens.nn.features import margin_over_rest
 from xlens_dif.health import Health
 from xlens_dif.posterior import bounded
 from xlens_dif.sparse import PENALTIES, sparse_path
@@ -52,7 +53,7 @@ class Agreement(NamedTuple):
     flips: float
 
 
-class DIFLens(Lens):
+class DIFLens(AskingLens):
     """Encoder and decoder with a code in (-C, C), and sparse linear models of f's classes on it.
 
     Each dimension is oriented so that its class grows with it.
@@ -82,9 +83,8 @@ class DIFLens(Lens):
         top: int,
         played: bool,
     ) -> None:
-        super().__init__()
-        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
-        self.spec, self.code, self.bound, self.top, self._played = spec, code, bound, top, played
+        super().__init__(classifier, spec)
+        self.code, self.bound, self.top, self._played = code, bound, top, played
         self._chosen = PENALTIES.index(penalty)
         self.encoder = GaussianEncoder(spec, code, hidden, width, dense)
         self.decoder = CodeDecoder(spec, code, hidden, width, dense)
@@ -93,17 +93,6 @@ class DIFLens(Lens):
         self.register_buffer("weights", torch.zeros(len(PENALTIES), k, code))
         self.register_buffer("intercepts", torch.zeros(len(PENALTIES), k))
         self.register_buffer("health_figures", torch.zeros(3))
-        self.register_buffer("margins", spec.usual_margins(), persistent=False)
-
-    @property
-    def classifier(self) -> Classifier:
-        """The classifier that the lens was fitted around."""
-        return self._classifier[0]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.classifier.names(self.spec.num_classes)
 
     @property
     def health(self) -> Health:
@@ -118,11 +107,7 @@ class DIFLens(Lens):
     @property
     def features(self) -> list[Feature]:
         """The top features of each class, strongest first, one dimension each; then ``everything else``."""
-        weights = self.selecting_weights
-        size, owner = weights.abs().max(0)
-        if self.spec.num_classes == 2:
-            # The weights of class 0 are those of class 1 with the other sign.
-            owner = torch.ones_like(owner)
+        size, owner = self._owners(self.weights)
         parts: list[Feature] = []
         for c, name in enumerate(self.class_names):
             own = torch.where((owner == c) & (size > 0), size, torch.zeros_like(size))
@@ -132,6 +117,13 @@ class DIFLens(Lens):
         used = {dim for part in parts for dim in part.dims}
         rest = tuple(dim for dim in range(self.code) if dim not in used)
         return [*parts, Feature("everything else", rest, "nuisance")] if rest else parts
+
+    @property
+    def feature_weights(self) -> Mapping[str, float]:
+        """Name -> weight of each feature of a class in the sparse model of that class, strongest first."""
+        weights = self.selecting_weights
+        named = [part for part in self.features if part.class_index is not None]
+        return {part.name: float(weights[part.class_index, part.dims[0]]) for part in named}
 
     @property
     def directions(self) -> Mapping[str, Tensor]:
@@ -169,13 +161,9 @@ class DIFLens(Lens):
         """
         weights = self.selecting_weights
         direction = F.normalize(self._strongest(weights[contrast] - weights[target]), dim=1)
-        goal = self.margins[contrast, target]
 
         def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.classifier(self.decode(self._moved(codes[rows], steps, direction[rows])))
-            over_rest = margin_over_rest(logits.to(codes.dtype), contrast[rows])
-            reached = score_margin(logits, contrast[rows], target[rows]).to(goal) >= goal[rows]
-            return over_rest, reached & (over_rest > 0)
+            return self.convinces(self._moved(codes[rows], steps, direction[rows]), target[rows], contrast[rows])
 
         # Far enough for one feature with a fifth of the length to cross its range.
         steps, _ = step_that_reaches(score, len(codes), 10 * self.bound, codes.device)
@@ -192,35 +180,52 @@ class DIFLens(Lens):
 
         Raises:
             OptionError: no such feature, or fewer than two frames.
+            DataError: inputs of another shape, none, or values that are not finite.
         """
-        known = [part for part in self.features if part.class_index is not None]
-        names = [part.name for part in known]
-        place = names.index(feature) if feature in names else feature
-        if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(names) or count < 2:
-            raise OptionError(
-                "traversal: feature or count is wrong",
-                given=f"feature {feature!r}, count {count!r}",
-                allowed=f"{', '.join(names)}, or 0 to {len(names) - 1}; at least 2 frames",
-            )
-        part = known[place]
+        part = self._feature_of_class(feature)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+            raise OptionError("traversal: count is wrong", given=repr(count), allowed="an int of at least 2")
+        x = self._checked(inputs)
         edge = _EDGE * self.bound
-        values = torch.linspace(-edge, edge, count, device=inputs.device)
+        values = torch.linspace(-edge, edge, count, device=x.device, dtype=x.dtype)
         with self.classifier.frozen():
-            moved = self.encode(inputs).unsqueeze(1).repeat(1, count, 1)
+            moved = torch.cat([self.encode(chunk) for chunk in x.split(_BATCH)]).unsqueeze(1).repeat(1, count, 1)
             moved[:, :, part.dims[0]] = values
             chunks = moved.flatten(0, 1).split(_BATCH)
             frames = torch.cat([self.decode(chunk) for chunk in chunks])
             logits = torch.cat([self.classifier(chunk) for chunk in frames.split(_BATCH)])
         wanted = torch.full((len(logits),), part.class_index, device=logits.device)
-        scores = margin_over_rest(logits, wanted).view(len(inputs), count)
-        return Traversal(values, frames.view(len(inputs), count, *self.spec.shape), scores)
+        scores = margin_over_rest(logits, wanted).view(len(x), count)
+        return Traversal(values, frames.view(len(x), count, *self.spec.shape), scores)
+
+    def _feature_of_class(self, feature: str | int) -> Feature:
+        known = {part.name: part for part in self.features if part.class_index is not None}
+        names = list(known)
+        if isinstance(feature, int) and not isinstance(feature, bool) and 0 <= feature < len(names):
+            return known[names[feature]]
+        if isinstance(feature, str) and feature in known:
+            return known[feature]
+        near = did_you_mean(feature, names) if isinstance(feature, str) else ""
+        raise OptionError(
+            f"traversal: there is no feature {feature!r} of a class.{near}",
+            allowed=f"{', '.join(names)}, or 0 to {len(names) - 1}"
+            if names
+            else "none, as no dimension has a weight",
+        )
+
+    def _checked(self, inputs: Tensor) -> Tensor:
+        return as_inputs(inputs, self.spec.shape).to(self.weights.device, self.weights.dtype)
 
     @torch.no_grad()
     def agreement(self, inputs: Tensor) -> Agreement:
-        """Compare the sparse models with f on inputs ``(N, *S)``, and f with the edits toward f's runner-up."""
+        """Compare the sparse models with f on inputs ``(N, *S)``, and f with the edits toward f's runner-up.
+
+        Raises:
+            DataError: inputs of another shape, none, or values that are not finite.
+        """
         found = []
         with self.classifier.frozen():
-            for x in inputs.split(_BATCH):
+            for x in self._checked(inputs).split(_BATCH):
                 codes = self.encode(x)
                 ranked = self.classifier(x).topk(2, 1).indices
                 target, contrast = ranked[:, 0], ranked[:, 1]
@@ -236,11 +241,8 @@ class DIFLens(Lens):
     def find_features(self, codes: Tensor, classes: Tensor) -> None:
         """Fit the sparse models to codes ``(n, d)`` and classes ``(n,)``, and orient the code (after training)."""
         weights, intercepts = sparse_path(codes, classes, self.spec.num_classes)
-        selecting = self._selecting(weights)
-        if self.spec.num_classes == 2:
-            strongest = selecting[1]
-        else:
-            strongest = selecting.gather(0, selecting.abs().argmax(0, keepdim=True))[0]
+        _, owner = self._owners(weights)
+        strongest = self._selecting(weights).gather(0, owner[None])[0]
         signs = torch.where(strongest < 0, -1.0, 1.0).to(self.orientation)
         self.orientation.mul_(signs)
         self.weights.copy_(weights * signs)
@@ -253,6 +255,14 @@ class DIFLens(Lens):
             bare = ~chosen.any(1)
             chosen[bare] = weights[index][bare]
         return chosen
+
+    def _owners(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest weight of each dimension, and the class that it belongs to, ``(d,)`` each."""
+        first, every = weights[self._chosen].abs(), self._selecting(weights).abs()
+        # Weaker penalties give large weights: a class that needs one takes no dimension from another that does not.
+        size, owner = torch.where(first.any(0), first, every).max(0)
+        # Of two classes the weights of the first are those of the second with the other sign.
+        return size, torch.ones_like(owner) if self.spec.num_classes == 2 else owner
 
     def _strongest(self, weights: Tensor) -> Tensor:
         """Keep the largest of each row ``(n, d)``, and set the others to 0."""

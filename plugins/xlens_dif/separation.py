@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xlens.metrics import mean_embedding_statistic
 
-__all__ = ["logistic_separation", "mean_embedding_separation"]
+__all__ = ["hardly_compared", "logistic_separation", "mean_embedding_separation"]
 
 #: The share of each class that serves as locations.
 _PROTOTYPES = 0.25
@@ -46,6 +46,18 @@ def mean_embedding_separation(codes: Tensor, classes: Tensor, generator: torch.G
             means.append(codes[drawn[count:]])
         found.append(mean_embedding_statistic(*means, torch.cat(locations), ridge=_RIDGE).log1p())
     return torch.stack(found).mean().to(codes.dtype) if found else None
+
+
+def hardly_compared(probabilities: Tensor, rows: float) -> list[int]:
+    """Return the classes of which batches hold too little for :func:`mean_embedding_separation`.
+
+    Args:
+        probabilities: ``(n, K)`` of each input's class.
+        rows: in a batch.
+    """
+    usual = rows * probabilities.mean(0)
+    present = probabilities.argmax(1).unique().tolist()
+    return [c for c in present if float(usual[c]) < _FEWEST]
 
 
 def logistic_separation(codes: Tensor, classes: Tensor, num_classes: int) -> Tensor:

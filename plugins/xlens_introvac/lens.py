@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens import Classifier, Feature, Lens, Spec
+from xlens import Classifier, Feature, Spec
 from xlens.errors import OptionError, XlensWarning
-from xlens.nn import CodeDecoder, GaussianEncoder
-from xlens.nn.features import margin_over_rest, score_margin
-from xlens.nn.steps import step_that_reaches
+from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, step_that_reaches
+from xlens.nn.features import margin_over_rest
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import LinearHead
 
-__all__ = ["Draw", "IntroVACLens", "evidence_names"]
+__all__ = ["Draw", "IntroVACLens"]
 
 _BATCH = 256
 _ROUNDS = 12
 _CALIBRATED_ON = 4096
-
-
-def evidence_names(class_names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the classes' directions; classes of the same name are told apart by their index.
-
-    >>> evidence_names(["cat", "dog", "cat"])
-    ('evidence for cat (class 0)', 'evidence for dog', 'evidence for cat (class 2)')
-    """
-    counts = Counter(class_names)
-    return tuple(
-        f"evidence for {name}" + (f" (class {index})" if counts[name] > 1 else "")
-        for index, name in enumerate(class_names)
-    )
 
 
 @dataclass(frozen=True)
@@ -64,7 +49,7 @@ class Draw:
     kept: Tensor
 
 
-class IntroVACLens(Lens):
+class IntroVACLens(AskingLens):
     """Encoder, decoder and a linear head on the code.
 
     The code is turned so that its first K - 1 dimensions span the classes and the next A the attributes (as far
@@ -98,9 +83,8 @@ class IntroVACLens(Lens):
         sharpness: float,
         attribute_names: tuple[str, ...],
     ) -> None:
-        super().__init__()
-        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
-        self.spec, self.code, self.longest_step = spec, code, longest_step
+        super().__init__(classifier, spec)
+        self.code, self.longest_step = code, longest_step
         self.langevin_step, self.langevin_steps = langevin_step, langevin_steps
         self.metropolis, self.sharpness = metropolis, sharpness
         self._attribute_names = attribute_names
@@ -111,21 +95,10 @@ class IntroVACLens(Lens):
         # Where f's own boundary is on decodings; used for sampling, not for directions.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offsets", torch.zeros(spec.num_classes))
-        self.register_buffer("margins", spec.usual_margins(), persistent=False)
-
-    @property
-    def classifier(self) -> Classifier:
-        """The classifier that the lens was fitted around."""
-        return self._classifier[0]
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.classifier.names(self.spec.num_classes)
 
     @property
     def _evidence_names(self) -> tuple[str, ...]:
-        return evidence_names(self.class_names)
+        return tuple(f"evidence for {name}" for name in self.class_names)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -173,14 +146,10 @@ class IntroVACLens(Lens):
         inputs of the contrast class; where no step reaches that, the one with the best margin.
         """
         direction = F.normalize(self.head.classes[contrast] - self.head.classes[target], dim=1)
-        goal = self.margins[contrast, target]
 
         def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
             moved = codes[rows] + steps[:, None] * direction[rows]
-            logits = self.classifier(self.decode(moved)).to(codes.dtype)
-            over_rest = margin_over_rest(logits, contrast[rows])
-            there = (score_margin(logits, contrast[rows], target[rows]) >= goal[rows]) & (over_rest > 0)
-            return over_rest, there
+            return self.convinces(moved, target[rows], contrast[rows])
 
         steps, _ = step_that_reaches(score, len(codes), self.longest_step, codes.device)
         return codes + steps[:, None] * direction

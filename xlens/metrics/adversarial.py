@@ -52,7 +52,7 @@ def reconstruction_attack(
     taken over pixels, so that one weight suits every size.
 
     Args:
-        reconstruct: maps inputs ``(N, *S)`` to reconstructions ``(N, *S)``, row by row.
+        reconstruct: maps inputs ``(N, *S)`` to reconstructions ``(N, *S)``, row by row; gradients flow.
         inputs: ``(N, *S)`` x.
         aims: ``(N, *S)`` images of other classes.
         weight: price of the perturbation; less makes a stronger attack.
@@ -61,7 +61,7 @@ def reconstruction_attack(
 
     Raises:
         DataError: inputs and aims of different shapes.
-        OptionError: a number out of range.
+        OptionError: a number out of range, or a `reconstruct` without a gradient, which nothing could attack.
 
     References:
         Gondim-Ribeiro, Tabacof, Valle (2018), Adversarial Attacks on Variational Autoencoders.
@@ -76,7 +76,7 @@ def reconstruction_attack(
             "reconstruction_attack: inputs and aims differ in shape",
             given=f"{tuple(inputs.shape)} and {tuple(aims.shape)}",
         )
-    if weight < 0 or steps < 1 or not learning_rate > 0:
+    if not 0 <= weight < float("inf") or steps < 1 or not 0 < learning_rate < float("inf"):
         raise OptionError(
             "reconstruction_attack: a number is out of range",
             given=f"weight={weight}, steps={steps}, learning_rate={learning_rate}",
@@ -87,7 +87,13 @@ def reconstruction_attack(
     for _ in range(steps):
         # Smoothed at zero, where a root has no gradient. Summed, so that rows do not see each other.
         size = (change.square().flatten(1).mean(1) + 1e-12).sqrt()
-        loss = (_distance(reconstruct(inputs + change), aims) + weight * size).sum()
+        moved = reconstruct(inputs + change)
+        if not moved.requires_grad:
+            raise OptionError(
+                "reconstruction_attack: no gradient flows through `reconstruct`",
+                do="let it compute with gradients: no torch.no_grad(), .detach() or NumPy inside",
+            )
+        loss = (_distance(moved, aims) + weight * size).sum()
         (change.grad,) = torch.autograd.grad(loss, change)
         optimizer.step()
     found = change.detach()

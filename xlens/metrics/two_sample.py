@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ Kernel = Literal["linear", "gaussian"]
 
 #: Directions in which the covariance is smaller than this share of its largest have none.
 _RANK = 1e-12
+#: Relative to the largest feature: spreads below the first, and differences below the second, are rounding.
+_NO_SPREAD, _NO_DIFFERENCE = 1e-14, 1e-12
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class TwoSampleTest:
     """The result of a two-sample test.
 
     Args:
-        statistic: the statistic, at least 0.
+        statistic: the statistic, at least 0; infinite where the means differ in a direction in which no row of a
+            sample differs from another.
         p_value: probability of one as large where both samples come from one distribution, by its limit.
-        degrees_of_freedom: of the chi-squared distribution that is this limit.
+        degrees_of_freedom: of the chi-squared distribution that is this limit; directions in which features vary.
     """
 
     statistic: float
@@ -47,7 +50,8 @@ def mean_embedding_test(
     The features of a row are its kernel values at J locations, and the statistic is Hotelling's T-squared of these
     features, with the covariance pooled over both samples. Locations must not depend on the samples: take them from
     other rows. With a linear kernel J >= d locations in general position give Hotelling's statistic of the rows
-    themselves, and only a difference of means is seen. The chi-squared limit needs samples much larger than J.
+    themselves, and only a difference of means is seen. The chi-squared limit needs samples much larger than J, and
+    no ridge: one lowers the statistic, so that the p-value is too large.
 
     Args:
         x, y: ``(n1, d)`` and ``(n2, d)``, of at least two rows each.
@@ -57,7 +61,8 @@ def mean_embedding_test(
         ridge: added to the covariance's diagonal, relative to its mean; 0 takes the pseudo-inverse.
 
     Raises:
-        DataError: shapes that do not fit, too few rows, or values that are not finite.
+        DataError: shapes that do not fit, fewer rows than features, features that do not vary, or values that are
+            not finite.
         OptionError: an unknown kernel, or a number out of range.
 
     References:
@@ -75,14 +80,25 @@ def mean_embedding_test(
     """
     _check(x, y, locations, kernel, bandwidth, ridge)
     x, y, locations = (values.detach().double() for values in (x, y, locations))
+    width = None
     if kernel == "gaussian":
         width = bandwidth or float(torch.cdist(locations, torch.cat([x, y])).median().clamp_min(1e-12))
-        freedom = len(locations.unique(dim=0))
-    else:
-        width = None
-        # More locations than dimensions add features, but no directions in which means could differ.
-        freedom = int(torch.linalg.matrix_rank(locations))
-    statistic = float(mean_embedding_statistic(x, y, locations, bandwidth=width, ridge=ridge))
+    moments = _moments(x, y, locations, width)
+    freedom, apart = _rank(moments), _differs_without_spread(moments)
+    if not freedom and not apart:
+        raise DataError(
+            "mean_embedding_test: no feature varies",
+            given=f"{kernel} kernel, {len(locations)} locations",
+            do="choose locations among such rows" + (", or a larger bandwidth" if width else ", and not all zero"),
+        )
+    if apart and not ridge and freedom >= moments.n1 + moments.n2 - 2:
+        raise DataError(
+            "mean_embedding_test: too few rows for so many locations",
+            given=f"{moments.n1} and {moments.n2} rows, {len(locations)} locations",
+            allowed=f"at most {moments.n1 + moments.n2 - 2} locations",
+            do="pass more rows, fewer locations, or a ridge",
+        )
+    statistic, freedom = float(_statistic(moments, ridge)), max(freedom, 1)
     half = torch.tensor([freedom / 2, statistic / 2], dtype=torch.float64)
     return TwoSampleTest(statistic, float(torch.special.gammaincc(*half)), freedom)
 
@@ -97,21 +113,69 @@ def mean_embedding_statistic(
         locations: ``(J, d)``.
         bandwidth: of a Gaussian kernel; None for the linear one.
         ridge: added to the covariance's diagonal, relative to its mean (which is tr(S) / J); 0 takes the
-            pseudo-inverse.
+            pseudo-inverse, and is infinite where the means differ in a direction in which rows of a sample do not.
     """
+    return _statistic(_moments(x, y, locations, bandwidth), ridge)
+
+
+class _Moments(NamedTuple):
+    """Difference of means ``(J,)``, pooled covariance ``(J, J)``, counts of rows, largest absolute feature."""
+
+    difference: Tensor
+    pooled: Tensor
+    n1: int
+    n2: int
+    largest: Tensor
+
+
+def _moments(x: Tensor, y: Tensor, locations: Tensor, bandwidth: float | None) -> _Moments:
     # In single precision the covariance of tight classes is singular long before they are far apart.
     first, second = (_features(rows.double(), locations.double(), bandwidth) for rows in (x, y))
     n1, n2 = len(first), len(second)
-    difference = first.mean(0) - second.mean(0)
-    pooled = (_scatter(first) + _scatter(second)) / (n1 + n2 - 2)
+    return _Moments(
+        difference=first.mean(0) - second.mean(0),
+        pooled=(_scatter(first) + _scatter(second)) / (n1 + n2 - 2),
+        n1=n1,
+        n2=n2,
+        largest=torch.maximum(first.detach().abs().max(), second.detach().abs().max()),
+    )
+
+
+def _statistic(moments: _Moments, ridge: float) -> Tensor:
+    difference, pooled, n1, n2, _ = moments
     weight = n1 * n2 / (n1 + n2)
-    if not ridge:
-        return weight * difference @ torch.linalg.pinv(pooled, rtol=_RANK, hermitian=True) @ difference
-    # A floor for the case that no row differs from another.
-    shift = ridge * pooled.diagonal().mean() + torch.finfo(torch.float64).tiny
-    factor = torch.linalg.cholesky(pooled + shift * torch.eye(len(pooled)).to(pooled))
-    whitened = torch.linalg.solve_triangular(factor, difference.unsqueeze(1), upper=False)
-    return weight * whitened.square().sum()
+    if ridge:
+        # A floor for the case that no row differs from another.
+        shift = ridge * pooled.diagonal().mean() + torch.finfo(torch.float64).tiny
+        factor = torch.linalg.cholesky(pooled + shift * torch.eye(len(pooled)).to(pooled))
+        whitened = torch.linalg.solve_triangular(factor, difference.unsqueeze(1), upper=False)
+        return weight * whitened.square().sum()
+    # Rows fewer than features span less than the features do, which says nothing of the distributions.
+    if _rank(moments) < n1 + n2 - 2 and _differs_without_spread(moments):
+        return torch.full_like(difference[0], torch.inf)
+    inverse = torch.linalg.pinv(pooled, atol=_smallest_variance(moments), rtol=0.0, hermitian=True)
+    return weight * difference @ inverse @ difference
+
+
+def _smallest_variance(moments: _Moments) -> Tensor:
+    """Return the variance up to which a direction has none."""
+    largest = torch.linalg.eigvalsh(moments.pooled.detach())[-1]
+    return torch.maximum(_RANK * largest, (_NO_SPREAD * moments.largest).square())
+
+
+def _rank(moments: _Moments) -> int:
+    """Return in how many directions features vary."""
+    return int((torch.linalg.eigvalsh(moments.pooled.detach()) > _smallest_variance(moments)).sum())
+
+
+def _differs_without_spread(moments: _Moments) -> bool:
+    """Whether the means differ in a direction in which features do not vary."""
+    difference, smallest = moments.difference.detach(), _smallest_variance(moments)
+    values, vectors = torch.linalg.eigh(moments.pooled.detach())
+    missed = vectors[:, values <= smallest].T @ difference
+    # Ten standard errors of a mean with as much variance as is taken for none.
+    error = (len(difference) * smallest * (1 / moments.n1 + 1 / moments.n2)).sqrt()
+    return float(missed.norm()) > float(10 * error + _NO_DIFFERENCE * moments.largest)
 
 
 def _features(rows: Tensor, locations: Tensor, bandwidth: float | None) -> Tensor:

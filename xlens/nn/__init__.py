@@ -1,5 +1,6 @@
 """Building blocks for backends: networks for inputs of any size, and taps into the classifier."""
 
+from xlens.nn.asking import AskingLens
 from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
 from xlens.nn.features import FeatureMaps, Penultimate, score_margin
@@ -8,6 +9,7 @@ from xlens.nn.mask import EditMask
 from xlens.nn.steps import step_that_reaches
 
 __all__ = [
+    "AskingLens",
     "CodeDecoder",
     "EditMask",
     "FeatureMaps",

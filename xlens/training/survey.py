@@ -90,6 +90,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     statistics: _Statistics | None = None
     logits: list[Tensor] = []
     sample: list[Tensor] = []
+    labelled: set[int] = set()
     digest = hashlib.sha256()
     bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
@@ -99,6 +100,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             found = classify(classifier, batch, logits)
             if use_labels:
                 _check_labels(batch, found.shape[1])
+                labelled.update(batch.labels.long().unique().tolist())
             logits.append(found.float().cpu())
             # Sharing out a stream goes by its batches, so how it is cut counts as well.
             digest.update(b"" if data.indexed else f"{len(batch)};".encode())
@@ -120,6 +122,13 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             given=f"{len(outputs)} inputs, all of class {int(outputs[0].argmax())}",
             allowed="inputs of at least two predicted classes",
             do="pass data that hold more classes, or check that they are preprocessed as in training",
+        )
+    if use_labels and len(labelled) < 2:
+        raise DataError(
+            "fit: all labels are the same, so there is nothing to contrast",
+            given=f"{len(outputs)} labels, all {labelled.pop()}",
+            allowed="labels of at least two classes",
+            do="pass data that hold more classes, or leave supervision='classifier'",
         )
     spec = Spec(
         shape=statistics.shape,

@@ -1,0 +1,68 @@
+"""What lenses that ask their classifier have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from xlens.classifier import Classifier
+from xlens.contracts import Lens, Spec
+from xlens.nn.features import margin_over_rest, score_margin
+
+__all__ = ["AskingLens", "distinct"]
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes of which no two are the same: those that are get their index.
+
+    >>> from xlens.nn.asking import distinct
+    >>> distinct(["cat", "dog", "cat"])
+    ('cat (class 0)', 'dog', 'cat (class 2)')
+    """
+    counts = Counter(names)
+    return tuple(name + (f" (class {index})" if counts[name] > 1 else "") for index, name in enumerate(names))
+
+
+class AskingLens(Lens):
+    """A lens that asks its classifier how it sees decodings.
+
+    The classifier is neither a submodule nor part of the state.
+
+    Args:
+        classifier: the user's classifier.
+        spec: the data and the classes.
+    """
+
+    def __init__(self, classifier: Classifier, spec: Spec) -> None:
+        super().__init__()
+        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
+        self.spec = spec
+        self.register_buffer("margins", spec.usual_margins(), persistent=False)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier that the lens was fitted around."""
+        return self._classifier[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; those of the same name with their index, since features are found by name."""
+        return distinct(self.classifier.names(self.spec.num_classes))
+
+    def convinces(self, codes: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask f whether decodings are what counterfactuals should be.
+
+        Args:
+            codes: ``(N, d)``.
+            target, contrast: ``(N,)`` the class left and the class wanted.
+
+        Returns:
+            f's margin of `contrast` over all others ``(N,)``, and whether it is above 0 and that over `target` is
+            the median that f gives to real inputs of `contrast`, ``(N,)`` bool.
+        """
+        logits = self.classifier(self.decode(codes)).to(codes.dtype)
+        over_rest = margin_over_rest(logits, contrast)
+        sure = score_margin(logits, contrast, target) >= self.margins[contrast, target]
+        return over_rest, sure & (over_rest > 0)
