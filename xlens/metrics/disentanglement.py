@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,8 +136,12 @@ def _predicts(column: np.ndarray, known: np.ndarray) -> float:
 
     fitted = int(_FITTED * len(column))
     unit = ((column - column[:fitted].mean()) / (column[:fitted].std() or 1.0))[:, None]
-    machine = LinearSVC(class_weight="balanced", random_state=0).fit(unit[:fitted], known[:fitted])
-    return float(balanced_accuracy_score(known[fitted:], machine.predict(unit[fitted:])))
+    machine = LinearSVC(class_weight="balanced", random_state=0)
+    with warnings.catch_warnings():
+        # Of a dimension that knows little it says that it did not converge; of few rows, that a class is missing.
+        warnings.simplefilter("ignore", UserWarning)
+        machine.fit(unit[:fitted], known[:fitted])
+        return float(balanced_accuracy_score(known[fitted:], machine.predict(unit[fitted:])))
 
 
 def _is_classes(known: np.ndarray) -> bool:
