@@ -290,5 +290,10 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys, trained, fitted, t
     assert (tmp_path / "a.png").stat().st_size > 5000
     assert cli.main([*asked, "--method", "random", "-n", "5"]) == 0
     assert "| random |" in capsys.readouterr().out
+    more = ["--method", "lig", "integrated_gradients:nearest", "--references", "data.npz", "--carry", "none"]
+    assert cli.main([*asked, *more, "-n", "5", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"integrated_gradients:nearest", "lens: lig"} <= {row["contender"] for row in facts["figures"]}
+    assert any("oracle is f itself" in note for note in facts["notes"])
     assert cli.main([*asked, "--method", "randm"]) == 2
     assert "Did you mean 'random'?" in capsys.readouterr().err
