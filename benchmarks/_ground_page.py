@@ -27,7 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 LENS_ROWS = (
     "agrees", "flips", "decoding flips", "trustworthy", "trustworthy, f shuffled", "monotone", "coverage",
-    "edit inside the mask", "L1", "L2", "pixels changed", "COUT", "sFID",
+    "edit inside the mask", "L1", "L2", "pixels changed", "COUT", "sFID", "sFID, references",
 )  # fmt: skip
 
 Cell = dict[str, Any]

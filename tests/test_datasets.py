@@ -97,12 +97,38 @@ def test_where_it_may_lie_can_be_said(objects):
     assert torch.equal(found.factors["column"], torch.full((40,), 22.0))
 
 
+def test_what_lies_outside_of_the_range_is_refused_and_not_clamped(objects):
+    """Clamped, images would change everywhere, and the mask would not say where they differ."""
+    with pytest.raises(DataError, match="outside of data_range.*from -2 to 2.*from 0 to 1"):
+        planted(objects, data_range=(0.0, 1.0))
+    found = planted(objects, data_range=(-3.0, 3.0), probability=1.0)
+    change = (found.images - found.clean).abs()
+    assert (change * ~found.masks).max() < 0.31 * 0.8 * 6
+    planted(objects, data_range=(-2 + 1e-7, 2 - 1e-7))
+    with pytest.raises(OptionError, match="data_range"):
+        planted(objects, data_range=(-math.inf, math.inf))
+
+
+def test_one_image_is_a_batch_of_one(objects):
+    found = planted(objects, seed=0)
+    for i, wanted in ((3, 3), (-1, 39)):
+        assert found[i].images.shape == (1, 1, 28, 28)
+        assert torch.equal(found[i].images[0], found.images[wanted])
+        assert found[i].factors["present"].tolist() == [float(found.labels[wanted])]
+    with pytest.raises(IndexError):
+        found[40]
+
+
 def test_all_faults_in_one_error(objects):
     with pytest.raises(OptionError, match=r"'blub'.*Did you mean 'blob'.*probability.*scale.*seed.*strength"):
         planted(objects, "blub", probability=2, scale=0, seed=-1, strength=(0.9, 0.1))
     with pytest.raises(DataError, match="inside does not fit"):
         planted(objects, inside=torch.ones(1, 1, 28, 28))
-    for wrong in (objects[0], objects[:0], objects.long(), objects * torch.nan):
+    empty = torch.ones(40, 1, 28, 28, dtype=torch.bool)
+    empty[7] = False
+    with pytest.raises(DataError, match="inside is empty.*image 7"):
+        planted(objects, inside=empty)
+    for wrong in (objects[0], objects[:0], objects.long(), objects * torch.nan, "photos/", [[1], [2, 3]]):
         with pytest.raises(DataError, match="not a batch of images"):
             planted(wrong)
     with pytest.raises(OptionError, match=r"n must be.*size must be.*probability"):

@@ -133,6 +133,25 @@ def test_the_drop_against_a_loop(linear):
             assert found[i] == pytest.approx(curve[0] - curve[count], abs=1e-5)
 
 
+def test_no_second_copy_of_all_inputs_is_made(linear):
+    """However many inputs there are, so many are exchanged at once, and each figure is that of its own input."""
+    model, inputs, baselines, maps, target = linear
+    many = [values.repeat(200, *[1] * (values.dim() - 1)) for values in (inputs, maps, target, baselines)]
+    asked = []
+
+    def classify(x):
+        asked.append(x.untyped_storage().nbytes() // x[0].nbytes)
+        return model(x)
+
+    found = metrics.deletion(classify, *many, steps=4)
+    assert torch.allclose(found, metrics.deletion(model, inputs, maps, target, baselines, steps=4).repeat(200))
+    assert max(asked) <= 256
+    asked.clear()
+    dropped = metrics.intensity_drop(classify, *many[:3])
+    assert torch.allclose(dropped, metrics.intensity_drop(model, inputs, maps, target).repeat(200), atol=1e-6)
+    assert sorted(set(asked)) == [88, 256, 600]  # the last are the inputs themselves
+
+
 def test_vectors_have_an_element_a_pixel():
     classify = lambda x: torch.stack([torch.zeros(len(x)), x.sum(1)], 1)  # noqa: E731
     inputs, maps = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 0.0]])
@@ -217,6 +236,10 @@ def test_what_does_not_fit_is_refused(made, linear):
     model, inputs, baselines, values, target = linear
     with pytest.raises(DataError, match="do not fit together"):
         metrics.deletion(model, inputs, values[:2], target, baselines)
+    with pytest.raises(DataError, match="do not fit together"):
+        metrics.insertion(model, inputs, values[:, :, :2], target, baselines)
+    with pytest.raises(DataError, match="attributions do not fit"):
+        metrics.intensity_drop(model, inputs, values[:, :, :2], target)
     with pytest.raises(OptionError, match="steps"):
         metrics.deletion(model, inputs, values, target, baselines, steps=0)
     with pytest.raises(OptionError, match="share"):

@@ -12,8 +12,9 @@ import torch
 import toys
 from torch import nn
 
+import xlens
 from xlens import metrics
-from xlens.errors import DataError, OptionError
+from xlens.errors import DataError, ModelError, OptionError
 
 ONE, ZERO = torch.tensor([1, 1, 1, 1]), torch.tensor([0, 0, 0, 0])
 
@@ -34,6 +35,24 @@ def test_oracle_validity_counts_what_the_judge_saw_before():
     assert metrics.validity(sign, after, ZERO).tolist() == [True, False, True, True]
     with pytest.raises(DataError, match="the target in none"):
         _ = metrics.oracle_validity(sign, -before.abs(), after, ONE, ZERO).share
+
+
+def test_a_single_logit_is_not_taken_for_one_class():
+    """The largest of one column is always the first, so that every figure would be 0 or 1, whatever the model."""
+    single, x = nn.Linear(3, 1), torch.randn(4, 3)
+    for ask in (
+        lambda: metrics.validity(single, x, ONE),
+        lambda: metrics.oracle_validity(single, x, x, ONE, ZERO),
+        lambda: metrics.deletion(single, x, x, ONE, -x),
+        lambda: metrics.intensity_drop(single, x, x, ONE),
+        lambda: metrics.cout(single, x, -x, ONE, ZERO),
+        lambda: metrics.causal_influence(single, lambda z: z, x, [[0]]),
+        lambda: metrics.validity(lambda x: x.sum(1), x, ONE),
+    ):
+        with pytest.raises(ModelError, match=r"xlens\.Classifier"):
+            ask()
+    two = xlens.Classifier(single)
+    assert torch.equal(metrics.validity(two, x, ONE), single(x)[:, 0] > 0)
 
 
 def test_proximity_and_sparsity():
@@ -84,6 +103,19 @@ def test_frechet_distance_is_scipys():
     assert metrics.frechet_distance(torch.ones(4, 1), torch.zeros(3, 1)) == pytest.approx(1)
     with pytest.raises(DataError):
         metrics.frechet_distance(torch.ones(4, 2), torch.ones(4, 3))
+
+
+def test_weights_of_frechet_are_rows_that_are_there_more_often():
+    a, b = torch.randn(2, 300, 3, generator=torch.Generator().manual_seed(0)).double()
+    times = torch.arange(300) % 3 + 1
+    # Thirty times over, because dividing by n - 1 does not see that rows repeat.
+    expected = metrics.frechet_distance(a.repeat_interleave(30 * times, 0), b)
+    assert metrics.frechet_distance(a, b, weights=times.float()) == pytest.approx(expected, rel=0.02)
+    assert abs(metrics.frechet_distance(a, b) - expected) > 0.1 * expected
+    assert metrics.frechet_distance(a, b, weights=torch.ones(300)) == pytest.approx(metrics.frechet_distance(a, b))
+    for wrong in (torch.ones(299), torch.zeros(300), -times):
+        with pytest.raises(DataError, match="weights do not fit"):
+            metrics.frechet_distance(a, b, weights=wrong)
 
 
 def test_split_frechet_keeps_an_input_from_its_own_original():
@@ -178,6 +210,22 @@ def test_codes_that_know_nothing_are_at_the_bottom():
         assert figure(noise, factors) < 0.1 < figure(codes, factors) < figure(aligned, factors)
 
 
+def test_rows_that_a_factor_says_nothing_of_do_not_count_for_it():
+    """As of planted causes, whose place is NaN where there is none."""
+    codes, factors = (torch.from_numpy(values) for values in codes_and_factors())
+    part = factors.clone()
+    part[::3, 1] = math.nan
+    kept = ~part[:, 1].isnan()
+    for figure in (
+        metrics.mutual_information_gap,
+        metrics.separated_attribute_predictability,
+        lambda z, s: metrics.dci(z, s).informativeness,
+    ):
+        apart = (figure(codes, factors[:, :1]) + figure(codes[kept], factors[kept, 1:])) / 2
+        assert figure(codes, part) == pytest.approx(apart, abs=1e-9)
+    assert metrics.dci(codes, part).importance.shape == (4, 2)
+
+
 def test_latent_figures_refuse_what_does_not_fit():
     codes, factors = torch.rand(20, 3), torch.rand(20, 2)
     for figure in (metrics.mutual_information_gap, metrics.separated_attribute_predictability, metrics.dci):
@@ -186,6 +234,11 @@ def test_latent_figures_refuse_what_does_not_fit():
                 figure(*wrong)
         with pytest.raises(DataError, match="constant"):
             figure(codes, torch.ones(20, 1))
+        known = (torch.arange(20) < 5)[:, None] | torch.tensor([True, False])
+        with pytest.raises(DataError, match="factor 1 is known of 5 rows"):
+            figure(codes, torch.where(known, factors, math.nan))
+        with pytest.raises(DataError, match="factor 0 is not finite"):
+            figure(codes, factors / 0)
 
 
 def test_causal_influence_against_its_definition():
@@ -202,11 +255,20 @@ def test_causal_influence_against_its_definition():
         overall = float(table.mean())
         expected = np.mean([scipy.stats.entropy([1 - p, p], [1 - overall, overall]) for p in given.tolist()])
         assert found[i] == pytest.approx(expected, rel=0.1)
-    assert found[2] < 0.01 < found[1] < found[0]
+    assert found[2] < 1e-9 < 0.01 < found[1] < found[0]
     with pytest.raises(DataError, match="no such part"):
         metrics.causal_influence(classify, lambda z: z, codes, [[3]])
     with pytest.raises(OptionError):
         metrics.causal_influence(classify, lambda z: z, codes, [[0]], values=0)
+
+
+def test_a_part_that_f_does_not_listen_to_has_no_influence_however_few_are_drawn():
+    codes = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    classes = lambda x: 100 * nn.functional.one_hot((5 * x[:, 0].sigmoid() * 2).long(), 10).float()  # noqa: E731
+    found = metrics.causal_influence(classes, lambda z: z, codes, [[0], [1], [2]], values=16, others=8)
+    assert found[0] > 1
+    assert found[1:].max() < 1e-9
+    assert metrics.causal_influence(classes, lambda z: z, codes, []).shape == (0,)
 
 
 def test_restarts():

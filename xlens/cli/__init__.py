@@ -209,6 +209,12 @@ def _add_evaluate(commands) -> None:
         "--masks", type=Path, metavar="FILE", help="array (n, 1, H, W), not 0 where the cause is; .npz, .npy or .pt"
     )
     evaluate.add_argument("--clean", type=Path, metavar="FILE", help="array: the inputs without their cause")
+    evaluate.add_argument(
+        "--references", nargs="+", type=Path, metavar="IMAGES", help="other real inputs, for baselines and realism"
+    )
+    evaluate.add_argument(
+        "--carry", choices=("masked", "residual", "none"), help="how the lens's change reaches the input"
+    )
     evaluate.add_argument("--method", nargs="+", default=None, metavar="NAME", help="attribution methods")
     evaluate.add_argument("-n", type=int, default=None, help="so many inputs, drawn by the seed; all if not given")
     evaluate.add_argument("--smoothing", type=float, default=0.0, help="pixels, for maps located once more")

@@ -36,6 +36,8 @@ def evaluate(chosen: argparse.Namespace) -> int:
         masks=None if chosen.masks is None else read_array(chosen.masks)[0],
         clean=None if chosen.clean is None else data_to_explain([chosen.clean], *how)[0],
         oracle=oracle,
+        references=None if chosen.references is None else data_to_explain(chosen.references, *how)[0],
+        carry=chosen.carry,
         n=chosen.n,
         smoothing=chosen.smoothing,
         seed=chosen.seed,

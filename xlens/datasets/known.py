@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
@@ -36,8 +37,13 @@ class KnownCause:
         """Return the number of images N."""
         return len(self.images)
 
-    def __getitem__(self, index: slice | Tensor) -> KnownCause:
-        """Return some of the images, by a slice, a mask ``(N,)`` or positions ``(M,)``."""
+    def __getitem__(self, index: int | slice | Tensor) -> KnownCause:
+        """Return some of the images, by a slice, a mask ``(N,)`` or positions ``(M,)``; or one, as a batch of 1."""
+        if not isinstance(index, slice) and not isinstance(index, Tensor):
+            index = operator.index(index)
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"image {index} of {len(self)}")
+            index = slice(index, index + 1 or None)
         chosen = {field.name: getattr(self, field.name)[index] for field in fields(self) if field.name != "factors"}
         return KnownCause(**chosen, factors={name: values[index] for name, values in self.factors.items()})
 

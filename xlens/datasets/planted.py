@@ -25,6 +25,10 @@ _OBJECT, _RIM = 0.25, 2
 #: The mask is where the cause has more than this share of its full strength.
 _EDGE = 0.3
 _STRENGTH: Ranges = (0.45, 0.8)
+#: Of single precision.
+_LARGEST = torch.finfo(torch.float32).max
+#: By which a range that was worked out in other digits may miss the images', as share of it.
+_ROUNDING = 1e-5
 
 
 def planted(
@@ -59,7 +63,8 @@ def planted(
         ``length, angle``, ``wavelength, angle``; NaN where nothing was planted.
 
     Raises:
-        DataError: no batch of images, or `inside` does not fit them.
+        DataError: no batch of images, values outside of `data_range`, or an `inside` that does not fit the images
+            or is empty for one of them.
         OptionError: an unknown cause or a number out of range; all faults in one error.
 
     >>> import torch
@@ -79,7 +84,7 @@ def planted(
         faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
     faults += range_faults("strength", strength, 0.0, 1.0)
     if data_range is not None:
-        faults += range_faults("data_range", data_range, -math.inf, math.inf)
+        faults += range_faults("data_range", data_range, -_LARGEST, _LARGEST)
     refuse("planted", faults)
     generator = torch.Generator().manual_seed(seed)
     labels = (torch.rand(len(clean), generator=generator) < probability).long()
@@ -115,7 +120,17 @@ def plant(
         generator: draws; it is advanced.
         strength, scale, inside, data_range: as for :func:`planted`.
     """
-    low, high = data_range or (float(images.min()), float(images.max()))
+    smallest, largest = float(images.min()), float(images.max())
+    low, high = data_range or (smallest, largest)
+    slack = _ROUNDING * (high - low)
+    if smallest < low - slack or largest > high + slack:
+        # Clamped to the range they would change where nothing is planted.
+        raise DataError(
+            "planted: images have values outside of data_range",
+            given=f"values from {smallest:g} to {largest:g}",
+            allowed=f"from {low:g} to {high:g}",
+            do="pass the range of these images, in their own normalisation",
+        )
     span = (high - low) or 1.0
     unit = (images - low) / span
     place = _places(unit, inside, generator)
@@ -208,14 +223,8 @@ CAUSES: Mapping[str, Callable[[_Site, torch.Generator], _Shape]] = {
 def _places(unit: Tensor, inside: Tensor | None, generator: torch.Generator) -> dict[str, Tensor]:
     """Draw a centre in each object, where it has an inside at all."""
     n, _, height, width = unit.shape
-    if inside is None:
-        allowed = (unit.mean(1) > _OBJECT).float()
-    elif tuple(inside.shape) == (n, 1, height, width):
-        allowed = inside[:, 0].float()
-    else:
-        raise DataError(
-            "planted: inside does not fit the images", given=tuple(inside.shape), allowed=(n, 1, height, width)
-        )
+    bright = (unit.mean(1) > _OBJECT).float()
+    allowed = bright if inside is None else _allowed(inside, (n, 1, height, width))
     core = -F.max_pool2d(-allowed[:, None], 2 * _RIM + 1, 1, _RIM)[:, 0]
     empty = core.flatten(1).sum(1, keepdim=True) == 0
     places = torch.where(empty, allowed.flatten(1) + 1e-6, core.flatten(1))
@@ -223,12 +232,28 @@ def _places(unit: Tensor, inside: Tensor | None, generator: torch.Generator) -> 
     return {"row": (centre // width).float(), "column": (centre % width).float()}
 
 
+def _allowed(inside: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if tuple(inside.shape) != shape:
+        raise DataError("planted: inside does not fit the images", given=tuple(inside.shape), allowed=shape)
+    empty = ~inside.bool().flatten(1).any(1)
+    if bool(empty.any()):
+        raise DataError(
+            "planted: inside is empty",
+            given=f"that of image {int(empty.nonzero()[0, 0])}",
+            do="leave such images out",
+        )
+    return inside[:, 0].bool().float()
+
+
 def _wide(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
 def _checked(images: Any) -> Tensor:
-    values = torch.as_tensor(images)
+    try:
+        values = torch.as_tensor(images)
+    except (TypeError, ValueError, RuntimeError):
+        values = torch.empty(0)
     if values.dim() != 4 or not len(values) or not values.is_floating_point() or not bool(values.isfinite().all()):
         raise DataError(
             "planted: not a batch of images",

@@ -1,25 +1,31 @@
-"""Checks of what an evaluation is asked, and its inputs in the forms that users have."""
+"""Checks of what an evaluation is asked, before anything is explained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xlens._explain_layer import layer_faults
+from xlens.attr.edit import Carry
 from xlens.classifier import Classifier
-from xlens.data import as_data, as_inputs
 from xlens.errors import DataError, OptionError
+from xlens.evaluation.contenders import Asked, Contender
 from xlens.explainer import LensExplainer
 
 __all__ = [
+    "check_nearest",
+    "check_oracles",
     "check_shapes",
-    "chosen_inputs",
+    "lens_faults",
+    "name_faults",
     "named_explainers",
     "named_oracles",
     "number_faults",
-    "rows_of",
+    "same_network",
 ]
 
 
@@ -41,14 +47,40 @@ def named_explainers(explainers: Any) -> dict[str, LensExplainer]:
             allowed="what xlens.fit or xlens.load returned, one, a sequence, or a mapping of names to them",
         )
     first, *others = named.values()
-    prints = first.classifier.fingerprint()
-    for name, one in named.items():
-        if one in others and (one.classifier.fingerprint() != prints or one.spec.shape != first.spec.shape):
+    for name, one in list(named.items())[1:]:
+        if not same_network(one.classifier, first.classifier) or one.spec.shape != first.spec.shape:
             raise OptionError(
                 f"evaluate: the explainer {name!r} is around another classifier than the first",
                 do="evaluate lenses of different classifiers one by one",
             )
     return named
+
+
+def same_network(one: Classifier, other: Classifier) -> bool:
+    """Whether two classifiers have the same weights and outputs, whichever hidden layer is named."""
+    prints = [Classifier(each.model, outputs=each.outputs).fingerprint() for each in (one, other)]
+    return one.model is other.model and one.outputs == other.outputs or prints[0] == prints[1]
+
+
+def name_faults(named: Mapping[str, LensExplainer], contenders: Sequence[Contender]) -> list[str]:
+    """Return, in words, which names stand for two things in the table."""
+    rows = [*named, *(one.name for one in contenders if not one.needs_lens)]
+    rows += [f"{name}: {one.name}" for name in named for one in contenders if one.needs_lens]
+    twice = [name for name, count in Counter(rows).items() if count > 1]
+    return [f"{name!r} would be the name of two things; call the explainer something else" for name in twice]
+
+
+def lens_faults(
+    named: Mapping[str, LensExplainer], contenders: Sequence[Contender], carry: Carry | None
+) -> list[str]:
+    """Return, in words, what was asked that lenses on a hidden layer cannot do."""
+    asked = {one.method: one.options for one in contenders if one.needs_lens}
+    return [
+        f"{name!r}: {fault}"
+        for name, one in named.items()
+        if one.on_layer
+        for fault in layer_faults(asked, carry, "linear")
+    ]
 
 
 def number_faults(
@@ -71,40 +103,21 @@ def number_faults(
     return faults
 
 
-def chosen_inputs(data: Any, n: int | None, seed: int, first: LensExplainer) -> tuple[Tensor, Tensor]:
-    """Return the inputs to explain and their positions."""
-    source = as_data(data)
-    inputs = torch.cat([batch.inputs for batch in source.batches()])
-    index = torch.arange(len(inputs))
-    if n is not None and n < len(inputs):
-        generator = torch.Generator().manual_seed(seed)
-        index = torch.randperm(len(inputs), generator=generator)[:n].sort().values
-    return as_inputs(inputs[index], first.spec.shape), index
-
-
-def rows_of(name: str, values: Any, index: Tensor, count: int) -> Tensor:
-    """Return the rows of masks and others that belong to the chosen inputs."""
-    table = torch.as_tensor(values)
-    if table.dim() < 1 or len(table) <= int(index.max()):
-        raise DataError(
-            f"evaluate: {name} does not fit the data",
-            given=f"{len(table) if table.dim() else 0} rows",
-            allowed=f"a row for each input, {int(index.max()) + 1} at least",
-        )
-    return table[index]
-
-
 def check_shapes(rows: Mapping[str, Tensor], inputs: Tensor) -> None:
-    """Refuse masks and others that have another shape than the inputs ask for."""
+    """Refuse masks and others that have another shape than the inputs ask for, or hold no numbers."""
     spatial = inputs.shape[2:] if inputs.dim() > 2 else inputs.shape[1:]
     wanted = {
         "masks": ((len(inputs), 1, *spatial),) if inputs.dim() > 2 else (tuple(inputs.shape),),
         "clean": (tuple(inputs.shape),),
     }
     for name, shapes in wanted.items():
-        if name in rows and tuple(rows[name].shape) not in shapes:
+        if name not in rows:
+            continue
+        if tuple(rows[name].shape) not in shapes:
             raise DataError(f"evaluate: {name} does not fit", given=tuple(rows[name].shape), allowed=shapes[0])
-    if "factors" in rows and rows["factors"].dim() != 2:
+        if not bool(rows[name].isfinite().all()):
+            raise DataError(f"evaluate: {name} is not finite", given="NaN or Inf", do="repair or drop such inputs")
+    if "factors" in rows and (rows["factors"].dim() != 2 or rows["factors"].is_complex()):
         raise DataError("evaluate: factors does not fit", given=tuple(rows["factors"].shape), allowed="(N, A)")
 
 
@@ -120,3 +133,39 @@ def named_oracles(oracle: Any) -> Mapping[str, Any]:
             allowed="an nn.Module or xlens.Classifier, or a mapping of names to them",
         )  # fmt: skip
     return {str(name): model for name, model in named.items()}
+
+
+def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:
+    """Refuse judges, which are frozen by the caller, that tell other classes than f.
+
+    Raises:
+        OptionError: another number of classes.
+    """
+    for name, oracle in oracles.items():
+        with torch.no_grad():
+            count = oracle(asked.inputs[:1]).shape[1]
+        if count != asked.spec.num_classes:
+            raise OptionError(
+                f"evaluate: the oracle {name!r} tells other classes than f",
+                given=f"{count} classes",
+                allowed=f"{asked.spec.num_classes}, in f's order",
+                do="wrap it in a module that returns the logits of f's classes, in their order",
+            )
+
+
+def check_nearest(contenders: Sequence[Contender], asked: Asked) -> None:
+    """Refuse references that hold none of a contrast class, where a baseline is looked for among them.
+
+    Raises:
+        OptionError: there are none.
+    """
+    if asked.references is None or not any(one.baseline == "nearest" for one in contenders):
+        return
+    lacking = ~torch.isin(asked.contrast, asked.references[1])
+    if bool(lacking.any()):
+        row = int(lacking.nonzero()[0, 0])
+        raise OptionError(
+            "evaluate: references hold none of a contrast class",
+            given=f"class {int(asked.contrast[row])}, of input {row}",
+            do="pass more real inputs as references",
+        )

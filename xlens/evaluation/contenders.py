@@ -8,18 +8,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from xlens._attributions import OWN, Margin, check_attributions
 from xlens.attr.captum_methods import captum_attribution, captum_names, takes_baselines
 from xlens.classifier import Classifier
 from xlens.contracts import Spec
-from xlens.errors import OptionError, did_you_mean
+from xlens.errors import did_you_mean
 
-__all__ = ["BASELINES", "CONTROLS", "Asked", "Contender", "lens_free", "parse_methods"]
+__all__ = ["BASELINES", "CONTROLS", "Asked", "Contender", "lens_free", "parse_methods", "usual_methods"]
 
 #: Baselines that need no lens, and what each takes beside the inputs.
 BASELINES = {"black": None, "mean": None, "blurred": None, "nearest": "references", "clean": "clean"}
+#: What is judged where nothing is said; Grad-CAM and the nearest real input where there are such.
+_USUAL = ("lig", "ig_counterfactual", "integrated_gradients:mean", "saliency", "occlusion:mean", "random")
 #: Standard deviation of the blur, as share of the smaller side.
 _BLUR = 0.15
 
@@ -63,6 +65,14 @@ class Contender:
         if self.method in CONTROLS or self.baseline is not None:
             return False
         return self.method in OWN or takes_baselines(self.method)
+
+
+def usual_methods(references: Any, classifier: Classifier, is_image: bool) -> tuple[str, ...]:
+    """Return the methods that an honest table has, as far as these inputs and this model take them."""
+    convolves = any(isinstance(module, nn.Conv2d) for module in classifier.model.modules())
+    cam = ("layer_grad_cam",) if is_image and convolves else ()
+    nearest = () if references is None else ("integrated_gradients:nearest",)
+    return (*_USUAL[:-1], *cam, *nearest, _USUAL[-1])
 
 
 def parse_methods(methods: Any, given: Mapping[str, Any], is_image: bool) -> tuple[list[Contender], list[str]]:
@@ -149,20 +159,15 @@ def _baselines(name: str | None, asked: Asked, rows: Tensor) -> Tensor:
 
 
 def _nearest(asked: Asked, rows: Tensor) -> Tensor:
-    """Return for each input the nearest real one that f puts in its contrast class."""
+    """Return for each input the nearest real one that f puts in its contrast class, which has some."""
     references, classes = asked.references
-    chosen = []
-    for row in rows.tolist():
-        candidates = references[classes == asked.contrast[row]]
-        if not len(candidates):
-            raise OptionError(
-                "evaluate: references hold none of a contrast class",
-                given=f"class {int(asked.contrast[row])}, of input {row}",
-                do="pass more real inputs as references",
-            )
-        distance = (candidates - asked.inputs[row]).flatten(1).norm(dim=1)
-        chosen.append(candidates[distance.argmin()])
-    return torch.stack(chosen)
+    found = torch.empty_like(asked.inputs[rows])
+    for wanted in asked.contrast[rows].unique():
+        candidates = references[classes == wanted]
+        for place in (asked.contrast[rows] == wanted).nonzero()[:, 0].tolist():
+            distance = (candidates - asked.inputs[rows[place]]).flatten(1).norm(dim=1)
+            found[place] = candidates[distance.argmin()]
+    return found
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:

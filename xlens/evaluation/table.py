@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "Evaluation", "Figure", "interval"]
 
 _RESAMPLES = 1999
+#: Numbers that are drawn at once, which bounds the memory.
+_DRAWN = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -228,6 +230,7 @@ def interval(values: Tensor, confidence: float, seed: int) -> tuple[float, float
         (values.double().cpu().numpy(),),
         np.mean,
         n_resamples=_RESAMPLES,
+        batch=max(1, _DRAWN // len(values)),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),

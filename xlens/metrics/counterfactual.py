@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from xlens.errors import DataError, OptionError
-from xlens.metrics.perturbation import Classify, transition
+from xlens.metrics.classes import Classify, logits_of
+from xlens.metrics.perturbation import transition
 
 __all__ = ["OracleValidity", "cout", "oracle_validity", "proximity", "sparsity", "validity"]
-
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def validity(classify: Classify, counterfactuals: Tensor, contrast: Tensor) -> T
         counterfactuals: ``(N, *S)``.
         contrast: ``(N,)``.
     """
-    return _predicted(classify, counterfactuals) == contrast
+    return logits_of(classify, counterfactuals).argmax(1) == contrast
 
 
 def oracle_validity(
@@ -80,7 +79,7 @@ def oracle_validity(
     >>> found.share, found.unedited_share
     (1.0, 0.5)
     """
-    before = _predicted(oracle, inputs)
+    before = logits_of(oracle, inputs).argmax(1)
     return OracleValidity(before == target, validity(oracle, counterfactuals, contrast), before == contrast)
 
 
@@ -156,8 +155,3 @@ def _change(inputs: Tensor, counterfactuals: Tensor) -> Tensor:
             given=f"{tuple(inputs.shape)} and {tuple(counterfactuals.shape)}",
         )
     return counterfactuals - inputs
-
-
-def _predicted(classify: Classify, inputs: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([classify(part).argmax(1) for part in inputs.split(_BATCH)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from xlens.errors import DataError
 
-__all__ = ["DCI", "dci", "mutual_information_gap", "separated_attribute_predictability"]
+__all__ = ["DCI", "dci", "factor_fault", "mutual_information_gap", "separated_attribute_predictability"]
 
 _BINS = 20
 #: A factor with at most as many values is a set of classes.
@@ -17,6 +18,7 @@ _CLASSES = 10
 _TREES = 50
 #: The first share of the rows is fitted, the rest is judged.
 _FITTED = 0.75
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def mutual_information_gap(codes: Tensor, factors: Tensor) -> float:
 
     Args:
         codes: ``(n, d)``, d >= 2.
-        factors: ``(n, A)`` known factors, each with two values at least.
+        factors: ``(n, A)`` known factors, each with two values at least; NaN where one says nothing of a row, which
+            then does not count for that factor. At least 8 rows must be left to each.
 
     Raises:
         DataError: parts that do not fit, values that are not finite, or a factor that is constant.
@@ -59,11 +62,11 @@ def mutual_information_gap(codes: Tensor, factors: Tensor) -> float:
     from sklearn.metrics import mutual_info_score
 
     z, s = _checked("mutual_information_gap", codes, factors)
-    z, s = np.stack([_binned(column) for column in z.T]), [_classes(column) for column in s.T]
     gaps = []
-    for known in s:
-        told = np.sort([mutual_info_score(known, column) for column in z])
-        gaps.append((told[-1] - told[-2]) / mutual_info_score(known, known))
+    for rows, known in map(_observed, s.T):
+        classes = _classes(known)
+        told = np.sort([mutual_info_score(classes, _binned(column)) for column in z[rows].T])
+        gaps.append((told[-1] - told[-2]) / mutual_info_score(classes, classes))
     return float(np.mean(gaps))
 
 
@@ -71,7 +74,7 @@ def separated_attribute_predictability(codes: Tensor, factors: Tensor) -> float:
     """Return the SAP: how much better the best dimension predicts a factor than the second best, in [0, 1].
 
     A single dimension predicts a number by its squared correlation, and classes by the balanced accuracy of a
-    linear support vector machine on held-out rows (the last quarter).
+    linear support vector machine on held-out rows: the last quarter, so that rows must come in no order.
 
     Arguments and errors as for :func:`mutual_information_gap`.
 
@@ -80,8 +83,8 @@ def separated_attribute_predictability(codes: Tensor, factors: Tensor) -> float:
     """
     z, s = _checked("separated_attribute_predictability", codes, factors)
     gaps = []
-    for known in s.T:
-        scores = np.sort([_predicts(column, known) for column in z.T])
+    for rows, known in map(_observed, s.T):
+        scores = np.sort([_predicts(column, known) for column in z[rows].T])
         gaps.append(scores[-1] - scores[-2])
     return float(np.mean(gaps))
 
@@ -89,7 +92,8 @@ def separated_attribute_predictability(codes: Tensor, factors: Tensor) -> float:
 def dci(codes: Tensor, factors: Tensor, *, seed: int = 0) -> DCI:
     """Return disentanglement, completeness and informativeness by random forests of 50 trees.
 
-    Arguments and errors as for :func:`mutual_information_gap`; the last quarter of the rows is held out.
+    Arguments and errors as for :func:`mutual_information_gap`; the last quarter of the rows is held out, so that
+    they must come in no order.
 
     References:
         Eastwood, Williams (2018), A Framework for the Quantitative Evaluation of Disentangled Representations.
@@ -98,14 +102,14 @@ def dci(codes: Tensor, factors: Tensor, *, seed: int = 0) -> DCI:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     z, s = _checked("dci", codes, factors)
-    fitted = int(_FITTED * len(z))
     importance, informed = [], []
-    for known in s.T:
+    for rows, known in map(_observed, s.T):
+        told, fitted = z[rows], int(_FITTED * len(rows))
         kind = RandomForestClassifier if _is_classes(known) else RandomForestRegressor
         # All dimensions at every split: where some are left out, those that know nothing are split on too.
-        forest = kind(_TREES, max_features=None, random_state=seed).fit(z[:fitted], known[:fitted])
+        forest = kind(_TREES, max_features=None, random_state=seed).fit(told[:fitted], known[:fitted])
         importance.append(forest.feature_importances_)
-        informed.append(forest.score(z[fitted:], known[fitted:]))
+        informed.append(forest.score(told[fitted:], known[fitted:]))
     table = np.stack(importance, 1)
     total = table.sum() or 1.0
     disentanglement = (_concentration(table) * table.sum(1) / total).sum()
@@ -132,8 +136,12 @@ def _predicts(column: np.ndarray, known: np.ndarray) -> float:
 
     fitted = int(_FITTED * len(column))
     unit = ((column - column[:fitted].mean()) / (column[:fitted].std() or 1.0))[:, None]
-    machine = LinearSVC(class_weight="balanced", random_state=0).fit(unit[:fitted], known[:fitted])
-    return float(balanced_accuracy_score(known[fitted:], machine.predict(unit[fitted:])))
+    machine = LinearSVC(class_weight="balanced", random_state=0)
+    with warnings.catch_warnings():
+        # Of a dimension that knows little it says that it did not converge; of few rows, that a class is missing.
+        warnings.simplefilter("ignore", UserWarning)
+        machine.fit(unit[:fitted], known[:fitted])
+        return float(balanced_accuracy_score(known[fitted:], machine.predict(unit[fitted:])))
 
 
 def _is_classes(known: np.ndarray) -> bool:
@@ -149,18 +157,33 @@ def _binned(column: np.ndarray) -> np.ndarray:
     return np.digitize(column, edges[1:-1])
 
 
+def _observed(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of which a factor says something, and what."""
+    rows = np.flatnonzero(~np.isnan(column))
+    return rows, column[rows]
+
+
+def factor_fault(column: np.ndarray) -> str | None:
+    """Return in words why nothing can be told of a factor ``(n,)``, or None."""
+    _, known = _observed(column)
+    if not np.isfinite(known).all():
+        return "is not finite"
+    if len(known) < _LEAST:
+        return f"is known of {len(known)} rows, and it takes {_LEAST}"
+    return "is constant" if len(np.unique(known[: int(_FITTED * len(known))])) < 2 else None
+
+
 def _checked(who: str, codes: Tensor, factors: Tensor) -> tuple[np.ndarray, np.ndarray]:
     z, s = (values.detach().cpu().double().numpy() for values in (codes, factors))
-    if z.ndim != 2 or s.ndim != 2 or len(z) != len(s) or z.shape[1] < 2 or not s.shape[1] or len(z) < 8:
+    if z.ndim != 2 or s.ndim != 2 or len(z) != len(s) or z.shape[1] < 2 or not s.shape[1]:
         raise DataError(
             f"{who}: codes and factors do not fit",
             given=f"{z.shape} and {s.shape}",
-            allowed="(n, d) and (n, A), n >= 8, d >= 2, A >= 1",
+            allowed="(n, d) and (n, A), d >= 2, A >= 1",
         )
-    if not (np.isfinite(z).all() and np.isfinite(s).all()):
-        raise DataError(f"{who}: codes or factors are not finite", do="leave out rows that were not observed")
-    fitted = s[: int(_FITTED * len(s))]
-    constant = [j for j in range(s.shape[1]) if len(np.unique(fitted[:, j])) < 2]
-    if constant:
-        raise DataError(f"{who}: factor {constant[0]} is constant", do="leave it out, or shuffle the rows")
+    if not np.isfinite(z).all():
+        raise DataError(f"{who}: codes are not finite", do="leave out such rows")
+    for j, column in enumerate(s.T):
+        if fault := factor_fault(column):
+            raise DataError(f"{who}: factor {j} {fault}", do="leave it out, or shuffle the rows")
     return z, s

@@ -10,7 +10,7 @@ from xlens.errors import DataError
 __all__ = ["frechet_distance", "split_frechet_distance"]
 
 
-def frechet_distance(first: Tensor, second: Tensor) -> float:
+def frechet_distance(first: Tensor, second: Tensor, *, weights: Tensor | None = None) -> float:
     """Return the squared Frechet distance between Gaussians fitted to two sets of features.
 
     It is biased upward for small sets: each should have many times more rows than features.
@@ -18,9 +18,12 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
     Args:
         first, second: ``(n, d)`` and ``(m, d)`` features, such as f's own penultimate ones. Those of a network
             made for other images mean nothing.
+        weights: ``(n,)`` of the rows of `first`, such as give its classes the shares that they have in `second`;
+            None for all alike.
 
     Raises:
-        DataError: sets of different width, fewer than two rows, or values that are not finite.
+        DataError: sets of different width, fewer than two rows, values that are not finite, or weights that do not
+            fit.
 
     References:
         Heusel et al. (2017), GANs Trained by a Two Time-Scale Update Rule.
@@ -37,13 +40,24 @@ def frechet_distance(first: Tensor, second: Tensor) -> float:
                 given=f"{tuple(first.shape)} and {tuple(second.shape)}",
                 allowed="finite (n, d) and (m, d), two rows at least",
             )
+    if weights is not None and (
+        weights.shape != first.shape[:1] or bool((weights < 0).any()) or not 0 < float(weights.sum()) < torch.inf
+    ):
+        raise DataError(
+            "frechet_distance: weights do not fit the first set",
+            given=f"shape {tuple(weights.shape)}, sum {float(weights.sum()):g}",
+            allowed=f"({len(first)},), none below 0, with a sum above 0",
+        )
     first, second = first.double(), second.double()
-    a, b = (rows.T.cov().reshape(rows.shape[1], rows.shape[1]) for rows in (first, second))
+    shares = torch.full_like(first[:, 0], 1 / len(first)) if weights is None else weights.to(first) / weights.sum()
+    width = first.shape[1]
+    a = first.T.cov(aweights=None if weights is None else shares).reshape(width, width)
+    b = second.T.cov().reshape(width, width)
     # The trace of the root of a b is that of the symmetric root(a) b root(a).
     values, vectors = torch.linalg.eigh(a)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ b @ root).clamp_min(0).sqrt().sum()
-    means = (first.mean(0) - second.mean(0)).square().sum()
+    means = (shares @ first - second.mean(0)).square().sum()
     return float((means + a.trace() + b.trace() - 2 * cross).clamp_min(0))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xlens.errors import DataError, OptionError
-from xlens.metrics.perturbation import Classify
+from xlens.metrics.classes import Classify, probabilities_of
 
 __all__ = ["causal_influence"]
 
@@ -29,14 +29,15 @@ def causal_influence(
     """Return the information flow from each part of the code to f's class, ``(F,)`` in nats, at most log K.
 
     That is E_a KL(p(y | part = a) || p(y)), where p(y | part = a) is the mean of f's probabilities on decodings in
-    which the part is set to a and everything else is drawn on its own, from other codes.
+    which the part is set to a and everything else is drawn on its own, from other codes. Every a meets the same
+    draws of everything else: a part that f does not listen to gets 0, and not what chance makes of the draws.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
-        decode: maps codes to inputs.
+        decode: maps codes to what `classify` takes.
         codes: ``(n, d)`` of real inputs, from which parts are drawn with replacement.
         parts: the dimensions of each part.
-        values, others: how many a, and how many draws of the rest for each.
+        values, others: how many a, and how many draws of the rest.
         seed: decides the draws; the same for every part.
 
     Raises:
@@ -61,16 +62,16 @@ def causal_influence(
         raise DataError("causal_influence: no such part", given=wrong[0], allowed=f"dimensions 0 to {width - 1}")
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(codes), (values,), generator=generator).to(codes.device)
-    rest = torch.randint(len(codes), (values, others), generator=generator).to(codes.device)
+    rest = torch.randint(len(codes), (others,), generator=generator).to(codes.device)
     found = []
     for part in parts:
         dims = list(part)
-        mixed = codes[rest].clone()
+        mixed = codes[rest].repeat(values, 1, 1)
         mixed[:, :, dims] = codes[rows][:, None, dims]
         flat = mixed.flatten(0, 1)
-        probabilities = torch.cat([classify(decode(few)).softmax(1) for few in flat.split(_BATCH)]).double()
+        probabilities = torch.cat([probabilities_of(classify, decode(few)) for few in flat.split(_BATCH)]).double()
         given = probabilities.view(values, others, -1).mean(1)
         overall = given.mean(0, keepdim=True)
         terms = given * (given.clamp_min(1e-300).log() - overall.clamp_min(1e-300).log())
         found.append(terms.sum(1).mean().clamp_min(0))
-    return torch.stack(found).float()
+    return torch.stack(found).float() if found else torch.empty(0)

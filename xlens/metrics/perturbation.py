@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from xlens.errors import DataError, OptionError
+from xlens.metrics.classes import Classify, probabilities_of
 from xlens.metrics.maps import removal_order
 
-__all__ = ["Classify", "deletion", "diff_id", "insertion", "intensity_drop", "transition"]
+__all__ = ["deletion", "diff_id", "insertion", "intensity_drop", "transition"]
 
-#: Maps inputs ``(M, *S)`` to logits ``(M, K)``.
-Classify = Callable[[Tensor], Tensor]
-
+#: Inputs that are exchanged at once, so that no second copy of all of them is made.
 _BATCH = 256
 
 
@@ -41,20 +38,24 @@ def transition(
     >>> transition(classify, torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), steps=2).shape
     torch.Size([1, 3, 2])
     """
-    if inputs.shape != others.shape or len(attributions) != len(inputs):
+    if inputs.shape != others.shape or not _fits(attributions, inputs):
         raise DataError(
             "metrics: parts do not fit together",
-            given=f"inputs {tuple(inputs.shape)}, others {tuple(others.shape)}, {len(attributions)} attributions",
+            given=f"inputs {tuple(inputs.shape)}, others {tuple(others.shape)}, "
+            f"attributions {tuple(attributions.shape)}",
+            allowed="one shape, (N, *S); attributions (N, 1, *spatial) too",
         )
     if not isinstance(steps, int) or steps < 1:
         raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
+    parts = (values.split(_BATCH) for values in (inputs, others, attributions))
+    return torch.cat([_exchanged(classify, *rows, steps) for rows in zip(*parts, strict=True)])
+
+
+def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, steps: int) -> Tensor:
     places = _spread(removal_order(attributions), inputs)
-    n_pixels = places[0].numel() if inputs.dim() < 3 else places[0, 0].numel()
-    found = []
-    with torch.no_grad():
-        for step in range(steps + 1):
-            mixed = torch.where(places < round(step * n_pixels / steps), others, inputs)
-            found.append(torch.cat([classify(part).softmax(1) for part in mixed.split(_BATCH)]))
+    n_pixels = places[0].numel()
+    counts = [round(step * n_pixels / steps) for step in range(steps + 1)]
+    found = [probabilities_of(classify, torch.where(places < count, others, inputs)) for count in counts]
     return torch.stack(found, 1)
 
 
@@ -116,6 +117,7 @@ def intensity_drop(
         share: of the pixels that are replaced, above 0 and at most 1; one pixel at least.
 
     Raises:
+        DataError: attributions that do not fit the inputs.
         OptionError: a share out of range.
 
     References:
@@ -123,15 +125,29 @@ def intensity_drop(
     """
     if not isinstance(share, int | float) or not 0 < share <= 1:
         raise OptionError(f"intensity_drop: share must be above 0 and at most 1, got {share!r}")
+    if not _fits(attributions, inputs):
+        raise DataError(
+            "intensity_drop: attributions do not fit the inputs",
+            given=f"{tuple(attributions.shape)} for {tuple(inputs.shape)}",
+            allowed="(N, *S) or (N, 1, *spatial)",
+        )
+    parts = zip(inputs.split(_BATCH), attributions.split(_BATCH), strict=True)
+    fallen = torch.cat([_fall(classify, few, maps, share) for few, maps in parts])
+    return fallen.gather(1, target.view(-1, 1))[:, 0]
+
+
+def _fall(classify: Classify, inputs: Tensor, attributions: Tensor, share: float) -> Tensor:
+    """Return how far the probability of each class falls, ``(N, K)``."""
     order = removal_order(attributions)
     gone = _spread(order, inputs) < max(1, round(share * order.shape[1]))
     spatial = tuple(range(2, inputs.dim())) or (1,)
     grey = torch.where(gone, inputs.mean(spatial, keepdim=True), inputs)
-    with torch.no_grad():
-        before, after = (
-            torch.cat([classify(part).softmax(1) for part in values.split(_BATCH)]) for values in (inputs, grey)
-        )
-    return (before - after).gather(1, target.view(-1, 1))[:, 0]
+    return probabilities_of(classify, inputs) - probabilities_of(classify, grey)
+
+
+def _fits(attributions: Tensor, inputs: Tensor) -> bool:
+    one_channel = (len(inputs), 1, *inputs.shape[2:]) if inputs.dim() > 2 else tuple(inputs.shape)
+    return tuple(attributions.shape) in (tuple(inputs.shape), one_channel)
 
 
 def _area(probabilities: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,231 @@
+"""The judge: goes through lenses and methods, and turns scores into figures with intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from xlens._explain import join
+from xlens._quantus import around
+from xlens.attr.edit import Carry
+from xlens.classifier import Classifier
+from xlens.errors import ModelError
+from xlens.evaluation.checks import same_network
+from xlens.evaluation.codes import code_scores, restart_scores
+from xlens.evaluation.contenders import CONTROLS, Contender, lens_free
+from xlens.evaluation.scores import lens_scores, map_scores
+from xlens.evaluation.suite import Score, Suite
+from xlens.evaluation.table import Figure, interval
+from xlens.explainer import LensExplainer
+from xlens.explanation import Explanation
+from xlens.metrics import rank_correlation, shuffled_weights
+
+__all__ = ["Judge", "possible"]
+
+_BATCH = 64
+#: Inputs on which f's weights are shuffled.
+_RANDOMISED = 32
+_RESTART_STEPS = 200
+
+
+def possible(suite: Suite, contenders: Sequence[Contender], *, must: bool) -> list[Contender]:
+    """Return the contenders without those that Captum cannot do for this model, tried on one input.
+
+    Raises:
+        ModelError: there is such a one, and it `must` be judged; better now than after all others.
+    """
+    one_row = torch.zeros(1, dtype=torch.long, device=suite.asked.inputs.device)
+    found = []
+    for one in contenders:
+        try:
+            if not one.needs_lens and one.method not in CONTROLS:
+                lens_free(one, suite.asked, one_row)
+        except ModelError as fault:
+            if must:
+                raise
+            suite.note(f"{one.name} is left out: {fault}")
+        else:
+            found.append(one)
+    return found
+
+
+class Judge:
+    """Goes through lenses and methods.
+
+    Args:
+        suite: what everybody is judged by.
+        contenders: the methods.
+        factors: ``(N, A)`` or None.
+        references: ``(M, *S)`` or None.
+        carry, restarts, confidence, progress: as for :func:`xlens.evaluate`.
+    """
+
+    def __init__(
+        self,
+        suite: Suite,
+        contenders: Sequence[Contender],
+        factors: Tensor | None,
+        references: Tensor | None,
+        carry: Carry | None,
+        restarts: int,
+        confidence: float,
+        progress: bool | None,
+    ) -> None:
+        self.suite, self.factors, self.references, self.carry = suite, factors, references, carry
+        self.restarts, self.confidence, self.progress = restarts, confidence, progress
+        self.of_lenses = [one for one in contenders if one.needs_lens]
+        self.lens_free = [one for one in contenders if not one.needs_lens]
+
+    def all(self, named: Mapping[str, LensExplainer]) -> list[Figure]:
+        """Return every figure."""
+        self._say_what_is_missing()
+        chunks = len(self._chunks())
+        total = len(named) * (chunks + 2) + len(self.lens_free)
+        hide = None if self.progress is None else not self.progress
+        found: list[Figure] = []
+        with tqdm(total=total, desc="evaluate", disable=hide) as self.bar:
+            for name, explainer in named.items():
+                found += self._lens(name, explainer)
+            for one in self.lens_free:
+                found += self._lens_free(one)
+                self.bar.update()
+        return found
+
+    def _say_what_is_missing(self) -> None:
+        suite, asked = self.suite, self.suite.asked
+        if suite.masks is not None and not len(suite.masked):
+            suite.note("location is left out: all masks are empty")
+        if suite.smoothing and asked.inputs.dim() != 4:
+            suite.note("smoothing is left out: inputs are no images")
+        if asked.clean is not None and not bool(suite.has_clean.any()):
+            suite.note("true fill and true original are left out: no input differs from its clean version")
+        for name, oracle in suite.oracles.items():
+            if same_network(oracle, asked.classifier):
+                suite.note(f"{name} is f itself: that it is convinced proves nothing")
+
+    def _lens(self, name: str, explainer: LensExplainer) -> list[Figure]:
+        # Its lens may ask the classifier that it was fitted around, whichever is explained.
+        with explainer.classifier.frozen(seed=0):
+            return list(self._lens_figures(name, explainer))
+
+    def _lens_figures(self, name: str, explainer: LensExplainer) -> Iterator[Figure]:
+        parts = []
+        for rows in self._chunks():
+            parts.append(self._explained(explainer, rows))
+            self.bar.update()
+        explanation = join(parts)
+        if explainer.on_layer:
+            self.suite.note(
+                f"{name!r} decodes to {explainer.classifier.layer!r}: its MSE and SSIM are of activations, and its "
+                "counterfactuals are real inputs that it keeps"
+            )
+        scores = list(lens_scores(self.suite, explanation))
+        scores += code_scores(self.suite, explainer, explanation.codes, self.factors)
+        if self.restarts:
+            found = list(restart_scores(self.suite, explainer, self.restarts, _RESTART_STEPS))
+            scores += found
+            if not found:
+                self.suite.note(f"restarts: the lens {name!r} cannot search for codes")
+        yield from (self._figure(name, score) for score in scores)
+        self.bar.update()
+        if self.of_lenses:
+            yield from self._maps_of(name, explainer, explanation)
+        self.bar.update()
+
+    def _maps_of(self, name: str, explainer: LensExplainer, explanation: Explanation) -> Iterator[Figure]:
+        shuffled = self._shuffled(explainer)
+        for one in self.of_lenses:
+            maps = explanation.attributions[one.method]
+            own, other = explanation.counterfactual, shuffled.attributions.get(one.method)
+            yield from self._map(f"{name}: {one.name}", maps, other, own)
+            if other is None:
+                self.suite.note(f"randomised: not of {one.name!r}, whose references are chosen by f's own classes")
+        held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
+        yield self._figure(name, held)
+
+    def _lens_free(self, one: Contender) -> Iterator[Figure]:
+        asked = self.suite.asked
+        # What does not look at f is one pass over all inputs, and draws for all of them at once.
+        parts = (torch.cat(self._chunks()),) if one.method in CONTROLS else self._chunks()
+        maps = torch.cat([lens_free(one, asked, rows) for rows in parts])
+        if one.method in CONTROLS:
+            other = maps[self._few()]
+        else:
+            own = asked.classifier
+            classifier = Classifier(self._shuffled_model, layer=own.layer, outputs=own.outputs)
+            with classifier.frozen(seed=0):
+                other = lens_free(one, asked, self._few(), classifier)
+        yield from self._map(one.name, maps, other)
+
+    def _map(
+        self, contender: str, maps: Tensor, shuffled: Tensor | None, own: Tensor | None = None
+    ) -> Iterator[Figure]:
+        for score in map_scores(self.suite, maps, own):
+            yield self._figure(contender, score)
+        if shuffled is None:
+            return
+        few = self._few()
+        alike = rank_correlation(maps[few], shuffled)
+        yield self._figure(contender, Score("randomised", alike, "lower", few))
+
+    def _explained(self, explainer: LensExplainer, rows: Tensor, without: str = "") -> Explanation:
+        """Explain some rows; of what comes back, only what is judged is kept."""
+        asked = self.suite.asked
+        names = {one.method: one.options for one in self.of_lenses if one.method != without}
+        found = explainer.explain(
+            asked.inputs[rows],
+            target=asked.target[rows],
+            contrast=asked.contrast[rows],
+            attributions=names,
+            carry=self.carry,
+            references=self.references if "ig_ensemble" in names else None,
+        )
+        # Frames of the path alone are eleven times the inputs.
+        return dataclasses.replace(
+            found,
+            reconstruction=None,
+            edit=None,
+            mask=None,
+            attributions={name: found.attributions[name] for name in names},
+            path=found.path[:, :0].clone(),
+            path_scores=found.path_scores[:, :0].clone(),
+        )
+
+    def _shuffled(self, explainer: LensExplainer) -> Explanation:
+        """Explain f with shuffled weights through the same lens."""
+        # It may put none of the references in a class that is contrasted.
+        return self._explained(around(self._shuffled_model, explainer), self._few(), without="ig_ensemble")
+
+    @cached_property
+    def _shuffled_model(self) -> nn.Module:
+        """f's model with permuted weights; every explainer's has the same ones."""
+        return shuffled_weights(self.suite.asked.classifier.model, seed=self.suite.asked.seed)
+
+    def _figure(self, contender: str, score: Score) -> Figure:
+        values = score.values.detach().cpu().double()
+        index = torch.arange(len(values)) if score.index is None else score.index.cpu()
+        whole = not len(index)
+        found = None if whole else interval(values, self.confidence, self.suite.asked.seed)
+        low, high = found or (None, None)
+        return Figure(
+            contender=contender,
+            name=score.name,
+            value=float(values.mean()),
+            low=low,
+            high=high,
+            better=score.better,
+            values=values[:0] if whole else values,
+            index=index,
+        )
+
+    def _chunks(self) -> tuple[Tensor, ...]:
+        inputs = self.suite.asked.inputs
+        return torch.arange(len(inputs), device=inputs.device).split(_BATCH)
+
+    def _few(self) -> Tensor:
+        return torch.arange(min(_RANDOMISED, len(self.suite.asked.inputs)), device=self.suite.asked.inputs.device)
