@@ -489,3 +489,10 @@ def test_the_fingerprint_sees_layer_and_outputs(trained):
         Classifier(trained, outputs="probabilities"),
     ]
     assert len({kind.fingerprint() for kind in kinds}) == 4
+
+
+def test_classes_of_the_same_name_are_told_apart_by_their_index() -> None:
+    named = Classifier(nn.Linear(2, 3), class_names=("cat", "dog", "cat"))
+    assert named.names(3) == ("cat (class 0)", "dog", "cat (class 2)")
+    assert named.class_names == ("cat", "dog", "cat")
+    assert Classifier(nn.Linear(2, 2)).names(2) == ("class 0", "class 1")

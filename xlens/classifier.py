@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -149,8 +150,13 @@ class Classifier:
         return logits
 
     def names(self, num_classes: int) -> tuple[str, ...]:
-        """Return the names of the classes; ``class 0``, ... where none were given."""
-        return self.class_names or tuple(f"class {c}" for c in range(num_classes))
+        """Return the names of the classes; ``class 0``, ... where none were given.
+
+        Classes of the same name get their index, because features and directions are found by name.
+        """
+        given = self.class_names or tuple(f"class {c}" for c in range(num_classes))
+        counts = Counter(given)
+        return tuple(name + (f" (class {c})" if counts[name] > 1 else "") for c, name in enumerate(given))
 
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Spec
 from xlens.nn.features import margin_over_rest, score_margin
 
-__all__ = ["AskingLens", "distinct"]
-
-
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes of which no two are the same: those that are get their index.
-
-    >>> from xlens.nn.asking import distinct
-    >>> distinct(["cat", "dog", "cat"])
-    ('cat (class 0)', 'dog', 'cat (class 2)')
-    """
-    counts = Counter(names)
-    return tuple(name + (f" (class {index})" if counts[name] > 1 else "") for index, name in enumerate(names))
+__all__ = ["AskingLens"]
 
 
 class AskingLens(Lens):
@@ -48,8 +34,8 @@ class AskingLens(Lens):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; those of the same name with their index, since features are found by name."""
-        return distinct(self.classifier.names(self.spec.num_classes))
+        """Names of the classes, no two of them the same."""
+        return self.classifier.names(self.spec.num_classes)
 
     def convinces(self, codes: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
         """Ask f whether decodings are what counterfactuals should be.
