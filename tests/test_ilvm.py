@@ -327,6 +327,140 @@ def test_a_learned_prior_is_closer_to_the_codes_than_a_fixed_one():
     assert torch.equal(*fixed)
 
 
+def test_the_unit_of_the_layer_does_not_decide_which_inputs_are_near(digits, some):
+    """The same f, with a layer in thousandths: a power of two, so that nothing else changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 90), nn.Tanh(), nn.Linear(90, 40), nn.ReLU(), nn.Linear(40, 10)
+        )
+    second = copy.deepcopy(first)
+    with torch.no_grad():
+        second[3].weight *= 1024
+        second[3].bias *= 1024
+        second[5].weight /= 1024
+    found = [
+        xlens.fit(
+            xlens.Classifier(one, layer="3"), digits[0][:HELD], "ilvm", side_info=some, steps=20, layers=1,
+            kinds=("single", "measured"), most=8, progress=False,
+        ).counterfactual(digits[0][HELD : HELD + 60])
+        for one in (first.eval(), second.eval())
+    ]  # fmt: skip
+    assert torch.equal(*found)
+    assert len(found[0].unique(dim=0)) > 1
+
+
+def test_a_query_does_not_depend_on_where_an_input_lies_in_the_pool(explainer, digits):
+    pool = digits[0][:600].clone()
+    best = int(explainer.query(pool, 1, "mutual_information"))
+    pool[(best + 300) % 600] = pool[best]  # in another part of those that are looked at together
+    assert set(explainer.query(pool, 2, "mutual_information").tolist()) == {best, (best + 300) % 600}
+
+
+def test_teaching_that_is_interrupted_changes_nothing(explainer, digits, model, tmp_path):
+    explainer.save(tmp_path / "lens")
+    again = xlens.load(tmp_path / "lens", model)
+    before = {key: value.clone() for key, value in again.lens.state_dict().items()}
+
+    def stop(event):
+        if event.step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again.teach(digits[0][:50], digits[2][:50], on_step=stop, progress=False)
+    after = again.lens.state_dict()
+    torch.testing.assert_close(dict(after), before, rtol=0, atol=0, equal_nan=True)
+    assert not any(module.training for module in again.lens.modules())
+    assert not any(parameter.requires_grad for parameter in again.lens.parameters())
+
+
+@pytest.fixture(scope="module")
+def over(digits, model, tmp_path_factory):
+    """A lens over one that decodes to images, of which nothing is known yet, in a folder."""
+    below = xlens.fit(model, digits[0][:HELD], "jlvm", steps=250, hidden=96, code=20, progress=False)
+    fitted = xlens.fit(
+        model, digits[0][:HELD], "ilvm", over=below, kinds=("classes:10",), steps=100, layers=1, teaching_steps=150,
+        progress=False,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("over")
+    fitted.save(folder)
+    return fitted, folder
+
+
+def test_taught_its_mask_is_fitted_anew(over, digits, model):
+    images, _, table = digits
+    fitted, folder = over
+    lenses = {name: xlens.load(folder, model) for name in ("stale", "fresh")}
+    kept = {key: value.clone() for key, value in lenses["stale"].mask.state_dict().items()}
+    for name, one in lenses.items():
+        one.teach(images[:400], table[:400, :1], refit_mask=name == "fresh", progress=False)
+    assert all(torch.equal(value, kept[key]) for key, value in lenses["stale"].mask.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in lenses["fresh"].mask.parameters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XlensWarning)
+        found = {name: one.explain(images[HELD : HELD + 100]) for name, one in lenses.items()}
+    # What flips f is found with either, and in less of the image with a mask of this lens.
+    assert all(float(one.fidelity.flips.float().mean()) >= 0.95 for one in found.values())
+    assert float(found["fresh"].mask.mean()) < 0.95 * float(found["stale"].mask.mean())
+    lenses["stale"].refit_mask(progress=False)
+    for key, value in lenses["stale"].mask.state_dict().items():
+        assert torch.equal(value, lenses["fresh"].mask.state_dict()[key])
+    lenses["stale"].refit_mask(images[:HELD], progress=False)
+    assert not torch.equal(lenses["stale"].mask.exit.weight, lenses["fresh"].mask.exit.weight)
+
+
+def test_interrupted_while_its_mask_is_fitted_the_lens_is_as_it_was(over, digits, model):
+    again = xlens.load(over[1], model)
+
+    def stop(event):
+        if event.phase == "mask":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again.teach(digits[0][:50], digits[2][:50, :1], on_step=stop, progress=False)
+    for part in ("lens", "mask"):
+        states = [dict(getattr(one, part).state_dict()) for one in (over[0], again)]
+        torch.testing.assert_close(*states, rtol=0, atol=0, equal_nan=True)
+
+
+def test_without_inputs_to_fit_a_mask_on_it_says_so(over, explainer, digits, model, monkeypatch):
+    again = xlens.load(over[1], model)
+    monkeypatch.setattr(type(again.lens), "kept_inputs", None)
+    with pytest.warns(XlensWarning, match=r"refit_mask\(data\)"):
+        again.teach(digits[0][:20], digits[2][:20, :1], progress=False)
+    with pytest.raises(UnsupportedError, match="keeps no inputs"):
+        again.refit_mask()
+    with pytest.raises(UnsupportedError, match="there is none to fit"):
+        explainer.refit_mask()
+    with pytest.raises(DataError, match="not the shape"):
+        again.refit_mask(torch.zeros(9, 1, 5, 5))
+
+
+def test_the_explainer_below_comes_back_whole(over, digits, model):
+    fitted, folder = over
+    images = digits[0][HELD : HELD + 3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", XlensWarning)
+        first, second = (one.over.explain(images) for one in (fitted, xlens.load(folder, model)))
+    assert first.mask is not None
+    assert torch.equal(first.mask, second.mask)
+    assert torch.equal(first.counterfactual, second.counterfactual)
+
+
+def test_too_many_dimensions_are_refused_with_what_helps(digits):
+    images, labels, _ = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 30)).eval()
+    layer = xlens.Classifier(wide, layer="1")
+    with pytest.raises(OptionError, match="for the classes.*30 dimensions.*set most=30 or more, or pass side_info"):
+        xlens.fit(layer, images[:300], "ilvm", most=16, progress=False)
+    xlens.fit(layer, images[:300], "ilvm", most=30, steps=2, progress=False)
+    side = labels[:300, None].float().repeat(1, 5)
+    with pytest.raises(OptionError, match=r"for the side information.*name a wider layer, or give .*'single'"):
+        xlens.fit(layer, images[:300], "ilvm", side_info=side, kinds=("classes",) * 5, most=30, progress=False)
+
+
 class Skipping(nn.Module):
     """A path goes around the layer."""
 
