@@ -62,6 +62,7 @@ function drawChart(state) {
 
 function say(state) {
   if (state.learning) return "Learning from your answers …";
+  if (state.fault && state.next === null) return `${state.answered} answers are kept.`;
   if (state.done) return `Nothing is left to ask: ${state.answered} answers are kept.`;
   const what = state.checking ? "for checking only, never learned from" : `round ${state.round}`;
   return `${state.left} left (${what}); ${state.answered} answers are kept. You can stop at any time.`;
@@ -110,6 +111,8 @@ find("form").addEventListener("submit", (event) => {
 });
 find("back").addEventListener("click", () => ask("back", {}));
 document.addEventListener("keydown", (event) => {
+  // A shortcut of the browser is no answer, nor is a key that is held down.
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || find("ask").hidden) return;
   const first = now && now.questions.length === 1 ? document.querySelectorAll('input[name="q0"][type=radio]') : [];
   const index = Number(event.key) - 1;
   if (first[index]) { first[index].checked = true; find("form").requestSubmit(); }
