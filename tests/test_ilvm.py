@@ -461,6 +461,66 @@ def test_too_many_dimensions_are_refused_with_what_helps(digits):
         xlens.fit(layer, images[:300], "ilvm", side_info=side, kinds=("classes",) * 5, most=30, progress=False)
 
 
+@pytest.fixture(scope="module")
+def named(over, digits, model):
+    """A lens over one that decodes to images, in which evidence for each class moves."""
+    return xlens.fit(
+        model, digits[0][:HELD], "ilvm", over=over[0].over, steps=150, layers=1, hidden=16, progress=False
+    )
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+@pytest.mark.parametrize("carry", ["masked", "residual", "none"])
+def test_over_another_lens_each_attribute_has_a_map_too(named, digits, carry):
+    images = digits[0][HELD : HELD + 8]
+    found = named.explain(images, attributions=("lig", "lig_features"), carry=carry)
+    names = [f"lig: {feature.name}" for feature in named.features]
+    assert set(found.attributions) == {"lig", *names, "lig: not in the code"}
+    sums = {name: values.flatten(1).sum(1) for name, values in found.attributions.items()}
+    parts = torch.stack([sums[name] for name in (*names, "lig: not in the code")], 1)
+    difference = found.scores - found.counterfactual_scores
+    torch.testing.assert_close(parts.sum(1), difference, rtol=0.01, atol=1e-3)
+    assert (parts[:, :10].abs().amax(1) > 0.2 * difference.abs()).all()
+    assert torch.equal(sums["lig: everything else"], torch.zeros(8))
+    if carry != "none":
+        return
+    # On reconstructions nothing is left out, and contributions are those of the same difference.
+    assert (sums["lig: not in the code"].abs() < 0.02 * difference.abs()).all()
+    torch.testing.assert_close(parts[:, :-1], found.feature_contributions, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_the_map_of_an_attribute_over_another_lens_is_a_sum_of_directional_derivatives(named, digits):
+    """Against autograd's own derivative of the decoder, on a fine grid."""
+    image = digits[0][HELD + 1 : HELD + 2]
+    found = named.explain(image, attributions=("lig_features",), carry="none", tolerance=0.001)
+    z, z0 = found.codes, found.counterfactual_codes
+    feature = max(named.features[:10], key=lambda one: abs(float(found.attributions[f"lig: {one.name}"].sum())))
+    step = torch.zeros_like(z)
+    step[:, list(feature.dims)] = (z - z0)[:, list(feature.dims)]
+    points = z0 + (torch.arange(200) + 0.5)[:, None] / 200 * (z - z0)
+    with named.classifier.frozen(), torch.enable_grad():
+        decoded, velocity = torch.autograd.functional.jvp(named.lens.decode, points, step.expand(200, -1))
+        decoded = decoded.detach().requires_grad_()
+        logits = named.classifier(decoded)
+        score = (logits[:, found.target[0]] - logits[:, found.contrast[0]]).sum()
+        expected = (torch.autograd.grad(score, decoded)[0] * velocity).mean(0)
+    own = found.attributions[f"lig: {feature.name}"][0]
+    assert float((own - expected).abs().max()) < 0.03 * float(expected.abs().max())
+
+
+def test_maps_of_attributes_are_asked_for_where_they_are(named, explainer, digits):
+    images = digits[0][HELD : HELD + 2]
+    with pytest.raises(OptionError, match="'lig_features' goes along the code"):
+        named.explain(images, attributions=("lig_features",), path="pixel")
+    with pytest.raises(OptionError, match="Quantus takes one"):
+        named.as_quantus("lig_features")
+    with pytest.raises(OptionError, match="Did you mean 'lig_features'"):
+        named.explain(images, attributions=("lig_feature",))
+    both = [explainer.explain(images, attributions=(name,)).attributions for name in ("lig", "lig_features")]
+    assert both[0].keys() == both[1].keys()
+
+
 class Skipping(nn.Module):
     """A path goes around the layer."""
 
