@@ -11,6 +11,7 @@ from torch import nn
 import xlens
 from xlens.errors import DataError, ModelError, OptionError, UnsupportedError, XlensWarning
 from xlens.metrics import interpretability
+from xlens.plot.words import complete_methods
 
 HELD = 1400
 LAYER = "6"  # before its ReLU
@@ -482,6 +483,8 @@ def test_over_another_lens_each_attribute_has_a_map_too(named, digits, carry):
     torch.testing.assert_close(parts.sum(1), difference, rtol=0.01, atol=1e-3)
     assert (parts[:, :10].abs().amax(1) > 0.2 * difference.abs()).all()
     assert torch.equal(sums["lig: everything else"], torch.zeros(8))
+    # Shares of one difference, drawn on one scale.
+    assert set(complete_methods(found)) == set(found.attributions)
     if carry != "none":
         return
     # On reconstructions nothing is left out, and contributions are those of the same difference.
@@ -519,6 +522,17 @@ def test_maps_of_attributes_are_asked_for_where_they_are(named, explainer, digit
         named.explain(images, attributions=("lig_feature",))
     both = [explainer.explain(images, attributions=(name,)).attributions for name in ("lig", "lig_features")]
     assert both[0].keys() == both[1].keys()
+
+
+def test_a_lens_for_inputs_of_another_shape_is_refused_below(digits):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        any_size = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+        any_size.eval()[3].weight.data.normal_(0, 30)
+    images = digits[0][:200]
+    below = xlens.fit(any_size, images, "jlvm", steps=2, hidden=8, progress=False)
+    with pytest.raises(DataError, match=r"another shape. Given: data of shape \(1, 12, 12\). Allowed: \(1, 8, 8\)"):
+        xlens.fit(any_size, nn.functional.interpolate(images, size=12), "ilvm", over=below, progress=False)
 
 
 class Skipping(nn.Module):

@@ -134,7 +134,7 @@ def fit(
             if output_dir is not None and not resume and together.writes:
                 _forget_checkpoints(Path(output_dir))
             found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
-            check_over(over, wrapped)
+            check_over(over, wrapped, found.spec)
         check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
