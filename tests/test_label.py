@@ -345,6 +345,34 @@ def test_keys_answer_a_single_question_and_shortcuts_do_not(pool, model, tmp_pat
         server.server_close()
 
 
+def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
+    fitted = xlens.fit(
+        xlens.Classifier(model, layer="1"), pool, "ilvm", kinds=("binary",) * 7, steps=2, layers=1, progress=False
+    )
+    session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
+    server, address = serve(session)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with browser() as started:
+            page = started.new_page()
+            page.goto(address)
+            settled(page, session)
+            keys = page.locator("#chart circle.key")
+            frame = page.locator("#chart").bounding_box()
+            boxes = [keys.nth(index).bounding_box() for index in range(keys.count())]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert len({(box["x"], box["y"]) for box in boxes}) == 7
+    for box in boxes:
+        assert frame["x"] <= box["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert frame["y"] <= box["y"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+
+
 def test_from_the_command_line(folder, pool, model, tmp_path, monkeypatch, capsys):
     from xlens import cli
     from xlens.cli import labelling

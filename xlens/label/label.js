@@ -45,9 +45,11 @@ function drawChart(state) {
     const line = points.map(([at, value]) => `${at},${y(value)}`).join(" ");
     parts.push(element("polyline", { points: line, fill: "none", stroke: colour, "stroke-width": 2 }));
     for (const [at, value] of points) parts.push(element("circle", { cx: at, cy: y(value), r: 4, fill: colour }));
-    parts.push(element("circle", { cx: 50 + 150 * index, cy: 240, r: 5, fill: colour }));
-    parts.push(element("text", { x: 60 + 150 * index, y: 245 }, name));
+    const left = 50 + 150 * (index % 4), below = 240 + 24 * Math.floor(index / 4);
+    parts.push(element("circle", { cx: left, cy: below, r: 5, fill: colour, class: "key" }));
+    parts.push(element("text", { x: left + 10, y: below + 5 }, name));
   });
+  chart.setAttribute("viewBox", `0 0 640 ${236 + 24 * Math.ceil(names.length / 4)}`);
   chart.replaceChildren(...parts);
   const head = element("tr");
   for (const title of ["answers learned from", ...names]) head.append(element("th", { scope: "col" }, title));
