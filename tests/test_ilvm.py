@@ -5,50 +5,22 @@ import warnings
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
+from on_digits import HELD, LAYER, codes_of, hidden, load, train
 from torch import nn
 
 import xlens
 from xlens.errors import DataError, ModelError, OptionError, UnsupportedError, XlensWarning
 from xlens.metrics import interpretability
 
-HELD = 1400
-LAYER = "6"  # before its ReLU
-
 
 @pytest.fixture(scope="module")
 def digits():
-    bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(bunch.target)
-    table = torch.stack([labels.float(), images.mean((1, 2, 3))], 1)
-    return images, labels, table
+    return load()
 
 
 @pytest.fixture(scope="module")
 def model(digits):
-    images, labels, _ = digits
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(
-            nn.Conv2d(1, 12, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(192, 32),
-            nn.ReLU(),
-            nn.Linear(32, 20),
-            nn.ReLU(),
-            nn.Linear(20, 10),
-        )
-        optimizer = torch.optim.Adam(net.parameters(), 5e-3)
-        for _ in range(250):
-            index = torch.randint(0, HELD, (64,))
-            loss = nn.functional.cross_entropy(net(images[index]), labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return net.eval()
+    return train(digits)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +31,7 @@ def flat(digits, model):
 
 @pytest.fixture(scope="module")
 def some(digits):
-    """Side information on a fifth of the rows to fit on."""
-    table = digits[2][:HELD].clone()
-    hidden = torch.rand(len(table), generator=torch.Generator().manual_seed(0)) > 0.2
-    table[hidden] = torch.nan
-    return table
+    return hidden(digits)
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +48,6 @@ def explainer(digits, model, some):
         hidden=32,
         progress=False,
     )
-
-
-def codes_of(explainer, images):
-    with explainer.classifier.frozen(), torch.no_grad():
-        return explainer.lens.encode(images)
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
@@ -267,26 +230,6 @@ def test_the_amortised_mode_recovers_the_layer_nearly_and_says_how_nearly(digits
     assert float(explanation.fidelity.score_gap.max()) > 1e-3
 
 
-def test_over_another_lens_codes_decode_to_inputs(flat, some, tmp_path):
-    images, model = flat
-    below = xlens.fit(model, images[:HELD], "jlvm", steps=250, hidden=96, code=20, progress=False)
-    over = xlens.fit(
-        model, images[:HELD], "ilvm", over=below, side_info=some, attributes=("digit", "ink"), steps=120, layers=1,
-        progress=False,
-    )  # fmt: skip
-    codes = codes_of(over, images[HELD:])
-    with over.classifier.frozen(), torch.no_grad():
-        through = below.lens.decode(below.lens.encode(images[HELD:]))
-        torch.testing.assert_close(over.lens.decode(codes), through, atol=1e-4, rtol=0)
-    assert over.traverse(images[:2], "ink", [-1.0, 1.0]).shape == (2, 2, 64)
-    over.save(tmp_path / "lens")
-    again = xlens.load(tmp_path / "lens", model)
-    assert again.over.backend == below.backend
-    assert torch.equal(again.traverse(images[:2], "ink", [0.5]), over.traverse(images[:2], "ink", [0.5]))
-    with pytest.raises(OptionError, match="another classifier"):
-        xlens.fit(nn.Linear(64, 10), images[:HELD], "ilvm", over=below)
-
-
 def test_jlvm_reads_attributes_and_its_counterfactuals_flip(digits, flat, some):
     (images, model), table = flat, digits[2]
     found = xlens.fit(
@@ -325,6 +268,67 @@ def test_a_learned_prior_is_closer_to_the_codes_than_a_fixed_one():
     torch.testing.assert_close(compression, kl_divergence(q, learned))
     fixed = networks.divergences(mean, log_variance, False)
     assert torch.equal(*fixed)
+
+
+def test_the_unit_of_the_layer_does_not_decide_which_inputs_are_near(digits, some):
+    """The same f, with a layer in thousandths: a power of two, so that nothing else changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 90), nn.Tanh(), nn.Linear(90, 40), nn.ReLU(), nn.Linear(40, 10)
+        )
+    second = copy.deepcopy(first)
+    with torch.no_grad():
+        second[3].weight *= 1024
+        second[3].bias *= 1024
+        second[5].weight /= 1024
+    found = [
+        xlens.fit(
+            xlens.Classifier(one, layer="3"), digits[0][:HELD], "ilvm", side_info=some, steps=20, layers=1,
+            kinds=("single", "measured"), most=8, progress=False,
+        ).counterfactual(digits[0][HELD : HELD + 60])
+        for one in (first.eval(), second.eval())
+    ]  # fmt: skip
+    assert torch.equal(*found)
+    assert len(found[0].unique(dim=0)) > 1
+
+
+def test_a_query_does_not_depend_on_where_an_input_lies_in_the_pool(explainer, digits):
+    pool = digits[0][:600].clone()
+    best = int(explainer.query(pool, 1, "mutual_information"))
+    pool[(best + 300) % 600] = pool[best]  # in another part of those that are looked at together
+    assert set(explainer.query(pool, 2, "mutual_information").tolist()) == {best, (best + 300) % 600}
+
+
+def test_teaching_that_is_interrupted_changes_nothing(explainer, digits, model, tmp_path):
+    explainer.save(tmp_path / "lens")
+    again = xlens.load(tmp_path / "lens", model)
+    before = {key: value.clone() for key, value in again.lens.state_dict().items()}
+
+    def stop(event):
+        if event.step == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        again.teach(digits[0][:50], digits[2][:50], on_step=stop, progress=False)
+    after = again.lens.state_dict()
+    torch.testing.assert_close(dict(after), before, rtol=0, atol=0, equal_nan=True)
+    assert not any(module.training for module in again.lens.modules())
+    assert not any(parameter.requires_grad for parameter in again.lens.parameters())
+
+
+def test_too_many_dimensions_are_refused_with_what_helps(digits):
+    images, labels, _ = digits
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 30)).eval()
+    layer = xlens.Classifier(wide, layer="1")
+    with pytest.raises(OptionError, match="for the classes.*30 dimensions.*set most=30 or more, or pass side_info"):
+        xlens.fit(layer, images[:300], "ilvm", most=16, progress=False)
+    xlens.fit(layer, images[:300], "ilvm", most=30, steps=2, progress=False)
+    side = labels[:300, None].float().repeat(1, 5)
+    with pytest.raises(OptionError, match=r"for the side information.*name a wider layer, or give .*'single'"):
+        xlens.fit(layer, images[:300], "ilvm", side_info=side, kinds=("classes",) * 5, most=30, progress=False)
 
 
 class Skipping(nn.Module):

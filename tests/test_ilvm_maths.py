@@ -11,6 +11,7 @@ from xlens_ilvm.columns import Column, columns_of, targets_of
 from xlens_ilvm.flows import make_flow
 from xlens_ilvm.memory import Bank, spread_over_classes
 from xlens_ilvm.models import AmortisedModel, ExactModel
+from xlens_ilvm.named import centres_of
 from xlens_ilvm.readout import Readout
 from xlens_ilvm.space import Space
 
@@ -129,6 +130,20 @@ def test_a_value_that_a_column_does_not_know_is_refused():
         targets_of(torch.tensor([[7.0]]), [Column("classes", (0.0, 1.0, 2.0))])
 
 
+def test_values_of_a_column_keep_their_precision_and_are_known_again_in_single():
+    tenths, dates = Column("ordinal", (0.1, 0.2, 0.7)), Column("ordinal", (20231105.0, 20231106.0))
+    again = Readout()
+    again.load_state_dict(Readout((tenths, dates)).state_dict())
+    assert again.columns == (tenths, dates)
+    table = torch.tensor([[0.7, 20231106.0], [NAN, 20231105.0]], dtype=torch.float64)
+    assert targets_of(table, again.columns)[:, 1].tolist() == [1, 0]
+    assert targets_of(table[:, :1].float(), (tenths,))[0].item() == 2
+    rounded = Column("ordinal", tuple(torch.tensor(tenths.levels).double().tolist()))
+    assert targets_of(table[:, :1], (rounded,))[0].item() == 2
+    with pytest.raises(DataError, match="Given: 20231108. Allowed: 20231105, 20231106.*classes:5"):
+        targets_of(torch.tensor([[20231108.0]], dtype=torch.float64), (dates,))
+
+
 def readout(*columns):
     found = Readout(columns)
     with torch.no_grad():
@@ -239,14 +254,42 @@ def test_the_bank_finds_the_nearest_of_a_class_in_the_dimensions_asked_for():
     codes = torch.tensor([[0.0, 0.0], [9.0, 1.0], [0.0, 5.0]])
     bank.keep(torch.arange(3.0)[:, None], codes, torch.tensor([[2.0, 0, 1.0], [0, 2.0, 0], [0, 2.0, 1.5]]))
     at = torch.tensor([[0.0, 0.4], [0.0, 0.4], [0.0, 0.4]])
-    nothing = torch.zeros(0, dtype=torch.long)
-    assert bank.nearest(at, torch.tensor([1]), torch.tensor([0, 1, 2]), nothing).flatten().tolist() == [0, 1, 2]
-    assert bank.nearest(at[:1], torch.tensor([0, 1]), None, nothing).flatten().tolist() == [0]
+    nothing, units = torch.zeros(0, dtype=torch.long), torch.ones(2)
+    assert bank.nearest(at, torch.tensor([1]), torch.tensor([0, 1, 2]), nothing, units).flatten().tolist() == [
+        0,
+        1,
+        2,
+    ]
+    assert bank.nearest(at[:1], torch.tensor([0, 1]), None, nothing, units).flatten().tolist() == [0]
     # At 4 in the second dimension, which counts first, the third is nearest, however far in the other.
-    assert bank.nearest(torch.tensor([[9.0, 4.0]]), torch.tensor([0]), None, torch.tensor([1])).item() == 2
+    assert bank.nearest(torch.tensor([[9.0, 4.0]]), torch.tensor([0]), None, torch.tensor([1]), units).item() == 2
 
 
 def test_kept_inputs_are_shared_out_over_classes():
     classes = torch.tensor([0] * 50 + [1] * 3 + [2] * 20)
     chosen = spread_over_classes(classes, 15, torch.Generator().manual_seed(0))
     assert torch.bincount(classes[chosen]).tolist() == [6, 3, 6]
+
+
+def test_what_is_known_of_a_number_is_never_without_end():
+    """The read-out's likelihood has a smallest deviation, and so has what is to be learned."""
+    found = []
+    for noise in (-4.0, -9.0):
+        one = readout(Column("measured", (0.0, 1.0)))
+        with torch.no_grad():
+            one.noise.fill_(noise)
+        arguments = (normal(6, 1), torch.zeros(6, 1), normal(3, 1, seed=1), "mutual_information")
+        found.append(informativeness(one, *arguments, torch.Generator()))
+    torch.testing.assert_close(*found)
+
+
+def test_centres_are_means_and_finite_where_f_never_says_a_class():
+    named = normal(6, 2)
+    logits = torch.zeros(6, 4)
+    logits[:3, 0], logits[3:, 1] = 9.0, 9.0
+    logits[:, 2] = torch.tensor([-500.0, -600, -600, -600, -600, -600])  # no probability at all, in float32
+    logits[:, 3] = -1.0
+    found = centres_of(named, logits)
+    torch.testing.assert_close(found[:2], torch.stack([named[:3].mean(0), named[3:].mean(0)]))
+    torch.testing.assert_close(found[2], named[0])
+    torch.testing.assert_close(found[3], named.mean(0))

@@ -14,7 +14,7 @@ from browser import browser
 from torch import nn
 
 import xlens
-from xlens.errors import DataError, MissingExtraError, StorageError, UnsupportedError
+from xlens.errors import DataError, MissingExtraError, OptionError, StorageError, UnsupportedError
 from xlens.label import Session, make_app, serve
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -110,6 +110,54 @@ def test_stopping_at_any_moment_loses_nothing(fresh, pool, model):
     assert third.state()["round"] == 2
 
 
+def test_stopped_after_the_last_check_it_goes_on(fresh, pool, model):
+    explainer, path = fresh
+    session = Session(explainer, pool, path, check=8, per_round=6)
+    answer_all(session, pool)
+    again = Session(xlens.load(path, model), pool, path, check=8, per_round=6).state()
+    assert (again["round"], again["left"], again["done"]) == (1, 6, False)
+
+
+def test_another_seed_asks_about_others(fresh, pool, monkeypatch):
+    explainer, path = fresh
+    seeds = []
+    real = type(explainer).query
+
+    def query(self, inputs, n, strategy="random", *, seed=0):
+        seeds.append(seed)
+        return real(self, inputs, n, strategy, seed=seed)
+
+    monkeypatch.setattr(type(explainer), "query", query)
+    for seed in (0, 70):
+        session = Session(explainer, pool, path / str(seed), check=8, per_round=6, seed=seed)
+        answer_all(session, pool)
+        session.finish_round()
+    assert len(set(seeds)) == 2
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("out of memory"), DataError("it does not fit")])
+def test_what_goes_wrong_while_learning_is_said_and_made_good(fresh, pool, model, monkeypatch, fault):
+    explainer, path = fresh
+    session = Session(explainer, pool, path, check=8, per_round=6)
+    answer_all(session, pool)
+    session.finish_round()
+    answer_all(session, pool)
+
+    def failing(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(type(explainer), "teach", failing)
+    session.finish_round()
+    state = session.state()
+    assert str(fault) in state["fault"]
+    assert "start xlens label again" in state["fault"]
+    assert not state["learning"]
+    assert not state["done"]
+    monkeypatch.undo()
+    again = Session(xlens.load(path, model), pool, path, check=8, per_round=6).state()
+    assert (again["round"], again["fault"], again["left"]) == (2, "", 6)
+
+
 def test_answers_are_checked_and_can_be_taken_back(fresh, pool):
     explainer, path = fresh
     session = Session(explainer, pool, path, check=8, per_round=6)
@@ -133,6 +181,10 @@ def test_what_cannot_be_a_session_is_refused(fresh, pool, model, tmp_path):
     explainer, path = fresh
     with pytest.raises(DataError, match="the pool is too small"):
         Session(explainer, pool[:10], path)
+    with pytest.raises(OptionError, match="check must be an int >= 1.*per_round must be"):
+        Session(explainer, pool, path, check=0, per_round=1.5)
+    with pytest.raises(OptionError, match="unknown strategy 'randm'"):
+        Session(explainer, pool, path, strategy="randm")
     Session(explainer, pool, path, check=8, per_round=6).answer(
         Session(explainer, pool, path, check=8, per_round=6).state()["next"], {}
     )
@@ -141,9 +193,7 @@ def test_what_cannot_be_a_session_is_refused(fresh, pool, model, tmp_path):
     (path / "answers.json").write_text("{")
     with pytest.raises(StorageError, match="damaged"):
         Session(explainer, pool, path, check=8, per_round=6)
-    classes = xlens.fit(
-        xlens.Classifier(model, layer="1"), pool, "ilvm", steps=2, layers=1, progress=False
-    )
+    classes = xlens.fit(xlens.Classifier(model, layer="1"), pool, "ilvm", steps=2, layers=1, progress=False)
     with pytest.raises(UnsupportedError, match="nothing to ask"):
         Session(classes, pool, tmp_path)
 
@@ -268,6 +318,59 @@ def _until(condition, seconds=60.0):
     while not condition():
         assert time.perf_counter() < end
         time.sleep(0.02)
+
+
+def test_keys_answer_a_single_question_and_shortcuts_do_not(pool, model, tmp_path):
+    fitted = xlens.fit(
+        xlens.Classifier(model, layer="1"), pool, "ilvm", attributes=("left",), kinds=("binary",), steps=5,
+        layers=1, teaching_steps=5, progress=False,
+    )  # fmt: skip
+    session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
+    server, address = serve(session)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with browser() as started:
+            page = started.new_page()
+            page.goto(address)
+            first = settled(page, session)
+            for keys in ("Control+2", "Alt+2", "9", "2"):
+                page.keyboard.press(keys)
+            _until(lambda: session.state()["next"] != first)
+            shows(page, session.state()["next"])
+            assert session._facts["answers"] == {str(first): [1.0]}
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
+    fitted = xlens.fit(
+        xlens.Classifier(model, layer="1"), pool, "ilvm", kinds=("binary",) * 7, steps=2, layers=1, progress=False
+    )
+    session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
+    server, address = serve(session)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with browser() as started:
+            page = started.new_page()
+            page.goto(address)
+            settled(page, session)
+            keys = page.locator("#chart circle.key")
+            frame = page.locator("#chart").bounding_box()
+            boxes = [keys.nth(index).bounding_box() for index in range(keys.count())]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert len({(box["x"], box["y"]) for box in boxes}) == 7
+    for box in boxes:
+        assert frame["x"] <= box["x"]
+        assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+        assert frame["y"] <= box["y"]
+        assert box["y"] + box["height"] <= frame["y"] + frame["height"]
 
 
 def test_from_the_command_line(folder, pool, model, tmp_path, monkeypatch, capsys):

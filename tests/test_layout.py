@@ -21,7 +21,7 @@ ORDER = (
     ("classifier", "_frozen", "_tail"), ("data",), ("datasets",), ("nn",), ("attr",), ("metrics",), ("training",),
     ("hookspecs",), ("registry",), ("status",), ("storage",),
     ("explainer", "_begin", "_bound", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
-     "_editor", "_explain", "_explain_layer", "_quantus", "_teach", "_variations", "_vary"),
+     "_editor", "_explain", "_explain_layer", "_feature_maps", "_quantus", "_teach", "_variations", "_vary"),
     ("api",), ("evaluation",), ("plot",), ("report",), ("label",),
     ("cli", "demo", "__main__", "integrations"), ("testing",),
 )  # fmt: skip

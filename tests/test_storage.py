@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import warnings
 
 import pytest
@@ -267,3 +268,33 @@ def test_a_lens_is_bound_to_the_classifier_that_it_was_fitted_around(fitted, ima
     with torch.no_grad():
         weight.copy_(before)
     assert asked() == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_stopped_between_its_two_files_a_lens_is_whole(fitted, tmp_path, monkeypatch, before):
+    """What was there is loaded, or what was to be written; never a lens that cannot be read."""
+    folder = tmp_path / "lens"
+    fitted.save(folder)
+    changed = copy.copy(fitted)
+    changed.provenance = {**fitted.provenance, "again": True}
+    changed.lens = copy.deepcopy(fitted.lens)
+    with torch.no_grad():
+        next(iter(changed.lens.state_dict().values())).add_(1)
+    replace, done = os.replace, []
+
+    def stopped(source, target):
+        if len(done) == (0 if before else 1):
+            raise KeyboardInterrupt
+        done.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(os, "replace", stopped)
+        changed.save(folder)
+    again = xlens.load(folder, fitted.classifier)
+    assert again.provenance == (fitted if before else changed).provenance
+    wanted = (fitted if before else changed).lens.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in again.lens.state_dict().items())
+    fitted.save(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["lens.json", "lens.safetensors"]
+    assert xlens.load(folder, fitted.classifier).provenance == fitted.provenance

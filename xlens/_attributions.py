@@ -22,7 +22,17 @@ from xlens.contracts import Lens
 from xlens.errors import DataError, did_you_mean
 from xlens.nn.features import score_margin
 
-__all__ = ["OWN", "Attribution", "Margin", "Question", "References", "Request", "attribute", "check_attributions"]
+__all__ = [
+    "FEATURE_MAPS",
+    "OWN",
+    "Attribution",
+    "Margin",
+    "Question",
+    "References",
+    "Request",
+    "attribute",
+    "check_attributions",
+]
 
 #: xlens's own attributions, and what they are in a few words.
 OWN = {
@@ -34,6 +44,8 @@ OWN = {
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
 }
+#: One map for each named part of the code, and so no attribution of its own.
+FEATURE_MAPS = "lig_features"
 #: Whose sum is the score difference, or the explanation does not hold.
 _COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
 #: Options of xlens's own attributions, with their defaults.
@@ -194,13 +206,14 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
     else:
         wanted = {name: {} for name in attributions}
     faults = []
-    known = (*OWN, *captum_names()) if set(wanted) - set(OWN) else tuple(OWN)
+    own = (*OWN, FEATURE_MAPS)
+    known = (*own, *captum_names()) if set(wanted) - set(own) else own
     for name, options in wanted.items():
         if not isinstance(options, Mapping):
             faults.append(f"the options of {name!r} must be a mapping, got {options!r}")
-        elif name in OWN:
+        elif name in own:
             faults += _own_faults(name, options)
-        elif name not in OWN:
+        else:
             wrong = check_captum(str(name), options)
             if wrong and name not in known:
                 wrong[0] += f".{did_you_mean(str(name), known)} Known: {', '.join(known)}"

@@ -67,8 +67,8 @@ def digest_of_lens(lens: Lens, mask: EditMask | None = None) -> str:
     return digest.hexdigest()
 
 
-def check_over(over: Any, classifier: Classifier) -> None:
-    """Refuse as the lens below what is no explainer, or explains another classifier."""
+def check_over(over: Any, classifier: Classifier, spec: Spec) -> None:
+    """Refuse as the lens below what is no explainer, or explains another classifier or inputs of another shape."""
     if over is None:
         return
     if not isinstance(over, LensExplainer):
@@ -79,6 +79,13 @@ def check_over(over: Any, classifier: Classifier) -> None:
         raise OptionError(
             "fit: over explains another classifier",
             do="pass the classifier that it was fitted around, with the same layer and outputs",
+        )
+    if over.spec.shape != spec.shape:
+        raise DataError(
+            "fit: over was fitted on inputs of another shape",
+            given=f"data of shape {spec.shape}",
+            allowed=over.spec.shape,
+            do="bring the data to that shape, or fit a lens to go below on these",
         )
 
 

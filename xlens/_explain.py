@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from xlens._attributions import Question, Request, attribute
+from xlens._attributions import FEATURE_MAPS, Attribution, Question, Request, attribute
+from xlens._feature_maps import feature_maps
 from xlens.attr.edit import Carry, Edit, make_edit
 from xlens.attr.memory import points_in_flight
 from xlens.errors import DataError
@@ -89,7 +90,9 @@ def explain_batch(
     )
     span = max(spec.maximum) - min(spec.minimum)
     question = Question(classifier, lens, edit, target, contrast, request, span)
-    found = {name: attribute(question, name) for name in request.attributions}
+    found: dict[str, Attribution] = {}
+    for name in request.attributions:
+        found |= feature_maps(question) if name == FEATURE_MAPS else {name: attribute(question, name)}
     per_code, code_delta = question.integrate(
         question.codes,
         score=lambda points, rows: question.score(lens.decode(points), rows),

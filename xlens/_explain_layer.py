@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from xlens._attributions import Attribution, Question, Request, attribute
+from xlens._attributions import FEATURE_MAPS, Attribution, Question, Request, attribute
 from xlens._explain import FRAMES, finite_or_refuse, problems_of, shared_fields
 from xlens.attr.curve import Segment
 from xlens.attr.edit import Edit
@@ -99,7 +99,8 @@ def explain_layer_batch(
     code_delta = per_code.double().sum(1) - difference
     found: dict[str, Attribution] = {}
     for name in request.attributions:
-        if name == "lig":
+        if name in ("lig", FEATURE_MAPS):
+            # Each part's map is on the way to their sum.
             found |= _chained(question, per_code, difference)
         else:
             found[name] = attribute(question, name)

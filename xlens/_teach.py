@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from xlens._arguments import check_count, check_seed, side_info_table
 from xlens.classifier import Classifier
 from xlens.contracts import Lens, Run, Spec, StepEvent
-from xlens.data import as_inputs
-from xlens.errors import DataError, OptionError, did_you_mean
+from xlens.data import Data, as_data, as_inputs
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning, did_you_mean
+from xlens.nn.mask import EditMask
+from xlens.training.edit_mask import fit_edit_mask
 from xlens.training.processes import process_state_restored
 
 __all__ = ["STRATEGIES", "Strategy", "Teaching"]
@@ -29,6 +32,7 @@ class Teaching:
     classifier: Classifier
     lens: Lens
     spec: Spec
+    mask: EditMask | None
     device: torch.device
     _asking: Callable[[], AbstractContextManager[None]]
     _require: Callable[[str], None]
@@ -57,11 +61,12 @@ class Teaching:
             )
         with self._asking():
             inputs = as_inputs(pool, self.spec.shape)
-            generator = self._generator(seed)
             if strategy == "random":
-                return torch.randperm(len(inputs), generator=generator, device=self.device)[:n].cpu()
+                order = torch.randperm(len(inputs), generator=self._generator(seed), device=self.device)
+                return order[:n].cpu()
+            # The same draws for each part, so that its size does not decide between two inputs.
             parts = [
-                self.lens.informativeness(part.to(self.device), strategy, generator)
+                self.lens.informativeness(part.to(self.device), strategy, self._generator(seed))
                 for part in inputs.split(_BATCH)
             ]
             return torch.cat(parts).argsort(descending=True, stable=True)[:n].cpu()
@@ -71,17 +76,21 @@ class Teaching:
         inputs: Any,
         side_info: Any,
         *,
+        refit_mask: bool = True,
         seed: int = 0,
         on_step: Callable[[StepEvent], None] | None = None,
         progress: bool | None = None,
     ) -> None:
         """Learn from more side information, going on from the current state. The lens itself changes.
 
-        After Ctrl-C the lens has learned a part of it; call this again, or load what was saved.
+        Where there is a mask, it is fitted anew on the real inputs that the lens keeps, because the lens's
+        counterfactuals have changed. After an error or Ctrl-C everything is as it was before.
 
         Args:
             inputs: ``(N, *S)``.
             side_info: ``(N, A)`` in the columns that `fit` was given, NaN where not observed.
+            refit_mask: False leaves the mask as it is, which saves its time between rounds of teaching. Edits flip
+                f all the same, but take more of the image than they need, until :meth:`refit_mask` is called.
             seed: seeds everything random.
             on_step: called with a :class:`xlens.StepEvent` after each step.
             progress: show a progress bar; None shows it on a terminal.
@@ -89,6 +98,9 @@ class Teaching:
         Raises:
             UnsupportedError: this lens cannot be taught.
             DataError: inputs or side information do not fit.
+
+        Warns:
+            XlensWarning: the mask would be fitted anew, and the lens keeps no inputs for it.
         """
         self._require("teach")
         check_seed(seed)
@@ -101,7 +113,68 @@ class Teaching:
                 allowed=f"({len(source)}, A), finite, NaN where not observed",
             )
         run = Run(seed=seed, device=self.device, spec=self.spec, on_step=on_step, progress=progress)
+        kept = self.lens.kept_inputs
+        if self.mask is not None and refit_mask and kept is None:
+            warnings.warn(
+                "teach: the mask stays as it is, for this lens keeps no inputs to fit it anew on: edits may take "
+                "more of the image than they need. Call explainer.refit_mask(data).",
+                XlensWarning,
+                stacklevel=2,
+            )
+        before = {key: value.clone() for key, value in self.lens.state_dict().items()}
+        try:
+            with self._training(seed):
+                self.lens.teach(source, table, run)
+            self.lens.eval().requires_grad_(False)
+            if self.mask is not None and refit_mask and kept is not None:
+                self._fit_mask(Data(kept.cpu()), run)
+        except BaseException:
+            self.lens.load_state_dict(before)
+            raise
+        finally:
+            self.lens.eval().requires_grad_(False)
+
+    def refit_mask(
+        self,
+        data: Any = None,
+        *,
+        seed: int = 0,
+        on_step: Callable[[StepEvent], None] | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Fit the mask anew around the lens as it is now, as `fit` did.
+
+        :meth:`teach` does so, unless it is told not to; ``xlens label`` leaves it out between its rounds.
+
+        Args:
+            data: inputs, in any form that :func:`xlens.fit` takes; None for those that the lens keeps.
+            seed: seeds everything random.
+            on_step: called with a :class:`xlens.StepEvent` after each step.
+            progress: show a progress bar; None shows it on a terminal.
+
+        Raises:
+            UnsupportedError: there is no mask, or no data, and the lens keeps none.
+            DataError: the data do not fit.
+
+        >>> explainer.refit_mask(images, progress=False)
+        """
+        check_seed(seed)
+        if self.mask is None:
+            raise UnsupportedError("refit_mask: there is none to fit", allowed="lenses that decode to images")
+        if data is None and self.lens.kept_inputs is None:
+            raise UnsupportedError("refit_mask: this lens keeps no inputs", do="pass data, as to fit")
+        run = Run(seed=seed, device=self.device, spec=self.spec, on_step=on_step, progress=progress)
+        self._fit_mask(Data(self.lens.kept_inputs.cpu()) if data is None else as_data(data), run)
+
+    def _fit_mask(self, data: Data, run: Run) -> None:
+        with self._training(run.seed):
+            sample = next(data.batches(_BATCH, generator=torch.Generator().manual_seed(run.seed))).inputs
+            sample = as_inputs(sample, self.spec.shape)
+            # Not from where the mask stands: from one that was fitted to another lens it ends far wider.
+            self.mask = fit_edit_mask(self.classifier, self.lens, data, run, sample).requires_grad_(False)
+
+    @contextmanager
+    def _training(self, seed: int) -> Iterator[None]:
         with torch.inference_mode(False), torch.enable_grad(), process_state_restored():
             with self.classifier.frozen(seed=seed):
-                self.lens.teach(source, table, run)
-        self.lens.eval().requires_grad_(False)
+                yield

@@ -134,7 +134,7 @@ def fit(
             if output_dir is not None and not resume and together.writes:
                 _forget_checkpoints(Path(output_dir))
             found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
-            check_over(over, wrapped)
+            check_over(over, wrapped, found.spec)
         check_agreement(together, wrapped, found)
         names = wrapped.class_names
         if names is not None and len(names) != found.spec.num_classes:
@@ -207,18 +207,7 @@ def load(
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
     stored = load_lens(path, model, strict=strict, device=where)
-    stored.lens.requires_grad_(False)
-    if stored.mask is not None:
-        stored.mask.requires_grad_(False)
-    return LensExplainer(
-        stored.classifier,
-        stored.lens,
-        stored.backend,
-        stored.spec,
-        stored.mask,
-        stored.provenance,
-        _below(stored.over, stored.classifier),
-    )
+    return _explainer_of(stored, stored.classifier)
 
 
 @contextmanager
@@ -339,11 +328,14 @@ def _check_uses(backend: Backend, **arguments: Any) -> None:
             )
 
 
-def _below(stored: StoredLens | None, classifier: Classifier) -> LensExplainer | None:
-    if stored is None:
-        return None
-    under = _below(stored.over, classifier)
-    return LensExplainer(classifier, stored.lens, stored.backend, stored.spec, None, stored.provenance, under)
+def _explainer_of(stored: StoredLens, classifier: Classifier) -> LensExplainer:
+    for part in (stored.lens, stored.mask):
+        if part is not None:
+            part.requires_grad_(False)
+    below = None if stored.over is None else _explainer_of(stored.over, classifier)
+    return LensExplainer(
+        classifier, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance, below
+    )
 
 
 def _side_info(side_info: Any, data: Data) -> Tensor | None:

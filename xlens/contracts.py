@@ -212,6 +212,8 @@ class Lens(nn.Module, ABC):
     #: What ``decode`` returns: inputs, or the activations ``(N, *A)`` of the classifier's named layer, of which
     #: f's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs instead.
     decodes_to: Literal["inputs", "layer"] = "inputs"
+    #: Real inputs ``(B, *S)`` that the lens keeps, or None. The mask is fitted anew on them once it was taught.
+    kept_inputs: Tensor | None = None
 
 
 class Backend(ABC):
@@ -363,11 +365,22 @@ class Explainer(Protocol):
         inputs: Any,
         side_info: Any,
         *,
+        refit_mask: bool = True,
         seed: int = 0,
         on_step: Callable[[StepEvent], None] | None = None,
         progress: bool | None = None,
     ) -> None:
         """Learn from more side information ``(N, A)``, going on from the current state."""
+
+    def refit_mask(
+        self,
+        data: Any = None,
+        *,
+        seed: int = 0,
+        on_step: Callable[[StepEvent], None] | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Fit the mask anew around the lens as it is now."""
 
     def save(self, path: str | Path) -> None:
         """Write the lens to a folder."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xlens._arguments import check_count, check_explain, check_seed, class_tensor, find_feature, path_values
-from xlens._attributions import References, Request, check_attributions
+from xlens._attributions import FEATURE_MAPS, References, Request, check_attributions
 from xlens._bound import Bound
 from xlens._edit import traversed
 from xlens._editor import Editor
@@ -125,9 +125,12 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
                 generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
                 ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
                 counterfactual and the k = 4 `references` nearest to its decoding, which sums to the mean of
-                those differences; ``"lig_paper"`` and ``"latent_shift"``, which are not complete. And any
-                Captum method in snake case (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``,
-                ...), on the same score, with the counterfactual as baseline where it takes one:
+                those differences; ``"lig_features"``, the line integral as a map for each named part of the
+                code (``"lig: <name>"``, and ``"lig: not in the code"`` for what the lens leaves out of the
+                input; of a lens on a hidden layer ``"lig"`` brings them); ``"lig_paper"`` and
+                ``"latent_shift"``, which are not complete. And any Captum method in snake case
+                (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``, ...), on the same score, with
+                the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
@@ -154,6 +157,8 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         wanted, faults = check_attributions(attributions)
         if (references is None) == ("ig_ensemble" in wanted):
             faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
+        if FEATURE_MAPS in wanted and path == "pixel" and not self.on_layer:
+            faults.append(f"attribution {FEATURE_MAPS!r} goes along the code, and path='pixel' does not")
         faults += budget_faults(memory_budget)
         faults += layer_faults(wanted, carry, path) if self.on_layer else []
         carry = check_explain(
@@ -210,6 +215,8 @@ class LensExplainer(Editor, Pictures, Teaching, Variations):
         _, faults = check_attributions([attribution])
         if attribution == "ig_ensemble":
             faults.append("'ig_ensemble' needs references, which Quantus does not pass")
+        if attribution == FEATURE_MAPS:
+            faults.append(f"{FEATURE_MAPS!r} is several maps, and Quantus takes one")
         check_explain(
             "as_quantus", self.mask is not None, carry=carry, n_steps=n_steps, tolerance=tolerance, path=path,
             faults=faults,

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +75,12 @@ def save_lens(explainer: LensExplainer, path: str | Path) -> None:
 
 
 def _write_lens(explainer: LensExplainer, folder: Path) -> None:
-    tensors = {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()}
-    if explainer.mask is not None:
-        tensors |= {f"mask.{key}": value for key, value in explainer.mask.state_dict().items()}
+    tensors = {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()} | _masks(explainer)
     content = dump_tensors({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()})
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
         "contract": CONTRACT_VERSION,
-        "masked": explainer.mask is not None,
         **_made_of(explainer),
         "layer": explainer.classifier.layer,
         "outputs": explainer.classifier.outputs,
@@ -95,8 +93,13 @@ def _write_lens(explainer: LensExplainer, folder: Path) -> None:
     facts["checksum"] = _checksum(facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / _TENSORS, content)
-        _write(folder / _JSON, json.dumps(facts, indent=2).encode())
+        # Both are written before either takes its place: stopped in between, `_facts_of` finds the pair.
+        written = [
+            (_write_partial(folder / name, part), folder / name)
+            for name, part in ((_TENSORS, content), (_JSON, json.dumps(facts, indent=2).encode()))
+        ]
+        for partial, path in written:
+            os.replace(partial, path)
     except OSError as fault:
         raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
 
@@ -118,7 +121,7 @@ def load_lens(
         BackendNotFoundError: its backend is not installed.
     """
     folder = Path(path)
-    facts = _read_facts(folder / _JSON)
+    facts = _facts_of(folder)
     classifier = _classifier(model, facts)
     device = device or classifier.device
     if strict and facts["fingerprint"] != classifier.fingerprint():
@@ -130,21 +133,24 @@ def load_lens(
     tensors = _read_tensors(folder / _TENSORS, facts["tensors"])
     with classifier.frozen(seed=0):
         stored = _built(classifier, facts)
-        lens, spec = stored.lens.to(device), stored.spec
+        lens = stored.lens.to(device)
         # The tensors of a lens below are among those of the lens that is over it.
         _fill(lens, tensors, "lens.")
-        mask = None
-        if facts["masked"]:
-            probe = spec.per_channel("mean").expand(2, *spec.shape)
-            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
-            _fill(mask, tensors, "mask.")
         lens.eval()
-    return dataclasses.replace(stored, mask=mask)
+        return _masked(stored, facts, classifier, tensors, device)
+
+
+def _masks(explainer: LensExplainer, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of its mask, and of the masks of explainers below it."""
+    own = {} if explainer.mask is None else explainer.mask.state_dict()
+    found = {f"{prefix}mask.{key}": value for key, value in own.items()}
+    return found if explainer.over is None else found | _masks(explainer.over, f"{prefix}over.")
 
 
 def _made_of(explainer: LensExplainer) -> dict[str, Any]:
     """Return what a lens is built from; of one over another, of both."""
     facts = {
+        "masked": explainer.mask is not None,
         "backend": explainer.backend.name,
         "options": params.to_dict(explainer.backend),
         "spec": dataclasses.asdict(explainer.spec),
@@ -168,6 +174,26 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> StoredLens:
     below = _built(classifier, facts["over"]) if "over" in facts else None
     lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
     return StoredLens(classifier, lens, backend, spec, None, facts["provenance"], below)
+
+
+def _masked(
+    stored: StoredLens,
+    facts: dict[str, Any],
+    classifier: Classifier,
+    tensors: dict[str, Tensor],
+    device: torch.device,
+    prefix: str = "",
+) -> StoredLens:
+    """Return it with its mask, and with those of the lenses below it."""
+    mask, below, spec = None, stored.over, stored.spec
+    # Of a lens below, earlier versions kept none.
+    if facts.get("masked", False):
+        probe = spec.per_channel("mean").expand(2, *spec.shape)
+        mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+        _fill(mask, tensors, f"{prefix}mask.")
+    if below is not None:
+        below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
+    return dataclasses.replace(stored, mask=mask, over=below)
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
@@ -224,6 +250,17 @@ def explanation_from_tree(tree: dict[str, Any]) -> Explanation:
         ) from None
 
 
+def _facts_of(folder: Path) -> dict[str, Any]:
+    """Return the facts that belong to the tensors: of a folder that was being written, those that were ready."""
+    ready, tensors = _partial(folder / _JSON), folder / _TENSORS
+    if ready.is_file() and tensors.is_file():
+        with suppress(StorageError):
+            facts = _read_facts(ready)
+            if facts["tensors"] == hashlib.sha256(tensors.read_bytes()).hexdigest():
+                return facts
+    return _read_facts(folder / _JSON)
+
+
 def _read_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StorageError(
@@ -276,10 +313,14 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
         ) from None
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
+def _write_partial(path: Path, content: bytes) -> Path:
+    partial = _partial(path)
     partial.write_bytes(content)
-    os.replace(partial, path)
+    return partial
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def _checksum(facts: dict[str, Any]) -> str:

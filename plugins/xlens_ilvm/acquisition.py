@@ -52,9 +52,7 @@ def informativeness(
             total += _of_a_number(readout, c, own, asked, strategy)
             continue
         posterior = _posterior(readout, c, own)
-        noise = torch.randn(
-            _DRAWS, len(posterior), generator=generator, dtype=codes.dtype, device=codes.device
-        )
+        noise = torch.randn(_DRAWS, len(posterior), generator=generator, dtype=codes.dtype, device=codes.device)
         drawn = readout.parameters_of(c) + noise @ posterior.T
         logs = torch.stack([readout.log_probabilities(parameters, asked, c) for parameters in drawn])
         mean = torch.logsumexp(logs, 0) - math.log(_DRAWS)
@@ -82,7 +80,7 @@ def _posterior(readout: Readout, c: int, known: Tensor) -> Tensor:
 
 def _of_a_number(readout: Readout, c: int, known: Tensor, asked: Tensor, strategy: str) -> Tensor:
     """The same for a Gaussian read-out, whose posterior is that of a linear regression."""
-    noise = float(readout.noise[c].exp().square())
+    noise = float(readout.deviations[c].square())
     rows, points = (torch.stack([z, torch.ones_like(z)], 1) for z in (known, asked))
     precision = rows.T @ rows / noise + _PRIOR * torch.eye(2).to(rows)
     variance = (points @ torch.linalg.inv(precision) * points).sum(1)

@@ -112,13 +112,7 @@ class ILVM(xlens.Backend):
         """
         columns = columns_for(run, self.attributes, self.kinds, self.name)
         lens = self.build(classifier, run.spec, None if run.over is None else run.over.lens).to(run.device)
-        if sum(column.width for column in columns) > lens.space.width:
-            raise OptionError(
-                "ilvm: there are too few dimensions for the side information",
-                given=f"{sum(column.width for column in columns)} dimensions for attributes, "
-                f"{lens.space.width} in all",
-                do="name a wider layer, or give attributes of many values one dimension: kinds=('single', ...)",
-            )
+        self._check_room(columns, lens.space, of_classes=run.side_info is None and not self.kinds)
         lens.model.learn(columns)
         lens.model.to(run.device)
         lens.of_classes.fill_(int(run.side_info is None and not self.kinds))
@@ -131,6 +125,23 @@ class ILVM(xlens.Backend):
         lens.memory.keep(y[chosen], targets[chosen], held_out[chosen])
         lens.eval().settle(*bank)
         return lens
+
+    def _check_room(self, columns: tuple[Column, ...], space: Space, of_classes: bool) -> None:
+        needed = sum(column.width for column in columns)
+        if needed <= space.width:
+            return
+        # Wide layers are narrowed by an option; other ones are as narrow as they are.
+        wider = f"set most={needed} or more" if space.wide and needed <= len(space.mean) else "name a wider layer"
+        other = (
+            "pass side_info, which is then named instead of the classes"
+            if of_classes
+            else "give attributes of many values one dimension: kinds=('single', ...)"
+        )
+        raise OptionError(
+            f"ilvm: there are too few dimensions for the {'classes' if of_classes else 'side information'}",
+            given=f"{needed} dimensions to be named, {space.width} in all",
+            do=f"{wider}, or {other}",
+        )
 
     def _learning(self) -> Learning:
         return Learning(self.batch_size, self.learning_rate, self.label_weight, self.noise, self.early_stopping)

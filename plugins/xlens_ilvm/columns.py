@@ -89,18 +89,30 @@ def targets_of(table: Tensor, columns: Sequence[Column]) -> Tensor:
             continue
         levels = torch.tensor(column.levels, dtype=torch.float64)
         filled = torch.where(seen, values, levels[0])
-        index = torch.searchsorted(levels, filled).clamp_max(len(levels) - 1)
-        if bool((wrong := levels[index] != filled).any()):
+        index = _nearest(filled, levels)
+        nearest = levels[index]
+        # One of both tables may have been rounded to single precision.
+        wrong = (nearest != filled) & (nearest.float() != filled) & (nearest != filled.float())
+        if bool(wrong.any()):
             raise DataError(
                 f"side_info: column {a} has a value that it does not know",
-                given=float(filled[wrong][0]),
-                allowed=", ".join(f"{level:g}" for level in column.levels),
+                given=f"{float(filled[wrong][0]):.10g}",
+                allowed=", ".join(f"{level:.10g}" for level in column.levels),
+                do="where not all values are observed yet, say at fit how many there are: kinds=('classes:5', ...) "
+                "for 0 to 4",
             )
         found = index.double().unsqueeze(1)
         if column.kind == "classes":
             found = torch.nn.functional.one_hot(index, len(levels)).double()
         parts.append(torch.where(seen.unsqueeze(1), found, torch.nan))
     return torch.cat(parts, 1).float()
+
+
+def _nearest(values: Tensor, levels: Tensor) -> Tensor:
+    """Return the position of the level ``(L,)``, in ascending order, that is nearest to each value ``(n,)``."""
+    above = torch.searchsorted(levels, values).clamp_max(len(levels) - 1)
+    below = (above - 1).clamp_min(0)
+    return torch.where((values - levels[below]).abs() < (levels[above] - values).abs(), below, above)
 
 
 def _is_kind(kind: str) -> bool:

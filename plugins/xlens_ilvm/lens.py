@@ -75,6 +75,11 @@ class ILVMLens(Lens):
         width = self.bank.codes.shape[1]
         return named_features(self.model.readout, bool(self.of_classes), self._names, names, width)
 
+    @property
+    def kept_inputs(self) -> Tensor:
+        """The real inputs ``(B, *S)`` that the lens keeps."""
+        return self.bank.inputs
+
     def represent(self, inputs: Tensor) -> Tensor:
         """Return what the lens works on, for inputs ``(N, *S)``: the layer's activations, or the codes below."""
         if self.below is not None:
@@ -121,7 +126,18 @@ class ILVMLens(Lens):
         named = self.model.readout.width if classes is not None else 0
         count = codes.shape[1]
         dims = torch.arange(named if named < count else 0, count, device=codes.device)
-        return self.bank.nearest(codes, dims, classes, torch.tensor(first, dtype=torch.long, device=codes.device))
+        leading = torch.tensor(first, dtype=torch.long, device=codes.device)
+        return self.bank.nearest(codes, dims, classes, leading, self._units(codes))
+
+    def _units(self, codes: Tensor) -> Tensor:
+        """Return what distances count as one in each dimension of the code, ``(d,)``.
+
+        What is kept beside y is in the layer's own unit, which must not matter: it is measured by the component of
+        y that varies least, which varies more than anything that is kept.
+        """
+        units = torch.ones(codes.shape[1], dtype=torch.float64, device=codes.device)
+        units[self.space.width :] = self.space.scale.min()
+        return units
 
     @property
     def questions(self) -> list[Question]:

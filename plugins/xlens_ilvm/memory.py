@@ -66,7 +66,7 @@ class Bank(_Kept):
         """Keep these, and no others."""
         self.inputs, self.codes, self.logits = inputs.to(self.inputs), codes.to(self.codes), logits.to(self.logits)
 
-    def nearest(self, codes: Tensor, dims: Tensor, classes: Tensor | None, first: Tensor) -> Tensor:
+    def nearest(self, codes: Tensor, dims: Tensor, classes: Tensor | None, first: Tensor, units: Tensor) -> Tensor:
         """Return the kept inputs ``(N, *S)`` whose codes are nearest in these dimensions.
 
         Args:
@@ -74,10 +74,12 @@ class Bank(_Kept):
             dims: dimensions in which distances are taken.
             classes: ``(N,)`` the class that f must put each in; where there is none, f's surest of it.
             first: dimensions in which only the nearest tenth of what is kept is looked at; may be empty.
+            units: ``(d,)`` what counts as a distance of one in each dimension.
         """
-        distance = torch.cdist(codes[:, dims].double(), self.codes[:, dims].double())
+        wanted, kept = codes.double() / units, self.codes.double() / units
+        distance = torch.cdist(wanted[:, dims], kept[:, dims])
         if len(first):
-            before = torch.cdist(codes[:, first].double(), self.codes[:, first].double())
+            before = torch.cdist(wanted[:, first], kept[:, first])
             within = before.kthvalue(max(1, len(self.codes) // 10), 1, keepdim=True).values
             distance = distance.masked_fill(before > within, torch.inf)
         if classes is not None:

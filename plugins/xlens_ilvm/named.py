@@ -102,8 +102,10 @@ def centres_of(named: Tensor, logits: Tensor) -> Tensor:
     A class that f puts none of them in gets the mean of all, weighted by f's probability of it.
     """
     own = F.one_hot(logits.argmax(1), logits.shape[1]).to(named)
-    weights = torch.where(own.sum(0) > 0, own, logits.softmax(1).to(named))
-    return (weights / weights.sum(0)).T @ named
+    # Shared out in logarithms: f's probability of a class may be 0 to rounding on every input.
+    likely = logits.double().log_softmax(1).softmax(0).to(named)
+    weights = torch.where(own.sum(0) > 0, own / own.sum(0).clamp_min(1), likely)
+    return weights.T @ named
 
 
 def toward_class(

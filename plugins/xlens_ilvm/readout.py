@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ class Readout(nn.Module):
         most = max((len(column.levels) for column in columns), default=2)
         levels = torch.zeros(len(columns), most, dtype=torch.float64)
         for row, column in zip(levels, columns, strict=True):
-            row[: len(column.levels)] = torch.tensor(column.levels)
+            row[: len(column.levels)] = torch.tensor(column.levels, dtype=torch.float64)
         kinds = [[KINDS.index(column.kind), len(column.levels)] for column in columns]
         self.register_buffer("kinds", torch.tensor(kinds, dtype=torch.long).view(-1, 2))
         self.register_buffer("levels", levels)
@@ -90,6 +91,11 @@ class Readout(nn.Module):
         return _columns(self.kinds, self.levels)
 
     @property
+    def deviations(self) -> Tensor:
+        """Standard deviation of each number around what is read, ``(C,)``; it does not fall without end."""
+        return self.noise.clamp_min(_LEAST_NOISE).exp()
+
+    @property
     def width(self) -> int:
         """How many dimensions of the code are assigned: the first ones."""
         return len(self.readings)
@@ -112,16 +118,14 @@ class Readout(nn.Module):
         seen = ~targets.isnan()
         wanted = torch.where(seen, targets, 0.0).to(codes.dtype)
         linear = self.slope * codes[:, : self.width] + self.bias
-        noise = self.noise.clamp_min(_LEAST_NOISE)
         each = torch.zeros_like(linear)
         readings = torch.tensor(self.readings, device=codes.device)
         for c in (readings == PLACES).nonzero()[:, 0].tolist():
             logs = self.log_probabilities(self.parameters_of(c), codes[:, c], c)
             each[:, c] = logs.gather(1, wanted[:, c : c + 1].long())[:, 0]
         logistic = -F.binary_cross_entropy_with_logits(linear, wanted, reduction="none")
-        gaussian = -0.5 * ((wanted - linear) / noise.exp()).square() - noise - 0.5 * torch.log(
-            torch.tensor(2 * torch.pi)
-        )
+        error = (wanted - linear) / self.deviations
+        gaussian = -0.5 * error.square() - self.deviations.log() - 0.5 * math.log(2 * math.pi)
         each = torch.where(readings == BERNOULLI, logistic, each)
         each = torch.where(readings == GAUSSIAN, gaussian, each)
         return torch.where(seen, each, 0.0)

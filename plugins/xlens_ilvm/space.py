@@ -11,6 +11,8 @@ __all__ = ["Space"]
 
 #: A unit that varies less than this, relative to the one that varies most, is left as it is.
 _DEAD = 1e-6
+#: Components that are looked for beside those that are wanted.
+_SPARE = 16
 
 
 class Space(nn.Module):
@@ -45,9 +47,10 @@ class Space(nn.Module):
         self.mean.copy_(flat.mean(0))
         centred = flat - self.mean
         if self.wide:
+            # More than are wanted, of which the last are the inexact ones.
+            _, _, found = torch.svd_lowrank(centred, min(self.width + _SPARE, *centred.shape), niter=6)
             # Components that the sample is too small to show stay what they are, perpendicular to the others.
-            _, _, found = torch.svd_lowrank(centred, min(self.width, *centred.shape), niter=4)
-            full = torch.cat([found, self.basis], 1)
+            full = torch.cat([found[:, : self.width], self.basis], 1)
             self.basis.copy_(torch.linalg.qr(full).Q[:, : self.width])
             centred = centred @ self.basis
         spread = centred.std(0, correction=0)

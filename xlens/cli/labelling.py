@@ -41,6 +41,9 @@ def label(chosen: argparse.Namespace) -> int:
         server.serve_forever()
     finally:
         server.server_close()
+        if explainer.mask is not None:
+            said = "the mask of its edits is as it was: explainer.refit_mask(data) fits it to what was learned"
+            print(visible(said), flush=True)
     return 0
 
 

@@ -45,9 +45,11 @@ function drawChart(state) {
     const line = points.map(([at, value]) => `${at},${y(value)}`).join(" ");
     parts.push(element("polyline", { points: line, fill: "none", stroke: colour, "stroke-width": 2 }));
     for (const [at, value] of points) parts.push(element("circle", { cx: at, cy: y(value), r: 4, fill: colour }));
-    parts.push(element("circle", { cx: 50 + 150 * index, cy: 240, r: 5, fill: colour }));
-    parts.push(element("text", { x: 60 + 150 * index, y: 245 }, name));
+    const left = 50 + 150 * (index % 4), below = 240 + 24 * Math.floor(index / 4);
+    parts.push(element("circle", { cx: left, cy: below, r: 5, fill: colour, class: "key" }));
+    parts.push(element("text", { x: left + 10, y: below + 5 }, name));
   });
+  chart.setAttribute("viewBox", `0 0 640 ${236 + 24 * Math.ceil(names.length / 4)}`);
   chart.replaceChildren(...parts);
   const head = element("tr");
   for (const title of ["answers learned from", ...names]) head.append(element("th", { scope: "col" }, title));
@@ -62,6 +64,7 @@ function drawChart(state) {
 
 function say(state) {
   if (state.learning) return "Learning from your answers …";
+  if (state.fault && state.next === null) return `${state.answered} answers are kept.`;
   if (state.done) return `Nothing is left to ask: ${state.answered} answers are kept.`;
   const what = state.checking ? "for checking only, never learned from" : `round ${state.round}`;
   return `${state.left} left (${what}); ${state.answered} answers are kept. You can stop at any time.`;
@@ -110,6 +113,8 @@ find("form").addEventListener("submit", (event) => {
 });
 find("back").addEventListener("click", () => ask("back", {}));
 document.addEventListener("keydown", (event) => {
+  // A shortcut of the browser is no answer, nor is a key that is held down.
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || find("ask").hidden) return;
   const first = now && now.questions.length === 1 ? document.querySelectorAll('input[name="q0"][type=radio]') : [];
   const index = Number(event.key) - 1;
   if (first[index]) { first[index].checked = true; find("form").requestSubmit(); }

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens._arguments import is_count
 from xlens._teach import Strategy
-from xlens.errors import DataError, StorageError, UnsupportedError, XlensError
+from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.metrics import interpretability
 
@@ -44,6 +45,7 @@ class Session:
 
     Raises:
         UnsupportedError: the lens cannot be taught, or has nothing to ask.
+        OptionError: an unknown strategy, or a number out of range.
         DataError: the pool is too small.
         StorageError: the folder holds answers about another pool.
     """
@@ -59,7 +61,14 @@ class Session:
         strategy: Strategy = "random",
         seed: int = 0,
     ) -> None:
-        explainer.query(pool[:1], 1)  # refuses what cannot be taught
+        faults = [
+            f"{name} must be an int >= 1, got {value!r}"
+            for name, value in (("check", check), ("per_round", per_round))
+            if not is_count(value)
+        ]
+        if faults:
+            raise OptionError("label: " + "; ".join(faults))
+        explainer.query(pool[:1], 1, strategy, seed=seed)  # refuses what cannot be taught, or asked like this
         self.questions = tuple(explainer.lens.questions)
         if not self.questions:
             raise UnsupportedError("label: this lens has nothing to ask", do="fit it with side_info or kinds")
@@ -71,7 +80,7 @@ class Session:
         self._lock = threading.RLock()
         self.learning, self.fault = False, ""
         self._facts = self._restored(check)
-        if self._finished() and self._facts["round"]:
+        if self._finished():
             # It was stopped after the last answer of a round, and before that was learned.
             self._learn()
 
@@ -90,7 +99,7 @@ class Session:
                 "learning": self.learning,
                 "fault": self.fault,
                 "history": facts["history"],
-                "done": not waiting and not self.learning,
+                "done": not waiting and not self.learning and not self.fault,
             }
 
     def answer(self, position: int, values: Mapping[str, float | None]) -> bool:
@@ -131,8 +140,9 @@ class Session:
             return
         try:
             self._learn()
-        except XlensError as fault:
-            self.fault = str(fault)
+        except Exception as fault:  # noqa: BLE001 - it is in a thread of its own, where nobody else would tell
+            said = str(fault) if isinstance(fault, XlensError) else f"{type(fault).__name__}: {fault}"
+            self.fault = f"{said} Every answer is kept: stop, and start xlens label again to learn from them."
         finally:
             self.learning = False
 
@@ -140,13 +150,17 @@ class Session:
         facts = self._facts
         if facts["round"]:
             rows = torch.tensor(facts["asked"])
-            self.explainer.teach(self.pool[rows], self._table(rows), seed=self._seed, progress=False)
+            # Without the mask of the edits, which may take longer to fit than a person waits between two questions.
+            self.explainer.teach(
+                self.pool[rows], self._table(rows), refit_mask=False, seed=self._seed, progress=False
+            )
             self.explainer.save(self.folder)
         free = torch.tensor([p for p in range(len(self.pool)) if str(p) not in facts["answers"]], dtype=torch.long)
         chosen = torch.zeros(0, dtype=torch.long)
         if len(free):
             strategy = self._strategy if facts["round"] else "random"
-            chosen = self.explainer.query(self.pool[free], self._per_round, strategy, seed=facts["round"])
+            seed = (self._seed + facts["round"]) % 2**63
+            chosen = self.explainer.query(self.pool[free], self._per_round, strategy, seed=seed)
         figure = self._figure()
         with self._lock:
             facts["history"].append({"taught": self._taught(), **figure})

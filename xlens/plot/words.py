@@ -42,8 +42,12 @@ _OTHER_SUMS = {
 
 
 def complete_methods(one: Explanation) -> tuple[str, ...]:
-    """Return the attributions that add up to the same difference, that of f's score on the path's two ends."""
-    return tuple(name for name in one.attributions if name in one.convergence_delta and name not in _OTHER_SUMS)
+    """Return the attributions that add up to the same difference, that of f's score on the path's two ends.
+
+    With them the shares of named parts of the code, which do so together.
+    """
+    complete = set(one.convergence_delta) - set(_OTHER_SUMS)
+    return tuple(name for name in one.attributions if name in complete or ": " in name)
 
 
 def unsigned_methods(one: Explanation) -> tuple[str, ...]:
