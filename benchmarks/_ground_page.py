@@ -16,7 +16,7 @@ from xlens.evaluation.table import interval
 
 PICTURES = Path("docs/pictures")
 PLANTED = ("blob", "scratch", "texture")
-TASKS = (*PLANTED, "cups", "solar")
+TASKS = (*PLANTED, "cups", "pair", "solar")
 #: What a map is chosen by on the validation inputs: the mean of the three.
 CHOICE = ("pointing", "IoU, smoothed", "mass")
 #: What else is compared, pair by pair.

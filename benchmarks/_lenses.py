@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 
-from _data import Task, cups, planted, solar
+from _data import Task, cups, pair, planted, solar
 from _judges import CACHE, trained
 from torch import nn
 
@@ -18,9 +18,10 @@ TASKS: dict[str, Callable[[int], Task]] = {
     "scratch": lambda seed: planted(seed, "scratch"),
     "texture": lambda seed: planted(seed, "texture"),
     "cups": cups,
+    "pair": lambda seed: pair(),
     "solar": lambda seed: solar(),
 }
-EPOCHS = {"solar": 15, "cups": 4}
+EPOCHS = {"solar": 15, "cups": 4, "pair": 6}
 #: Every lens has its defaults, but for these: principal components as a direct path draw a planted cause into the
 #: counterfactual, and solar cells have the steps of their own page.
 OPTIONS: dict[str, dict[str, dict]] = {
