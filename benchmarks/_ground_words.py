@@ -7,9 +7,9 @@ HEAD = """# Ground truth: which explanation is true?
 Fashion-MNIST, all ten classes, half of the images with a planted cause at a random place inside the object
 (`xlens.datasets.planted`: a soft **blob**, a **scratch**, a patch of **texture**), 16,000 training images;
 rendered **cups** with and without a handle (`xlens.datasets.parts`); and two tasks where no truth is known: a
-look-alike **pair**, coats and shirts, and ELPV **solar** cells. f and two judges of other topology are trained independently. Explained are the first held-out images
-that f gets right and that have the cause: {validation} to choose the map, the next {test} to score it. What is
-scored:
+look-alike **pair**, coats and shirts, and ELPV **solar** cells. f and two judges of other topology are trained
+independently. Explained are the first held-out images that f gets right and that have the cause: {validation} to
+choose the map, the next {test} to score it. What is scored:
 
 - **pointing**: the largest magnitude lies inside the mask. **IoU**: of the mask and as many of the largest
   magnitudes; "smoothed" under a Gaussian of {smoothing:g} pixel, the same for every method. **mass**: share of

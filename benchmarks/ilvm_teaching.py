@@ -25,7 +25,7 @@ from xlens.metrics import interpretability
 
 BEGIN, ROUND, ROUNDS, POOL = 50, 50, 4, 2000
 FITTED, SCORED = 1000, 3000
-STRATEGIES = ("random", "max_entropy", "mutual_information", "mutual_information, spread")
+STRATEGIES = ("random", "max_entropy", "mutual_information", "power_mutual_information")
 
 
 class Setting(NamedTuple):
@@ -46,20 +46,6 @@ def settings(side: Tensor) -> dict[str, Setting]:
         "class and three measurements": Setting(side, ("classes:10", *["measured"] * 3), "coupling"),
         "two rare attributes, linear lens": Setting(rare, ("binary", "binary"), "linear"),
     }
-
-
-@torch.no_grad()
-def chosen(explainer: xlens.Explainer, pool: Tensor, strategy: str, seed: int) -> Tensor:
-    """Return what to ask about; "spread" draws by the information, instead of taking the largest alone."""
-    name, _, spread = strategy.partition(", ")
-    if not spread:
-        return explainer.query(pool, ROUND, name, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with explainer.classifier.frozen(seed=0):
-        information = explainer.lens.informativeness(pool, name, generator)
-    # Gumbel noise: the order is that of drawing without replacement, in proportion to the information.
-    noise = -(-torch.rand(len(pool), generator=generator).clamp(1e-9, 1 - 1e-7).log()).log()
-    return (information.clamp_min(1e-12).log() + noise).argsort(descending=True)[:ROUND]
 
 
 @torch.no_grad()
@@ -100,7 +86,7 @@ def curves(seed: int, name: str) -> dict[str, list[float]]:
             left = torch.arange(BEGIN, POOL)
             line = [figure(explainer, layer, test_side)]
             for turn in range(ROUNDS):
-                asked = chosen(explainer, pool[left], strategy, 100 * seed + turn)
+                asked = explainer.query(pool[left], ROUND, strategy, seed=100 * seed + turn)
                 rows = left[asked]
                 explainer.teach(pool[rows], side[rows], seed=seed, progress=False)
                 left = left[~torch.isin(left, rows)]

@@ -1,6 +1,7 @@
 """The ILVM and JLVM lenses on scikit-learn's digits."""
 
 import copy
+import functools
 import warnings
 
 import pytest
@@ -170,9 +171,30 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_taught(explainer, digits, mo
     assert len(third.lens.memory.y) == known + 30
 
 
+def test_power_mutual_information_draws_in_proportion(explainer, digits, monkeypatch):
+    worth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4])
+    seen = []
+
+    def informativeness(inputs, strategy, generator):
+        seen.append(strategy)
+        return worth
+
+    monkeypatch.setattr(explainer.lens, "informativeness", informativeness)
+    ask = functools.partial(explainer.query, digits[0][:5], 5, "power_mutual_information")
+    orders = torch.stack([ask(seed=s) for s in range(2000)])
+    assert set(seen) == {"mutual_information"}
+    assert (orders[:, -1] == 0).all()  # nothing is to be learned from it
+    first = torch.bincount(orders[:, 0], minlength=5) / 2000
+    # Four standard errors of a share of 2,000 draws.
+    assert torch.allclose(first, worth, atol=0.045)
+    # Drawn without replacement: given that the last came first, the others share what is left in proportion.
+    second = torch.bincount(orders[orders[:, 0] == 4, 1], minlength=5) / (orders[:, 0] == 4).sum()
+    assert torch.allclose(second[:4], worth[:4] / 0.6, atol=0.075)
+
+
 def test_queries_are_reproducible_and_checked(explainer, digits):
     pool = digits[0][:60]
-    for strategy in ("mutual_information", "max_entropy", "random"):
+    for strategy in ("power_mutual_information", "mutual_information", "max_entropy", "random"):
         found = explainer.query(pool, 10, strategy)
         assert len(found.unique()) == 10
         assert torch.equal(found, explainer.query(pool, 10, strategy))

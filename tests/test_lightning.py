@@ -210,11 +210,15 @@ def test_without_lightning_the_error_has_the_command():
 
 
 def test_mlflow_and_wandb_take_figures(tmp_path, monkeypatch):
+    import wandb as package
     from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
     from xlens.integrations._loggers import log_figure
 
     monkeypatch.setenv("WANDB_SILENT", "true")
+    # The logger's offline mode is a variable that wandb reads when it is set up, which another test may have done.
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    package.teardown()
     figure = Figure()
     figure.subplots().plot([1, 2])
     mlflow = MLFlowLogger(

@@ -405,7 +405,9 @@ def test_resumed_it_is_the_same_lens(digits, tmp_path, preset):
 
 
 def test_labels_of_the_data_are_used_only_when_asked_for(digits):
+    # Nearly all the same: with a single class there would be nothing to contrast.
     labels = torch.zeros(len(digits.train), dtype=torch.long)
+    labels[:20] = 1
     backend = SVAE(steps=60, width=32, consistency=0.0)
     asked = quick(digits.model, (digits.train, labels), backend, supervision="labels")
     unasked = quick(digits.model, (digits.train, labels), backend)

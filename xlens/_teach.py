@@ -21,8 +21,10 @@ from xlens.training.processes import process_state_restored
 
 __all__ = ["STRATEGIES", "Strategy", "Teaching"]
 
-Strategy = Literal["mutual_information", "max_entropy", "random"]
+Strategy = Literal["power_mutual_information", "mutual_information", "max_entropy", "random"]
 STRATEGIES: tuple[str, ...] = Strategy.__args__
+#: Before the name of what inputs are drawn in proportion to.
+_POWER = "power_"
 _BATCH = 256
 
 
@@ -44,13 +46,18 @@ class Teaching:
         Args:
             pool: ``(M, *S)`` inputs of which the side information is not known.
             n: how many to ask about; all of the pool if it is smaller.
-            strategy: ``"mutual_information"`` of the answer and what the lens has to learn (BALD),
-                ``"max_entropy"`` of the answer, or ``"random"``.
+            strategy: ``"mutual_information"`` of the answer and what the lens has to learn (BALD), the largest
+                first; ``"power_mutual_information"``, drawn in proportion to it, so that what is asked about
+                together is not all alike; ``"max_entropy"`` of the answer; or ``"random"``.
             seed: seeds what is drawn.
 
         Raises:
             UnsupportedError: this lens cannot be taught.
             OptionError: an unknown strategy, or a number out of range.
+
+        References:
+            Houlsby et al. (2011), Bayesian Active Learning for Classification and Preference Learning; Kirsch et
+            al. (2023), Stochastic Batch Acquisition.
         """
         self._require("teach")
         check_count("query", n)
@@ -64,12 +71,16 @@ class Teaching:
             if strategy == "random":
                 order = torch.randperm(len(inputs), generator=self._generator(seed), device=self.device)
                 return order[:n].cpu()
-            # The same draws for each part, so that its size does not decide between two inputs.
-            parts = [
-                self.lens.informativeness(part.to(self.device), strategy, self._generator(seed))
-                for part in inputs.split(_BATCH)
-            ]
-            return torch.cat(parts).argsort(descending=True, stable=True)[:n].cpu()
+            parts = []
+            for part in inputs.split(_BATCH):
+                # The same draws for each part, so that its size does not decide between two inputs.
+                generator = self._generator(seed)
+                of = strategy.removeprefix(_POWER)
+                parts.append(self.lens.informativeness(part.to(self.device), of, generator))
+            value = torch.cat(parts)
+            if strategy.startswith(_POWER):
+                value = _drawn(value, generator)
+            return value.argsort(descending=True, stable=True)[:n].cpu()
 
     def teach(
         self,
@@ -178,3 +189,13 @@ class Teaching:
         with torch.inference_mode(False), torch.enable_grad(), process_state_restored():
             with self.classifier.frozen(seed=seed):
                 yield
+
+
+def _drawn(value: Tensor, generator: torch.Generator) -> Tensor:
+    """Return keys ``(M,)`` whose order, largest first, is that of drawing in proportion without replacement.
+
+    Values that are not above 0 come last. With Gumbel noise on logarithms the largest key is a draw, and so is the
+    largest of the rest.
+    """
+    uniform = torch.rand(len(value), generator=generator, device=value.device).clamp(1e-9, 1 - 1e-7)
+    return value.clamp_min(1e-12).log() - (-uniform.log()).log()

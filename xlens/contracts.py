@@ -354,7 +354,7 @@ class Explainer(Protocol):
         self,
         pool: Any,
         n: int,
-        strategy: Literal["mutual_information", "max_entropy", "random"] = "random",
+        strategy: Literal["power_mutual_information", "mutual_information", "max_entropy", "random"] = "random",
         *,
         seed: int = 0,
     ) -> Tensor:

@@ -238,7 +238,10 @@ def _add_label(commands) -> None:
     label.add_argument("--check", type=int, default=20, metavar="N", help="images for checking, never learned from")
     label.add_argument("--per-round", type=int, default=10, metavar="N", help="images before the lens learns")
     label.add_argument(
-        "--strategy", choices=("mutual_information", "max_entropy", "random"), default="random", help="what to ask"
+        "--strategy",
+        choices=("power_mutual_information", "mutual_information", "max_entropy", "random"),
+        default="random",
+        help="what to ask",
     )
     label.add_argument("--seed", type=int, default=0)
     label.add_argument("--port", type=int, default=0, help="a free one if not given")
