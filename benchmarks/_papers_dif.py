@@ -43,7 +43,7 @@ HEAD = (
 
 WORDS = """\
 Ours is Fashion-MNIST, coat against shirt: 12,000 training and 2,000 test images of 28 pixels (the paper: 64
-and 256), fully connected networks, a code of 24 dimensions, {steps} steps; the separation is the paper's
+and 256), fully connected networks, a code of 24 dimensions, {steps:,} steps; the separation is the paper's
 statistic, the introspection that of Soft-IntroVAE. Not comparable: the data; **FID**, which here is a Frechet
 distance in the features of a network that knows all ten classes of Fashion-MNIST, on 2,000 fakes and 2,000
 real images, where the paper takes Inception's on 32 (Inception has never seen such images, and its 2,048
