@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 
 from _judges import CACHE
@@ -31,13 +32,14 @@ def kept(stem: str, after: str = "") -> dict[int, Figures]:
 
 def shown(cells: Sequence[Figures], name: str, digits: int = 3, spread: str = "") -> str:
     """Return a figure: the median over seeds and its range, or of one seed the value and its spread over inputs."""
-    values = sorted(cell[name] for cell in cells if name in cell)
-    if not values:
+    found = [cell for cell in cells if name in cell]
+    if not found:
         return "not run"
-    middle = f"{values[len(values) // 2]:.{digits}f}"
-    if len(values) > 1:
-        return f"{middle} ({values[0]:.{digits}f} to {values[-1]:.{digits}f})"
-    return f"{middle} ± {cells[0][spread]:.{digits}f}" if spread in cells[0] else middle
+    values = [cell[name] for cell in found]
+    middle = f"{statistics.median(values):.{digits}f}"
+    if len(found) > 1:
+        return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{middle} ± {found[0][spread]:.{digits}f}" if spread else middle
 
 
 def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
