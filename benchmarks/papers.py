@@ -37,11 +37,11 @@ HEAD = """# The papers' own tables
 Each of the five papers' tables, with the paper's numbers on the left and ours on the right. The papers' data
 are MNIST, SVHN, CIFAR10, faces and medical images, and their networks are larger and trained for longer; ours
 are Fashion-MNIST, which anybody can install, small networks, and minutes of one CPU thread. **No number of
-ours confirms or refutes one of theirs.** What can be compared is which method is ahead of which, and by how
-much in kind. Every section says what is the paper's and what is not. Where more than one seed was run, a
-figure is the median, with the range in brackets; of one seed it stands alone, and "±" is over inputs unless a
-section says otherwise. The papers' "±" is over runs where they say so. Lenses learn f's classes, not the
-labels, unless it says otherwise.
+ours confirms or refutes one of theirs.** What can be compared is which method is ahead of which. Every
+section says what is the paper's and what is not. Where more than one seed was run, a figure is the median,
+with the range in brackets; of one seed it stands alone, and "±" is over inputs unless a section says
+otherwise. The papers' "±" is over runs where they say so. Lenses learn f's classes, not the labels, unless it
+says otherwise.
 """
 
 
