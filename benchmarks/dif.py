@@ -138,17 +138,18 @@ def traversals(explainer, task: Task, model: nn.Module, path: Path) -> None:
     figure.savefig(path, dpi=75)
 
 
+def eyes_of_clothes() -> nn.Sequential:
+    """Return a network that knows all ten classes of clothes, for Frechet distances."""
+    return trained(fashion(), 0, 5, "judge A (residual)").popitem()[1]
+
+
 def measure(name: str, seed: int, pictures: Path, options: dict, kinds: list[str]) -> Rows:
     """Fit DIF and its ablations (`kinds` of them) and return every figure by name."""
     task = TASKS[name]()
     nets = trained(task, 0, EPOCHS[name], only="f" if name == "easy" else "")
     model = nets.pop("f")
     # On photographs of clothes a network that knows all ten; on solar cells the judge, for want of another.
-    eyes = (
-        nets["judge A (residual)"]
-        if name == "solar"
-        else trained(fashion(), 0, 5, "judge A (residual)").popitem()[1]
-    )
+    eyes = nets["judge A (residual)"] if name == "solar" else eyes_of_clothes()
     logits = logits_of(model, task.test)
     rows: Rows = {"f: AUC of the label": roc_auc_score(task.test_labels, logits[:, 1] - logits[:, 0])}
     rows["f: test accuracy"] = float((logits.argmax(1) == task.test_labels).float().mean())

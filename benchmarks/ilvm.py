@@ -160,16 +160,21 @@ def row_of(layer: Layer, row: str, seed: int) -> dict[str, float]:
     return {**figures, **said}
 
 
+def kept(seed: int, row: str, fresh: bool = False) -> dict[str, float]:
+    """Return the figures of a row, from the cache folder where they are there."""
+    path = CACHE / f"ilvm-{seed}-{ROWS.index(row)}.json"
+    if fresh or not path.exists():
+        path.write_text(json.dumps(row_of(layer_of(seed), row, seed)))
+    return json.loads(path.read_text())
+
+
 def interpreted(seeds: list[int], rows: list[str], fresh: bool) -> None:
     """Print the table of interpretability, and what is lost on the way."""
     table: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:
-        layer = layer_of(seed)
+        layer_of(seed)  # says how good f is, also where every row is kept
         for row in rows:
-            path = CACHE / f"ilvm-{seed}-{ROWS.index(row)}.json"
-            if fresh or not path.exists():
-                path.write_text(json.dumps(row_of(layer, row, seed)))
-            table.setdefault(row, []).append(json.loads(path.read_text()))
+            table.setdefault(row, []).append(kept(seed, row, fresh))
             print(seed, row, {k: round(v, 6) for k, v in table[row][-1].items()}, flush=True)
     for names, title in (
         (list(FIGURES), "exp(mean log p) on rows that no lens saw"),

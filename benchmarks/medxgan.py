@@ -59,6 +59,14 @@ def restarts(rows: dict[str, float], explainer: xlens.Explainer, images: Tensor)
     rows["3 inversions: SSIM of images (paper .970)"] = float(torch.stack(alike).mean())
 
 
+def fitted(task: Task, model: nn.Module, seed: int, options: dict) -> xlens.Explainer:
+    """Fit a lens, and keep it in the cache folder."""
+    classifier = xlens.Classifier(model, class_names=task.class_names)
+    explainer = xlens.fit(classifier, task.train, "medxgan", seed=seed, **options)
+    explainer.save(CACHE / f"lens-{task.name}-{seed}")
+    return explainer
+
+
 def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, float]:
     """Fit one lens and return every figure by name."""
     nets = trained(task, seed, EPOCHS[task.name])
@@ -67,10 +75,8 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
     for name, net in {"f": model, **nets}.items():
         rows[f"test accuracy: {name}"] = float((predicted(net, task.test) == task.test_labels).float().mean())
     began = time.perf_counter()
-    classifier = xlens.Classifier(model, class_names=task.class_names)
-    explainer = xlens.fit(classifier, task.train, "medxgan", seed=seed, **options)
+    explainer = fitted(task, model, seed, options)
     rows["fit, seconds"] = time.perf_counter() - began
-    explainer.save(CACHE / f"lens-{task.name}-{seed}")
     rows["generated images: f sees the intended class"] = generated(explainer, model)
     found = predicted(model, task.test)
     right = found == task.test_labels

@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -103,7 +104,7 @@ def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[st
     }
 
 
-def curve(explainer: xlens.Explainer, model: nn.Module, images: Tensor) -> Rows:
+def curve(explainer: xlens.Explainer, model: nn.Module, images: Tensor, scales: Sequence[float] = SCALES) -> Rows:
     """The invariance test over s, z2 drawn anew from N(0, s^2) (the paper's test) and around the input's own.
 
     Kept by f, by the lens's own head (the paper's judge), and by f once carried onto the input.
@@ -115,7 +116,7 @@ def curve(explainer: xlens.Explainer, model: nn.Module, images: Tensor) -> Rows:
         codes = lens.encode(images)
         reconstruction = lens.decode(codes)
         own_before = lens.class_probabilities(codes).argmax(1)[:, None]
-        for scale in SCALES:
+        for scale in scales:
             row: dict[str, float] = {}
             generator = torch.Generator().manual_seed(0)
             draws = {

@@ -1,0 +1,91 @@
+"""The page of the papers' tables says what was run, and puts each figure where it belongs."""
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def papers(monkeypatch, tmp_path):
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = importlib.import_module("papers")
+    monkeypatch.setattr(sys.modules["_papers_cells"], "CACHE", tmp_path)
+    yield module
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
+            del sys.modules[name]
+
+
+def test_an_empty_page_says_that_nothing_was_run(papers):
+    page = papers.page()
+    assert page.count("**Not run.**") == len(papers.PAPERS)
+    for name in papers.PAPERS:
+        assert f"- {name}: seeds 0, 1, 2" in page
+    assert "0.965 ± .008" in page  # the papers' own numbers stand there all the same
+
+
+def test_a_figure_stands_in_the_row_that_it_belongs_to(papers, tmp_path):
+    cell = {
+        f"f: {label}: Frechet distance, reconstructions": value
+        for label, value in {"VAC": 9.0, "IntroVAC": 4.0}.items()
+    }
+    (tmp_path / "papers-introvac-0.json").write_text(json.dumps(cell))
+    page = papers.page()
+    assert "| VAC, equal steps |  | 9.00 | not run | not run |" in page
+    assert "| IntroVAC | 25.5 | 4.00 | not run | not run |" in page
+    assert "- introvac: seeds 1, 2" in page
+
+
+def test_what_is_there_is_not_measured_again(papers, tmp_path):
+    (tmp_path / "papers-svae-3.json").write_text('{"a": 1.0}')
+    papers.keep("svae", 3, lambda seed: pytest.fail("measured again"))
+    papers.keep("svae", 4, lambda seed: {"a": float(seed)})
+    assert papers.kept("papers-svae") == {3: {"a": 1.0}, 4: {"a": 4.0}}
+
+
+def test_a_figure_of_one_seed_and_of_several(papers):
+    shown = sys.modules["_papers_cells"].shown
+    cells = [{"a": 3.0, "a, spread": 0.5}, {"a": 1.0, "a, spread": 0.5}, {"a": 2.0}]
+    assert shown(cells[:1], "a", 1, "a, spread") == "3.0 ± 0.5"
+    assert shown(cells, "a", 1, "a, spread") == "2.0 (1.0 to 3.0)"
+    assert shown(cells, "b") == "not run"
+
+
+def test_importance_weights_are_exact_where_the_posterior_is(papers):
+    """With a linear decoder and the true posterior each weight is log p(x) itself."""
+    generator = torch.Generator().manual_seed(0)
+    width, size, variance = 2, 5, 0.3
+    # Perpendicular columns, so that the posterior is diagonal as the encoder's is.
+    basis, _ = torch.linalg.qr(torch.randn(size, width, generator=generator))
+    basis = 1.5 * basis
+    spread = 1 / (1 + 1.5**2 / variance)
+
+    class Networks(torch.nn.Module):
+        def encoder(self, x):
+            mean = spread * x @ basis / variance
+            return mean, torch.full_like(mean, math.log(spread))
+
+        def decoder(self, codes):
+            return codes @ basis.T
+
+    x = torch.randn(4, size, generator=generator)
+    weights = sys.modules["_papers_ilvm"].log_weights(Networks(), x, variance, generator)
+    covariance = basis @ basis.T + variance * torch.eye(size)
+    exact = torch.distributions.MultivariateNormal(torch.zeros(size), covariance).log_prob(x)
+    assert weights.shape == (4, sys.modules["_papers_ilvm"].DRAWN)
+    assert torch.allclose(weights, exact[:, None].double().expand_as(weights), atol=1e-4)
+
+
+def test_pixels_are_counted_above_a_threshold(papers):
+    counted = sys.modules["_papers_medxgan"].counted
+    maps = torch.tensor([[0.0, -1.0, 0.05, 1e-3], [0.0, 0.0, 0.0, 1e-7]])
+    assert counted(maps, 1e-6, False).tolist() == [3, 0]
+    assert counted(maps, 0.1, True).tolist() == [1, 1]
