@@ -121,7 +121,7 @@ def intensity_drop(
         OptionError: a share out of range.
 
     References:
-        Dravid et al. (2022), medXGAN, section 4.3.
+        Dravid et al. (2022), medXGAN, section 4.1.
     """
     if not isinstance(share, int | float) or not 0 < share <= 1:
         raise OptionError(f"intensity_drop: share must be above 0 and at most 1, got {share!r}")
