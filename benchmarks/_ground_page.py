@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from _cells import CEILING, FOLDER, LENS_FREE, OF_LENSES, SMOOTHING, STEPS, TEST, VALIDATION
-from _ground_words import ASKED, HEAD, MISSING, WHEN
+from _ground_words import ASKED, HEAD, MISSING, TRIED, WHEN
 
 from xlens.evaluation.table import interval
 
@@ -48,8 +48,8 @@ def write(out: Path) -> None:
             for picture in sorted(PICTURES.glob(f"ground-truth-{task}-*.png")):
                 blocks.append(f"![{picture.stem}](../pictures/{picture.name})")
     if any(one["lens"] != "none" for one in cells):
-        blocks.append("## Lenses and judges\n\n" + ASKED + "\n\n" + lenses_table(cells))
-    blocks += [WHEN, MISSING]
+        blocks += ["## Lenses and judges\n\n" + ASKED, judged(cells), lenses_table(cells)]
+    blocks += [WHEN, TRIED, MISSING]
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n\n".join(blocks).rstrip() + "\n")
 
@@ -148,11 +148,15 @@ def reached(cells: list[Cell], best: tuple[str, str]) -> str:
             top = f"{mean(tops):.3f} ({found / mean(tops):.0%} of it)" if tops else ""
             verdict = "reached" if found >= least else "missed"
             lines.append(
-                f"| {name} at least {least} | {label} | {', '.join(str(c['seed']) for c in here)} | "
+                f"| {name} at least {least} | {label} | {seeds_of(here)} | "
                 f"{found:.3f} ({low:.3f} to {high:.3f}), {verdict} | {top} | {mean(clear):.3f} ({len(clear)} of "
                 f"{len(mine)}) |"
             )
     return "\n".join(lines)
+
+
+def seeds_of(cells: list[Cell]) -> str:
+    return ", ".join(map(str, sorted({c["seed"] for c in cells})))
 
 
 def mean(values: list[float]) -> float:
@@ -203,12 +207,11 @@ def _differences(cells: list[Cell], best: tuple[str, str]) -> list[str]:
 
 def maps_table(cells: list[Cell]) -> str:
     """Rows of methods; with several seeds the mean, and in brackets smallest and largest."""
-    seeds = sorted({c["seed"] for c in cells})
     rows = [(c, who) for c in ("none",) for who in (CEILING, *LENS_FREE)]
     rows = [(c["lens"], who) for c in cells if c["lens"] != "none" for who in OF_LENSES] + rows
     there = {(r["who"], r["name"]) for c in cells for r in c["figures"]}
     shown = [name for name in COLUMNS if any((who, name) in there for _, who in rows)]
-    lines = [f"Seeds {', '.join(map(str, seeds))}.", "", "| | " + " | ".join(shown) + " |",
+    lines = [f"Seeds {seeds_of(cells)}.", "", "| | " + " | ".join(shown) + " |",
              "|---" * (len(shown) + 1) + "|"]  # fmt: skip
     for lens, who in dict.fromkeys(rows):
         row = []
@@ -232,6 +235,33 @@ def _cell(values: list[float]) -> str:
         return ""
     mean = sum(values) / len(values)
     return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def judged(cells: list[Cell]) -> str:
+    """What was asked of the judges, by lens, on edits as they are carried by default."""
+    lines = [
+        "| asked: judges see the contrast class | task | lens | seeds | judge | edits | true originals |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for label, least, tasks in (("planted: .95", 0.95, PLANTED), ("look-alike pair: .92", 0.92, ("pair",))):
+        for task, lens in dict.fromkeys((c["task"], c["lens"]) for c in cells if c["task"] in tasks):
+            here = [c for c in cells if (c["task"], c["lens"]) == (task, lens)]
+            for name in _judges(here):
+                flips, originals = (
+                    [r["value"] for c in here for r in c["figures"] if r["name"] == f"{name}: {what}"]
+                    for what in ("flips", "true original")
+                )
+                verdict = "reached" if mean(flips) >= least else "missed"
+                lines.append(
+                    f"| {label} | {task} | {lens} | {seeds_of(here)} | {name} | {_cell(flips)}, {verdict} | "
+                    f"{_cell(originals)} |"
+                )
+    return "\n".join(lines)
+
+
+def _judges(cells: list[Cell]) -> list[str]:
+    named = (r["name"] for c in cells for r in c["figures"] if r["who"] == "lens" and r["name"].startswith("judge"))
+    return list(dict.fromkeys(name.rpartition(": ")[0] for name in named))
 
 
 def lenses_table(cells: list[Cell]) -> str:
