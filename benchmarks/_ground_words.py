@@ -76,6 +76,6 @@ a stripe of it looks like a scratch."""
 MISSING = """## What is missing
 
 Asked were three kinds of cause, three seeds, all lenses, rendered cups and solar cells. The first table says what
-was run; the commands for the rest are the same. Intervals are over inputs of these cells alone, and of few seeds. Lenses have
-their defaults, but for `linear=False` of medXGAN, whose reason is on
+was run; the commands for the rest are the same. Intervals are over inputs of these cells alone, and of few seeds.
+Lenses have their defaults, but for `linear=False` of medXGAN, whose reason is on
 [its page](../benchmarks.md); no setting was chosen on the test inputs."""
