@@ -75,11 +75,12 @@ def trained(task: Task, seed: int, epochs: int, only: str = "") -> dict[str, nn.
             continue
         torch.manual_seed(1000 * seed + number)
         net = make(shape, len(task.class_names))
-        path = CACHE / f"{task.name}-{number}-{seed}.safetensors"
+        steps = epochs * len(task.train) // 64
+        # With the steps, because benchmarks train on other shares of the same task, and for longer or shorter.
+        path = CACHE / f"{task.name}-{number}-{seed}-{steps}.safetensors"
         if path.exists():
             net.load_state_dict(load_file(path))
         else:
-            steps = epochs * len(task.train) // 64
             train_classifier(net, task.train, task.train_labels, steps=steps, seed=1000 * seed + number)
             CACHE.mkdir(exist_ok=True)
             save_file(net.state_dict(), path)
