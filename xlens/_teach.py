@@ -40,7 +40,7 @@ class Teaching:
     _require: Callable[[str], None]
     _generator: Callable[[int], torch.Generator]
 
-    def query(self, pool: Any, n: int, strategy: Strategy = "random", *, seed: int = 0) -> Tensor:
+    def query(self, pool: Any, n: int, strategy: Strategy = "power_mutual_information", *, seed: int = 0) -> Tensor:
         """Return which inputs of a pool a person should be asked about next, ``(n,)`` positions, the first first.
 
         Args:

@@ -354,7 +354,9 @@ class Explainer(Protocol):
         self,
         pool: Any,
         n: int,
-        strategy: Literal["power_mutual_information", "mutual_information", "max_entropy", "random"] = "random",
+        strategy: Literal[
+            "power_mutual_information", "mutual_information", "max_entropy", "random"
+        ] = "power_mutual_information",
         *,
         seed: int = 0,
     ) -> Tensor:

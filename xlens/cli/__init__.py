@@ -240,7 +240,7 @@ def _add_label(commands) -> None:
     label.add_argument(
         "--strategy",
         choices=("power_mutual_information", "mutual_information", "max_entropy", "random"),
-        default="random",
+        default="power_mutual_information",
         help="what to ask",
     )
     label.add_argument("--seed", type=int, default=0)

@@ -58,7 +58,7 @@ class Session:
         *,
         check: int = 20,
         per_round: int = 10,
-        strategy: Strategy = "random",
+        strategy: Strategy = "power_mutual_information",
         seed: int = 0,
     ) -> None:
         faults = [
