@@ -171,6 +171,16 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_taught(explainer, digits, mo
     assert len(third.lens.memory.y) == known + 30
 
 
+@pytest.mark.parametrize("flow", ["coupling", "planar"])
+def test_before_anything_is_known_every_strategy_can_ask(digits, model, flow):
+    classifier = xlens.Classifier(model, layer=LAYER)
+    untaught = xlens.fit(
+        classifier, digits[0][:200], "ilvm", kinds=("binary", "classes:3"), flow=flow, steps=5, progress=False
+    )
+    for strategy in ("power_mutual_information", "mutual_information", "max_entropy", "random"):
+        assert len(untaught.query(digits[0][:40], 10, strategy).unique()) == 10
+
+
 def test_power_mutual_information_draws_in_proportion(explainer, digits, monkeypatch):
     worth = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4])
     seen = []

@@ -46,6 +46,8 @@ class ComposedFlow(nn.Module):
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Map points ``(N, d)`` to their images, and log|det| of the Jacobian ``(N,)``."""
         total = points.new_zeros(len(points))
+        if not len(points):
+            return points, total  # zuko's transforms need a row
         for part in self.parts:
             points, change = part().call_and_ladj(points)
             total = total + change
