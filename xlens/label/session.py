@@ -68,10 +68,11 @@ class Session:
         ]
         if faults:
             raise OptionError("label: " + "; ".join(faults))
-        explainer.query(pool[:1], 1, strategy, seed=seed)  # refuses what cannot be taught, or asked like this
+        explainer.query(pool[:1], 1, "random", seed=seed)  # refuses what cannot be taught
         self.questions = tuple(explainer.lens.questions)
         if not self.questions:
             raise UnsupportedError("label: this lens has nothing to ask", do="fit it with side_info or kinds")
+        explainer.query(pool[:1], 1, strategy, seed=seed)  # refuses what cannot be asked like this
         if len(pool) < check + per_round:
             least = check + per_round
             raise DataError("label: the pool is too small", given=len(pool), allowed=f"at least {least}")
