@@ -36,21 +36,28 @@ beside that of the true originals."""
 
 WHEN = """## When to prefer something else
 
-- **No time or data for a lens**: Grad-CAM, at the end of the last convolution's resolution, points best of the raw
-  maps that need no training, in one backward pass. Its map is as coarse as that layer.
-- **Occlusion** needs no gradient and no layer, and points far less well on causes this small: its window is a
-  seventh of the side. Prefer it for models that give nothing but scores.
-- **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a cause that
-  is darker than what it covers it points elsewhere. Prefer it where black really is absence, and for its exact sum.
-- **IG from the nearest real input of the contrast class** costs a search and no training. Where it comes close, a
-  lens is not worth its fit; read the differences above.
+- **No time or data for a lens**: IG from the nearest real input of the contrast class costs a search and no
+  training, and is the nearest to a lens over all causes; Grad-CAM at the end of the last convolution's resolution
+  costs one backward pass, points about as well on blobs and textures, less on scratches, and is as coarse as that
+  layer. Where these come close on your data, a lens is not worth its fit; read the differences above.
+- **Occlusion** needs no gradient and no layer. It points far less well on small causes, whose size its window
+  exceeds, and nearly as well on textures. Prefer it for models that give nothing but scores.
+- **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a texture,
+  which is evidence wherever it lies, it points as well as a lens; on a blob or scratch that is darker than what it
+  covers it points elsewhere. Prefer it where black really is absence, and for its exact sum.
 - **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
-  cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID, and
-  IG from black is near the top. With the true original as fill the two change places.
-- **Occlusion with the lens's counterfactual** as its fill is the sharpest map at the mask's area, and needs no
-  gradient; its mass is lower than that of `lig`.
+  cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID on
+  blobs and scratches, and IG from black or mean is near the top. With the true original as fill they change places.
+- **Occlusion with the lens's counterfactual** as its fill is the sharpest map at the mask's area on blobs and
+  textures, and needs no gradient; its mass is lower than that of `lig`.
 - **`randomised` of a lens's maps stays higher** than that of other maps, because the lens keeps its edit, and with
-  it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it."""
+  it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it.
+- **Which lens**: medXGAN's, for causes like these. IntroVAC's points nearly as well on blobs, but f does not see
+  the blob in what it reconstructs, and its explanations say that they do not hold (trustworthy .17). DIF's loses
+  the blob as well (.28), and SVAE's edits change much else (.21 of them lies inside the mask).
+- **Look at the pictures**: on textures x' keeps faint stripes that f and both judges let pass; on solar cells it
+  lightens dark corners and spots, partly with a grid of dots, and leaves every crack, while the judges follow on
+  three of four edits."""
 
 TRIED = """## What was tried for scratches
 
