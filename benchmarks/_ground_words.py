@@ -53,8 +53,8 @@ WHEN = """## When to prefer something else
 - **`randomised` of a lens's maps stays higher** than that of other maps, because the lens keeps its edit, and with
   it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it.
 - **Which lens**: medXGAN's, for causes like these. IntroVAC's points nearly as well on blobs, but f does not see
-  the blob in what it reconstructs, and its explanations say that they do not hold (trustworthy .17). DIF's and JLVM's
-  lose the blob as well (.28, .09), and SVAE's edits change much else (.21 of them lies inside the mask).
+  the blob in what it reconstructs, and its explanations say that they do not hold (trustworthy .17). DIF's and
+  JLVM's lose the blob as well (.28, .09), and SVAE's edits change much else (.21 of them lies inside the mask).
 - **Look at the pictures**: on textures x' keeps faint stripes that f and both judges let pass; on solar cells it
   lightens dark corners and spots, partly with a grid of dots, and leaves every crack, while the judges follow on
   three of four edits."""
