@@ -38,8 +38,9 @@ WHEN = """## When to prefer something else
 
 - **No time or data for a lens**: IG from the nearest real input of the contrast class costs a search and no
   training, and is the nearest to a lens over all causes; Grad-CAM at the end of the last convolution's resolution
-  costs one backward pass, points about as well on blobs and textures, less on scratches, and is as coarse as that
-  layer. Where these come close on your data, a lens is not worth its fit; read the differences above.
+  costs one backward pass, points about as well on blobs and textures, less on scratches, and beside every handle of
+  a cup (.01); it is as coarse as that layer. Where these come close on your data, a lens is not worth its fit; read
+  the differences above.
 - **Occlusion** needs no gradient and no layer. It points far less well on small causes, whose size its window
   exceeds, and nearly as well on textures. Prefer it for models that give nothing but scores.
 - **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a texture,
@@ -56,9 +57,8 @@ WHEN = """## When to prefer something else
   the blob in what it reconstructs, and its explanations say that they do not hold (trustworthy .17). DIF's and
   JLVM's lose the blob as well (.28, .09), and SVAE's edits change much else (.21 of them lies inside the mask).
 - **Look at the pictures**: of a cup x' loses the handle but for a trace of its rim; on textures it keeps
-  faint stripes that f and both judges let pass; on solar cells it
-  lightens dark corners and spots, partly with a grid of dots, and leaves every crack, while the judges follow on
-  three of four edits."""
+  faint stripes that f and both judges let pass; on solar cells it lightens dark corners and spots, partly with a
+  grid of dots, and leaves every crack, while the judges follow on three of four edits."""
 
 TRIED = """## What was tried for scratches
 
@@ -83,6 +83,7 @@ a stripe of it looks like a scratch."""
 
 MISSING = """## What is missing
 
-Asked were all lenses on all tasks. The first table says what was run; the commands for the rest are the same. Intervals are over inputs of these cells alone, and of few seeds.
+Asked were all lenses on all tasks. The first table says what was run; the commands for the rest are the same.
+Intervals are over inputs of these cells alone, and of few seeds.
 Lenses have their defaults, but for `linear=False` of medXGAN, whose reason is on
 [its page](../benchmarks.md); no setting was chosen on the test inputs."""
