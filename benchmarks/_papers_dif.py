@@ -59,7 +59,7 @@ seed {seed}, DIF loses {own} and vanilla {vanilla}: the same. Its second, that f
 found here: DIF's stand at {fakes} and vanilla's at {plain}, and its bound is lower than either ablation's.
 Its third, that a linear model on DIF's code beats the CNN (CelebHQ, COVID-19), cannot be repeated where the
 code is taught by that CNN: f's own AUC is a ceiling here, no rival. More features remain than vanilla's in
-the paper on two data sets of three; here one of 24 does for both. More figures: [DIF](dif.md)."""
+the paper on two data sets of three; here one or two of 24 do for both. More figures: [DIF](dif.md)."""
 
 
 def measure(seed: int) -> Figures:

@@ -36,7 +36,7 @@ at 95% it does not say; with a dimension for each class, as a yes-or-no attribut
 {fitted:,} test images and scored on the other 6,000. As in the paper ILVM stands over the codes of a VAE (a
 coupling flow instead of planar layers, a VAE of {steps:,} steps); over f's own layer, which is what it is for
 here, it reads another code altogether. The paper has ILVM ahead on MNIST and JLVM on the other two; here,
-with seeds 0 and 2, JLVM is ahead in the last column and on measurements each time, and the class in one
+with every seed, JLVM is ahead in the last column and on measurements each time, and the class in one
 dimension goes either way. InfoGAN is no backend of xlens; its numbers are the paper's. More rows: [ILVM and
 JLVM](ilvm.md)."""
 
