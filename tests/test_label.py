@@ -6,6 +6,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -198,17 +199,26 @@ def test_what_cannot_be_a_session_is_refused(fresh, pool, model, tmp_path):
         Session(classes, pool, tmp_path)
 
 
+@contextmanager
+def serving(session):
+    """The page of a session, while it is looked at: its server and address."""
+    server, address = serve(session)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server, address
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture
 def served(fresh, pool):
     explainer, path = fresh
     session = Session(explainer, pool, path, check=6, per_round=5)
-    server, address = serve(session)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield session, server, address
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(session) as (server, address):
+        yield session, server, address
 
 
 def get(address, **headers):
@@ -326,23 +336,15 @@ def test_keys_answer_a_single_question_and_shortcuts_do_not(pool, model, tmp_pat
         layers=1, teaching_steps=5, progress=False,
     )  # fmt: skip
     session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
-    server, address = serve(session)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with browser() as started:
-            page = started.new_page()
-            page.goto(address)
-            first = settled(page, session)
-            for keys in ("Control+2", "Alt+2", "9", "2"):
-                page.keyboard.press(keys)
-            _until(lambda: session.state()["next"] != first)
-            shows(page, session.state()["next"])
-            assert session._facts["answers"] == {str(first): [1.0]}
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(session) as (_, address), browser() as started:
+        page = started.new_page()
+        page.goto(address)
+        first = settled(page, session)
+        for keys in ("Control+2", "Alt+2", "9", "2"):
+            page.keyboard.press(keys)
+        _until(lambda: session.state()["next"] != first)
+        shows(page, session.state()["next"])
+        assert session._facts["answers"] == {str(first): [1.0]}
 
 
 def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
@@ -350,21 +352,13 @@ def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
         xlens.Classifier(model, layer="1"), pool, "ilvm", kinds=("binary",) * 7, steps=2, layers=1, progress=False
     )
     session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
-    server, address = serve(session)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with browser() as started:
-            page = started.new_page()
-            page.goto(address)
-            settled(page, session)
-            keys = page.locator("#chart circle.key")
-            frame = page.locator("#chart").bounding_box()
-            boxes = [keys.nth(index).bounding_box() for index in range(keys.count())]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(session) as (_, address), browser() as started:
+        page = started.new_page()
+        page.goto(address)
+        settled(page, session)
+        keys = page.locator("#chart circle.key")
+        frame = page.locator("#chart").bounding_box()
+        boxes = [keys.nth(index).bounding_box() for index in range(keys.count())]
     assert len({(box["x"], box["y"]) for box in boxes}) == 7
     for box in boxes:
         assert frame["x"] <= box["x"]

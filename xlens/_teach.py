@@ -71,11 +71,10 @@ class Teaching:
             if strategy == "random":
                 order = torch.randperm(len(inputs), generator=self._generator(seed), device=self.device)
                 return order[:n].cpu()
-            parts = []
+            parts, of = [], strategy.removeprefix(_POWER)
             for part in inputs.split(_BATCH):
                 # The same draws for each part, so that its size does not decide between two inputs.
                 generator = self._generator(seed)
-                of = strategy.removeprefix(_POWER)
                 parts.append(self.lens.informativeness(part.to(self.device), of, generator))
             value = torch.cat(parts)
             if strategy.startswith(_POWER):
