@@ -1,6 +1,6 @@
 """What two processes do where they differ, or one of them fails: run by test_processes.py under torchrun.
 
-    torchrun --nproc_per_node 2 tests/processes_apart.py FOLDER
+torchrun --nproc_per_node 2 tests/processes_apart.py FOLDER
 """
 
 import json

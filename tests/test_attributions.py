@@ -71,17 +71,16 @@ def test_grad_cam_finds_the_activation_after_the_last_convolution(margin, explan
     low = by_hand(margin, explanation, "LayerGradCam", margin.model.body[4])
     fine = nn.functional.interpolate(low, size=(8, 8), mode="bilinear") * low[0].numel() / 64
     assert torch.allclose(explanation.attributions["layer_grad_cam"], fine, atol=1e-5)
-    assert spatial_layer(margin, None, (torch.zeros(1, 1, 8, 8), *torch.tensor([[0], [1]])), "x") is (
-        margin.model.body[4]
+    assert (
+        spatial_layer(margin, None, (torch.zeros(1, 1, 8, 8), *torch.tensor([[0], [1]])), "x")
+        is (margin.model.body[4])
     )
 
 
 def test_a_patchs_value_is_divided_among_its_pixels(margin, explanation):
     grid = torch.arange(8) * 7 // 8
     mask = (grid[:, None] * 7 + grid)[None, None]
-    whole = by_hand(
-        margin, explanation, "FeatureAblation", baselines=explanation.counterfactual, feature_mask=mask
-    )
+    whole = by_hand(margin, explanation, "FeatureAblation", baselines=explanation.counterfactual, feature_mask=mask)
     found = explanation.attributions["feature_ablation"]
     for cell in (0, 6, 24, 48):
         inside = (mask == cell).expand_as(whole)[0]

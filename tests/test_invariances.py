@@ -34,9 +34,7 @@ def test_one_part_is_varied_and_the_other_held(ask, images):
     assert frames.std(1).flatten(1).amax(1).min() > 0.01
     assert torch.equal(frames, ask("invariances", images[1:3], 4).variants)
     assert not torch.equal(frames, ask("invariances", images[1:3], 4, seed=1).variants)
-    assert torch.allclose(
-        ask("invariances", images[1:3], 2, scale=0.0).variants[:, 1], images[1:3], atol=1e-6
-    )
+    assert torch.allclose(ask("invariances", images[1:3], 2, scale=0.0).variants[:, 1], images[1:3], atol=1e-6)
     by_class = ask("invariances", images[1:3], 4, vary="class").variants
     assert torch.allclose(by_class[:, 2][~patch], images[1:3][~patch], atol=1e-6)
     assert not torch.allclose(by_class[:, 2][patch], images[1:3][patch], atol=1e-2)

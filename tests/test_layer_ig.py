@@ -64,9 +64,7 @@ def test_only_the_tail_runs():
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
     model[1].register_forward_hook(lambda *_: runs.append("early"))
     model[3].register_forward_hook(lambda *_: runs.append("late"))
-    LayerIntegratedGradients(model, "1").attribute(
-        torch.ones(2, 12), target=0, n_steps=40, internal_batch_size=2
-    )
+    LayerIntegratedGradients(model, "1").attribute(torch.ones(2, 12), target=0, n_steps=40, internal_batch_size=2)
     assert runs.count("late") >= 40
     assert runs.count("early") <= 5
 

@@ -219,8 +219,17 @@ def fresh_imports():
 
 def test_importing_xlens_loads_nothing_heavy(fresh_imports):
     loaded = {name.split(".")[0] for name in fresh_imports[0][2]}
-    heavy = {"matplotlib", "sklearn", "timm", "torchvision", "torchmetrics", "captum", "accelerate", "zuko",
-             "lightning"}
+    heavy = {
+        "matplotlib",
+        "sklearn",
+        "timm",
+        "torchvision",
+        "torchmetrics",
+        "captum",
+        "accelerate",
+        "zuko",
+        "lightning",
+    }
     assert not loaded & heavy
     assert not [name for name in loaded if name.startswith("xlens_")]
     assert "xlens" in loaded

@@ -1,7 +1,7 @@
 """What one and two processes do alike: run by test_processes.py, by itself and under torchrun.
 
-    python tests/two_processes.py FOLDER
-    torchrun --nproc_per_node 2 tests/two_processes.py FOLDER
+python tests/two_processes.py FOLDER
+torchrun --nproc_per_node 2 tests/two_processes.py FOLDER
 """
 
 import os

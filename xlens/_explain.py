@@ -108,9 +108,7 @@ def explain_batch(
     margins = {name: score_margin(values, target, contrast) for name, values in logits.items()}
     fidelity = _fidelity(edit, span, logits, margins, path_scores, contrast)
     incomplete = {
-        name: (one.delta.float(), one.total.float().abs())
-        for name, one in found.items()
-        if one.total is not None
+        name: (one.delta.float(), one.total.float().abs()) for name, one in found.items() if one.total is not None
     }
     decoded_difference = (margins["reconstruction"] - margins["decoded"]).abs()
     incomplete["feature_contributions"] = (code_delta.float(), decoded_difference)

@@ -129,9 +129,7 @@ class SupervisedStep:
             terms["predictive"] = cross_entropy(classes, model.class_logits(predicted)).mean()
             loss = loss + self.alpha * self.predictive_weight * terms["predictive"]
         if self.consistency is not None:
-            terms["consistency"] = self.consistency(
-                model, batch.inputs, predicted, self.outputs_of(batch), trainer
-            )
+            terms["consistency"] = self.consistency(model, batch.inputs, predicted, self.outputs_of(batch), trainer)
             loss = loss + self.consistency_weight * terms["consistency"]
         trainer.minimise(loss, "model")
         return terms

@@ -47,9 +47,7 @@ def decision_edges(evaluation: Evaluation, n_steps: int) -> Tensor:
     return edges
 
 
-def chord_integral(
-    evaluation: Evaluation, edges: Tensor, difference: Tensor, tolerance: float | None
-) -> Tensor:
+def chord_integral(evaluation: Evaluation, edges: Tensor, difference: Tensor, tolerance: float | None) -> Tensor:
     """Sum chord times gradient at the middle over segments of G curves, ``(G, *S)``.
 
     A_k = (x_{k+1} - x_k) * grad f(x(a_k + h/2)). The first pass costs one gradient a segment and no score of
@@ -82,9 +80,7 @@ def chord_integral(
     return _refined(evaluation, inexact, sums, difference, allowed)
 
 
-def _refined(
-    evaluation: Evaluation, inexact: _Scored, sums: Tensor, difference: Tensor, allowed: Tensor
-) -> Tensor:
+def _refined(evaluation: Evaluation, inexact: _Scored, sums: Tensor, difference: Tensor, allowed: Tensor) -> Tensor:
     """Halve what is inexact, and its halves, until each curve's sum is within what is allowed."""
     for depth in range(_DEEPEST):
         if not len(inexact.segments.rows):

@@ -84,8 +84,7 @@ class LayerIntegratedGradients:
             with torch.no_grad():
                 size = internal_batch_size or (1 if len(inputs) == 1 else self._in_flight(inputs, memory_budget))
                 ends = [
-                    torch.cat([classifier.activations(part) for part in at.split(size)])
-                    for at in (inputs, starts)
+                    torch.cat([classifier.activations(part) for part in at.split(size)]) for at in (inputs, starts)
                 ]
                 self._refuse_nothing(inputs[:1], target)
             tail = classifier.cut(inputs[:1])

@@ -47,9 +47,7 @@ def budget_faults(memory_budget: int | None) -> list[str]:
     return [f"memory_budget must be a number of bytes > 0 or None, got {memory_budget!r}"]
 
 
-def points_in_flight(
-    evaluate_one: Callable[[], Tensor], device: torch.device, memory_budget: int | None
-) -> int:
+def points_in_flight(evaluate_one: Callable[[], Tensor], device: torch.device, memory_budget: int | None) -> int:
     """Return how many points fit into the budget, at least 1.
 
     Args:

@@ -95,9 +95,7 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
     """
     g, steps = edges.shape[0], edges.shape[1] - 1
     local = torch.arange(g, device=edges.device).repeat_interleave(steps)
-    scores = evaluation.scores(
-        torch.arange(g, device=edges.device).repeat_interleave(steps + 1), edges.reshape(-1)
-    )
+    scores = evaluation.scores(torch.arange(g, device=edges.device).repeat_interleave(steps + 1), edges.reshape(-1))
     change = scores.view(g, -1).diff(dim=1).reshape(-1)
     low, high = edges[:, :-1].reshape(-1), edges[:, 1:].reshape(-1)
     sums = None
@@ -117,9 +115,7 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
     return sums
 
 
-def _positions(
-    evaluation: Evaluation, nodes: Tensor, weights: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _positions(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield batches of local rows, positions and weights: every node of every curve."""
     g, n = len(evaluation.members), len(nodes)
     local = torch.arange(g, device=nodes.device).repeat_interleave(n)

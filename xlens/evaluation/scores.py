@@ -35,9 +35,7 @@ def map_scores(suite: Suite, maps: Tensor, own: Tensor | None = None) -> Iterato
     yield Score("sparseness", metrics.sparseness(maps))
 
 
-def _exchanged(
-    suite: Suite, maps: Tensor, fill: Tensor, label: str, rows: Tensor | None = None
-) -> Iterator[Score]:
+def _exchanged(suite: Suite, maps: Tensor, fill: Tensor, label: str, rows: Tensor | None = None) -> Iterator[Score]:
     asked = suite.asked
     parts = (asked.inputs, maps, asked.target, fill)
     given = (asked.classifier, *(parts if rows is None else (part[rows] for part in parts)))

@@ -37,9 +37,7 @@ class Convolutional(nn.Module):
     def __init__(self, width=96):
         super().__init__()
         self.down = nn.Sequential(nn.Conv2d(1, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, 12, 3, 1, 1))
-        self.up = nn.Sequential(
-            nn.Conv2d(12, width, 3, 1, 1), nn.SiLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1)
-        )
+        self.up = nn.Sequential(nn.Conv2d(12, width, 3, 1, 1), nn.SiLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1))
 
     def encode(self, inputs):
         return types.SimpleNamespace(latent_dist=Distribution(self.down(inputs)))
