@@ -8,7 +8,7 @@ def _doctest_objects():
     import torch
 
     import xlens
-    from xlens.demo import load_images, small_cnn, train_classifier
+    from xlens.datasets import load_images, small_cnn, train_classifier
 
     torch.manual_seed(0)
     images = load_images("digits")

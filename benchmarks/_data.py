@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens.datasets import parts, plant
+from xlens.datasets import load_images, parts, plant, read_idx
 from xlens.datasets.planted import Cause
-from xlens.demo import load_images, read_idx
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 

@@ -6,11 +6,11 @@ import time
 import warnings
 from typing import NamedTuple
 
+import xlens.training.edit_mask as edit_mask
 from _data import Task
 from torch import nn
 
 import xlens
-import xlens.training.edit_mask as edit_mask
 from xlens.explainer import LensExplainer
 
 

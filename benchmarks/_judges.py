@@ -10,7 +10,7 @@ from _data import Task
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xlens.demo import small_cnn, train_classifier
+from xlens.datasets import small_cnn, train_classifier
 
 CACHE = Path(__file__).parent / "cache"
 

@@ -11,7 +11,7 @@ from _judges import CACHE
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xlens.demo import train_classifier
+from xlens.datasets import train_classifier
 
 #: The penultimate layer before its ReLU.
 LAYER = "6"

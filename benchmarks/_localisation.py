@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import xlens
 from xlens.attr import Segment, path_integral
 from xlens.metrics import mask_iou, pointing_game, relevance_mass
-from xlens.nn.features import score_margin
+from xlens.nn import score_margin
 
 SMOOTH = 1.0
 

@@ -35,7 +35,7 @@ from xlens.attr import (
     integral,
     path_integral,
 )
-from xlens.nn.features import score_margin
+from xlens.nn import score_margin
 
 CACHE = Path(__file__).parent / "cache"
 CPU = torch.device("cpu")

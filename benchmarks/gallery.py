@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
+from xlens.cli.demo import run_demo
 from xlens.contracts import Feature
-from xlens.demo import load_images, run_demo
+from xlens.datasets import load_images
 from xlens.errors import XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation

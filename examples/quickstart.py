@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import xlens
-from xlens.demo import load_images, small_cnn, train_classifier
+from xlens.datasets import load_images, small_cnn, train_classifier
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 import xlens
-from xlens.demo import small_cnn
+from xlens.datasets import small_cnn
 
 NAMES = ("functional", "defective")
 

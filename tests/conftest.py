@@ -42,7 +42,7 @@ def fitted(trained):
 @pytest.fixture(scope="session")
 def digits():
     """A small network that tells two digits apart, and their images."""
-    from xlens.demo import load_images, small_cnn, train_classifier
+    from xlens.datasets import load_images, small_cnn, train_classifier
 
     torch.manual_seed(0)
     images = load_images("digits")

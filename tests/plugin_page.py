@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from xlens import errors, hookspecs, params, training
-from xlens.classifier import Classifier
-from xlens.contracts import CAPABILITIES, CONTRACT_VERSION, Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
+from xlens.classifier.classifier import Classifier
+from xlens.contracts import CAPABILITIES, Feature, Lens
+from xlens.contracts.backend import CONTRACT_VERSION, Backend, Run, Spec, StepEvent
+from xlens.contracts.explainer import Explainer
 from xlens.data import Batch, Data
 from xlens.testing.checking import all_checks
 from xlens.training import Trainer

@@ -21,8 +21,7 @@ from two_processes import INPUTS, Linear, interrupt
 from xlens_medxgan.networks import Prior
 
 import xlens
-from xlens.training import edit_mask
-from xlens.training.processes import Processes
+from xlens.training import Processes, edit_mask
 
 RANK = int(os.environ.get("RANK", "0"))
 BATCHES = list(INPUTS.split(30))

@@ -12,10 +12,10 @@ import toys
 from guard import unchanged
 from torch import nn
 
-from xlens._attributions import OWN, References
 from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
 from xlens.attr.layers import spatial_layer, spread
 from xlens.errors import DataError, ModelError, OptionError
+from xlens.explaining.request import OWN, References
 
 
 class Margin(nn.Module):

@@ -12,7 +12,8 @@ import toys
 
 import xlens
 from xlens.errors import OptionError
-from xlens.registry import entries, load_backend
+from xlens.registry.entries import entries
+from xlens.registry.loading import load_backend
 from xlens.testing import Candidate, CheckFailedError, check_backend, check_ids, parametrize_with_checks
 
 #: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
@@ -333,7 +334,7 @@ def test_the_kit_needs_no_pytest():
         import sys
         sys.modules["pytest"] = None
         import xlens.testing
-        from xlens.registry import load_backend
+        from xlens.registry.loading import load_backend
         print(len(xlens.testing.check_ids(load_backend("medxgan")())))
         """
     )

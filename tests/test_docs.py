@@ -9,7 +9,7 @@ import torch
 from guard import unchanged
 
 import xlens
-from xlens.demo import load_images, small_cnn, train_classifier
+from xlens.datasets import load_images, small_cnn, train_classifier
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import toys
 from guard import unchanged
 
 import xlens
-from xlens._edit import orthogonalised
+from xlens.codes.moves import orthogonalised
 from xlens.errors import OptionError, UnsupportedError
 from xlens.metrics import leakage
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 import xlens
 from xlens import cli, metrics
-from xlens._quantus import around
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.evaluation.contenders import blurred
+from xlens.integrations.quantus import around
 from xlens.testing.state import differing, model_state
 
 METHODS = (

@@ -202,7 +202,7 @@ def test_data_that_come_class_by_class_are_held_out_at_random(fitted):
 @pytest.fixture(scope="module")
 def tens():
     """A network for ten digits given as vectors, their images and classes."""
-    from xlens.demo import train_classifier
+    from xlens.datasets import train_classifier
 
     digits = load_digits()
     order = torch.randperm(len(digits.data), generator=torch.Generator().manual_seed(0))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import xlens
-from xlens.status import statuses
+from xlens.registry.status import statuses
 
 SOURCE = Path(__file__).parents[1] / "examples" / "xlens_latentshift"
 

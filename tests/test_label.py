@@ -16,7 +16,7 @@ from torch import nn
 
 import xlens
 from xlens.errors import DataError, MissingExtraError, OptionError, StorageError, UnsupportedError
-from xlens.label import Session, make_app, serve
+from xlens.teaching.page import Session, make_app, serve
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
-from xlens.demo import load_images
+from xlens.datasets import load_images
 from xlens.errors import OptionError, XlensWarning
 from xlens.integrations.lightning import ExplainCallback
 

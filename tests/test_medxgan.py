@@ -12,7 +12,7 @@ from xlens_medxgan.inversion import inversion_loss, invert
 from xlens_medxgan.networks import PrincipalComponents, Prior
 
 import xlens
-from xlens.demo import small_cnn, train_classifier
+from xlens.datasets import small_cnn, train_classifier
 from xlens.errors import OptionError, UnsupportedError
 
 SHAPES = [(1, 8, 8), (1, 8, 128), (1, 16, 100), (3, 37, 20), (2, 64, 64), (4, 128, 96), (3, 128, 128)]

@@ -10,7 +10,7 @@ from test_conformance import OPTIONS, OURS, around
 import xlens
 from xlens.data import as_data
 from xlens.errors import OptionError, StorageError
-from xlens.registry import load_backend
+from xlens.registry.loading import load_backend
 from xlens.training import Trainer
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from guard import unchanged
 from torch import nn
+from xlens.counterfactual.search import mask_that_flips
 
 from xlens import Classifier
-from xlens.nn import EditMask, FeatureMaps, Penultimate, score_margin
-from xlens.nn.features import margin_over_rest
-from xlens.nn.mask import mask_that_flips
+from xlens.nn import EditMask, FeatureMaps, Penultimate, margin_over_rest, score_margin
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 TARGET, CONTRAST = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 0, 3, 2, 3, 2])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlens.contracts.options import Constraint, make, options, param, to_dict
 from xlens.errors import OptionError
-from xlens.params import Constraint, make, options, param, to_dict
 
 
 @options

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from xlens.training.processes import Processes, alone, processes
+from xlens.training import Processes, alone, processes
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 APART = Path(__file__).with_name("processes_apart.py")

@@ -13,8 +13,8 @@ import pytest
 import xlens
 from xlens import cli
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, XlensWarning
-from xlens.registry import load_backend, offering, standing_in
-from xlens.status import statuses
+from xlens.registry.loading import load_backend, offering, standing_in
+from xlens.registry.status import statuses
 
 GOOD = '''
     """Ridge: a lens that is a ridge."""

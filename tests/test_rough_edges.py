@@ -13,7 +13,7 @@ from xlens_medxgan import MedXGAN
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
 
 import xlens
-from xlens.contracts import Spec
+from xlens.contracts.backend import Spec
 from xlens.data import as_data
 from xlens.errors import DataError, NotFittedError, OptionError, StorageError
 from xlens.nn import ImageEncoder, Penultimate

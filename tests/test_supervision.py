@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 import xlens
-from xlens.contracts import Run
+from xlens.contracts.backend import Run
 from xlens.data import as_data
 from xlens.training import supervising_logits, survey
 from xlens.training.stream import BatchStream

@@ -12,7 +12,7 @@ from xlens_svae import SVAE
 
 import xlens
 from xlens.contracts import CAPABILITIES
-from xlens.demo import small_cnn, train_classifier
+from xlens.datasets import small_cnn, train_classifier
 from xlens.errors import DataError, OptionError, XlensWarning
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
@@ -337,7 +337,8 @@ def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "shapley_value_sampling", "shapley_values"])
 def test_every_method_that_promises_the_sum_keeps_it(fitted, digits, method):
-    from xlens._divergence import _NO_RULE
+    from xlens.codes.divergence import _NO_RULE
+
     from xlens.attr.captum_methods import captum_names, promises_completeness
 
     every = {m for m in captum_names() if promises_completeness(m) and not m.startswith("layer_")}

@@ -14,7 +14,7 @@ from xlens_svae.terms import Gaussian, entropy, log_likelihood, m2_bound
 import xlens
 from xlens.data import Batch
 from xlens.errors import OptionError
-from xlens.training.processes import Processes
+from xlens.training import Processes
 
 # --- the terms, against torch.distributions ------------------------------------------------------------
 

@@ -11,10 +11,10 @@ import toys
 from test_conformance import OPTIONS, OURS, around
 
 import xlens
-from xlens.demo import load_images, small_cnn, train_classifier
+from xlens.datasets import load_images, small_cnn, train_classifier
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
 from xlens.explainer import LensExplainer
-from xlens.registry import load_backend
+from xlens.registry.loading import load_backend
 from xlens.testing.bench import quiet
 from xlens.training import Trainer
 from xlens.training.warm_start import begin_from

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
 import xlens.storage
-from xlens.registry import load_backend
+from xlens.registry.loading import load_backend
 from xlens.training import Trainer, alone, edit_mask
 
 RANK = int(os.environ.get("RANK", "0"))

@@ -3,45 +3,70 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xlens.api import fit, load
-    from xlens.classifier import Classifier
-    from xlens.contracts import Backend, Explainer, Feature, Lens, Run, Spec, StepEvent
-    from xlens.evaluation import Evaluation, evaluate
+    from xlens.classifier.classifier import Classifier
+    from xlens.contracts.backend import Backend, Run, Spec, StepEvent
+    from xlens.contracts.explainer import Explainer
+    from xlens.contracts.lens import Feature, FittedLens, Lens
+    from xlens.contracts.options import options, param
+    from xlens.counterfactual.fit_mask import MaskOptions
+    from xlens.evaluation.run import evaluate
+    from xlens.evaluation.table import Evaluation
+    from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
-    from xlens.params import options, param
-    from xlens.registry import backends
+    from xlens.registry.entries import backends
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+# Old paths of modules are looked up here, after everything else.
+__path__.append(str(Path(__file__).parent / "moved"))
 
 # Where each public name lives. Importing xlens loads none of it: that costs next to nothing.
 _HOME = {
-    "Backend": "contracts",
-    "Classifier": "classifier",
+    "Backend": "contracts.backend",
+    "Classifier": "classifier.classifier",
     "DivergenceAttributions": "invariances",
-    "Evaluation": "evaluation",
-    "Explainer": "contracts",
+    "Evaluation": "evaluation.table",
+    "Explainer": "contracts.explainer",
     "Explanation": "explanation",
-    "Feature": "contracts",
+    "Feature": "contracts.lens",
     "Fidelity": "explanation",
+    "FittedLens": "contracts.lens",
     "Invariances": "invariances",
-    "Lens": "contracts",
-    "Run": "contracts",
-    "Spec": "contracts",
-    "StepEvent": "contracts",
-    "backends": "registry",
-    "evaluate": "evaluation",
+    "Lens": "contracts.lens",
+    "LensExplainer": "explainer",
+    "MaskOptions": "counterfactual.fit_mask",
+    "Run": "contracts.backend",
+    "Spec": "contracts.backend",
+    "StepEvent": "contracts.backend",
+    "backends": "registry.entries",
+    "evaluate": "evaluation.run",
     "fit": "api",
     "hookimpl": "hookspecs",
     "load": "api",
-    "options": "params",
-    "param": "params",
+    "options": "contracts.options",
+    "param": "contracts.options",
 }
-_MODULES = ("attr", "datasets", "errors", "metrics", "nn", "plot", "report", "testing", "training")
+_MODULES = (
+    "attr",
+    "datasets",
+    "errors",
+    "evaluation",
+    "integrations",
+    "metrics",
+    "nn",
+    "plot",
+    "report",
+    "teaching",
+    "testing",
+    "training",
+)
 
 __all__ = [
     "Backend",
@@ -52,8 +77,11 @@ __all__ = [
     "Explanation",
     "Feature",
     "Fidelity",
+    "FittedLens",
     "Invariances",
     "Lens",
+    "LensExplainer",
+    "MaskOptions",
     "Run",
     "Spec",
     "StepEvent",
@@ -63,8 +91,10 @@ __all__ = [
     "datasets",
     "errors",
     "evaluate",
+    "evaluation",
     "fit",
     "hookimpl",
+    "integrations",
     "load",
     "metrics",
     "nn",
@@ -72,6 +102,7 @@ __all__ = [
     "param",
     "plot",
     "report",
+    "teaching",
     "testing",
     "training",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,43 +10,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from xlens import params
-from xlens._arguments import side_info_table
-from xlens._begin import (
-    check_agreement,
-    check_over,
-    check_start,
-    check_whole,
-    digest_of_lens,
-    digest_of_start,
-    take_first_buffers,
-)
-from xlens.classifier import Classifier, as_classifier
-from xlens.contracts import Backend, Explainer, Lens, Run, StepEvent
+from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.contracts.backend import Backend, Run, StepEvent
+from xlens.contracts.explainer import Explainer
+from xlens.contracts.lens import Lens
+from xlens.contracts.options import to_dict
+from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
+from xlens.counterfactual.mask import EditMask
 from xlens.data import Data, as_data
-from xlens.errors import DataError, OptionError, UnsupportedError, XlensError
+from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
-from xlens.registry import load_backend, offering
-from xlens.storage import StoredLens, load_lens
-from xlens.training.edit_mask import fit_edit_mask
+from xlens.fitted import Fitted, as_fitted
+from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
+from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
+from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
+from xlens.storage import load_lens
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
 
 __all__ = ["fit", "load"]
-
-_ARGUMENTS = (
-    "side_info",
-    "over",
-    "start_from",
-    "supervision",
-    "seed",
-    "device",
-    "output_dir",
-    "resume",
-    "on_step",
-    "progress",
-    "mixed_precision",
-)
 
 
 def fit(
@@ -60,6 +40,7 @@ def fit(
     over: Explainer | None = None,
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
+    mask: MaskOptions | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -68,13 +49,13 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Any,
-) -> Explainer:
+) -> LensExplainer:
     """Fit a lens around a classifier, which is left exactly as it is.
 
     In a program that torchrun or accelerate launched as several processes, each calls this with the same arguments
-    and the whole data, takes its share of every batch, and gets the same lens. Where f's buffers differ, as running
-    statistics do after training under DDP, the lens is fitted around f with those of the first process, and is
-    saved with that one's fingerprint.
+    and the whole data, takes its share of every batch, and gets the same lens. Where the classifier's buffers
+    differ, as running statistics do after training under DDP, the lens is fitted around it with those of the first
+    process, and is saved with that one's fingerprint.
 
     Args:
         model: the trained classifier, or an :class:`xlens.Classifier` around it.
@@ -86,16 +67,18 @@ def fit(
         over: an explainer whose codes the new lens works on.
         start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
             the fit begins with its lens and mask, and needs far fewer steps. It is not changed.
-        supervision: where class labels come from: ``"classifier"`` (f's own outputs, so that the lens explains f)
-            or ``"labels"`` (the data's).
+        supervision: where class labels come from: ``"classifier"`` (the classifier's own outputs, so that
+            the lens explains it) or ``"labels"`` (the data's).
+        mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
         on_step: called with a :class:`xlens.StepEvent` after each step, in every process with its own losses.
         progress: show progress bars; None shows them on a terminal.
-        mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; f is
-            included then, but what it says of the data is taken in its own precision. ``"no"`` does not.
+        mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; the
+            classifier is included then, but what it says of the data is taken in its own precision. ``"no"``
+            does not.
         **options: fields of the backend.
 
     Returns:
@@ -114,18 +97,16 @@ def fit(
     >>> explainer.backend.steps
     2
     """
-    faults = _argument_faults(supervision, seed, device, output_dir, resume, mixed_precision)
+    faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
     chosen = as_backend(backend, options, faults)
-    _check_uses(chosen, side_info=side_info, over=over)
-    check_start(chosen, start_from)
+    check_uses(chosen, side_info=side_info, over=over)
+    begin = check_start(chosen, start_from)
+    below = None if over is None else as_fitted(over, "fit", "over")
     wrapped = as_classifier(model)
     source = as_data(data)
     where = torch.device(device) if device is not None else wrapped.device
-    # Training needs gradients, whatever the caller has switched off.
-    with ExitStack() as stack:
-        for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
-            stack.enter_context(context)
-        stack.enter_context(wrapped.frozen(seed=seed))
+    masked = {} if mask is None else to_dict(mask)
+    with _fitting(wrapped, seed):
         together = processes(where)
         progress = progress if together.writes else False
         take_first_buffers(together, wrapped)
@@ -134,18 +115,11 @@ def fit(
             if output_dir is not None and not resume and together.writes:
                 _forget_checkpoints(Path(output_dir))
             found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
-            check_over(over, wrapped, found.spec)
+            check_over(below, wrapped, found.spec)
         check_agreement(together, wrapped, found)
-        names = wrapped.class_names
-        if names is not None and len(names) != found.spec.num_classes:
-            raise DataError(
-                "fit: class_names do not fit the classifier",
-                given=f"{len(names)} names",
-                allowed=f"{found.spec.num_classes}",
-                do="name every class once",
-            )
-        table = _side_info(side_info, source)
-        begun = None if start_from is None else digest_of_start(start_from, found.spec)
+        _check_names(wrapped, found)
+        table = side_info_rows(side_info, source)
+        begun = None if begin is None else digest_of_start(begin, found.spec)
         run = Run(
             seed=seed,
             device=where,
@@ -153,29 +127,31 @@ def fit(
             logits=found.logits,
             supervision=supervision,
             side_info=table,
-            over=over,
-            start_from=start_from,
+            over=below,
+            start_from=begin,
             output_dir=Path(output_dir) if output_dir is not None else None,
             resume=resume,
             on_step=on_step,
             progress=progress,
             mixed_precision=mixed_precision,
-            identity=_identity(chosen, wrapped, found, table, seed, supervision, over, begun, mixed_precision),
+            identity=identity_of(
+                chosen,
+                wrapped,
+                found,
+                table,
+                seed=seed,
+                supervision=supervision,
+                over=below,
+                begun=begun,
+                mixed_precision=mixed_precision,
+                mask=masked,
+            ),
         )
-        lens = chosen.fit(wrapped, source, run)
-        if not isinstance(lens, Lens):
-            raise XlensError(
-                f"fit: the backend {chosen.name!r} returned no lens",
-                given=type(lens).__name__,
-                allowed="a subclass of xlens.Lens",
-            )
-        lens = lens.to(where).eval().requires_grad_(False)
-        mask = None
-        if found.spec.is_image and lens.decodes_to == "inputs":
-            earlier = None if start_from is None else start_from.mask
-            mask = fit_edit_mask(wrapped, lens, source, run, found.sample, earlier).requires_grad_(False)
-    provenance = {"seed": seed, "supervision": supervision} | ({"start_from": begun} if begun else {})
-    return LensExplainer(wrapped, lens, chosen, found.spec, mask, provenance, over)
+        lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
+        opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
+    provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
+    provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
+    return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below))
 
 
 def load(
@@ -184,7 +160,7 @@ def load(
     *,
     strict: bool = True,
     device: str | torch.device | None = None,
-) -> Explainer:
+) -> LensExplainer:
     """Read a lens that :meth:`xlens.Explainer.save` wrote.
 
     Args:
@@ -203,11 +179,20 @@ def load(
     >>> xlens.load(folder, classifier).backend.name
     'medxgan'
     """
-    if faults := _device_faults(device):
+    if faults := device_faults(device):
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
-    stored = load_lens(path, model, strict=strict, device=where)
-    return _explainer_of(stored, stored.classifier)
+    return LensExplainer(load_lens(path, model, strict=strict, device=where))
+
+
+@contextmanager
+def _fitting(classifier: Classifier, seed: int) -> Iterator[None]:
+    """Return the context of a fit: gradients and float32 whatever the program's defaults, the classifier frozen."""
+    with ExitStack() as stack:
+        for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
+            stack.enter_context(context)
+        stack.enter_context(classifier.frozen(seed=seed))
+        yield
 
 
 @contextmanager
@@ -227,126 +212,38 @@ def _forget_checkpoints(folder: Path) -> None:
         path.unlink()
 
 
-def _identity(
-    backend: Backend,
-    classifier: Classifier,
-    found: Survey,
-    table: Tensor | None,
-    seed: int,
-    supervision: str,
-    over: Explainer | None,
-    begun: str | None,
-    mixed_precision: str,
-) -> str:
-    """Hash everything that decides the result of a fit."""
-    facts = {
-        "backend": backend.name,
-        "options": params.to_dict(backend),
-        "fingerprint": classifier.fingerprint(),
-        "data": found.digest or [list(found.spec.shape), found.spec.num_classes],
-        "seed": seed,
-        "supervision": supervision,
-        "side_info": None if table is None else hashlib.sha256(table.numpy().tobytes()).hexdigest(),
-    }
-    if over is not None:
-        facts["over"] = digest_of_lens(over.lens)
-    if begun is not None:
-        facts["start_from"] = begun
-    if mixed_precision != "no":
-        facts["mixed_precision"] = mixed_precision
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def as_backend(backend: str | Backend, options: dict[str, Any], faults: list[str]) -> Backend:
-    """Return the backend of that name with these options, or the backend object as it is.
-
-    Args:
-        backend: a name or an object.
-        options: fields of the backend, where it is a name.
-        faults: what is wrong already, to be named in the same error.
-
-    Raises:
-        OptionError: anything is wrong.
-        BackendNotFoundError: there is no such backend.
-    """
-    if isinstance(backend, str):
-        return params.make(load_backend(backend), options, extra=_ARGUMENTS, faults=faults)
-    if not isinstance(backend, Backend):
-        raise OptionError(
-            "fit: backend is neither a name nor a backend object",
-            given=type(backend).__name__,
-            allowed="a name from xlens.backends(), or an instance of a Backend",
-        )
-    if options:
-        raise OptionError(
-            "fit: options beside a backend object",
-            given=", ".join(options),
-            do=f"set them on the object: {type(backend).__name__}({', '.join(f'{k}=...' for k in options)})",
-        )
-    if faults:
-        raise OptionError("fit: " + "; ".join(faults))
-    return backend
-
-
-def _argument_faults(
-    supervision: str, seed: int, device: Any, output_dir: str | Path | None, resume: bool, mixed_precision: str
-) -> list[str]:
-    faults = []
-    if supervision not in ("classifier", "labels"):
-        faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
-    if mixed_precision not in ("no", "bf16"):
-        faults.append(f"mixed_precision must be 'no' or 'bf16', got {mixed_precision!r}")
-    if resume and output_dir is None:
-        faults.append("resume=True needs the output_dir of the interrupted run")
-    if output_dir is not None and Path(output_dir).exists() and not Path(output_dir).is_dir():
-        faults.append(f"output_dir must be a folder, got the file {str(output_dir)!r}")
-    return faults + _device_faults(device)
-
-
-def _device_faults(device: Any) -> list[str]:
-    if device is None:
-        return []
-    try:
-        if torch.device(device).type == "mps":
-            return ["device 'mps' has no float64, in which attributions are summed; use 'cpu' or 'cuda'"]
-        torch.empty(0, device=device)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as fault:
-        says = (str(fault) or type(fault).__name__).splitlines()[0]
-        return [f"device must be one that torch can use here, got {device!r} ({says})"]
-    return []
-
-
-def _check_uses(backend: Backend, **arguments: Any) -> None:
-    for name, value in arguments.items():
-        if value is not None and name not in backend.capabilities:
-            raise UnsupportedError(
-                f"fit: the backend {backend.name!r} does not use {name}",
-                allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
-                do=f"leave {name} out, or choose another backend",
-            )
-
-
-def _explainer_of(stored: StoredLens, classifier: Classifier) -> LensExplainer:
-    for part in (stored.lens, stored.mask):
-        if part is not None:
-            part.requires_grad_(False)
-    below = None if stored.over is None else _explainer_of(stored.over, classifier)
-    return LensExplainer(
-        classifier, stored.lens, stored.backend, stored.spec, stored.mask, stored.provenance, below
-    )
-
-
-def _side_info(side_info: Any, data: Data) -> Tensor | None:
-    if side_info is None:
-        return None
-    table = side_info_table("fit", side_info)
-    if not data.indexed or table.dim() != 2 or len(table) != len(data):
+def _check_names(classifier: Classifier, found: Survey) -> None:
+    names = classifier.class_names
+    if names is not None and len(names) != found.spec.num_classes:
         raise DataError(
-            "fit: side_info does not fit the data",
-            given=tuple(table.shape),
-            allowed=f"({len(data)}, A)" if data.indexed else "data with a stable order (a tensor or a Dataset)",
-            do="pass one row of attributes per input, NaN where not observed",
+            "fit: class_names do not fit the classifier",
+            given=f"{len(names)} names",
+            allowed=f"{found.spec.num_classes}",
+            do="name every class once",
         )
-    return table
+
+
+def _checked_lens(backend: Backend, lens: Any) -> Lens:
+    if not isinstance(lens, Lens):
+        raise XlensError(
+            f"fit: the backend {backend.name!r} returned no lens",
+            given=type(lens).__name__,
+            allowed="a subclass of xlens.Lens",
+        )
+    return lens
+
+
+def _mask(
+    classifier: Classifier,
+    lens: Lens,
+    data: Data,
+    run: Run,
+    sample: Tensor,
+    begin: Fitted | None,
+    options: MaskOptions | None,
+) -> EditMask | None:
+    """Return the fitted mask, or None where the lens decodes to no images."""
+    if not run.spec.is_image or lens.decodes_to != "inputs":
+        return None
+    earlier = None if begin is None else begin.mask
+    return fit_edit_mask(classifier, lens, data, run, sample, earlier, options).requires_grad_(False)

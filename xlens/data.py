@@ -315,3 +315,23 @@ def _nonempty(data: Data) -> Data:
     if empty:
         raise DataError("data: empty", given="0 inputs", allowed="at least one", do="pass some inputs")
     return data
+
+
+def side_info_table(method: str, side_info: Any) -> Tensor:
+    """Return side information as a table ``(n, A)`` on the CPU; one column may be given as ``(n,)``.
+
+    Raises:
+        DataError: it is no table of numbers.
+    """
+    try:
+        # In double precision: columns such as dates differ by little of their size.
+        given = side_info if isinstance(side_info, Tensor) else torch.from_numpy(np.array(side_info, np.float64))
+        table = given.detach().to("cpu", torch.float64)
+    except (TypeError, ValueError) as fault:
+        raise DataError(
+            f"{method}: side_info is no table of numbers",
+            given=type(side_info).__name__,
+            allowed="a tensor, an array or a data frame of numbers, NaN where not observed",
+            do="give categories as numbers, one column for each class",
+        ) from fault
+    return table.unsqueeze(1) if table.dim() == 1 else table

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import inspect
+import os
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "BackendConflictError",
@@ -21,6 +26,7 @@ __all__ = [
     "XlensError",
     "XlensWarning",
     "did_you_mean",
+    "warn",
 ]
 
 
@@ -110,3 +116,16 @@ class XlensWarning(UserWarning):
 
 class UntrustworthyWarning(XlensWarning):
     """An explanation does not hold on one or more inputs."""
+
+
+def warn(message: str, category: type[Warning] = XlensWarning) -> None:
+    """Give a warning that points at the user's line: the first frame that is neither xlens's nor contextlib's."""
+    level, frame = 2, inspect.currentframe()
+    frame = frame.f_back if frame is not None else None
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+#: Files whose frames are no user's.
+_SKIPPED = (str(Path(__file__).parent) + os.sep, contextlib.__file__)

@@ -17,7 +17,7 @@ from xlens.errors import DataError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xlens.report import Traversal
+    from xlens.report.traversals import Traversal
 
 __all__ = ["Explanation", "Fidelity"]
 
@@ -223,7 +223,7 @@ class Explanation:
         >>> explainer.explain(images[:1]).plot()
         <Figure size ... with ... Axes>
         """
-        from xlens.plot import plot_explanation
+        from xlens.plot.explanation import plot_explanation
 
         return plot_explanation(self[index])
 
@@ -233,7 +233,7 @@ class Explanation:
         >>> explainer.explain(images[:1]).plot_features()
         <Figure size ... with 1 Axes>
         """
-        from xlens.plot import plot_features
+        from xlens.plot.parts import plot_features
 
         return plot_features(self[index])
 
@@ -264,13 +264,13 @@ class Explanation:
         >>> import tempfile
         >>> explainer.explain(images[:3]).save_html(tempfile.mkdtemp() + "/why.html", names=["a", "b", "c"])
         """
-        from xlens.report import save_html
+        from xlens.report.page import save_html
 
         save_html(self, path, names=names, title=title, traversals=traversals)
 
     def _repr_html_(self) -> str | None:
         """Return what a notebook shows: the report of the first inputs in a frame of its own."""
-        from xlens.report import notebook_html
+        from xlens.report.page import notebook_html
 
         return notebook_html(self)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pluggy
 
-from xlens.contracts import Backend
+from xlens.contracts.backend import Backend
 
 __all__ = ["hookimpl", "hookspec"]
 

@@ -8,7 +8,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,21 +16,18 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
-from xlens import params
-from xlens.classifier import Classifier
-from xlens.contracts import CONTRACT_VERSION, Backend, Lens, Spec
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import CONTRACT_VERSION, Spec
+from xlens.contracts.options import make, to_dict
+from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError
 from xlens.explanation import Explanation, Fidelity
-from xlens.nn.mask import EditMask
-from xlens.registry import load_backend
+from xlens.fitted import Fitted
+from xlens.registry.loading import load_backend
 from xlens.training.checkpoint import read_file, write_file
 from xlens.training.processes import processes
 
-if TYPE_CHECKING:
-    from xlens.explainer import LensExplainer
-
 __all__ = [
-    "StoredLens",
     "explanation_from_tree",
     "explanation_to_tree",
     "load_explanation",
@@ -45,47 +42,34 @@ _JSON, _TENSORS = "lens.json", "lens.safetensors"
 _EXPLANATION = "an xlens explanation"
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredLens:
-    """What a folder held, around the classifier: everything that an explainer is made of."""
-
-    classifier: Classifier
-    lens: Lens
-    backend: Backend
-    spec: Spec
-    mask: EditMask | None
-    provenance: dict[str, Any]
-    over: StoredLens | None = None
-
-
-def save_lens(explainer: LensExplainer, path: str | Path) -> None:
+def save_lens(fitted: Fitted, path: str | Path) -> None:
     """Write a lens to a folder, each file whole or not at all; of several processes the first writes.
 
     Args:
-        explainer: what ``fit`` returned.
+        fitted: what was fitted.
         path: the folder; made where it does not exist.
 
     Raises:
         StorageError: the folder cannot be written; raised in every process.
     """
-    together = processes(explainer.device)
+    together = processes(fitted.device)
     with together.jointly("save", StorageError):
         if together.writes:
-            _write_lens(explainer, Path(path))
+            _write_lens(fitted, Path(path))
 
 
-def _write_lens(explainer: LensExplainer, folder: Path) -> None:
-    tensors = {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()} | _masks(explainer)
+def _write_lens(fitted: Fitted, folder: Path) -> None:
+    tensors = {f"lens.{key}": value for key, value in fitted.lens.state_dict().items()} | _masks(fitted)
     content = dump_tensors({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()})
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
         "contract": CONTRACT_VERSION,
-        **_made_of(explainer),
-        "layer": explainer.classifier.layer,
-        "outputs": explainer.classifier.outputs,
-        "class_names": explainer.classifier.class_names,
-        "fingerprint": explainer.bound.fingerprint,
+        **_made_of(fitted),
+        "layer": fitted.classifier.layer,
+        "outputs": fitted.classifier.outputs,
+        "class_names": fitted.classifier.class_names,
+        "fingerprint": fitted.bound.fingerprint,
         "tensors": hashlib.sha256(content).hexdigest(),
     }
     # Through JSON and back, so that the checksum is that of what a reader will see.
@@ -106,7 +90,7 @@ def _write_lens(explainer: LensExplainer, folder: Path) -> None:
 
 def load_lens(
     path: str | Path, model: nn.Module | Classifier, *, strict: bool, device: torch.device | None
-) -> StoredLens:
+) -> Fitted:
     """Read a folder that :func:`save_lens` wrote, and build the lens around the classifier.
 
     Args:
@@ -140,30 +124,30 @@ def load_lens(
         return _masked(stored, facts, classifier, tensors, device)
 
 
-def _masks(explainer: LensExplainer, prefix: str = "") -> dict[str, Tensor]:
+def _masks(fitted: Fitted, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of its mask, and of the masks of explainers below it."""
-    own = {} if explainer.mask is None else explainer.mask.state_dict()
+    own = {} if fitted.mask is None else fitted.mask.state_dict()
     found = {f"{prefix}mask.{key}": value for key, value in own.items()}
-    return found if explainer.over is None else found | _masks(explainer.over, f"{prefix}over.")
+    return found if fitted.over is None else found | _masks(fitted.over, f"{prefix}over.")
 
 
-def _made_of(explainer: LensExplainer) -> dict[str, Any]:
+def _made_of(fitted: Fitted) -> dict[str, Any]:
     """Return what a lens is built from; of one over another, of both."""
     facts = {
-        "masked": explainer.mask is not None,
-        "backend": explainer.backend.name,
-        "options": params.to_dict(explainer.backend),
-        "spec": dataclasses.asdict(explainer.spec),
-        "provenance": explainer.provenance,
+        "masked": fitted.mask is not None,
+        "backend": fitted.backend.name,
+        "options": to_dict(fitted.backend),
+        "spec": dataclasses.asdict(fitted.spec),
+        "provenance": fitted.provenance,
     }
-    return facts if explainer.over is None else {**facts, "over": _made_of(explainer.over)}
+    return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
 
-def _built(classifier: Classifier, facts: dict[str, Any]) -> StoredLens:
+def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
     """Return the untrained lens that these facts describe, built over the one below where there is one."""
     backend_class = load_backend(facts["backend"])
     try:
-        backend = params.make(backend_class, facts["options"])
+        backend = make(backend_class, facts["options"])
         spec = Spec(**{key: _tuples(value) for key, value in facts["spec"].items()})
     except (OptionError, TypeError) as fault:
         raise StorageError(
@@ -173,17 +157,17 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> StoredLens:
         ) from None
     below = _built(classifier, facts["over"]) if "over" in facts else None
     lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
-    return StoredLens(classifier, lens, backend, spec, None, facts["provenance"], below)
+    return Fitted(classifier, lens, spec, None, backend, facts["provenance"], below)
 
 
 def _masked(
-    stored: StoredLens,
+    stored: Fitted,
     facts: dict[str, Any],
     classifier: Classifier,
     tensors: dict[str, Tensor],
     device: torch.device,
     prefix: str = "",
-) -> StoredLens:
+) -> Fitted:
     """Return it with its mask, and with those of the lenses below it."""
     mask, below, spec = None, stored.over, stored.spec
     # Of a lens below, earlier versions kept none.
@@ -193,6 +177,9 @@ def _masked(
         _fill(mask, tensors, f"{prefix}mask.")
     if below is not None:
         below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
+    for part in (stored.lens, mask):
+        if part is not None:
+            part.requires_grad_(False)
     return dataclasses.replace(stored, mask=mask, over=below)
 
 

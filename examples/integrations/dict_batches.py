@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import xlens
-from xlens.demo import load_images, small_cnn
+from xlens.datasets import load_images, small_cnn
 
 
 def main() -> None:

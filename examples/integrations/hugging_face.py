@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import ViTConfig, ViTForImageClassification
 
 import xlens
-from xlens.demo import load_images
+from xlens.datasets import load_images
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
-from xlens.demo import load_images, small_cnn
+from xlens.datasets import load_images, small_cnn
 from xlens.integrations.lightning import ExplainCallback
 
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import xlens
-from xlens.demo import train_classifier
+from xlens.datasets import train_classifier
 
 
 def main() -> None:

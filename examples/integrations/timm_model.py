@@ -15,7 +15,7 @@ from timm.data import resolve_model_data_config
 from torch.nn.functional import interpolate
 
 import xlens
-from xlens.demo import load_images, train_classifier
+from xlens.datasets import load_images, train_classifier
 
 CLASS_MAP = {0: "three", 1: "eight"}
 

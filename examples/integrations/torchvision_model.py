@@ -15,7 +15,7 @@ from torchvision.models import squeezenet1_1
 from torchvision.transforms import v2
 
 import xlens
-from xlens.demo import load_images, train_classifier
+from xlens.datasets import load_images, train_classifier
 
 TRANSFORM = v2.Compose(
     [

@@ -14,8 +14,7 @@ from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError, XlensWarning
 from xlens.nn import is_dense
-from xlens.training import Trainer, supervising_logits, warmed_and_decayed
-from xlens.training.processes import processes
+from xlens.training import Trainer, processes, supervising_logits, warmed_and_decayed
 from xlens_dif.health import Health, examine
 from xlens_dif.lens import DIFLens
 from xlens_dif.objective import Objective, Terms

@@ -12,8 +12,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Spec
 from xlens.data import as_inputs
 from xlens.errors import OptionError, did_you_mean
-from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, step_that_reaches
-from xlens.nn.features import margin_over_rest
+from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
 from xlens_dif.health import Health
 from xlens_dif.posterior import bounded
 from xlens_dif.sparse import PENALTIES, sparse_path

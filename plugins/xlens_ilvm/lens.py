@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Run, Spec
-from xlens.capabilities import Question
+from xlens.contracts import Question
 from xlens.errors import UnsupportedError
 from xlens_ilvm.acquisition import informativeness
 from xlens_ilvm.columns import targets_of

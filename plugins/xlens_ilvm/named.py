@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Feature, Run
-from xlens.capabilities import Question
+from xlens.contracts import Question
 from xlens.errors import OptionError
-from xlens.nn import score_margin, step_that_reaches
-from xlens.nn.features import margin_over_rest
+from xlens.nn import margin_over_rest, score_margin, step_that_reaches
 from xlens_ilvm.columns import Column, columns_of
 from xlens_ilvm.readout import Readout
 

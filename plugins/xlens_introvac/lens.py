@@ -12,8 +12,7 @@ from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
 from xlens.errors import OptionError, XlensWarning
-from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, step_that_reaches
-from xlens.nn.features import margin_over_rest
+from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import LinearHead

@@ -11,8 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from xlens import Classifier, Spec
 from xlens.errors import ModelError
-from xlens.nn import Layout, Penultimate
-from xlens.nn.features import margin_over_rest
+from xlens.nn import Layout, Penultimate, margin_over_rest
 
 __all__ = ["ClassifierCritic", "ProjectionDiscriminator", "shifted"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn.features import score_margin
+from xlens.nn import score_margin
 from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.inversion import invert
 from xlens_medxgan.networks import Encoder, Generator, Prior

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xlens import Spec
 from xlens.nn import ImageDecoder, ImageEncoder
-from xlens.training.processes import Processes
+from xlens.training import Processes
 from xlens_medxgan.evidence import Evidence
 
 __all__ = ["Encoder", "Generator", "PrincipalComponents", "Prior"]

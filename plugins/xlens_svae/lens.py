@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn.features import margin_over_rest, score_margin
+from xlens.nn import margin_over_rest, score_margin
 from xlens_svae.models import Model
 
 __all__ = ["SVAELens"]

@@ -7,7 +7,7 @@ import toys
 from torch import nn
 
 import xlens
-from xlens.capabilities import Question
+from xlens.contracts import Question
 from xlens.training import Trainer, supervising_logits
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens._frozen import seeded
 from xlens.attr.layers import activations_of, spatial_layer, spread
+from xlens.classifier.frozen import seeded
 from xlens.errors import ModelError, OptionError, did_you_mean
 
 __all__ = [

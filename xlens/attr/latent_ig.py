@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens._frozen import frozen
 from xlens.attr.curve import Curve, Decoded, Segment
 from xlens.attr.evaluate import Score
 from xlens.attr.integral import Integrator, Placement, integral_faults, path_integral
@@ -28,6 +27,7 @@ from xlens.attr.targets import (
     selected,
     target_index,
 )
+from xlens.classifier.frozen import frozen
 from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 
 __all__ = ["LatentIntegratedGradients"]

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens._frozen import frozen
 from xlens.attr.latent_ig import LatentIntegratedGradients
 from xlens.attr.memory import points_in_flight
 from xlens.attr.quadrature import Method
 from xlens.attr.targets import Target, as_tuple, baselines_like
-from xlens.classifier import Classifier, as_classifier
+from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.frozen import frozen
 from xlens.errors import DataError
 
 __all__ = ["LayerIntegratedGradients"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from xlens.cli import main
+from xlens.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from xlens.classifier import Classifier
+from xlens.classifier.classifier import Classifier
 from xlens.data import as_data
 from xlens.errors import DataError, OptionError, XlensWarning
 from xlens.training.survey import classify

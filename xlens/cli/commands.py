@@ -13,22 +13,23 @@ from typing import Any
 
 from torch import nn
 
-from xlens import params
 from xlens.api import fit as fit_lens
 from xlens.api import load
-from xlens.classifier import Classifier
-from xlens.cli import visible
+from xlens.classifier.classifier import Classifier
 from xlens.cli.classes import check_order, make_classifier
+from xlens.cli.demo import run_demo
 from xlens.cli.inputs import Preprocessing, is_array
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
-from xlens.demo import run_demo
+from xlens.cli.text import visible
+from xlens.contracts.options import make
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
-from xlens.registry import load_backend
-from xlens.report import check_writable
-from xlens.status import as_json, as_table, statuses
+from xlens.registry.loading import load_backend
+from xlens.registry.status import as_json, as_table, statuses
+from xlens.report.lens import save_report
+from xlens.report.page import check_writable
 
 __all__ = ["backends", "demo", "explain", "fit"]
 
@@ -51,7 +52,7 @@ def backends(chosen: argparse.Namespace) -> int:
 def fit(chosen: argparse.Namespace) -> int:
     """``xlens fit``."""
     # What can be wrong is looked at before anything that takes time.
-    backend = params.make(load_backend(chosen.backend), _options(chosen.option))
+    backend = make(load_backend(chosen.backend), _options(chosen.option))
     said = said_of(chosen)
     Preprocessing(**said)
     check_data(chosen.data)
@@ -112,7 +113,7 @@ def explain(chosen: argparse.Namespace) -> int:
             attributions=tuple(chosen.attribution),
         )
     if chosen.html is not None:
-        explainer.report(explanation, chosen.html, names=names, title=f"{len(names)} explained")
+        save_report(explainer, explanation, chosen.html, names=names, title=f"{len(names)} explained")
     rows = [_row(explanation, i, name) for i, name in enumerate(names)]
     if chosen.json:
         print(json.dumps({"explanations": rows, "html": str(chosen.html) if chosen.html else None}, indent=2))

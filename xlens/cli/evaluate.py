@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from xlens.api import load
-from xlens.cli import visible
 from xlens.cli.inputs import Preprocessing, read_array
 from xlens.cli.models import load_model
 from xlens.cli.read import data_to_explain, said_of
+from xlens.cli.text import visible
 from xlens.errors import StorageError
 from xlens.evaluation import evaluate as evaluated
 from xlens.report import check_writable

@@ -7,13 +7,13 @@ import argparse
 import torch
 
 from xlens.api import load
-from xlens.cli import visible
 from xlens.cli.inputs import Preprocessing
 from xlens.cli.models import load_model
 from xlens.cli.read import data_to_explain, said_of
+from xlens.cli.text import visible
 from xlens.data import as_inputs
 from xlens.errors import OptionError
-from xlens.label import Session, serve
+from xlens.teaching.page import Session, serve
 
 __all__ = ["label"]
 
@@ -42,7 +42,7 @@ def label(chosen: argparse.Namespace) -> int:
     finally:
         server.server_close()
         if explainer.mask is not None:
-            said = "the mask of its edits is as it was: explainer.refit_mask(data) fits it to what was learned"
+            said = "the mask of its edits is as it was: explainer.teaching.refit_mask(data) fits it anew"
             print(visible(said), flush=True)
     return 0
 

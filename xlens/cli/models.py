@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xlens.classifier import Classifier
+from xlens.classifier.classifier import Classifier
 from xlens.cli.weights import read_weights
 from xlens.errors import ModelError, did_you_mean
 

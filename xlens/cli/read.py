@@ -23,7 +23,7 @@ from xlens.cli.inputs import (
     read_array,
     read_images,
 )
-from xlens.contracts import Spec
+from xlens.contracts.backend import Spec
 from xlens.errors import DataError, OptionError, XlensWarning
 
 __all__ = ["Examples", "check_data", "data_to_explain", "data_to_fit", "said_of"]

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens._explain_layer import layer_faults
-from xlens.attr.edit import Carry
-from xlens.classifier import Classifier
+from xlens.classifier.classifier import Classifier
+from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
-from xlens.explainer import LensExplainer
+from xlens.explaining.assembling import asks
+from xlens.fitted import Fitted, as_fitted
 
 __all__ = [
     "check_nearest",
@@ -29,21 +29,22 @@ __all__ = [
 ]
 
 
-def named_explainers(explainers: Any) -> dict[str, LensExplainer]:
-    """Return explainers by name, and refuse what cannot be compared."""
+def named_explainers(explainers: Any) -> dict[str, Fitted]:
+    """Return the records of explainers by name, and refuse what cannot be compared."""
     if isinstance(explainers, Mapping):
-        named = {str(name): one for name, one in explainers.items()}
+        named = {str(name): as_fitted(one, "evaluate", f"explainers[{name!r}]") for name, one in explainers.items()}
     else:
         listed = list(explainers) if isinstance(explainers, list | tuple) else [explainers]
-        names = [one.backend.name if isinstance(one, LensExplainer) else "" for one in listed]
+        records = [as_fitted(one, "evaluate", "an explainer") for one in listed]
+        names = [one.backend.name for one in records]
         named = {
             name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}": one
-            for i, (name, one) in enumerate(zip(names, listed, strict=True))
+            for i, (name, one) in enumerate(zip(names, records, strict=True))
         }
-    if not named or not all(isinstance(one, LensExplainer) for one in named.values()):
+    if not named:
         raise OptionError(
             "evaluate: explainers cannot be judged",
-            given=", ".join(type(one).__name__ for one in named.values()) or "none",
+            given="none",
             allowed="what xlens.fit or xlens.load returned, one, a sequence, or a mapping of names to them",
         )
     first, *others = named.values()
@@ -62,7 +63,7 @@ def same_network(one: Classifier, other: Classifier) -> bool:
     return one.model is other.model and one.outputs == other.outputs or prints[0] == prints[1]
 
 
-def name_faults(named: Mapping[str, LensExplainer], contenders: Sequence[Contender]) -> list[str]:
+def name_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender]) -> list[str]:
     """Return, in words, which names stand for two things in the table."""
     rows = [*named, *(one.name for one in contenders if not one.needs_lens)]
     rows += [f"{name}: {one.name}" for name in named for one in contenders if one.needs_lens]
@@ -70,16 +71,14 @@ def name_faults(named: Mapping[str, LensExplainer], contenders: Sequence[Contend
     return [f"{name!r} would be the name of two things; call the explainer something else" for name in twice]
 
 
-def lens_faults(
-    named: Mapping[str, LensExplainer], contenders: Sequence[Contender], carry: Carry | None
-) -> list[str]:
+def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], carry: Carry | None) -> list[str]:
     """Return, in words, what was asked that lenses on a hidden layer cannot do."""
     asked = {one.method: one.options for one in contenders if one.needs_lens}
     return [
         f"{name!r}: {fault}"
         for name, one in named.items()
-        if one.on_layer
-        for fault in layer_faults(asked, carry, "linear")
+        if one.lens.decodes_to == "layer"
+        for fault in asks(one).faults(asked, carry, "linear")
     ]
 
 

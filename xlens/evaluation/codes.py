@@ -11,7 +11,7 @@ from xlens import metrics
 from xlens.contracts import SupportsInversion
 from xlens.errors import DataError
 from xlens.evaluation.suite import Score, Suite, of_all
-from xlens.explainer import LensExplainer
+from xlens.fitted import Fitted
 from xlens.metrics.disentanglement import factor_fault
 
 __all__ = ["code_scores", "restart_scores"]
@@ -24,30 +24,30 @@ _FEW = 64
 _FITTED = 0.75
 
 
-def code_scores(suite: Suite, explainer: LensExplainer, codes: Tensor, factors: Tensor | None) -> Iterator[Score]:
+def code_scores(suite: Suite, fitted: Fitted, codes: Tensor, factors: Tensor | None) -> Iterator[Score]:
     """Judge what the parts of a code do to f, and what they know of known factors."""
-    yield from _influences(suite, explainer, codes)
+    yield from _influences(suite, fitted, codes)
     if factors is not None:
         yield from _factors(suite, codes, factors)
 
 
-def _influences(suite: Suite, explainer: LensExplainer, codes: Tensor) -> Iterator[Score]:
+def _influences(suite: Suite, fitted: Fitted, codes: Tensor) -> Iterator[Score]:
     classify: Callable[[Tensor], Tensor] | None = suite.asked.classifier
-    if explainer.on_layer:
-        classify = explainer.classifier.cut(suite.asked.inputs[:1])
+    if fitted.lens.decodes_to == "layer":
+        classify = fitted.classifier.cut(suite.asked.inputs[:1])
     if classify is None:
-        suite.note(f"influence is left out: f cannot be cut after {explainer.classifier.layer!r}")
+        suite.note(f"influence is left out: f cannot be cut after {fitted.classifier.layer!r}")
         return
     influence = metrics.causal_influence(
         classify,
-        explainer.lens.decode,
-        codes.to(explainer.device),
-        [feature.dims for feature in explainer.features],
+        fitted.lens.decode,
+        codes.to(fitted.device),
+        [feature.dims for feature in fitted.lens.features],
         values=_VALUES,
         others=_OTHERS,
         seed=suite.asked.seed,
     )
-    for feature, value in zip(explainer.features, influence, strict=True):
+    for feature, value in zip(fitted.lens.features, influence, strict=True):
         yield of_all(f"influence of {feature.name}", float(value))
 
 
@@ -82,15 +82,15 @@ def _factors(suite: Suite, codes: Tensor, factors: Tensor) -> Iterator[Score]:
     yield of_all("interpretability", float(told.probability.mean()), "higher")
 
 
-def restart_scores(suite: Suite, explainer: LensExplainer, restarts: int, steps: int) -> Iterator[Score]:
+def restart_scores(suite: Suite, fitted: Fitted, restarts: int, steps: int) -> Iterator[Score]:
     """Judge how alike several inversions of the first inputs are, where the lens can search."""
-    if not isinstance(explainer.lens, SupportsInversion) or explainer.on_layer:
+    if not isinstance(fitted.lens, SupportsInversion) or fitted.lens.decodes_to == "layer":
         return
-    generator = torch.Generator(explainer.device).manual_seed(suite.asked.seed)
-    few = suite.asked.inputs[:_FEW].to(explainer.device)
-    codes = explainer.lens.invert(few, steps=steps, restarts=restarts, generator=generator)
+    generator = torch.Generator(fitted.device).manual_seed(suite.asked.seed)
+    few = suite.asked.inputs[:_FEW].to(fitted.device)
+    codes = fitted.lens.invert(few, steps=steps, restarts=restarts, generator=generator)
     with torch.no_grad():
-        decoded = torch.stack([explainer.lens.decode(code) for code in codes])
+        decoded = torch.stack([fitted.lens.decode(code) for code in codes])
     cosine, alike = metrics.restart_stability(codes, decoded, suite.span)
     index = torch.arange(len(few))
     yield Score("restarts: cosine of codes", cosine, "higher", index)

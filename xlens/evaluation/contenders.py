@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlens._attributions import OWN, Margin, check_attributions
 from xlens.attr.captum_methods import captum_attribution, captum_names, takes_baselines
-from xlens.classifier import Classifier
-from xlens.contracts import Spec
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import Spec
 from xlens.errors import did_you_mean
+from xlens.explaining.attributions import Margin
+from xlens.explaining.request import OWN, check_attributions
 
 __all__ = ["BASELINES", "CONTROLS", "Asked", "Contender", "lens_free", "parse_methods", "usual_methods"]
 

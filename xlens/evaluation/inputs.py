@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from xlens._frozen import seeded
+from xlens.classifier.frozen import seeded
 from xlens.data import Data, as_data, as_inputs
 from xlens.errors import DataError
 

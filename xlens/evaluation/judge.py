@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from xlens._explain import join
-from xlens._quantus import around
-from xlens.attr.edit import Carry
-from xlens.classifier import Classifier
+from xlens.counterfactual.carry import Carry
 from xlens.errors import ModelError
 from xlens.evaluation.checks import same_network
 from xlens.evaluation.codes import code_scores, restart_scores
@@ -21,8 +18,10 @@ from xlens.evaluation.contenders import CONTROLS, Contender, lens_free
 from xlens.evaluation.scores import lens_scores, map_scores
 from xlens.evaluation.suite import Score, Suite
 from xlens.evaluation.table import Figure, interval
-from xlens.explainer import LensExplainer
+from xlens.explaining.distributed import join
+from xlens.explaining.explain import explain
 from xlens.explanation import Explanation
+from xlens.fitted import Fitted
 from xlens.metrics import rank_correlation, shuffled_weights
 
 __all__ = ["Judge", "possible"]
@@ -81,7 +80,7 @@ class Judge:
         self.of_lenses = [one for one in contenders if one.needs_lens]
         self.lens_free = [one for one in contenders if not one.needs_lens]
 
-    def all(self, named: Mapping[str, LensExplainer]) -> list[Figure]:
+    def all(self, named: Mapping[str, Fitted]) -> list[Figure]:
         """Return every figure."""
         self._say_what_is_missing()
         chunks = len(self._chunks())
@@ -89,8 +88,8 @@ class Judge:
         hide = None if self.progress is None else not self.progress
         found: list[Figure] = []
         with tqdm(total=total, desc="evaluate", disable=hide) as self.bar:
-            for name, explainer in named.items():
-                found += self._lens(name, explainer)
+            for name, fitted in named.items():
+                found += self._lens(name, fitted)
             for one in self.lens_free:
                 found += self._lens_free(one)
                 self.bar.update()
@@ -108,37 +107,37 @@ class Judge:
             if same_network(oracle, asked.classifier):
                 suite.note(f"{name} is f itself: that it is convinced proves nothing")
 
-    def _lens(self, name: str, explainer: LensExplainer) -> list[Figure]:
+    def _lens(self, name: str, fitted: Fitted) -> list[Figure]:
         # Its lens may ask the classifier that it was fitted around, whichever is explained.
-        with explainer.classifier.frozen(seed=0):
-            return list(self._lens_figures(name, explainer))
+        with fitted.classifier.frozen(seed=0):
+            return list(self._lens_figures(name, fitted))
 
-    def _lens_figures(self, name: str, explainer: LensExplainer) -> Iterator[Figure]:
+    def _lens_figures(self, name: str, fitted: Fitted) -> Iterator[Figure]:
         parts = []
         for rows in self._chunks():
-            parts.append(self._explained(explainer, rows))
+            parts.append(self._explained(fitted, rows))
             self.bar.update()
         explanation = join(parts)
-        if explainer.on_layer:
+        if fitted.lens.decodes_to == "layer":
             self.suite.note(
-                f"{name!r} decodes to {explainer.classifier.layer!r}: its MSE and SSIM are of activations, and its "
+                f"{name!r} decodes to {fitted.classifier.layer!r}: its MSE and SSIM are of activations, and its "
                 "counterfactuals are real inputs that it keeps"
             )
         scores = list(lens_scores(self.suite, explanation))
-        scores += code_scores(self.suite, explainer, explanation.codes, self.factors)
+        scores += code_scores(self.suite, fitted, explanation.codes, self.factors)
         if self.restarts:
-            found = list(restart_scores(self.suite, explainer, self.restarts, _RESTART_STEPS))
+            found = list(restart_scores(self.suite, fitted, self.restarts, _RESTART_STEPS))
             scores += found
             if not found:
                 self.suite.note(f"restarts: the lens {name!r} cannot search for codes")
         yield from (self._figure(name, score) for score in scores)
         self.bar.update()
         if self.of_lenses:
-            yield from self._maps_of(name, explainer, explanation)
+            yield from self._maps_of(name, fitted, explanation)
         self.bar.update()
 
-    def _maps_of(self, name: str, explainer: LensExplainer, explanation: Explanation) -> Iterator[Figure]:
-        shuffled = self._shuffled(explainer)
+    def _maps_of(self, name: str, fitted: Fitted, explanation: Explanation) -> Iterator[Figure]:
+        shuffled = self._shuffled(fitted)
         for one in self.of_lenses:
             maps = explanation.attributions[one.method]
             own, other = explanation.counterfactual, shuffled.attributions.get(one.method)
@@ -157,7 +156,7 @@ class Judge:
             other = maps[self._few()]
         else:
             own = asked.classifier
-            classifier = Classifier(self._shuffled_model, layer=own.layer, outputs=own.outputs)
+            classifier = own.around(self._shuffled_model)
             with classifier.frozen(seed=0):
                 other = lens_free(one, asked, self._few(), classifier)
         yield from self._map(one.name, maps, other)
@@ -173,11 +172,12 @@ class Judge:
         alike = rank_correlation(maps[few], shuffled)
         yield self._figure(contender, Score("randomised", alike, "lower", few))
 
-    def _explained(self, explainer: LensExplainer, rows: Tensor, without: str = "") -> Explanation:
+    def _explained(self, fitted: Fitted, rows: Tensor, without: str = "") -> Explanation:
         """Explain some rows; of what comes back, only what is judged is kept."""
         asked = self.suite.asked
         names = {one.method: one.options for one in self.of_lenses if one.method != without}
-        found = explainer.explain(
+        found = explain(
+            fitted,
             asked.inputs[rows],
             target=asked.target[rows],
             contrast=asked.contrast[rows],
@@ -196,10 +196,11 @@ class Judge:
             path_scores=found.path_scores[:, :0].clone(),
         )
 
-    def _shuffled(self, explainer: LensExplainer) -> Explanation:
+    def _shuffled(self, fitted: Fitted) -> Explanation:
         """Explain f with shuffled weights through the same lens."""
         # It may put none of the references in a class that is contrasted.
-        return self._explained(around(self._shuffled_model, explainer), self._few(), without="ig_ensemble")
+        shuffled = fitted.around(fitted.classifier.around(self._shuffled_model))
+        return self._explained(shuffled, self._few(), without="ig_ensemble")
 
     @cached_property
     def _shuffled_model(self) -> nn.Module:

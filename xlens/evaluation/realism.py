@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from xlens import metrics
+from xlens.classifier.taps import Penultimate
 from xlens.evaluation.suite import Score, Suite, of_all
-from xlens.nn.features import Penultimate
 
 __all__ = ["realism"]
 

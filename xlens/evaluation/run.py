@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xlens._arguments import check_explain
-from xlens.attr.edit import Carry
-from xlens.classifier import Classifier, as_classifier
+from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.contracts.explainer import Explainer
+from xlens.counterfactual.carry import Carry
 from xlens.errors import XlensWarning
 from xlens.evaluation.checks import (
     check_nearest,
@@ -30,7 +30,9 @@ from xlens.evaluation.inputs import check_order, chosen_inputs, real_inputs, row
 from xlens.evaluation.judge import Judge, possible
 from xlens.evaluation.suite import Suite
 from xlens.evaluation.table import Evaluation
-from xlens.explainer import LensExplainer
+from xlens.explaining.explain import references_of
+from xlens.explaining.request import check_explain
+from xlens.fitted import Fitted
 
 __all__ = ["evaluate"]
 
@@ -40,7 +42,7 @@ Methods = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 
 def evaluate(
-    explainers: LensExplainer | Mapping[str, LensExplainer] | Sequence[LensExplainer],
+    explainers: Explainer | Fitted | Mapping[str, Explainer | Fitted] | Sequence[Explainer | Fitted],
     data: Any,
     *,
     masks: Any = None,
@@ -81,9 +83,9 @@ def evaluate(
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
             `references` that f puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
             ``"constant"`` do not look at f.
-        target, contrast: an int or ``(N,)``, as in :meth:`LensExplainer.explain`; None for what the first explainer
-            takes.
-        carry: how lenses' changes reach the inputs, as in :meth:`LensExplainer.explain`.
+        target, contrast: an int or ``(N,)``, as in :meth:`xlens.Explainer.explain`; None for what the first
+            explainer takes.
+        carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
         n: so many inputs, drawn by `seed`; None for all.
         smoothing: standard deviation in pixels under which every map is located once more; 0 for not.
         share: of the pixels that become grey for ``drop``.
@@ -137,8 +139,8 @@ def evaluate(
             stack.enter_context(classifier.frozen(seed=0))
         inputs = chosen.inputs.to(first.device)
         clean, masks = (None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks"))
-        classes = first._classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
-        others = None if real is None else first._references(real, _BATCH)
+        classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
+        others = None if real is None else references_of(first, real, _BATCH)
         asked = Asked(
             first.classifier,
             first.spec,

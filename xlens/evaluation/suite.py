@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from xlens.classifier import Classifier
+from xlens.classifier.classifier import Classifier
 from xlens.evaluation.contenders import Asked
 
 __all__ = ["Score", "Suite", "of_all"]

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from xlens._frozen import seeded
 from xlens.api import as_backend, fit
-from xlens.classifier import Classifier, as_classifier
-from xlens.contracts import Backend, Explainer, StepEvent
+from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.frozen import seeded
+from xlens.contracts.backend import Backend, StepEvent
+from xlens.contracts.explainer import Explainer
 from xlens.data import Batch, as_data
 from xlens.errors import MissingExtraError, OptionError, XlensWarning
 from xlens.explanation import Explanation
-from xlens.registry import load_backend
+from xlens.registry.loading import load_backend
 from xlens.training.survey import classify
 
 try:

@@ -1,17 +1,18 @@
 """Building blocks for backends: networks for inputs of any size, and taps into the classifier."""
 
+from pathlib import Path
+
+from xlens.classifier.margins import margin_over_rest, score_margin
+from xlens.classifier.taps import FeatureMaps, Penultimate
 from xlens.nn.asking import AskingLens
 from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
-from xlens.nn.features import FeatureMaps, Penultimate, score_margin
 from xlens.nn.held import held
-from xlens.nn.mask import EditMask
-from xlens.nn.steps import step_that_reaches
+from xlens.nn.search import smallest_step, step_that_reaches
 
 __all__ = [
     "AskingLens",
     "CodeDecoder",
-    "EditMask",
     "FeatureMaps",
     "GaussianEncoder",
     "ImageDecoder",
@@ -20,6 +21,11 @@ __all__ = [
     "Penultimate",
     "held",
     "is_dense",
+    "margin_over_rest",
     "score_margin",
+    "smallest_step",
     "step_that_reaches",
 ]
+
+# Old paths of modules are looked up here, after everything else.
+__path__.append(str(Path(__file__).parents[1] / "moved" / "nn"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlens.classifier import Classifier
-from xlens.contracts import Lens, Spec
-from xlens.nn.features import margin_over_rest, score_margin
+from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import margin_over_rest, score_margin
+from xlens.contracts.backend import Spec
+from xlens.contracts.lens import Lens
 
 __all__ = ["AskingLens"]
 

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from xlens.contracts import Spec
+from xlens.contracts.backend import Spec
 from xlens.errors import UnsupportedError
 from xlens.nn.conv import ImageDecoder, ImageEncoder
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlens.contracts import Spec
+from xlens.contracts.backend import Spec
 
 __all__ = ["ImageDecoder", "ImageEncoder", "Layout"]
 

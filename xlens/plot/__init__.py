@@ -1,8 +1,17 @@
 """Figures of explanations, traversals, invariances and features; each function gives back a matplotlib Figure."""
 
+from xlens.plot.asked import invariances, traversal
 from xlens.plot.evaluation import plot_evaluation
 from xlens.plot.explanation import plot_explanation
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.parts import plot_features
 
-__all__ = ["plot_evaluation", "plot_explanation", "plot_features", "plot_invariances", "plot_traversal"]
+__all__ = [
+    "invariances",
+    "plot_evaluation",
+    "plot_explanation",
+    "plot_features",
+    "plot_invariances",
+    "plot_traversal",
+    "traversal",
+]

@@ -1,62 +1,73 @@
-"""Traversals and invariances of an explainer, drawn together with what f says of them."""
+"""Traversals and invariances of an explainer, drawn together with what the classifier says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from xlens._arguments import class_tensor, find_feature
-from xlens.data import as_inputs
+from xlens.codes import variants
+from xlens.codes.moves import find_feature
+from xlens.contracts.explainer import Explainer
+from xlens.fitted import Fitted, as_fitted
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.pixels import Ranges, natural_ranges
 
-if TYPE_CHECKING:
-    from xlens.explainer import LensExplainer
-
-__all__ = ["invariances", "probabilities", "traversal"]
-
-_BATCH = 64
+__all__ = ["invariances", "traversal"]
 
 
 def traversal(
-    explainer: LensExplainer, inputs: Any, feature: str | int, steps: Sequence[float] | Tensor, target: int | None
+    explainer: Explainer | Fitted,
+    inputs: Any,
+    feature: str | int,
+    values: Sequence[float] | Tensor,
+    *,
+    target: int | None = None,
 ) -> Figure:
-    """Draw ``explainer.traverse``; see :meth:`xlens.explainer.LensExplainer.plot_traversal`."""
-    source = as_inputs(inputs, explainer.spec.shape)
-    frames = explainer.traverse(source, feature, steps)
+    """Traversal figure: ``explainer.traverse`` with the classifier's probability under each frame.
+
+    Args:
+        explainer: what is asked.
+        inputs, feature, values: as for ``explainer.traverse``.
+        target: the class whose probability is written; None for the prediction on the first input.
+
+    >>> from xlens.plot import traversal
+    >>> traversal(explainer, images[:2], 1, [0.0, 0.5, 1.0])
+    <Figure size ... with 8 Axes>
+    """
+    fitted = as_fitted(explainer, "traversal", "explainer")
+    source = fitted.inputs(inputs)
+    frames = variants.traverse(fitted, source, feature, values, None, "none")
     if target is None:
-        shown = int(probabilities(explainer, source[:1])[0].argmax())
+        shown = int(fitted.probabilities(source[:1])[0].argmax())
     else:
-        shown = int(class_tensor("plot_traversal", "target", target, 1, explainer.spec.num_classes, "cpu"))
+        shown = int(fitted.class_of("traversal", "target", target, 1))
     return plot_traversal(
         frames,
-        steps,
+        values,
         # A name may be that of a direction, which is no feature.
-        feature=feature if isinstance(feature, str) else find_feature(explainer.features, feature).name,
+        feature=feature if isinstance(feature, str) else find_feature(fitted.lens.features, feature).name,
         inputs=source,
-        probabilities=probabilities(explainer, frames.flatten(0, 1))[:, shown].view(frames.shape[:2]),
-        class_name=explainer.class_names[shown],
-        ranges=_ranges(explainer),
+        probabilities=fitted.probabilities(frames.flatten(0, 1))[:, shown].view(frames.shape[:2]),
+        class_name=fitted.class_names[shown],
+        ranges=_ranges(fitted),
     )
 
 
-def invariances(explainer: LensExplainer, inputs: Any, n: int, scale: float, seed: int) -> Figure:
-    """Draw ``explainer.invariances``; see :meth:`xlens.explainer.LensExplainer.plot_invariances`."""
-    source = as_inputs(inputs, explainer.spec.shape)
-    found = explainer.invariances(source, n, scale, seed=seed)
-    return plot_invariances(source, found.variants, found.kept, ranges=_ranges(explainer))
+def invariances(explainer: Explainer | Fitted, inputs: Any, n: int, scale: float = 1.0, *, seed: int = 0) -> Figure:
+    """Invariances figure: variants of the nuisance part, marked where the classifier decides otherwise.
+
+    >>> from xlens.plot import invariances
+    >>> invariances(explainer, images[:2], 3)
+    <Figure size ... with 8 Axes>
+    """
+    fitted = as_fitted(explainer, "invariances", "explainer")
+    source = fitted.inputs(inputs)
+    found = variants.invariances(fitted, source, n, scale, "nuisance", "none", seed)
+    return plot_invariances(source, found.variants, found.kept, ranges=_ranges(fitted))
 
 
-def probabilities(explainer: LensExplainer, inputs: Tensor) -> Tensor:
-    """Return f's class probabilities ``(N, K)`` on the CPU, with the model left as it is."""
-    with torch.inference_mode(False), torch.no_grad(), explainer.classifier.frozen(seed=0):
-        parts = [explainer.classifier.probabilities(part.to(explainer.device)) for part in inputs.split(_BATCH)]
-    return torch.cat(parts).cpu()
-
-
-def _ranges(explainer: LensExplainer) -> Ranges:
-    return natural_ranges(explainer.spec.minimum, explainer.spec.maximum)
+def _ranges(fitted: Fitted) -> Ranges:
+    return natural_ranges(fitted.spec.minimum, fitted.spec.maximum)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlens._explain import not_local
+from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
 
 __all__ = [

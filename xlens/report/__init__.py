@@ -1,6 +1,15 @@
 """One self-contained HTML file that people open: no network, no server, nothing to install."""
 
+from xlens.report.lens import save_report
 from xlens.report.page import check_writable, notebook_html, save_html, to_html
 from xlens.report.traversals import Traversal, render_traversals
 
-__all__ = ["Traversal", "check_writable", "notebook_html", "render_traversals", "save_html", "to_html"]
+__all__ = [
+    "Traversal",
+    "check_writable",
+    "notebook_html",
+    "render_traversals",
+    "save_html",
+    "save_report",
+    "to_html",
+]

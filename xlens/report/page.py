@@ -8,13 +8,13 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
 import torch
 from markupsafe import Markup
 
-import xlens
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.plot.words import end_of_path
@@ -46,7 +46,7 @@ def to_html(
     scripts = [_asset(name) for name in _SCRIPTS]
     return environment.get_template("report.html.j2").render(
         title=title,
-        version=xlens.__version__,
+        version=version("xlens"),
         policy=_policy(style, scripts),
         # Our own files, not input: everything else is escaped by the template.
         style=Markup(style),

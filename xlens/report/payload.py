@@ -141,7 +141,7 @@ def _add_traversals(
         for i, item in enumerate(items):
             facts = {
                 "feature": one.feature,
-                "steps": list(one.steps),
+                "values": list(one.values),
                 "scores": [_round(score) for score in one.scores[i]],
             }
             item["traversals"].append(facts | frames[i])
@@ -202,7 +202,7 @@ def _check(explanation: Explanation, names: Sequence[str] | None, traversals: Se
     if names is not None and len(names) != n:
         raise DataError("report: names do not fit", given=f"{len(names)} names", allowed=f"{n}, one per input")
     for one in traversals:
-        wanted = (n, len(one.steps), *explanation.inputs.shape[1:])
+        wanted = (n, len(one.values), *explanation.inputs.shape[1:])
         if tuple(one.frames.shape) != wanted or tuple(one.scores.shape) != wanted[:2]:
             raise DataError(
                 f"report: the traversal of {one.feature!r} does not fit the explanation",

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from xlens._arguments import find_feature
-from xlens._edit import directions_of
+from xlens.codes.moves import directions_of, find_feature
+from xlens.codes.variants import traverse
+from xlens.contracts.explainer import Explainer
+from xlens.contracts.lens import Feature
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
-from xlens.plot.asked import probabilities
-
-if TYPE_CHECKING:
-    from xlens.contracts import Feature
-    from xlens.explainer import LensExplainer
+from xlens.fitted import Fitted, as_fitted
 
 __all__ = ["Traversal", "render_traversals"]
 
@@ -32,22 +29,22 @@ class Traversal:
 
     Args:
         feature: its name.
-        steps: the T values.
+        values: the T values.
         frames: ``(N, T, *S)`` the lens's decodings.
-        scores: ``(N, T)`` f's score, as the explanation's, on each.
+        scores: ``(N, T)`` the score, as the explanation's, on each.
     """
 
     feature: str
-    steps: tuple[float, ...]
+    values: tuple[float, ...]
     frames: Tensor
     scores: Tensor
 
 
 def render_traversals(
-    explainer: LensExplainer,
+    explainer: Explainer | Fitted,
     explanation: Explanation,
     features: Sequence[str | int] | None = None,
-    steps: Sequence[float] | None = None,
+    values: Sequence[float] | None = None,
 ) -> tuple[Traversal, ...]:
     """Decode each input with one feature after the other set to several values.
 
@@ -56,7 +53,7 @@ def render_traversals(
         explanation: N inputs.
         features: names, also of directions, or positions; None takes the six class and attribute features that
             contribute most, or none where the lens does not decode to inputs.
-        steps: the values; None takes lengths from 0 to 1.5 for a feature of several dimensions, and -2 to 2 for a
+        values: the values; None takes lengths from 0 to 1.5 for a feature of several dimensions, and -2 to 2 for a
             direction and for a feature of one.
 
     Raises:
@@ -68,40 +65,41 @@ def render_traversals(
     >>> one.feature, one.frames.shape
     ('evidence for class 1', torch.Size([2, 7, 1, 8, 8]))
     """
-    chosen = _default(explainer, explanation) if features is None else features
+    fitted = as_fitted(explainer, "report", "explainer")
+    chosen = _default(fitted, explanation) if features is None else features
     found = []
     for feature in chosen:
-        name, width = _named(explainer, feature)
-        values = tuple(map(float, steps)) if steps is not None else _LENGTHS if width > 1 else _VALUES
+        name, width = _named(fitted, feature)
+        points = tuple(map(float, values)) if values is not None else _LENGTHS if width > 1 else _VALUES
         try:
-            frames = explainer.traverse(explanation.inputs, feature, values)
+            frames = traverse(fitted, explanation.inputs, feature, points, None, "none")
         except UnsupportedError:
             if features is not None:
                 raise
             return ()
-        scores = _scores(explainer, explanation, frames)
-        found.append(Traversal(feature=name, steps=values, frames=frames, scores=scores))
+        scores = _scores(fitted, explanation, frames)
+        found.append(Traversal(feature=name, values=points, frames=frames, scores=scores))
     return tuple(found)
 
 
-def _named(explainer: LensExplainer, feature: str | int) -> tuple[str, int]:
+def _named(fitted: Fitted, feature: str | int) -> tuple[str, int]:
     """Return the name of a feature or a direction, as ``traverse`` understands it, and its width in the code."""
-    if isinstance(feature, str) and feature in directions_of(explainer.lens):
+    if isinstance(feature, str) and feature in directions_of(fitted.lens):
         return feature, 1
-    found = find_feature(explainer.features, feature, "report")
+    found = find_feature(fitted.lens.features, feature, "report")
     return found.name, len(found.dims)
 
 
-def _default(explainer: LensExplainer, explanation: Explanation) -> list[str]:
-    known: dict[str, Feature] = {feature.name: feature for feature in explainer.features}
+def _default(fitted: Fitted, explanation: Explanation) -> list[str]:
+    known: dict[str, Feature] = {feature.name: feature for feature in fitted.lens.features}
     weight = explanation.feature_contributions.abs().mean(0).tolist()
     ranked = sorted(zip(explanation.feature_names, weight, strict=True), key=lambda pair: -pair[1])
     return [name for name, _ in ranked if name in known and known[name].role != "nuisance"][:_MOST]
 
 
-def _scores(explainer: LensExplainer, explanation: Explanation, frames: Tensor) -> Tensor:
+def _scores(fitted: Fitted, explanation: Explanation, frames: Tensor) -> Tensor:
     n, count = frames.shape[:2]
-    logs = probabilities(explainer, frames.flatten(0, 1)).clamp_min(torch.finfo(torch.float32).tiny).log()
+    logs = fitted.probabilities(frames.flatten(0, 1)).clamp_min(torch.finfo(torch.float32).tiny).log()
     target = explanation.target.cpu().repeat_interleave(count)
     contrast = explanation.contrast.cpu().repeat_interleave(count)
     rows = torch.arange(len(logs))

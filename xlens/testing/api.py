@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from xlens import params
 from xlens.api import fit
-from xlens.classifier import Classifier
-from xlens.contracts import CONTRACT_VERSION, Backend, Lens, Spec
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import CONTRACT_VERSION, Backend, Spec
+from xlens.contracts.lens import Lens
+from xlens.contracts.options import Constraint, fits, make, to_dict
 from xlens.errors import OptionError, XlensError
-from xlens.registry import entries
+from xlens.registry.entries import entries
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import check, require
 
@@ -132,7 +133,7 @@ def options_survive_json(bench: Bench) -> None:
     """Written as JSON and read again, the options are the same: this is how a lens is saved."""
     backend = bench.backend
     try:
-        again = params.make(type(backend), json.loads(json.dumps(params.to_dict(backend))))
+        again = make(type(backend), json.loads(json.dumps(to_dict(backend))))
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         again = fault
     require(
@@ -240,21 +241,21 @@ def _violations(cls: type[Backend]) -> Iterator[tuple[str, Any]]:
             yield from ((option.name, value) for value in _out_of_bounds(constraint, hint))
             if constraint.choices is not None:
                 yield option.name, "no such choice"
-        yield from ((option.name, value) for value in _STRANGE if not params.fits(value, hint))
+        yield from ((option.name, value) for value in _STRANGE if not fits(value, hint))
 
 
 #: Values of many types, of which no annotation allows all.
 _STRANGE = (_Strange(), "no such choice", 0.5, float("nan"), True, None, (1, "two"), (None,), ({},))
 
 
-def _out_of_bounds(constraint: params.Constraint, hint: Any) -> Iterator[Any]:
+def _out_of_bounds(constraint: Constraint, hint: Any) -> Iterator[Any]:
     """Yield values of the annotated type that the bounds forbid; in a tuple, where it is one."""
     below = [bound for bound in (_moved(constraint.ge, -1), constraint.gt) if bound is not None]
     above = [bound for bound in (_moved(constraint.le, 1), constraint.lt) if bound is not None]
     # Whole numbers, away from the bound: an int option takes them too, so that it is the bound that refuses them.
     for whole in [*map(math.floor, below), *map(math.ceil, above)]:
         forms = (whole, float(whole), (whole,), (float(whole),))
-        yield from [value for value in forms if params.fits(value, hint)][:1]
+        yield from [value for value in forms if fits(value, hint)][:1]
 
 
 def _moved(bound: float | None, by: int) -> float | None:

@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from xlens.api import fit
-from xlens.classifier import Classifier
-from xlens.contracts import Backend, Lens, Run, StepEvent
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import Backend, Run, StepEvent
+from xlens.contracts.lens import Lens
 from xlens.data import as_data
 from xlens.errors import XlensError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.fitted import Fitted
 from xlens.testing.candidate import Candidate
 from xlens.testing.checking import Check, CheckFailedError, NotCheckedError, Result
 from xlens.testing.state import model_state, process_state
@@ -32,7 +34,7 @@ from xlens.testing.world import World
 from xlens.training.processes import process_state_restored
 from xlens.training.survey import survey
 
-__all__ = ["Bench", "Fitted", "Learned"]
+__all__ = ["Bench", "FitRecord", "Learned"]
 
 #: Not 0, with which everything is seeded when a lens is loaded: what is random and not saved has to show.
 _SEED = 1
@@ -42,7 +44,7 @@ Learned = dict[tuple[type[Backend], str, tuple[int, ...], str | None], LensExpla
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitRecord:
     """One fit, and what was seen of it.
 
     Args:
@@ -99,12 +101,12 @@ class Bench:
         return self.world.held_out[:6]
 
     @functools.cached_property
-    def base(self) -> Fitted:
+    def base(self) -> FitRecord:
         """The candidate, fitted as it stands."""
         return self.fit()
 
     @functools.cached_property
-    def again(self) -> Fitted:
+    def again(self) -> FitRecord:
         """The same once more, begun from another state of the global random numbers."""
         torch.rand(7)
         return self.fit()
@@ -117,7 +119,9 @@ class Bench:
         if key not in self._learned:
             classifier = Classifier(self.world.model(), layer=self.candidate.layer)
             with quiet():
-                self._learned[key] = fit(classifier, self.world.inputs.clone(), backend, progress=False)
+                self._learned[key] = fit(
+                    classifier, self.world.inputs.clone(), backend, mask=self.candidate.mask, progress=False
+                )
         return self._learned[key]
 
     @functools.cached_property
@@ -141,7 +145,7 @@ class Bench:
         side_info: Tensor | None = None,
         over: LensExplainer | None = None,
         start_from: LensExplainer | None = None,
-    ) -> Fitted:
+    ) -> FitRecord:
         """Fit the candidate as ``xlens.fit`` does, but for the mask, which is none of its business."""
         events: list[StepEvent] = []
         taken: list[int] = []
@@ -195,8 +199,8 @@ class Bench:
         finally:
             hook.remove()
         close()
-        explainer = LensExplainer(classifier, lens, self.backend, run.spec, None, {"seed": _SEED})
-        return Fitted(
+        explainer = LensExplainer(Fitted(classifier, lens, run.spec, None, self.backend, {"seed": _SEED}))
+        return FitRecord(
             lens,
             explainer,
             tuple(events),

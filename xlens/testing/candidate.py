@@ -6,7 +6,8 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from xlens.contracts import Backend
+from xlens.contracts.backend import Backend
+from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError
 
 __all__ = ["Candidate", "as_candidate"]
@@ -23,11 +24,12 @@ class Candidate:
         shape: of the toy world's pictures: ``(C, H, W)`` or ``(D,)``, sides of at least 8.
         layer: the hidden layer of the toy world's classifier to fit on, for lenses that decode to one: ``"body.3"``
             is its last convolution, before the ReLU. None for lenses that decode to inputs.
+        mask: how the mask of `learned` is fitted; None for the defaults.
         expected_failures: id of a check -> why this backend fails it. Should it pass, that is a failure too, so
             that the list stays true.
 
     >>> from xlens.testing import Candidate
-    >>> from xlens.registry import load_backend
+    >>> from xlens.registry.loading import load_backend
     >>> backend = load_backend("medxgan")(steps=20)
     >>> Candidate(backend, expected_failures={"meaning.counterfactuals_flip_f": "20 steps teach nothing"}).shape
     (2, 8, 10)
@@ -38,6 +40,7 @@ class Candidate:
     # Neither square nor of one channel, so that mixed-up axes show.
     shape: tuple[int, ...] = (2, 8, 10)
     layer: str | None = None
+    mask: MaskOptions | None = None
     expected_failures: Mapping[str, str] = field(default_factory=lambda: types.MappingProxyType({}))
 
     def __post_init__(self) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from xlens.contracts import Backend
+from xlens.contracts.backend import Backend
 from xlens.errors import XlensError
-
-if TYPE_CHECKING:
-    from xlens.testing.bench import Bench
 
 __all__ = ["Check", "CheckFailedError", "NotCheckedError", "Result", "all_checks", "check", "require", "same"]
 
@@ -73,7 +70,7 @@ class Check:
     """
 
     id: str
-    function: Callable[[Bench], None]
+    function: Callable[[Any], None]
     needs: tuple[Check, ...] = ()
     capability: str | None = None
     essential: bool = False
@@ -85,10 +82,10 @@ class Check:
 
 def check(
     *, needs: tuple[Check, ...] = (), capability: str | None = None, essential: bool = False
-) -> Callable[[Callable[[Bench], None]], Check]:
+) -> Callable[[Callable[[Any], None]], Check]:
     """Decorate a function of a bench as a check; the arguments are those of :class:`Check`."""
 
-    def decorate(function: Callable[[Bench], None]) -> Check:
+    def decorate(function: Callable[[Any], None]) -> Check:
         group = _GROUPS[function.__module__.rpartition(".")[2]]
         return Check(f"{group}.{function.__name__}", function, needs, capability, essential)
 

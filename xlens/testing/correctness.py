@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from xlens.api import load
-from xlens.contracts import CAPABILITIES, Feature
-from xlens.registry import standing_in
+from xlens.contracts import CAPABILITIES
+from xlens.contracts.lens import Feature
+from xlens.registry.loading import standing_in
 from xlens.testing.api import options_survive_json
 from xlens.testing.bench import Bench, folder, quiet
 from xlens.testing.checking import check, require, same

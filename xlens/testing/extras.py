@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.testing.bench import Bench, Fitted
+from xlens.testing.bench import Bench, FitRecord
 from xlens.testing.checking import check, require, same
 from xlens.testing.correctness import shapes_are_right
 
@@ -59,7 +59,7 @@ def another_lens_is_built_upon(bench: Bench) -> None:
     )
 
 
-def _differ(first: Fitted, second: Fitted) -> bool:
+def _differ(first: FitRecord, second: FitRecord) -> bool:
     one, other = first.lens.state_dict(), second.lens.state_dict()
     return one.keys() != other.keys() or not all(_same(one[key], other[key]) for key in one)
 

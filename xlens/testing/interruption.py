@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlens.contracts import StepEvent
+from xlens.contracts.backend import StepEvent
 from xlens.testing.bench import Bench, folder, interruptible
 from xlens.testing.checking import NotCheckedError, check, require, same
 from xlens.testing.manners import gives_the_same_for_the_same_seed, reports_its_steps

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.contracts import Lens
-from xlens.nn.features import margin_over_rest
+from xlens.classifier.margins import margin_over_rest
+from xlens.contracts.lens import Lens
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import NotCheckedError, check, require
 from xlens.testing.correctness import features_name_the_code

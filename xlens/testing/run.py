@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from xlens.contracts import Backend
+from xlens.contracts.backend import Backend
 from xlens.errors import OptionError, did_you_mean
 from xlens.testing.bench import Bench, Learned
 from xlens.testing.candidate import Candidate, as_candidate
@@ -17,7 +17,7 @@ __all__ = ["check_backend", "check_ids", "parametrize_with_checks"]
 def check_ids(backend: Backend) -> tuple[str, ...]:
     """Return the ids of the checks that this backend is asked.
 
-    >>> from xlens.registry import load_backend
+    >>> from xlens.registry.loading import load_backend
     >>> from xlens.testing import check_ids
     >>> check_ids(load_backend("medxgan")())[0]
     'api.name_is_the_entry_point'
@@ -80,7 +80,7 @@ def parametrize_with_checks(
         OptionError: no backend, or an expected failure of an unknown check, of one that this backend is not asked,
             or of one that everything else rests on.
 
-    >>> from xlens.registry import load_backend
+    >>> from xlens.registry.loading import load_backend
     >>> from xlens.testing import parametrize_with_checks
     >>> @parametrize_with_checks([load_backend("medxgan")(steps=20)])
     ... def test_my_backend(check):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.contracts import Run
+from xlens.contracts.backend import Run
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.capabilities import declared_capabilities_are_there
 from xlens.testing.checking import check, require, same

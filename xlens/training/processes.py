@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import get_int_from_env
 from torch import Tensor, nn
 
-from xlens._frozen import bits
+from xlens.classifier.frozen import bits
 from xlens.errors import XlensError
 
 __all__ = ["Processes", "alone", "process_state_restored", "processes"]

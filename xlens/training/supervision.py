@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens.classifier import Classifier
-from xlens.contracts import Run
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import Run
 from xlens.data import Batch
 
 __all__ = ["classifier_logits", "supervising_logits"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from xlens.classifier import Classifier
-from xlens.contracts import Spec
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
 

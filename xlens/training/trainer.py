@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from xlens.contracts import Run, StepEvent
+from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file

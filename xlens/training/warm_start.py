@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from xlens.contracts import Lens
+from xlens.contracts.lens import Lens
 from xlens.errors import OptionError, UnsupportedError
 
 __all__ = ["begin_from"]

@@ -144,18 +144,18 @@ function drawSliders(item, pictures) {
     canvas.setAttribute("role", "img");
     const label = make("label", "", `${one.feature} set to `);
     const slider = make("input");
-    Object.assign(slider, { type: "range", min: "0", max: String(one.steps.length - 1), step: "1" });
+    Object.assign(slider, { type: "range", min: "0", max: String(one.values.length - 1), step: "1" });
     const caption = make("figcaption");
     const show = () => {
       const step = Number(slider.value);
       const where = report.reconstruction ? "the lens's own decoding" : "a real input near that";
-      const text = `${one.steps[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on ${where}`;
-      drawFrame(canvas, pictures.moved[i], step, one.steps.length, one.stacked);
+      const text = `${one.values[step]}: ${item.p} = ${decimals(probability(one.scores[step]))} on ${where}`;
+      drawFrame(canvas, pictures.moved[i], step, one.values.length, one.stacked);
       canvas.setAttribute("aria-label", `${one.feature} set to ${text}`);
       slider.setAttribute("aria-valuetext", text);
       caption.textContent = text;
     };
-    slider.value = String(Math.floor(one.steps.length / 2));
+    slider.value = String(Math.floor(one.values.length / 2));
     slider.addEventListener("input", show);
     label.append(slider);
     figure.append(canvas, label, caption);

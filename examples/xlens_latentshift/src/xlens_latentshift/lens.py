@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn.features import margin_over_rest, score_margin
+from xlens.nn import margin_over_rest, score_margin
 from xlens_latentshift.autoencoders import decoded, encoded
 
 __all__ = ["LatentShiftLens"]

@@ -1,0 +1,266 @@
+"""The plan of the house: which room may see which. ``python tests/house.py MODULE`` prints a walk."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+#: Each room sees only those before it, and each of its files only those before it in the room.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "errors": (),
+    "deprecated": (),
+    "invariances": (),
+    "explanation": (),
+    "classifier": ("frozen", "tail", "margins", "classifier", "fingerprint", "taps"),
+    "data": (),
+    "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
+    "attr": (
+        "layers",
+        "curve",
+        "memory",
+        "packing",
+        "targets",
+        "shift",
+        "captum_methods",
+        "evaluate",
+        "chords",
+        "paths",
+        "quadrature",
+        "integral",
+        "latent_ig",
+        "layer_ig",
+    ),
+    "metrics": (
+        "adversarial",
+        "classes",
+        "disentanglement",
+        "fidelity",
+        "frechet",
+        "interpretability",
+        "leakage",
+        "maps",
+        "two_sample",
+        "influence",
+        "localisation",
+        "perturbation",
+        "stability",
+        "counterfactual",
+    ),
+    "nn": ("asking", "conv", "held", "search", "coder"),
+    "training": ("checkpoint", "processes", "schedule", "supervision", "survey", "warm_start", "stream", "trainer"),
+    "datasets": ("examples", "known", "parts", "planted"),
+    "hookspecs": (),
+    "counterfactual": ("carry", "mask", "edit", "fit_mask"),
+    "registry": ("entries", "loading", "status"),
+    "fitted": (),
+    "storage": (),
+    "explaining": (
+        "request",
+        "verdict",
+        "distributed",
+        "attributions",
+        "feature_maps",
+        "on_layer",
+        "on_inputs",
+        "assembling",
+        "memory",
+        "explain",
+    ),
+    "codes": ("moves", "samples", "edits", "variants"),
+    "evaluation": (
+        "contenders",
+        "divergence",
+        "flip_distance",
+        "inputs",
+        "table",
+        "leakage",
+        "checks",
+        "suite",
+        "codes",
+        "realism",
+        "scores",
+        "judge",
+        "run",
+    ),
+    "plot": ("pixels", "figure", "words", "draw", "evaluation", "explanation", "grids", "parts", "asked"),
+    "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
+    "teaching": ("teaching", "page.session", "page.page", "page.__init__"),
+    "explainer": (),
+    "fitting": ("agreement", "arguments", "starts"),
+    "api": (),
+    "integrations": ("_loggers", "quantus", "lightning"),
+    "cli": (
+        "classes",
+        "demo",
+        "inputs",
+        "text",
+        "weights",
+        "read",
+        "main",
+        "models",
+        "__main__",
+        "commands",
+        "evaluate",
+        "labelling",
+    ),
+    "testing": (
+        "checking",
+        "candidate",
+        "state",
+        "world",
+        "bench",
+        "api",
+        "manners",
+        "run",
+        "correctness",
+        "interruption",
+        "capabilities",
+        "devices",
+        "extras",
+        "meaning",
+        "speed",
+        "drawing",
+        "teaching",
+        "distances",
+    ),
+    "__init__": (),
+}
+
+#: Imports upward that stay, because a person looks for the call there: a file and what it may see.
+SUGAR: dict[str, tuple[str, ...]] = {
+    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage"),
+    "evaluation.table": ("plot.evaluation",),
+    "__init__": ("*",),
+}
+
+
+def files(root: Path = ROOT) -> dict[str, Path]:
+    """Return the files of the package by their dotted names without ``xlens.``; packages end in ``__init__``."""
+    package = root / "xlens"
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in sorted(package.rglob("*.py"))
+        if "moved" not in path.relative_to(package).parts
+    }
+
+
+def seen(source: str, known: Mapping[str, object]) -> set[str]:
+    """Return which of the known files a source imports, inside functions and for type checkers too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(name for alias in node.names if (name := _file(alias.name, known)))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "xlens":
+            for alias in node.names:
+                inner = _file(f"{node.module}.{alias.name}", known)
+                whole = _file(str(node.module), known)
+                found.update(name for name in (inner or whole,) if name)
+    return found
+
+
+def _file(dotted: str, known: Mapping[str, object]) -> str | None:
+    parts = dotted.split(".")
+    if parts[0] != "xlens":
+        return None
+    inner = ".".join(parts[1:])
+    if inner in known:
+        return inner
+    package = f"{inner}.__init__".strip(".")
+    return package if package in known else None
+
+
+def room_of(name: str) -> str:
+    """Return the room of a file: its folder, or itself at the root."""
+    return name.split(".")[0]
+
+
+def arrows(sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield every import between two files."""
+    for name, source in sources.items():
+        for other in sorted(seen(source, sources)):
+            if other != name:
+                yield name, other
+
+
+def place(name: str) -> tuple[int, int]:
+    """Return where a file stands: its room's place, and its own in the room.
+
+    Raises:
+        KeyError: it has none.
+    """
+    room = room_of(name)
+    order = list(ROOMS)
+    inside = ROOMS[room]
+    own = name.split(".", 1)[1] if "." in name else ""
+    # What a folder exports stands above its files.
+    if own == "__init__":
+        return order.index(room), len(inside)
+    return order.index(room), inside.index(own) if own else 0
+
+
+def upward(sources: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the imports that go up, or within a room against its order, and are no named sugar."""
+    found = []
+    for name, other in arrows(sources):
+        allowed = SUGAR.get(name, ())
+        if place(other) >= place(name) and other not in allowed and "*" not in allowed:
+            found.append((name, other))
+    return found
+
+
+def circles(sources: Mapping[str, str]) -> list[set[str]]:
+    """Return the circles of files, without the named sugar, the largest first."""
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for name, other in arrows(sources):
+        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()):
+            graph[name].add(other)
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            circle: set[str] = set()
+            while name not in circle:
+                circle.add(stack.pop())
+            if len(circle) > 1:
+                found.append(circle)
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return sorted(found, key=len, reverse=True)
+
+
+def walk(name: str, sources: Mapping[str, str]) -> str:
+    """Return, in lines, what a file may see and what sees it."""
+    above = sorted({one for one, other in arrows(sources) if other == name}, key=place)
+    below = sorted({other for one, other in arrows(sources) if one == name}, key=place)
+    lines = [f"{name} stands in room {place(name)[0] + 1} of {len(ROOMS)}"]
+    lines += [f"  sees      {other}" for other in below]
+    lines += [f"  is seen by {other}" for other in above]
+    return "\n".join(lines)
+
+
+def read(root: Path = ROOT) -> dict[str, str]:
+    """Return the source of every file."""
+    return {name: path.read_text(encoding="utf-8") for name, path in files(root).items()}
+
+
+if __name__ == "__main__":
+    everything = read()
+    for asked in sys.argv[1:] or everything:
+        print(walk(asked.removeprefix("xlens."), everything))

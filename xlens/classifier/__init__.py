@@ -1,0 +1,15 @@
+"""The user's classifier and nothing else: its logits, hidden layers and margins, and that it is never changed."""
+
+from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.margins import default_contrast, margin_over_rest, score_margin
+from xlens.classifier.taps import FeatureMaps, Penultimate
+
+__all__ = [
+    "Classifier",
+    "FeatureMaps",
+    "Penultimate",
+    "as_classifier",
+    "default_contrast",
+    "margin_over_rest",
+    "score_margin",
+]

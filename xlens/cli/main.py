@@ -1,0 +1,272 @@
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate`` and ``label``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from xlens.cli.text import visible
+from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
+
+__all__ = ["main", "visible"]
+
+_DATASETS = ("digits", "fashion-mnist")
+_MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
+_EPILOG = """\
+exit codes:
+  0    done
+  1    explain --strict: an explanation does not hold
+  2    something is wrong; standard error says in one line what, and what to do
+  130  interrupted
+
+examples:
+  xlens demo --data fashion-mnist
+  xlens backends --json
+  xlens fit mymodels:load_resnet photos/ --backend NAME --size 64 -o lens/
+  xlens explain lens/ photos/cat/*.png --model mymodels:load_resnet --html why.html
+  xlens evaluate lens/ photos/ --model mymodels:load_resnet --oracle mymodels:load_other
+"""
+_FIT_EPILOG = """\
+examples:
+  xlens fit mymodels:load_resnet photos/ --backend NAME --size 64 -o lens/
+  xlens fit timm:resnet18 photos/ --weights resnet18.safetensors --size 64 \\
+      --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --backend NAME --option steps=300 -o lens/
+  xlens fit mymodels:load_resnet data.npz --backend NAME -o lens/ --checkpoints run/ --resume
+
+DATA is one of
+  a folder of images, or of one folder of images per class
+  an .npz with inputs under x, X, images or inputs; an .npy
+  a .pt that holds a tensor, (X, y), or a dict with inputs
+Folders per class name the classes, in sorted order. That is compared with what MODEL says of the images, and
+refused where another order fits much better; --class-names says the order itself. What a factory that returns an
+xlens.Classifier leaves open, --layer, --outputs and --class-names fill; where they contradict it, nothing is done.
+
+Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
+nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
+How images were prepared is written to LENS/inputs.json, so that `xlens explain` prepares them alike. Which model it
+was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model again, and refuses a
+model with other weights.
+"""
+_EXPLAIN_EPILOG = """\
+examples:
+  xlens explain lens/ photo.png --model mymodels:load_resnet --html why.html
+  xlens explain lens/ photos/ --model timm:resnet18 --weights resnet18.safetensors --contrast cat --json
+  xlens explain lens/ data.npz --model mymodels:load_resnet --html why.html --attribution lig ig_counterfactual
+
+IMAGES are image files, folders of them, or one .npz, .npy or .pt. Only load models from places that you trust:
+package.module:factory is imported and run.
+"""
+_EVALUATE_EPILOG = """\
+examples:
+  xlens evaluate lens/ photos/ --model mymodels:load_resnet -n 200 --plot figures.png
+  xlens evaluate lens/ data.npz --model mymodels:load_resnet --also other_lens/ --masks masks.npy \\
+      --method lig integrated_gradients:black occlusion:mean random --oracle mymodels:load_other --json
+
+Prints tables in Markdown. A METHOD:BASELINE is Captum's method from a baseline that needs no lens: black, mean or
+blurred. What is not better than random, edges and constant says nothing.
+"""
+
+_LABEL_EPILOG = """\
+examples:
+  xlens fit mymodels:load_resnet photos/ --layer fc1 --backend NAME --size 64 -o lens/ \\
+      --option 'attributes=["striped"]' --option 'kinds=["binary"]'
+  xlens label lens/ photos/ --model mymodels:load_resnet
+
+Open the address that is printed; the page is served to this machine alone. Answers are kept in LENS/answers.json,
+and the lens is saved after each round. Stop with Ctrl-C at any time: the same command goes on from there.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or another with one line on standard error."""
+    chosen = _parser().parse_args(arguments)
+    # A warning is one line here, without the source line that Python adds.
+    warnings.showwarning = _show_warning
+    try:
+        return chosen.run(chosen)
+    except XlensError as fault:
+        print(f"xlens: {visible(' '.join(str(fault).split()))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("xlens: interrupted", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the commands do."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        line = visible(" ".join(message.split()))
+        self.exit(2, f"xlens: {line}. What to do: see {self.prog} --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="xlens", description="Put a generative lens around the classifier you already have.", epilog=_EPILOG
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_backends(commands)
+    _add_fit(commands)
+    _add_explain(commands)
+    _add_evaluate(commands)
+    _add_label(commands)
+    return parser
+
+
+def _add_demo(commands) -> None:
+    demo = commands.add_parser("demo", help="train a CNN on real images, fit a lens, write pictures and a report")
+    demo.add_argument(
+        "--data", choices=_DATASETS, default="digits", help="digits: 3 against 8; fashion-mnist: coat against shirt"
+    )
+    demo.add_argument("--backend", default=None, help="name of an installed backend")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the pictures")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=_later("demo"))
+
+
+def _add_backends(commands) -> None:
+    backends = commands.add_parser("backends", help="list the installed backends")
+    backends.add_argument("--json", action="store_true", help="for machines")
+    backends.set_defaults(run=_later("backends"))
+
+
+def _add_fit(commands) -> None:
+    fit = commands.add_parser("fit", help="fit a lens around a classifier", epilog=_FIT_EPILOG)
+    fit.add_argument("model", metavar="MODEL", help=_MODEL)
+    fit.add_argument("data", metavar="DATA", type=Path, help="images or arrays; see below")
+    fit.add_argument("--backend", required=True, metavar="NAME", help="see xlens backends")
+    fit.add_argument("-o", "--output", required=True, metavar="LENS", type=Path, help="folder for the fitted lens")
+    _add_model(fit)
+    fit.add_argument("--layer", help="hidden layer, by dotted module name, for lenses that work on activations")
+    fit.add_argument(
+        "--outputs", choices=("logits", "probabilities"), help="what MODEL returns; logits if not given"
+    )
+    fit.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="in MODEL's order, instead of the folders' names"
+    )
+    _add_preprocessing(fit)
+    fit.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the backend; may be repeated"
+    )
+    fit.add_argument("--seed", type=int, default=0)
+    fit.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    fit.add_argument("--checkpoints", type=Path, default=None, metavar="FOLDER", help="write checkpoints here")
+    fit.add_argument("--resume", action="store_true", help="continue from the checkpoints")
+    fit.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
+    fit.set_defaults(run=_later("fit"))
+
+
+def _add_explain(commands) -> None:
+    explain = commands.add_parser("explain", help="explain images through a fitted lens", epilog=_EXPLAIN_EPILOG)
+    explain.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote")
+    explain.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, folders, or arrays")
+    explain.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(explain)
+    explain.add_argument("--html", type=Path, default=None, metavar="FILE", help="write a report that people open")
+    explain.add_argument("--target", metavar="CLASS", help="name or number; the model's prediction if not given")
+    explain.add_argument("--contrast", metavar="CLASS", help="name or number; if not given, the lens's reference")
+    explain.add_argument("--attribution", nargs="+", default=["lig"], metavar="NAME", help="attribution methods")
+    _add_preprocessing(explain)
+    explain.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    explain.add_argument("--strict", action="store_true", help="exit with 1 if an explanation does not hold")
+    explain.add_argument("--json", action="store_true", help="for machines")
+    explain.set_defaults(run=_later("explain"))
+
+
+def _add_evaluate(commands) -> None:
+    evaluate = commands.add_parser(
+        "evaluate", help="judge lenses and attribution methods side by side", epilog=_EVALUATE_EPILOG
+    )
+    evaluate.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote")
+    evaluate.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, folders, or arrays")
+    evaluate.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(evaluate)
+    evaluate.add_argument(
+        "--also", nargs="+", type=Path, default=[], metavar="LENS", help="more lenses around the same model"
+    )
+    evaluate.add_argument("--oracle", metavar="MODEL", help="an independently trained classifier, as MODEL")
+    evaluate.add_argument("--oracle-weights", type=Path, default=None, metavar="FILE", help="loaded into it")
+    evaluate.add_argument(
+        "--masks", type=Path, metavar="FILE", help="array (n, 1, H, W), not 0 where the cause is; .npz, .npy or .pt"
+    )
+    evaluate.add_argument("--clean", type=Path, metavar="FILE", help="array: the inputs without their cause")
+    evaluate.add_argument(
+        "--references", nargs="+", type=Path, metavar="IMAGES", help="other real inputs, for baselines and realism"
+    )
+    evaluate.add_argument(
+        "--carry", choices=("masked", "residual", "none"), help="how the lens's change reaches the input"
+    )
+    evaluate.add_argument("--method", nargs="+", default=None, metavar="NAME", help="attribution methods")
+    evaluate.add_argument("-n", type=int, default=None, help="so many inputs, drawn by the seed; all if not given")
+    evaluate.add_argument("--smoothing", type=float, default=0.0, help="pixels, for maps located once more")
+    evaluate.add_argument("--seed", type=int, default=0)
+    _add_preprocessing(evaluate)
+    evaluate.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    evaluate.add_argument(
+        "--plot", type=Path, default=None, metavar="FILE", help="draw the figures, as .png or .svg"
+    )
+    evaluate.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
+    evaluate.set_defaults(run=_later("evaluate", "evaluate"))
+
+
+def _add_label(commands) -> None:
+    label = commands.add_parser("label", help="teach a lens on a local web page", epilog=_LABEL_EPILOG)
+    label.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote; saved there again")
+    label.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="what to ask about: images or arrays")
+    label.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(label)
+    _add_preprocessing(label)
+    label.add_argument("--check", type=int, default=20, metavar="N", help="images for checking, never learned from")
+    label.add_argument("--per-round", type=int, default=10, metavar="N", help="images before the lens learns")
+    label.add_argument(
+        "--strategy",
+        choices=("power_mutual_information", "mutual_information", "max_entropy", "random"),
+        default="power_mutual_information",
+        help="what to ask",
+    )
+    label.add_argument("--seed", type=int, default=0)
+    label.add_argument("--port", type=int, default=0, help="a free one if not given")
+    label.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    label.set_defaults(run=_later("label", "labelling"))
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights", type=Path, default=None, metavar="FILE", help=".safetensors or .pt2, loaded into the model"
+    )
+
+
+def _add_preprocessing(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("how image files become inputs")
+    group.add_argument("--size", type=int, nargs="+", metavar="PIXELS", help="height and width, or one for both")
+    group.add_argument("--mode", choices=("grey", "rgb"), default=None, help="rgb if not given")
+    group.add_argument("--mean", type=float, nargs="+", metavar="M", help="taken away after scaling to [0, 1]")
+    group.add_argument("--std", type=float, nargs="+", metavar="S", help="divided by")
+
+
+def _later(name: str, module: str = "commands"):
+    """Return a command that is imported when it runs, so that --help does not wait for torch."""
+
+    def run(chosen: argparse.Namespace) -> int:
+        return getattr(importlib.import_module(f"xlens.cli.{module}"), name)(chosen)
+
+    return run
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    kind = "untrustworthy" if issubclass(category, UntrustworthyWarning) else "warning"
+    if issubclass(category, XlensWarning):
+        print(f"xlens: {kind}: {visible(str(message))}", file=file or sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr)

@@ -1,0 +1,161 @@
+"""Variants of inputs: drawn, or along one or two features; decoded, carried and judged by the classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from xlens.codes.moves import directions_of, find_feature, path_values, traversed
+from xlens.contracts.lens import Lens
+from xlens.contracts.numbers import is_count
+from xlens.counterfactual.carry import carried, clamped
+from xlens.errors import OptionError
+from xlens.explaining.assembling import asks
+from xlens.fitted import Fitted
+from xlens.invariances import Invariances
+
+__all__ = ["VariantCarry", "invariances", "traverse"]
+
+VariantCarry = Literal["none", "residual"]
+
+#: Variants decoded, or shown to the classifier, at once.
+_BATCH = 64
+
+
+def invariances(
+    fitted: Fitted, inputs: Any, n: int, scale: float, vary: str, carry: VariantCarry, seed: int
+) -> Invariances:
+    """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
+    fitted.require("invariances")
+    fitted.require_decoder("invariances")
+    faults = _carry_faults(carry)
+    if vary not in ("nuisance", "class"):
+        faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 <= scale < float("inf"):
+        faults.append(f"scale must be a number >= 0, got {scale!r}")
+    if not is_count(n):
+        faults.append(f"n must be an int >= 1, got {n!r}")
+    if faults:
+        raise OptionError("invariances: " + "; ".join(faults))
+    generator = fitted.generator(seed)
+    with fitted.asking():
+        source = fitted.inputs(inputs)
+        codes = fitted.encode(source, _BATCH)
+        varied = fitted.lens.invariances(codes, n, scale, generator, vary)
+        return _judge(fitted, source, codes, varied, carry)
+
+
+def traverse(
+    fitted: Fitted, inputs: Any, feature: Any, values: Any, relative: bool | None, carry: VariantCarry
+) -> Tensor | Invariances:
+    """Move one feature, or cross two; arguments as for ``explainer.traverse``."""
+    two = not isinstance(feature, str) and isinstance(feature, Sequence)
+    faults = _carry_faults(carry)
+    if relative not in (None, True, False):
+        faults.append(f"relative must be True, False or None, got {relative!r}")
+    if two and (len(feature) != 2 or not all(isinstance(one, str | Integral) for one in feature)):
+        faults.append(f"two features are two names or positions, got {feature!r}")
+    if faults:
+        raise OptionError("traverse: " + "; ".join(faults))
+    steps = path_values(values, fitted.device)
+    return (
+        _crossed(fitted, inputs, feature, steps, relative is not False, carry)
+        if two
+        else _along(fitted, inputs, feature, steps, bool(relative), carry)
+    )
+
+
+def _along(
+    fitted: Fitted, inputs: Any, feature: str | int, values: Tensor, relative: bool, carry: VariantCarry
+) -> Tensor:
+    """Return inputs in which one feature has each value, ``(N, T, *S)``, on the caller's device."""
+    lens = asks(fitted)
+    if carry == "residual":
+        fitted.require_decoder("traverse(carry='residual')")
+    with fitted.asking():
+        source = fitted.inputs(inputs)
+        moved_to = source.to(fitted.device)
+        codes = fitted.lens.encode(moved_to)
+        moved = traversed(fitted.lens, codes, feature, values, relative=relative)
+        first = () if fitted.lens.decodes_to == "inputs" else find_feature(fitted.lens.features, feature).dims
+        frames = torch.cat([lens.show(part, first) for part in moved.flatten(0, 1).split(_BATCH)])
+        frames = frames.view(len(source), len(values), *fitted.spec.shape)
+        if carry == "residual":
+            own, rebuilt = (part.unsqueeze(1) for part in (moved_to, fitted.lens.decode(codes)))
+            limits = (limit.unsqueeze(1) for limit in fitted.limits(moved_to))
+            frames = clamped(carried(carry, own, rebuilt, frames), own, *limits)
+    return frames.to(source.device)
+
+
+def _crossed(
+    fitted: Fitted, inputs: Any, features: Sequence[str | int], values: Tensor, relative: bool, carry: VariantCarry
+) -> Invariances:
+    """Return inputs in which two features have each pair of values, and the classifier's verdict on each."""
+    fitted.require_decoder("traverse")
+    lens, size = fitted.lens, len(values)
+    if _overlap(lens, features):
+        raise OptionError("traverse: the two features share dimensions of the code", given=repr(features))
+    with fitted.asking():
+        source = fitted.inputs(inputs)
+        codes = fitted.encode(source, _BATCH)
+        rows = traversed(lens, codes, features[0], values, relative=relative).flatten(0, 1)
+        both = traversed(lens, rows, features[1], values, relative=relative)
+        return _judge(fitted, source, codes, both.view(len(codes), size, size, -1), carry)
+
+
+def _overlap(lens: Lens, features: Sequence[str | int]) -> bool:
+    """Whether setting the second would change the first: directions may lean on each other, features may not."""
+    named = directions_of(lens)
+    if any(feature in named for feature in features):
+        return features[0] == features[1]
+    first, second = (find_feature(lens.features, feature, "traverse") for feature in features)
+    return bool(set(first.dims) & set(second.dims))
+
+
+def _judge(fitted: Fitted, source: Tensor, codes: Tensor, varied: Tensor, carry: VariantCarry) -> Invariances:
+    """Decode varied codes, carry them where asked, and ask the classifier about each.
+
+    Args:
+        fitted: brings lens and classifier.
+        source: ``(N, *S)`` the inputs, on the caller's device.
+        codes: ``(N, d)`` their codes.
+        varied: ``(N, *M, d)``.
+        carry: ``"none"`` for the decodings, ``"residual"`` for their change carried onto the inputs.
+    """
+    lens, spec, classifier = fitted.lens, fitted.spec, fitted.classifier
+    draws = varied.shape[1:-1]
+    flat = varied.flatten(0, -2)
+    reconstructions = _in_batches(lens.decode, codes, fitted.device) if carry == "residual" else None
+    owners = torch.arange(len(source)).repeat_interleave(draws.numel())
+    variants, again = [], []
+    # Batch by batch to the caller's device: of many variants only a few are on the explainer's at a time.
+    for part, owner in zip(flat.split(_BATCH), owners.split(_BATCH), strict=True):
+        found = lens.decode(part)
+        if reconstructions is not None:
+            own = source[owner.to(source.device)].to(fitted.device)
+            rebuilt = reconstructions[owner.to(fitted.device)]
+            found = clamped(carried("residual", own, rebuilt, found), own, *fitted.limits(own))
+        again.append(classifier(found).argmax(1).to(source.device))
+        variants.append(found.to(source.device))
+    predicted = _in_batches(lambda part: classifier(part).argmax(1), source, fitted.device).to(source.device)
+    seen = torch.cat(again).view(len(source), draws.numel())
+    return Invariances(
+        inputs=source,
+        variants=torch.cat(variants).view(len(source), *draws, *spec.shape),
+        kept=(seen == predicted[:, None]).view(len(source), *draws),
+        predicted=predicted,
+        class_names=fitted.class_names,
+        data_range=(min(spec.minimum), max(spec.maximum)),
+    )
+
+
+def _in_batches(function: Callable[[Tensor], Tensor], values: Tensor, device: torch.device) -> Tensor:
+    return torch.cat([function(part.to(device)) for part in values.split(_BATCH)])
+
+
+def _carry_faults(carry: Any) -> list[str]:
+    return [] if carry in ("none", "residual") else [f"carry must be 'none' or 'residual', got {carry!r}"]

@@ -1,0 +1,40 @@
+"""What the author of a backend reads: lenses, backends and their options, capabilities, and the explainer."""
+
+from xlens.contracts.backend import CONTRACT_VERSION, Backend, Run, Spec, StepEvent
+from xlens.contracts.capabilities import (
+    CAPABILITIES,
+    Question,
+    SupportsDirections,
+    SupportsDivergence,
+    SupportsInvariances,
+    SupportsInversion,
+    SupportsRetrieval,
+    SupportsSampling,
+    SupportsTeaching,
+)
+from xlens.contracts.explainer import Explainer
+from xlens.contracts.lens import Feature, FittedLens, Lens
+from xlens.contracts.options import options, param
+
+__all__ = [
+    "CAPABILITIES",
+    "CONTRACT_VERSION",
+    "Backend",
+    "Explainer",
+    "Feature",
+    "FittedLens",
+    "Lens",
+    "Question",
+    "Run",
+    "Spec",
+    "StepEvent",
+    "SupportsDirections",
+    "SupportsDivergence",
+    "SupportsInvariances",
+    "SupportsInversion",
+    "SupportsRetrieval",
+    "SupportsSampling",
+    "SupportsTeaching",
+    "options",
+    "param",
+]

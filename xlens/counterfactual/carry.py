@@ -1,0 +1,106 @@
+"""Carrying: how a lens's change reaches the real input, as one table of formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xlens.attr.curve import Curve, broadcast
+
+__all__ = ["CARRIES", "CarriedCurve", "Carry", "carried", "clamped", "default_carry"]
+
+Carry = Literal["masked", "residual", "none"]
+CARRIES: tuple[str, ...] = ("masked", "residual", "none")
+
+
+def default_carry(masked: bool) -> Carry:
+    """Return how a change is carried where nobody says: by the mask where there is one, else as the residual."""
+    return "masked" if masked else "residual"
+
+
+def carried(
+    carry: Carry,
+    inputs: Tensor,
+    reconstruction: Tensor,
+    decoded: Tensor,
+    mask: Tensor | None = None,
+    alphas: Tensor | None = None,
+) -> Tensor:
+    """Return a lens's change on the real inputs ``(N, *S)``, not clamped yet. Every carrying is one of these lines.
+
+    ======== =========================================== =======================================================
+    carry    the counterfactual, a = 0                   the point a on the way to the input
+    ======== =========================================== =======================================================
+    masked   x' = x + m (G(z') - x)                      x(a) = x + m [G(z(a)) - G(z) + (1 - a)(G(z) - x)]
+    residual x' = x + G(z') - G(z)                       x(a) = x + G(z(a)) - G(z)
+    none     x' = G(z')                                  x(a) = G(z(a))
+    ======== =========================================== =======================================================
+
+    Masked, what lies under the mask is the lens's decoding and nothing of the input: what a lens leaves out of an
+    input may be the very evidence.
+
+    Args:
+        carry: which of the three.
+        inputs: ``(N, *S)`` x.
+        reconstruction: ``(N, *S)`` G(z).
+        decoded: ``(N, *S)`` G(z'), or G(z(a)).
+        mask: ``(N, 1, *spatial)`` m in [0, 1], for ``"masked"``.
+        alphas: ``(N, 1, ...)`` a; None for the counterfactual.
+    """
+    if carry == "none":
+        return decoded
+    if carry == "residual" or mask is None:
+        return inputs + (decoded - reconstruction)
+    if alphas is None:
+        return inputs + mask * (decoded - inputs)
+    return inputs + mask * (decoded - reconstruction + (1 - alphas) * (reconstruction - inputs))
+
+
+def clamped(edited: Tensor, inputs: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Clamp edited inputs ``(N, *S)`` to the range of the data, or of the input where that is wider."""
+    return torch.maximum(torch.minimum(edited, torch.maximum(high, inputs)), torch.minimum(low, inputs))
+
+
+@dataclass(frozen=True)
+class CarriedCurve:
+    """The lens's path in codes, carried onto the real input: x(a) of :func:`carried`.
+
+    With z(a) a curve in codes from z0 to z, usually the straight one. ``"masked"`` and ``"residual"`` are clamped
+    to the range of the data (or of the input, where that is wider), and end at x.
+
+    Args:
+        inputs: ``(N, *S)`` x.
+        codes: z(a).
+        reconstruction: ``(N, *S)`` G(z).
+        decode: G.
+        carry: which of the three.
+        mask: ``(N, 1, *spatial)`` for ``"masked"``.
+        minimum, maximum: range of the data, broadcast over ``(N, *S)``.
+    """
+
+    inputs: Tensor
+    codes: Curve
+    reconstruction: Tensor
+    decode: Callable[[Tensor], Tensor]
+    carry: Carry
+    mask: Tensor | None
+    minimum: Tensor
+    maximum: Tensor
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, *S)``."""
+        decoded = self.decode(self.codes(rows, alphas))
+        if self.carry == "none":
+            return decoded
+        inputs, reconstruction = self.inputs[rows], self.reconstruction[rows]
+        alphas = broadcast(alphas, inputs)
+        mask = None if self.mask is None else self.mask[rows]
+        edited = carried(self.carry, inputs, reconstruction, decoded, mask, alphas)
+        edited = clamped(edited, inputs, self.minimum, self.maximum)
+        # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice; the curve's
+        # velocity there stays what it is.
+        return torch.where(alphas == 1, edited - edited.detach() + inputs, edited)

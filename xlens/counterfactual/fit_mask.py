@@ -1,0 +1,225 @@
+"""Fitting the mask: the smallest area in which the lens's change flips the classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import default_contrast, margin_over_rest
+from xlens.contracts.backend import Run
+from xlens.contracts.lens import Lens
+from xlens.contracts.options import options, param
+from xlens.counterfactual.carry import carried, clamped
+from xlens.counterfactual.mask import EditMask
+from xlens.data import Batch, Data
+from xlens.training.trainer import Trainer
+
+__all__ = ["MaskOptions", "fit_edit_mask"]
+
+#: Inputs that are encoded at once.
+_BATCH = 64
+
+#: Evidence that takes less than the first area is local: there, the smallest edit that flips the classifier is
+#: sought. From the second on it is spread out, and nothing is gained by trimming: there, an edit counts as flipped
+#: from half of the wanted margin on, which other classifiers confirm far more often.
+_LOCAL_AREA, _SPREAD_AREA = 0.10, 0.18
+_SPREAD_REACH = 0.5
+_DUAL_RATE = 0.15
+#: The least that is taken of a lens whose ``encode`` searches, and the least of any.
+_SMALLEST_POOL = 512
+#: Values of one input times inputs: 256 MB of float32 for each of three tensors.
+_POOL_VALUES = 2**26
+
+
+@options
+class MaskOptions:
+    """How the mask is fitted: ``xlens.fit(..., mask=MaskOptions(steps=200))``.
+
+    >>> from xlens import MaskOptions
+    >>> MaskOptions(steps=200).steps
+    200
+    """
+
+    steps: int = param(420, ge=1, help="training steps")
+    warm_start_steps: int = param(140, ge=1, help="training steps of a mask that begins from an earlier one")
+    batch_size: int = param(64, ge=1, help="inputs a step")
+    pool: int = param(4096, ge=1, help="inputs that it is fitted on, at most; each is encoded and decoded once")
+    flip_share: float = param(0.95, gt=0, lt=1, help="share of inputs that are to flip, of those that can")
+
+
+def fit_edit_mask(
+    classifier: Classifier,
+    lens: Lens,
+    data: Data,
+    run: Run,
+    sample: Tensor,
+    earlier: EditMask | None = None,
+    options: MaskOptions | None = None,
+) -> EditMask:
+    """Fit the mask, with the classifier and the lens frozen.
+
+    Minimises the area and the change subject to the classifier flipping. The weight of flipping is a dual variable
+    that settles where the wanted share of inputs flips, among those that G(z0) itself flips. The margin that it is
+    pushed to is the median that the classifier gives to real inputs of the contrast class: an edit at which it
+    merely flips convinces no other classifier.
+
+    Args:
+        classifier: the frozen classifier.
+        lens: the fitted lens, in eval mode.
+        data: the data.
+        run: circumstances of the fit.
+        sample: some inputs, for the statistics of the classifier's features.
+        earlier: the mask to begin with; of another size, as around another architecture, it is left aside.
+        options: how it is fitted.
+    """
+    wanted = MaskOptions() if options is None else options
+    spec = run.spec
+    mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(
+        run.device, torch.float32
+    )
+    warm = earlier is not None and _begin(mask, earlier)
+    steps = min(wanted.warm_start_steps, wanted.steps) if warm else wanted.steps
+    low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
+    span = float(spec.span().mean())
+    pool = _Pool.of(classifier, lens, data, run, wanted.pool)
+    trainer = Trainer(
+        # What it starts from is none of the lens's networks, and was taken above.
+        dataclasses.replace(run, start_from=None),
+        "mask",
+        networks={"mask": mask},
+        optimizers={"mask": torch.optim.Adam(mask.parameters(), 3e-3)},
+        steps=steps,
+        schedule=lambda done: min(1.0, (1 - done) / 0.4),
+        clip=1.0,
+    )
+
+    def step(batch: Batch) -> Mapping[str, Tensor]:
+        some = pool.take(batch.index.cpu(), run.device)
+        opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded, some.contrast)
+        edited = carried("masked", some.inputs, some.reconstruction, some.decoded, opened.sigmoid())
+        edited = clamped(edited, some.inputs, low, high)
+        margin = margin_over_rest(classifier(edited), some.contrast)
+        area = opened.sigmoid().flatten(1).mean(1)
+        change = (edited - some.inputs).abs().flatten(1).mean(1) / span
+        saturated = F.relu(opened.abs() - 5).square().flatten(1).mean(1)
+        flip = some.can_flip * F.softplus(some.goal - margin)
+        weight = mask.log_lambda.exp()[some.contrast]
+        loss = ((4 * area + 3 * change + 0.05 * saturated + weight * flip) / (1 + weight)).mean()
+        trainer.minimise(loss, "mask")
+        _follow_area(mask, area.detach(), some)
+        if trainer.step_index == 3 * steps // 5:
+            spread = (mask.area - _LOCAL_AREA) / (_SPREAD_AREA - _LOCAL_AREA)
+            mask.reach.copy_(_SPREAD_REACH * spread.clamp(0, 1))
+        reached = some.can_flip * (margin > mask.reach[some.contrast] * some.goal)
+        _dual_step(mask.log_lambda, reached.detach(), some, wanted.flip_share)
+        return {"area": area.mean(), "flips": (some.can_flip * (margin > 0)).mean(), "loss": loss}
+
+    trainer.fit(Data(pool.inputs), step, batch_size=wanted.batch_size)
+    return mask.eval()
+
+
+def _begin(mask: EditMask, earlier: EditMask) -> bool:
+    """Copy an earlier mask, but for the statistics of f's features, which are f's own; whether it fits."""
+    known = {key: value for key, value in earlier.state_dict().items() if not key.startswith("maps.")}
+    own = {key: value for key, value in mask.state_dict().items() if not key.startswith("maps.")}
+    if {key: value.shape for key, value in known.items()} != {key: value.shape for key, value in own.items()}:
+        return False
+    mask.load_state_dict(known, strict=False)
+    return True
+
+
+@torch.no_grad()
+def _follow_area(mask: EditMask, area: Tensor, some: _Pool) -> None:
+    """Keep a running mean, per contrast class, of the area that flips f."""
+    counts = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip)
+    sums = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip * area)
+    seen = counts > 0
+    mask.area[seen] = mask.area[seen].lerp(sums[seen] / counts[seen], 0.05)
+
+
+@torch.no_grad()
+def _dual_step(log_lambda: Tensor, reached: Tensor, some: _Pool, share: float) -> None:
+    """Raise the weight of flipping for classes that too few inputs reach, and lower it for the others."""
+    counts = torch.zeros_like(log_lambda).index_add_(0, some.contrast, some.can_flip)
+    hits = torch.zeros_like(log_lambda).index_add_(0, some.contrast, reached)
+    seen = counts > 0
+    missing = share - hits[seen] / counts[seen]
+    # Rare classes are judged by few inputs, so their step is smaller.
+    rate = _DUAL_RATE * (counts[seen] / counts.sum() * int(seen.sum())).clamp(max=1)
+    log_lambda[seen] = (log_lambda[seen] + rate * missing).clamp(-4, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    """Inputs with what the lens makes of them, computed once.
+
+    Args:
+        inputs, reconstruction, decoded: ``(n, *S)`` x, G(z), G(z0).
+        contrast: ``(n,)`` class of G(z0).
+        goal: ``(n,)`` margin that f should reach.
+        can_flip: ``(n,)`` 1 where f flips on G(z0). Other inputs would only open the mask everywhere.
+    """
+
+    inputs: Tensor
+    reconstruction: Tensor
+    decoded: Tensor
+    contrast: Tensor
+    goal: Tensor
+    can_flip: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, classifier: Classifier, lens: Lens, data: Data, run: Run, most: int) -> _Pool:
+        largest = most if lens.encodes_directly else min(most, _SMALLEST_POOL)
+        least = min(most, _SMALLEST_POOL)
+        size = max(least, min(largest, _POOL_VALUES // math.prod(run.spec.shape)))
+        hide = None if run.progress is None else not run.progress
+        bar = tqdm(total=size, desc="encode", unit="input", disable=hide)
+        generator = torch.Generator(run.device).manual_seed(run.seed)
+        margins = torch.tensor(run.spec.class_margins, device=run.device)
+        rows: list[tuple[Tensor, ...]] = []
+        for batch in data.batches(_BATCH, generator=torch.Generator().manual_seed(run.seed)):
+            inputs = batch.inputs.to(run.device)
+            logits = classifier(inputs)
+            target = logits.argmax(1)
+            contrast = _training_contrast(logits, target, lens.reference_class, generator)
+            codes = lens.encode(inputs)
+            decoded = lens.decode(lens.counterfactual(codes, target, contrast))
+            can_flip = (margin_over_rest(classifier(decoded), contrast) > 1).float()
+            goal = margins[contrast, target].clamp_min(1.0)
+            keep = _useful(target, lens.reference_class, generator)
+            made = (inputs, lens.decode(codes), decoded, contrast, goal, can_flip)
+            rows.append(tuple(part[keep].cpu() for part in made))
+            bar.update(int(keep.sum()))
+            if sum(len(row[0]) for row in rows) >= size:
+                break
+        bar.close()
+        return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
+
+    def take(self, index: Tensor, device: torch.device) -> _Pool:
+        return _Pool(*(part[index].to(device) for part in vars(self).values()))
+
+
+def _useful(target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
+    """Keep a third of the inputs that lack evidence already: what is asked is mostly to take it away."""
+    if reference is None:
+        return torch.ones_like(target, dtype=torch.bool)
+    drawn = torch.rand(len(target), generator=generator, device=target.device)
+    return (target != reference) | (drawn < 1 / 3)
+
+
+def _training_contrast(logits: Tensor, target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
+    """Half the classes that explaining would choose, half drawn among all others."""
+    usual = default_contrast(logits, target, reference)
+    n, k = logits.shape
+    offset = torch.randint(1, k, (n,), generator=generator, device=logits.device)
+    drawn = (target + offset) % k
+    coin = torch.rand(n, generator=generator, device=logits.device) < 0.5
+    return torch.where(coin, usual, drawn)

@@ -1,0 +1,105 @@
+"""Names of earlier versions: they go on working for one minor version, and say what to write instead."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["METHODS", "forwarded", "forwarded_module", "renamed"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Method of an explainer -> the dotted name that does it now: of a function that takes the explainer first, or of a
+#: method behind an attribute of the explainer.
+METHODS = {
+    "as_quantus": "xlens.integrations.quantus:as_quantus",
+    "divergence_attributions": "xlens.evaluation:divergence_attributions",
+    "grid": "xlens.deprecated:grid",
+    "leakage": "xlens.evaluation:leakage",
+    "plot_invariances": "xlens.plot:invariances",
+    "plot_traversal": "xlens.plot:traversal",
+    "query": ".teaching.query",
+    "refit_mask": ".teaching.refit_mask",
+    "report": "xlens.report:save_report",
+    "steps": "xlens.evaluation:flip_distance",
+    "teach": ".teaching.teach",
+}
+
+
+def say(old: str, new: str, stacklevel: int) -> None:
+    """Warn that a name has moved."""
+    warnings.warn(
+        f"{old} is now {new}; the old name goes in xlens 0.3", DeprecationWarning, stacklevel=stacklevel + 1
+    )
+
+
+def forwarded(explainer: Any, name: str) -> Any:
+    """Return what an earlier method of an explainer is now.
+
+    Raises:
+        AttributeError: there never was one of that name.
+    """
+    if name not in METHODS:
+        raise AttributeError(f"{type(explainer).__name__!r} object has no attribute {name!r}")
+    home = METHODS[name]
+    if home.startswith("."):
+        say(f"explainer.{name}", f"explainer{home}", 3)
+        return functools.reduce(getattr, home.strip(".").split("."), explainer)
+    module, function = home.split(":")
+    new = "explainer.traverse with two features" if name == "grid" else f"{module}.{function}(explainer, ...)"
+    say(f"explainer.{name}", new, 3)
+    return functools.partial(getattr(importlib.import_module(module), function), explainer)
+
+
+def grid(explainer: Any, inputs: Any, features: Any, steps: Any, **options: Any) -> Any:
+    """Cross two features, as ``explainer.grid`` did."""
+    return explainer.traverse(inputs, tuple(features), steps, **options)
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Function decorator: keyword arguments of earlier names, each with a DeprecationWarning.
+
+    >>> @renamed(steps="values")
+    ... def total(values):
+    ...     return sum(values)
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
+    ...     total(steps=[1, 2]), seen[0].category.__name__
+    (3, 'DeprecationWarning')
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old, new in names.items():
+                if old in kwargs and new not in kwargs:
+                    say(f"{function.__name__}({old}=...)", f"{function.__name__}({new}=...)", 2)
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def forwarded_module(old: str, new: str, only: tuple[str, ...] | None = None) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module whose names have moved.
+
+    Args:
+        old, new: dotted names of modules.
+        only: the names that have moved; None for all.
+    """
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__") or (only is not None and name not in only):
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(new), name)
+        say(f"{old}.{name}", f"{new}.{name}", 2)
+        return found
+
+    return __getattr__

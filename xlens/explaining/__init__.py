@@ -1,0 +1,1 @@
+"""From a question to an explanation: what is asked, attributions, and the verdict."""

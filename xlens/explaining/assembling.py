@@ -1,0 +1,90 @@
+"""Assembling: one batch of an explanation, from the edit to the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from xlens.classifier.margins import score_margin
+from xlens.counterfactual.carry import Carry
+from xlens.errors import DataError
+from xlens.explaining.on_inputs import OnInputs
+from xlens.explaining.on_layer import OnLayer
+from xlens.explaining.request import Request
+from xlens.explaining.verdict import problems_of
+from xlens.explanation import Explanation, Fidelity
+from xlens.fitted import Fitted
+from xlens.metrics.fidelity import monotone_share
+
+__all__ = ["asks", "explain_batch"]
+
+
+def asks(fitted: Fitted) -> OnInputs | OnLayer:
+    """Return what asks the lens: it decodes to inputs, or to a hidden layer. It is chosen here alone."""
+    return OnLayer(fitted) if fitted.lens.decodes_to == "layer" else OnInputs(fitted)
+
+
+def explain_batch(
+    lens: OnInputs | OnLayer, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry, request: Request
+) -> Explanation:
+    """Explain one batch ``(N, *S)`` that lies on the lens's device, within ``fitted.asking()``."""
+    edit = lens.carry(inputs, target, contrast, carry)
+    _finite_or_refuse(lens.made(edit))
+    question = lens.question(edit, target, contrast, request)
+    per_code, code_delta, code_total = lens.contributions(question)
+    found = lens.attributions(question, per_code)
+    path, path_scores = lens.frames(question)
+    logits = lens.judged(edit)
+    margins = {name: score_margin(values, target, contrast) for name, values in logits.items()}
+    predicted = {name: values.argmax(1) for name, values in logits.items()}
+    fidelity = Fidelity(
+        score_gap=(margins["inputs"] - margins["reconstruction"]).abs(),
+        agrees=predicted["reconstruction"] == predicted["inputs"],
+        flips=predicted["start"] == contrast,
+        decoding_flips=predicted["decoded"] == contrast,
+        monotone=monotone_share(path_scores),
+        **lens.likeness(edit),
+    )
+    if code_total is None:
+        code_total = margins["reconstruction"] - margins["decoded"]
+    incomplete = {n: (a.delta.float(), a.total.float().abs()) for n, a in found.items() if a.total is not None}
+    incomplete["feature_contributions"] = (code_delta.float(), code_total.float().abs())
+    problems = problems_of(fidelity, margins, incomplete, predicted["inputs"] == contrast, request.tolerance)
+    fitted, features = lens.fitted, lens.fitted.lens.features
+    return Explanation(
+        inputs=inputs,
+        counterfactual=edit.start,
+        target=target,
+        contrast=contrast,
+        scores=margins["reconstruction"] if carry == "none" else margins["inputs"],
+        reconstruction_scores=margins["reconstruction"],
+        counterfactual_scores=margins["start"],
+        attributions={name: one.values.detach() for name, one in found.items()},
+        convergence_delta={name: one.delta.float() for name, one in found.items() if one.delta is not None},
+        path=path,
+        path_scores=path_scores,
+        codes=edit.codes,
+        counterfactual_codes=edit.counterfactual_codes,
+        code_attributions=per_code.detach(),
+        feature_names=tuple(feature.name for feature in features),
+        feature_contributions=torch.stack([per_code[:, list(f.dims)].sum(1) for f in features], 1).detach(),
+        fidelity=fidelity,
+        trustworthy=torch.tensor([not rows for rows in problems], device=per_code.device),
+        problems=problems,
+        class_names=fitted.class_names,
+        data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
+        channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),
+        **lens.pictures(edit),
+    )
+
+
+def _finite_or_refuse(made: Mapping[str, Tensor]) -> None:
+    """Refuse a lens that makes NaN or infinity, before its codes are integrated."""
+    broken = [name for name, values in made.items() if not bool(values.isfinite().all())]
+    if broken:
+        raise DataError(
+            f"explain: what the lens makes is not finite: {', '.join(broken)}",
+            do="check the inputs' range; if the lens was fitted on others, fit it again",
+        )

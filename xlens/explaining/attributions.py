@@ -1,0 +1,198 @@
+"""The attributions that an explanation can carry: xlens's own, and Captum's by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from xlens.attr.captum_methods import captum_attribution, promises_completeness
+from xlens.attr.curve import Curve, Segment
+from xlens.attr.evaluate import Score, widest_float
+from xlens.attr.integral import path_integral
+from xlens.attr.paths import code_path, guided
+from xlens.attr.shift import latent_shift
+from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import score_margin
+from xlens.contracts.lens import Lens
+from xlens.counterfactual.edit import Edit
+from xlens.explaining.request import _OPTIONS, OWN, Request
+
+__all__ = ["Attribution", "Margin", "Question", "attribute"]
+
+#: Whose sum is the score difference, or the explanation does not hold.
+_COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One attribution of a batch.
+
+    Args:
+        values: ``(N, *S)``.
+        delta: ``(N,)`` sum minus what it should be, or None for a method that promises no sum.
+        total: ``(N,)`` what it should sum to, where the explanation does not hold unless it does; else None.
+    """
+
+    values: Tensor
+    delta: Tensor | None = None
+    total: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One batch with all that is known of it."""
+
+    classifier: Classifier
+    lens: Lens
+    edit: Edit
+    target: Tensor
+    contrast: Tensor
+    request: Request
+    span: float
+
+    @cached_property
+    def codes(self) -> Curve:
+        """The path between the codes."""
+        z0, z = self.edit.counterfactual_codes, self.edit.codes
+        return code_path(self.request.path, z0, z, self.lens.decode, self.score, self.request.code_batch)
+
+    @cached_property
+    def curve(self) -> Curve:
+        """What that path becomes on the inputs; with ``path="pixel"``, the straight line."""
+        if self.request.path == "pixel":
+            return Segment(self.edit.start, self.edit.end)
+        return self.edit.along(self.codes)
+
+    @cached_property
+    def difference(self) -> Tensor:
+        """f_c at the end of the curve minus f_c at its beginning, ``(N,)``."""
+        rows = torch.arange(len(self.target), device=self.target.device)
+        ends = []
+        for points in (self.edit.end, self.edit.start):
+            pairs = zip(points.split(self.request.batch), rows.split(self.request.batch), strict=True)
+            ends.append(torch.cat([self.score(part, r) for part, r in pairs]))
+        return ends[0] - ends[1]
+
+    def score(self, points: Tensor, rows: Tensor) -> Tensor:
+        """Return f_c of points ``(M, *S)`` that belong to these rows."""
+        return score_margin(self.classifier(points), self.target[rows], self.contrast[rows])
+
+    def integrate(
+        self,
+        curve: Curve,
+        integrator: str = "lig",
+        score: Score | None = None,
+        n: int | None = None,
+        batch: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return a path integral and its delta; of another score, of other curves, where they are given."""
+        return path_integral(
+            score or self.score,
+            curve,
+            n or len(self.target),
+            device=self.target.device,
+            n_steps=self.request.n_steps,
+            tolerance=self.request.tolerance,
+            internal_batch_size=batch or self.request.batch,
+            integrator=integrator,
+        )
+
+
+class Margin(nn.Module):
+    """f_c as a module that holds the model, as Captum's methods of layers and hooks want it."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.model = classifier.model
+        self._classifier = [classifier]
+
+    def forward(self, points: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Return the score ``(N,)``."""
+        (classifier,) = self._classifier
+        return score_margin(classifier(points), target, contrast)
+
+
+def attribute(question: Question, name: str) -> Attribution:
+    """Attribute the score difference of one batch to its pixels."""
+    edit = question.edit
+    straight = Segment(edit.start, edit.end)
+    if name == "ig_ensemble":
+        return _ensemble(question, straight)
+    if name == "latent_shift":
+        return _shifted(question)
+    if name == "guided_ig":
+        return _guided(question)
+    if name == "ig_counterfactual":
+        found = question.integrate(straight)
+    elif name in OWN:
+        found = question.integrate(question.curve, name)
+    else:
+        return _captum(question, name)
+    return _summed(*found, name in _COMPLETE)
+
+
+def _summed(values: Tensor, delta: Tensor, promised: bool = True) -> Attribution:
+    total = values.flatten(1).to(delta.dtype).sum(1) - delta
+    return Attribution(values, delta, total if promised else None)
+
+
+def _guided(question: Question) -> Attribution:
+    """Integrate along pixel paths, a few inputs at a time, because each keeps every point of its path."""
+    rows = torch.arange(len(question.target), device=question.target.device)
+    request, edit, parts = question.request, question.edit, []
+    for few in rows.split(max(1, request.batch // 8)):
+
+        def score(points: Tensor, local: Tensor, few: Tensor = few) -> Tensor:
+            return question.score(points, few[local])
+
+        start, end = edit.start[few], edit.end[few]
+        line = guided(start, end, score, n_steps=request.n_steps, batch=request.batch)
+        parts.append(question.integrate(line, score=score, n=len(few), batch=request.batch))
+    values, deltas = (torch.cat(column) for column in zip(*parts, strict=True))
+    return _summed(values, deltas)
+
+
+def _ensemble(question: Question, straight: Segment) -> Attribution:
+    """Return the mean of integrals from several counterfactuals, as expected gradients take it over baselines."""
+    references = question.request.references
+    k = question.request.attributions["ig_ensemble"].get("k", _OPTIONS["ig_ensemble"]["k"])
+    # Nearest to what the lens makes of the input: nearest to the input itself are f's borderline cases.
+    real = references.nearest(question.edit.decoded, question.contrast, k).unbind(1)
+    starts = (straight.start, *real)
+    parts = [question.integrate(Segment(start, straight.end)) for start in starts]
+    values, deltas = (torch.stack(column).mean(0) for column in zip(*parts, strict=True))
+    return _summed(values, deltas)
+
+
+def _shifted(question: Question) -> Attribution:
+    rows = torch.arange(len(question.target), device=question.target.device)
+    heat = []
+    # Each walk keeps its frames.
+    for part in rows.split(max(1, question.request.code_batch // 8)):
+        shift = latent_shift(
+            lambda points, part=part: question.score(points, part),
+            question.lens.decode,
+            question.edit.codes[part],
+            span=question.span,
+        )
+        heat.append(shift.heatmap)
+    return Attribution(torch.cat(heat))
+
+
+def _captum(question: Question, name: str) -> Attribution:
+    values = captum_attribution(
+        name,
+        Margin(question.classifier),
+        question.edit.end,
+        question.edit.start,
+        (question.target, question.contrast),
+        options=question.request.attributions[name],
+        batch=question.request.batch,
+    )
+    if not promises_completeness(name) or "baselines" in question.request.attributions[name]:
+        return Attribution(values)
+    wide = values.to(widest_float(values.device))
+    return Attribution(values, wide.flatten(1).sum(1) - question.difference)

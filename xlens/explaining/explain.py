@@ -1,0 +1,123 @@
+"""Explaining: from inputs and a question to explanations, batch by batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.attr.memory import budget_faults
+from xlens.attr.paths import CodePath
+from xlens.counterfactual.carry import Carry
+from xlens.errors import UntrustworthyWarning, warn
+from xlens.explaining.assembling import asks, explain_batch
+from xlens.explaining.distributed import gathered, join, rows_of
+from xlens.explaining.memory import in_flight
+from xlens.explaining.request import References, Request, check_attributions, check_explain
+from xlens.explaining.verdict import not_local
+from xlens.explanation import Explanation
+from xlens.fitted import BATCH, Fitted
+from xlens.training.processes import processes
+
+__all__ = ["counterfactual", "explain", "references_of"]
+
+
+def explain(
+    fitted: Fitted,
+    inputs: Any,
+    *,
+    target: int | Tensor | None = None,
+    contrast: int | Tensor | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    carry: Carry | None = None,
+    path: CodePath = "linear",
+    n_steps: int = 16,
+    tolerance: float = 0.01,
+    references: Any = None,
+    internal_batch_size: int | None = None,
+    memory_budget: int | None = None,
+) -> Explanation:
+    """Explain the classifier's decision on each input; arguments as for ``explainer.explain``."""
+    lens = asks(fitted)
+    wanted, faults = check_attributions(attributions)
+    if (references is None) == ("ig_ensemble" in wanted):
+        faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
+    faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
+    carry = check_explain(
+        "explain",
+        fitted.mask is not None,
+        carry=carry,
+        n_steps=n_steps,
+        tolerance=tolerance,
+        internal_batch_size=internal_batch_size,
+        path=path,
+        faults=faults,
+    )
+    request = Request(wanted, n_steps, tolerance, path)
+    with fitted.asking():
+        together = processes(fitted.device)
+        # Running statistics of the classifier may differ between processes; each one's own are back afterwards.
+        together.share_buffers(fitted.classifier.model)
+        source = fitted.inputs(inputs)
+        moved = source.to(fitted.device)
+        batch, code_batch = in_flight(lens, moved, internal_batch_size, memory_budget)
+        rows = min(batch, BATCH)
+        target, contrast = fitted.classes(moved, target, contrast, rows)
+        known = None if references is None else references_of(fitted, references, rows)
+        request = dataclasses.replace(request, batch=batch, code_batch=code_batch, references=known)
+        own = rows_of(together, len(moved)).to(moved.device)
+        parts = [
+            explain_batch(lens, x, t, c, carry, request)
+            for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True)
+        ]
+        explanation = gathered(together, len(moved), join(parts)).to(source.device)
+    if together.writes:
+        _warn(explanation)
+    return explanation
+
+
+def counterfactual(
+    fitted: Fitted,
+    inputs: Any,
+    *,
+    target: int | Tensor | None = None,
+    contrast: int | Tensor | None = None,
+    carry: Carry | None = None,
+) -> Tensor:
+    """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
+    lens = asks(fitted)
+    faults = lens.faults({}, carry, "linear")
+    carry = check_explain("counterfactual", fitted.mask is not None, carry=carry, faults=faults)
+    with fitted.asking():
+        source = fitted.inputs(inputs)
+        moved = source.to(fitted.device)
+        target, contrast = fitted.classes(moved, target, contrast)
+        rows = zip(*(part.split(BATCH) for part in (moved, target, contrast)), strict=True)
+        parts = [lens.carry(x, t, c, carry).start for x, t, c in rows]
+    return torch.cat(parts).to(source.device)
+
+
+def references_of(fitted: Fitted, references: Any, batch: int = BATCH) -> References:
+    """Return real inputs to explain against, with the classifier's predictions, within ``fitted.asking()``."""
+    real = fitted.inputs(references).to(fitted.device)
+    return References(real, torch.cat([fitted.classifier(part).argmax(1) for part in real.split(batch)]))
+
+
+def _warn(explanation: Explanation) -> None:
+    """Say where edits are not local, and where explanations do not hold."""
+    if explanation.mask is not None and bool(wide := not_local(explanation.fidelity, explanation.mask).sum()):
+        warn(
+            f"{int(wide)} of {len(explanation)} edits are not local: the mask lets most of the lens's change "
+            "through (fidelity.coverage). Look at the whole decoding, explain(..., carry='none')."
+        )
+    failed = [i for i, held in enumerate(explanation.trustworthy.tolist()) if not held]
+    if failed:
+        first = "; ".join(explanation.problems[failed[0]])
+        warn(
+            f"{len(failed)} of {len(explanation)} explanations do not hold (input {failed[0]}: {first}). "
+            "See explanation.problems and explanation.fidelity.",
+            UntrustworthyWarning,
+        )

@@ -1,0 +1,130 @@
+"""A lens that decodes to inputs: its codes, the edit that it carries onto real inputs, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.counterfactual.carry import Carry
+from xlens.counterfactual.edit import Edit, make_edit
+from xlens.explaining.attributions import Attribution, Question, attribute
+from xlens.explaining.feature_maps import feature_maps
+from xlens.explaining.request import FEATURE_MAPS, FRAMES, Request
+from xlens.fitted import Fitted
+from xlens.metrics.fidelity import ssim
+
+__all__ = ["OnInputs"]
+
+
+class OnInputs:
+    """Asks a lens that decodes to inputs; see :class:`xlens.explaining.on_layer.OnLayer` for the other kind.
+
+    Args:
+        fitted: classifier, lens and mask.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+
+    @staticmethod
+    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+        """Return, in words, what is asked that such a lens cannot do."""
+        if FEATURE_MAPS in attributions and path == "pixel":
+            return [f"attribution {FEATURE_MAPS!r} goes along the code, and path='pixel' does not"]
+        return []
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return codes ``(N, d)``."""
+        return self.fitted.lens.encode(inputs)
+
+    def carry(self, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry) -> Edit:
+        """Return the edit that takes the evidence for `target` away from inputs ``(N, *S)``."""
+        fitted = self.fitted
+        return make_edit(fitted.classifier, fitted.lens, fitted.spec, fitted.mask, inputs, target, contrast, carry)
+
+    def decode(self, codes: Tensor, inputs: Tensor) -> Tensor:
+        """Return the classifier's logits ``(N, K)`` on what codes decode to."""
+        return self.fitted.classifier(self.fitted.lens.decode(codes))
+
+    def show(self, codes: Tensor, first: Sequence[int] = ()) -> Tensor:
+        """Return inputs ``(N, *S)`` that codes stand for: their decodings."""
+        return self.fitted.lens.decode(codes)
+
+    def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
+        """Return a point on the path in the inputs, and the function whose gradient is taken there."""
+        # The generator runs without a graph before the classifier runs with one.
+        return self.fitted.lens.decode(codes), self.fitted.classifier
+
+    def question(self, edit: Edit, target: Tensor, contrast: Tensor, request: Request) -> Question:
+        """Return one batch with all that is asked of it."""
+        fitted = self.fitted
+        return Question(fitted.classifier, fitted.lens, edit, target, contrast, request, fitted.span)
+
+    def contributions(self, question: Question) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what each dimension of the code contributes ``(N, d)``, what that misses, and of how much.
+
+        They sum to the change of the score between the two decodings, which the caller knows: None stands for it.
+        """
+        values, delta = question.integrate(
+            question.codes,
+            score=lambda points, rows: question.score(question.lens.decode(points), rows),
+            batch=question.request.code_batch,
+        )
+        return values, delta, None
+
+    def attributions(self, question: Question, per_code: Tensor) -> dict[str, Attribution]:
+        """Return everything that was asked for, by name."""
+        found: dict[str, Attribution] = {}
+        for name in question.request.attributions:
+            found |= feature_maps(question) if name == FEATURE_MAPS else {name: attribute(question, name)}
+        return found
+
+    def frames(self, question: Question) -> tuple[Tensor, Tensor]:
+        """Return frames along the curve ``(N, T, *S)`` and the score on each ``(N, T)``."""
+        inputs, batch = question.edit.inputs, question.request.batch
+        n = len(inputs)
+        rows = torch.arange(n, device=inputs.device).repeat_interleave(FRAMES)
+        alphas = torch.linspace(0, 1, FRAMES, device=inputs.device).repeat(n)
+        pairs = zip(rows.split(batch), alphas.split(batch), strict=True)
+        frames = torch.cat([question.curve(r, a) for r, a in pairs])
+        pairs = zip(frames.split(batch), rows.split(batch), strict=True)
+        scores = torch.cat([question.score(points, r) for points, r in pairs])
+        return frames.view(n, FRAMES, *inputs.shape[1:]), scores.view(n, FRAMES)
+
+    def judged(self, edit: Edit) -> dict[str, Tensor]:
+        """Return the classifier's logits on the input, its reconstruction, the counterfactual and its decoding."""
+        classifier = self.fitted.classifier
+        return {
+            "inputs": classifier(edit.inputs),
+            "reconstruction": classifier(edit.reconstruction),
+            "start": classifier(edit.start),
+            "decoded": classifier(edit.decoded),
+        }
+
+    def likeness(self, edit: Edit) -> dict[str, Tensor]:
+        """Return how like the input the reconstruction is, and how much of the lens's change was carried."""
+        whole = (edit.decoded - edit.inputs).abs().flatten(1).sum(1)
+        let_through = whole
+        if edit.mask is not None:
+            let_through = (edit.mask * (edit.decoded - edit.inputs).abs()).flatten(1).sum(1)
+        return {
+            "mse": (edit.reconstruction - edit.inputs).square().flatten(1).mean(1),
+            "ssim": ssim(edit.reconstruction, edit.inputs, self.fitted.span),
+            "coverage": let_through / whole.clamp_min(1e-12),
+        }
+
+    def made(self, edit: Edit) -> dict[str, Tensor]:
+        """Return what the lens made, by what it is called in errors."""
+        return {
+            "code": edit.codes,
+            "counterfactual code": edit.counterfactual_codes,
+            "reconstruction": edit.reconstruction,
+            "decoded counterfactual": edit.decoded,
+        }
+
+    def pictures(self, edit: Edit) -> dict[str, Tensor | None]:
+        """Return the fields of an explanation that only a lens on inputs has."""
+        return {"reconstruction": edit.reconstruction, "edit": edit.start - edit.inputs, "mask": edit.mask}

@@ -1,0 +1,209 @@
+"""A lens that decodes to a hidden layer: a curve there, and real inputs to show it by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.attr.curve import Segment
+from xlens.classifier.margins import score_margin
+from xlens.contracts.capabilities import SupportsRetrieval
+from xlens.counterfactual.carry import Carry
+from xlens.counterfactual.edit import Edit
+from xlens.errors import UnsupportedError
+from xlens.explaining.attributions import Attribution, Question, attribute
+from xlens.explaining.request import FEATURE_MAPS, FRAMES, Request
+from xlens.fitted import Fitted
+from xlens.metrics.fidelity import ssim
+
+__all__ = ["LAYER_ONLY", "OnLayer"]
+
+#: Errors of so many parts add up: each is held to this share of what their sum may miss.
+_PARTS = 5
+#: Attributions that go through decoded inputs, which such a lens has none of.
+LAYER_ONLY = ("lig_paper", "latent_shift")
+
+
+class OnLayer:
+    """Asks a lens that decodes to a hidden layer; its methods are those of :class:`OnInputs`.
+
+    With z the code of x and z0 that of a real input x0 of the contrast class, the score is integrated along the
+    straight line between them, in the layer: a_j for dimension j of the code, which add up to f_c(x) - f_c(x0). The
+    map of a named part of the code is sum_j a_j / (z_j - z0_j) times the integrated gradients of z_j between x0 and
+    x, and adds up to that part's a_j.
+
+    Args:
+        fitted: classifier and lens.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+
+    @staticmethod
+    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+        """Return, in words, what is asked that only a lens on inputs can do."""
+        faults = [
+            f"attribution {name!r} needs a lens that decodes to inputs; this one decodes to a hidden layer"
+            for name in attributions
+            if name in LAYER_ONLY
+        ]
+        if carry is not None:
+            faults.append(f"carry={carry!r} needs a lens that decodes to inputs; leave it out")
+        if path not in ("linear", "pixel"):
+            faults.append(
+                f"path={path!r} needs a lens that decodes to inputs; 'linear' goes straight through the code"
+            )
+        return faults
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return codes ``(N, d)``."""
+        return self.fitted.lens.encode(inputs)
+
+    def carry(self, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry) -> Edit:
+        """Return the line to the kept real input of the contrast class that is nearest in everything else.
+
+        Its codes are those of the two real inputs; `moved` is where the lens's own counterfactual lies.
+        """
+        lens = self.fitted.lens
+        codes = lens.encode(inputs)
+        moved = lens.counterfactual(codes, target, contrast)
+        start = self._retrieve(moved, contrast)
+        line = Segment(start, inputs)
+        return Edit(inputs, codes, lens.encode(start), inputs, start, None, start, inputs, line, moved=moved)
+
+    def decode(self, codes: Tensor, inputs: Tensor) -> Tensor:
+        """Return the logits ``(N, K)`` that the classifier's tail makes of what codes decode to."""
+        return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
+
+    def show(self, codes: Tensor, first: Sequence[int] = ()) -> Tensor:
+        """Return the kept real inputs ``(N, *S)`` nearest to codes, in the dimensions `first` before all others."""
+        return self._retrieve(codes, first=first)
+
+    def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
+        """Return a point on the path in the inputs, and the function whose gradient is taken there."""
+        return inputs, self.fitted.lens.encode
+
+    def question(self, edit: Edit, target: Tensor, contrast: Tensor, request: Request) -> Question:
+        """Return one batch with all that is asked of it."""
+        fitted = self.fitted
+        straight = dataclasses.replace(request, path="pixel", tolerance=request.tolerance / _PARTS)
+        return Question(fitted.classifier, fitted.lens, edit, target, contrast, straight, fitted.span)
+
+    def contributions(self, question: Question) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what each dimension of the code contributes ``(N, d)``, what that misses, and of how much."""
+        values, _ = question.integrate(
+            self._line(question), score=self._score(question), batch=question.request.code_batch
+        )
+        # Against the classifier itself at both ends, and not against its tail: what a lens loses shows.
+        difference = question.difference
+        return values, values.double().sum(1) - difference, difference
+
+    def attributions(self, question: Question, per_code: Tensor) -> dict[str, Attribution]:
+        """Return everything that was asked for, by name; ``"lig"`` brings a map for each named part."""
+        found: dict[str, Attribution] = {}
+        for name in question.request.attributions:
+            if name in ("lig", FEATURE_MAPS):
+                # Each part's map is on the way to their sum.
+                found |= _chained(question, per_code, question.difference)
+            else:
+                found[name] = attribute(question, name)
+        return found
+
+    def frames(self, question: Question) -> tuple[Tensor, Tensor]:
+        """Return the kept inputs nearest to points on the line ``(N, T, *S)``, and the score of these points."""
+        edit, batch = question.edit, question.request.code_batch
+        line, score = self._line(question), self._score(question)
+        n, device = len(edit.end), edit.end.device
+        rows = torch.arange(n, device=device).repeat_interleave(FRAMES)
+        alphas = torch.linspace(0, 1, FRAMES, device=device).repeat(n)
+        frames, scores = [], []
+        for some, at in zip(rows.split(batch), alphas.split(batch), strict=True):
+            points = line(some, at)
+            frames.append(self._retrieve(points))
+            scores.append(score(points, some))
+        path = torch.cat(frames).view(n, FRAMES, *edit.end.shape[1:]).clone()
+        path[:, 0], path[:, -1] = edit.start, edit.end
+        return path, torch.cat(scores).view(n, FRAMES)
+
+    def judged(self, edit: Edit) -> dict[str, Tensor]:
+        """Return logits on the input, of its decoded code, on the retrieved input, and of the moved code."""
+        classifier, inputs = self.fitted.classifier, edit.inputs
+        return {
+            "inputs": classifier(inputs),
+            "reconstruction": self.decode(edit.codes, inputs),
+            "start": classifier(edit.start),
+            "decoded": self.decode(edit.moved, inputs),
+        }
+
+    def likeness(self, edit: Edit) -> dict[str, Tensor]:
+        """Return how like the layer's activations the decoded code is; nothing is masked."""
+        inputs = edit.inputs
+        real = self.fitted.classifier.activations(inputs).to(inputs.device).flatten(1)
+        rebuilt = self.fitted.lens.decode(edit.codes).flatten(1)
+        # Each row in its own range, so that it does not depend on its batch.
+        span = (real.amax(1, keepdim=True) - real.amin(1, keepdim=True)).clamp_min(1e-12)
+        return {
+            "mse": (real - rebuilt).square().mean(1),
+            "ssim": ssim(rebuilt / span, real / span, 1.0),
+            "coverage": torch.ones(len(inputs), device=inputs.device),
+        }
+
+    def made(self, edit: Edit) -> dict[str, Tensor]:
+        """Return what the lens made, by what it is called in errors."""
+        return {
+            "code": edit.codes,
+            "counterfactual code": edit.moved,
+            "code of a kept input": edit.counterfactual_codes,
+        }
+
+    def pictures(self, edit: Edit) -> dict[str, Tensor | None]:
+        """Return the fields of an explanation that only a lens on inputs has: none."""
+        return {"reconstruction": None, "edit": None, "mask": None}
+
+    def _line(self, question: Question) -> Segment:
+        return Segment(question.edit.counterfactual_codes, question.edit.codes)
+
+    def _score(self, question: Question) -> Any:
+        inputs, target, contrast = question.edit.inputs, question.target, question.contrast
+
+        def score(points: Tensor, rows: Tensor) -> Tensor:
+            return score_margin(self.decode(points, inputs[rows]), target[rows], contrast[rows])
+
+        return score
+
+    def _retrieve(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
+        lens = self.fitted.lens
+        if not isinstance(lens, SupportsRetrieval):
+            raise UnsupportedError(
+                f"explain: a {self.fitted.backend.name!r} lens decodes to a hidden layer and keeps no inputs",
+                do="its author should declare the capability 'retrieve'",
+            )
+        return lens.retrieve(codes, classes, first)
+
+
+def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:
+    """Return the map of each named part of the code, and under ``"lig"`` their sum."""
+    edit, lens = question.edit, question.lens
+    change = (edit.codes - edit.counterfactual_codes).double()
+    # The mean slope of f along the line, which is all that is left where a dimension does not change.
+    slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
+    line = Segment(edit.start, edit.end)
+    found: dict[str, Attribution] = {}
+    whole = torch.zeros_like(edit.inputs)
+    for feature in lens.features:
+        dims = list(feature.dims)
+
+        def part(points: Tensor, rows: Tensor, dims: list[int] = dims) -> Tensor:
+            return (slopes[rows][:, dims] * lens.encode(points)[:, dims].double()).sum(1)
+
+        values, _ = question.integrate(line, score=part)
+        found[f"lig: {feature.name}"] = Attribution(
+            values, values.double().flatten(1).sum(1) - per_code[:, dims].double().sum(1)
+        )
+        whole = whole + values
+    delta = whole.double().flatten(1).sum(1) - difference
+    return {"lig": Attribution(whole, delta, difference), **found}

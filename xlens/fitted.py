@@ -1,0 +1,239 @@
+"""What was fitted, said once: a classifier, the lens around it, and everything that is needed to ask them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xlens.classifier.classifier import Classifier
+from xlens.classifier.fingerprint import Bound
+from xlens.classifier.margins import class_tensor, default_contrast
+from xlens.contracts.backend import Backend, Spec
+from xlens.contracts.capabilities import CAPABILITIES
+from xlens.contracts.lens import Lens
+from xlens.contracts.numbers import check_seed
+from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask import EditMask
+from xlens.data import as_inputs
+from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.registry.loading import offering
+
+__all__ = ["Fitted", "as_fitted"]
+
+#: Inputs that are shown to the classifier, or to the lens, at once.
+BATCH = 64
+
+
+@dataclass(eq=False, repr=False)
+class Fitted:
+    """A fitted lens with its classifier: the record that every question is asked of.
+
+    Args:
+        classifier: the classifier that is explained.
+        lens: the fitted lens.
+        spec: what the lens knows of the data.
+        mask: the fitted mask, or None where inputs are no images or the lens brings its own.
+        backend: the configuration that the lens was fitted with.
+        provenance: facts about the fit that are saved with the lens (seed, supervision).
+        over: the record of the lens below, whose codes this one works on, or None.
+        fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
+        bound: whether the classifier is still what it was.
+    """
+
+    classifier: Classifier
+    lens: Lens
+    spec: Spec
+    mask: EditMask | None
+    backend: Backend
+    provenance: dict[str, Any]
+    over: Fitted | None = None
+    fitted_around: Classifier = None  # type: ignore[assignment]  # `classifier`, where None is passed
+    bound: Bound = None  # type: ignore[assignment]  # made, where None is passed
+
+    def __post_init__(self) -> None:
+        self.fitted_around = self.fitted_around or self.classifier
+        self.bound = self.bound or Bound(self.classifier)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the lens is."""
+        tensors = (*self.lens.parameters(), *self.lens.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; ``class 0``, ... where none were given."""
+        return self.classifier.names(self.spec.num_classes)
+
+    @property
+    def mask_options(self) -> MaskOptions:
+        """How the mask was fitted."""
+        return MaskOptions(**self.provenance.get("mask", {}))
+
+    @property
+    def span(self) -> float:
+        """Largest minus smallest value of the data."""
+        return max(self.spec.maximum) - min(self.spec.minimum)
+
+    def limits(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value of each channel, to broadcast over ``(N, *S)``."""
+        return self.spec.per_channel("minimum").to(like), self.spec.per_channel("maximum").to(like)
+
+    def around(self, classifier: Classifier) -> Fitted:
+        """Return the record with another classifier to explain; lens and mask go on asking their own."""
+        return replace(self, classifier=classifier, bound=None)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Return the context in which classifier and lens are asked: frozen, seeded, without gradients.
+
+        Warns:
+            XlensWarning: the classifier has changed since the lens was fitted around it.
+        """
+        self.bound.warn("xlens")
+        # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
+        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+            # Lens and mask ask theirs, which is another one where another classifier is explained.
+            with self.fitted_around.frozen(seed=0):
+                yield
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return a seeded generator on the lens's device.
+
+        Raises:
+            OptionError: torch cannot be seeded with it.
+        """
+        return torch.Generator(self.device).manual_seed(check_seed(seed))
+
+    def require(self, capability: str) -> None:
+        """Refuse what the lens cannot do, naming the backends that can.
+
+        Raises:
+            UnsupportedError: the lens does not satisfy the capability's protocol.
+        """
+        protocol = CAPABILITIES[capability]
+        if protocol is not None and isinstance(self.lens, protocol):
+            return
+        raise UnsupportedError(
+            f"{capability}: a {self.backend.name!r} lens cannot do this",
+            allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
+            do="fit a lens with one of them",
+        )
+
+    def require_decoder(self, method: str) -> None:
+        """Refuse what needs decoded inputs of a lens that decodes to a hidden layer.
+
+        Raises:
+            UnsupportedError: it does.
+        """
+        if self.lens.decodes_to == "layer":
+            raise UnsupportedError(
+                f"{method}: this lens decodes to a hidden layer, and makes no inputs",
+                given=f"a {self.backend.name!r} lens on the layer {self.classifier.layer!r}",
+                do="ask for traverse or counterfactual, which show real inputs, or fit a lens over=one that "
+                "decodes to inputs",
+            )
+
+    def classes(self, inputs: Tensor, target: Any, contrast: Any, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+        """Return the classes to explain, and to explain them against, ``(N,)`` each, within :meth:`asking`.
+
+        Args:
+            inputs: ``(N, *S)`` on the lens's device.
+            target: a class, ``(N,)``, or None for the classifier's prediction.
+            contrast: a class, ``(N,)``, or None for the lens's reference class, or else the runner-up.
+            batch: inputs at once.
+
+        Raises:
+            DataError: there is no such class, or both are the same.
+        """
+        with torch.no_grad():
+            logits = torch.cat([self.classifier(part) for part in inputs.split(batch)])
+        chosen = logits.argmax(1) if target is None else self.class_of("explain", "target", target, len(inputs))
+        if contrast is None:
+            return chosen, default_contrast(logits, chosen, self.lens.reference_class)
+        against = self.class_of("explain", "contrast", contrast, len(inputs))
+        if bool((against == chosen).any()):
+            row = int((against == chosen).nonzero()[0, 0])
+            raise DataError(
+                "explain: target and contrast are the same class",
+                given=f"class {int(chosen[row])} for input {row}",
+                do="contrast it with another class, or leave contrast=None",
+            )
+        return chosen, against
+
+    def class_of(self, method: str, name: str, value: Any, n: int) -> Tensor:
+        """Return a class given as an int or a tensor as ``(n,)``.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        return class_tensor(method, name, value, n, self.spec.num_classes, self.device)
+
+    def inputs(self, values: Any) -> Tensor:
+        """Return what a user passes as inputs ``(N, *S)``.
+
+        Raises:
+            DataError: they have another shape, or are not finite.
+        """
+        return as_inputs(values, self.spec.shape)
+
+    def encode(self, inputs: Tensor, batch: int = BATCH) -> Tensor:
+        """Return codes ``(N, d)`` of inputs that may lie on another device, within :meth:`asking`."""
+        return torch.cat([self.lens.encode(part.to(self.device)) for part in inputs.split(batch)])
+
+    def probabilities(self, inputs: Tensor, batch: int = BATCH) -> Tensor:
+        """Return the classifier's class probabilities ``(N, K)`` on the CPU."""
+        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+            parts = [self.classifier.probabilities(part.to(self.device)) for part in inputs.split(batch)]
+        return torch.cat(parts).cpu()
+
+
+#: What a record is made of, in the names that an explainer has for them.
+_MEMBERS = ("classifier", "lens", "backend", "spec")
+
+
+def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
+    """Return the record behind anything that is an explainer.
+
+    Args:
+        explainer: what ``fit`` or ``load`` returned, a record, or any object with the Protocol's members and the
+            data's ``spec``.
+        method, argument: name the caller in errors.
+
+    Raises:
+        OptionError: it is no explainer; the message says which member is missing.
+    """
+    if isinstance(explainer, Fitted):
+        return explainer
+    own = getattr(explainer, "fitted", None)
+    if isinstance(own, Fitted):
+        return own
+    missing = [name for name in _MEMBERS if getattr(explainer, name, None) is None]
+    wrong = [
+        f"{name} is a {type(getattr(explainer, name)).__name__} and no {kind.__name__}"
+        for name, kind in zip(_MEMBERS, (Classifier, Lens, Backend, Spec), strict=True)
+        if name not in missing and not isinstance(getattr(explainer, name), kind)
+    ]
+    if missing or wrong:
+        lacking = [f"its member {missing[0]!r} is missing"] if len(missing) < len(_MEMBERS) and missing else []
+        raise OptionError(
+            f"{method}: {argument} is no explainer",
+            given="; ".join([type(explainer).__name__, *lacking, *wrong]),
+            allowed=f"what xlens.fit or xlens.load returned, or an object with {', '.join(_MEMBERS)}",
+        )
+    below = getattr(explainer, "over", None)
+    return Fitted(
+        explainer.classifier,
+        explainer.lens,
+        explainer.spec,
+        getattr(explainer, "mask", None),
+        explainer.backend,
+        dict(getattr(explainer, "provenance", {})),
+        None if below is None else as_fitted(below, method, argument),
+        getattr(explainer, "fitted_around", None),
+    )

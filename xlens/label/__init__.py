@@ -1,6 +1,0 @@
-"""A local web page on which a person teaches a lens: it asks, learns, and shows what the answers bring."""
-
-from xlens.label.page import make_app, serve
-from xlens.label.session import Session
-
-__all__ = ["Session", "make_app", "serve"]

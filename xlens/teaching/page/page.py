@@ -1,0 +1,152 @@
+"""The page: served to this machine alone, under an address that nobody can guess."""
+
+from __future__ import annotations
+
+import hmac
+import io
+import secrets
+import threading
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from xlens.errors import MissingExtraError, UnsupportedError, XlensError
+from xlens.plot.pixels import kind_of, natural_ranges, to_pixels
+from xlens.teaching.page.session import Session
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = ["make_app", "serve"]
+
+_HOST = "127.0.0.1"
+_ASSETS = {"label.js": "text/javascript", "label.css": "text/css"}
+_POLICY = "default-src 'none'; base-uri 'none'; img-src 'self' data:; " + "; ".join(
+    f"{kind}-src 'self'" for kind in ("script", "style", "connect")
+)
+_SMALLEST = 256
+
+
+def make_app(session: Session, token: str) -> Flask:
+    """Return the page as a Flask application; every address begins with the token.
+
+    Args:
+        session: what is asked and answered.
+        token: the secret part of the address.
+
+    Raises:
+        MissingExtraError: Flask is not installed.
+        UnsupportedError: the inputs are no images.
+    """
+    try:
+        from flask import Flask, Response, abort, request
+    except ImportError:
+        raise MissingExtraError(
+            "label: the package 'flask' is not installed", do="pip install 'xlens[label]', or: pip install flask"
+        ) from None
+    shape = tuple(session.pool.shape[1:])
+    if kind_of(shape, "label") != "image":
+        raise UnsupportedError("label: only images can be shown", given=f"inputs of shape {shape}")
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
+
+    @app.before_request
+    def only_from_here() -> None:
+        # A page elsewhere may send a browser here under another name; it does not know the token either.
+        if request.host.rsplit(":", 1)[0] not in (_HOST, "localhost"):
+            abort(403)
+        given = (request.view_args or {}).pop("token", "")
+        if not hmac.compare_digest(given.encode(), token.encode()):
+            abort(404)
+
+    @app.after_request
+    def headers(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.get("/<token>/")
+    def page() -> Response:
+        return Response(_asset("label.html"), mimetype="text/html")
+
+    @app.get("/<token>/<any('label.js', 'label.css'):name>")
+    def asset(name: str) -> Response:
+        return Response(_asset(name), mimetype=_ASSETS[name])
+
+    @app.get("/<token>/image/<int:position>.png")
+    def image(position: int) -> Response:
+        if position >= len(session.pool):
+            abort(404)
+        return Response(_png(session, position), mimetype="image/png")
+
+    @app.get("/<token>/state")
+    def state() -> dict[str, Any]:
+        return session.state()
+
+    @app.post("/<token>/answer")
+    def answer() -> Any:
+        told = request.get_json(silent=True)
+        if not isinstance(told, dict) or type(told.get("position")) is not int:
+            return {"fault": "an answer is a position and values"}, 400
+        values = told.get("values")
+        try:
+            complete = session.answer(told["position"], values if isinstance(values, dict) else {})
+        except XlensError as fault:
+            return {"fault": str(fault)}, 400
+        if complete:
+            threading.Thread(target=session.finish_round, daemon=False).start()
+        return session.state()
+
+    @app.post("/<token>/back")
+    def back() -> dict[str, Any]:
+        session.take_back()
+        return session.state()
+
+    return app
+
+
+def serve(session: Session, *, port: int = 0) -> tuple[Any, str]:
+    """Return a server on this machine's own address, and the page's address with its token.
+
+    The server answers once ``serve_forever()`` is called on it, until ``shutdown()``.
+
+    Args:
+        session: what is asked and answered.
+        port: 0 takes a free one.
+
+    Raises:
+        MissingExtraError: Flask is not installed.
+        UnsupportedError: the inputs are no images, or the port is taken.
+    """
+    token = secrets.token_urlsafe(24)
+    app = make_app(session, token)
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        def log(self, *_: Any) -> None:
+            """Keep the token out of the terminal."""
+
+    try:
+        server = make_server(_HOST, port, app, threaded=True, request_handler=Quiet)
+    except (OSError, SystemExit):
+        raise UnsupportedError(
+            f"label: port {port} cannot be used", do="choose another, or 0 for a free one"
+        ) from None
+    return server, f"http://{_HOST}:{server.server_port}/{token}/"
+
+
+def _asset(name: str) -> str:
+    return files("xlens.teaching.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _png(session: Session, position: int) -> bytes:
+    spec = session.fitted.spec
+    pixels = to_pixels(session.pool[position], natural_ranges(spec.minimum, spec.maximum))
+    picture = Image.fromarray(pixels)
+    factor = max(1, -(-_SMALLEST // min(picture.size)))
+    buffer = io.BytesIO()
+    picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
