@@ -73,7 +73,8 @@ class _Level:
 class _Guards:
     """All models that are frozen in this process, counted module by module and tensor by tensor.
 
-    So contexts around one model share it, and so do those around a model and a part of it, or two with tied weights.
+    So contexts around one model share it, and so do those around a model and a part of it, or around two models with
+    tied weights.
     """
 
     def __init__(self) -> None:
@@ -222,9 +223,7 @@ class _Frozen(AbstractContextManager[T]):
             watch.end()
 
 
-def frozen(
-    value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True
-) -> AbstractContextManager[T]:
+def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True) -> AbstractContextManager[T]:
     """Freeze `model`, yield `value`, restore the model and the global RNGs bit for bit.
 
     Args:

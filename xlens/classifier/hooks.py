@@ -61,7 +61,7 @@ def own_tables(attributes: dict[str, Any]) -> dict[str, Any]:
     Args:
         attributes: ``vars(module)``.
     """
-    found = {name: table for name, table in attributes.items() if name.endswith("_hooks") and isinstance(table, dict)}
-    return {
-        name: OwnTable(table) if name in _FORWARD else type(table)(table) for name, table in found.items()
+    found = {
+        name: table for name, table in attributes.items() if name.endswith("_hooks") and isinstance(table, dict)
     }
+    return {name: OwnTable(table) if name in _FORWARD else type(table)(table) for name, table in found.items()}

@@ -81,9 +81,7 @@ def stand_ins(modules: Iterable[nn.Module]) -> Iterator[Swap]:
                 yield table, name, copies[id(tensor)]
 
 
-def put_back(
-    kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTensor] = ()
-) -> list[BaseException]:
+def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTensor] = ()) -> list[BaseException]:
     """Put everything back, what costs nothing first, and each part whatever became of the others.
 
     Args:
@@ -125,8 +123,7 @@ def _own(module: nn.Module) -> dict[str, Any]:
 def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
     now = list(table.items())
     if len(now) == len(entries) and all(
-        key == name and value is entry
-        for (key, value), (name, entry) in zip(now, entries.items(), strict=True)
+        key == name and value is entry for (key, value), (name, entry) in zip(now, entries.items(), strict=True)
     ):
         return
     # Another thread may be reading: what stays is not taken out, unless the order asks for it.

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -15,6 +16,7 @@ from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted, 
 from xlens.classifier.modes import neutral
 
 __all__ = ["Turn", "give_way", "random_state_kept", "seeded"]
+
 
 class _Queue:
     """A lock that the same thread may take again, and that goes to those who wait in their order."""
