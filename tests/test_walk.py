@@ -12,6 +12,8 @@ import toys
 import xlens
 
 PACKAGE = Path(xlens.__file__).parent
+#: The score is handed down to the integrals as a function, and called from there.
+HANDED_DOWN = {"attr.evaluate -> explaining.attributions"}
 
 
 def file_of(frame) -> str | None:
@@ -61,4 +63,4 @@ def test_inputs_pass_few_rooms_and_never_climb(fitted):
     assert rooms[1] == "explaining"
     assert {"fitted", "data", "classifier", "counterfactual"} <= set(rooms)
     assert len(rooms) <= 9, " ".join(rooms)
-    assert climbs == []
+    assert set(climbs) <= HANDED_DOWN
