@@ -14,17 +14,20 @@ from xlens_dif.sparse import PENALTIES
 import xlens
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 
+#: A mask of three steps, where the mask does not matter.
+QUICK = xlens.MaskOptions(steps=3)
+
 
 @pytest.fixture(scope="module")
 def fitted(digits):
     model, images = digits
-    with unchanged(model), pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+    with unchanged(model), warnings.catch_warnings():
         warnings.simplefilter("error")
-        patch.setattr("xlens.training.edit_mask._STEPS", 120)
         return xlens.fit(
             xlens.Classifier(model, class_names=images.class_names),
             images.train,
             DIF(steps=500, hidden=96, code=12, batch_size=64),
+            mask=xlens.MaskOptions(steps=120),
             progress=False,
         )
 
@@ -138,7 +141,7 @@ def test_counterfactuals_move_the_selected_features_alone_to_the_usual_margin(fi
     assert (margin >= goal - 1e-3).float().mean() > 0.5
 
 
-def test_a_fit_that_fails_its_health_test_is_begun_anew_and_says_so(digits, monkeypatch, short_mask):
+def test_a_fit_that_fails_its_health_test_is_begun_anew_and_says_so(digits, monkeypatch):
     from xlens_dif import backend
     from xlens_dif.health import Health
 
@@ -147,7 +150,13 @@ def test_a_fit_that_fails_its_health_test_is_begun_anew_and_says_so(digits, monk
     examined = iter(found)
     monkeypatch.setattr(backend, "examine", lambda *_, **__: next(examined))
     phases = set()
-    options = {"steps": 3, "hidden": 16, "progress": False, "on_step": lambda event: phases.add(event.phase)}
+    options = {
+        "steps": 3,
+        "hidden": 16,
+        "mask": QUICK,
+        "progress": False,
+        "on_step": lambda event: phases.add(event.phase),
+    }
     with pytest.warns(XlensWarning, match="begun anew, because .* 4.0, and real inputs one of 5.0") as said:
         explainer = xlens.fit(model, images.train, "dif", **options)
     assert said[0].filename == __file__
@@ -175,9 +184,9 @@ def test_save_and_load_keep_features_and_answers(fitted, digits, tmp_path):
     assert torch.equal(again.edit(x, edit), fitted.edit(x, edit))
 
 
-def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mask):
+def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path):
     model, images = digits
-    options = {"steps": 8, "hidden": 16, "restarts": 0, "progress": False}
+    options = {"steps": 8, "hidden": 16, "restarts": 0, "mask": QUICK, "progress": False}
 
     def stop(event):
         if event.phase == "dif" and event.step == 5:
@@ -194,7 +203,7 @@ def test_an_interrupted_fit_resumes_to_the_same_lens(digits, tmp_path, short_mas
 
 
 @pytest.mark.parametrize("separation", ["me", "logistic"])
-def test_a_class_too_rare_to_be_pulled_apart_is_named(short_mask, separation):
+def test_a_class_too_rare_to_be_pulled_apart_is_named(separation):
     """Nine of 1,000 inputs are of class 1: one in a batch, and four are needed."""
     inputs = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0))
     model = nn.Linear(5, 2)
@@ -209,6 +218,7 @@ def test_a_class_too_rare_to_be_pulled_apart_is_named(short_mask, separation):
             inputs,
             DIF(steps=4, hidden=16, restarts=0, drawn_classes=False, separation=separation),
             on_step=lambda event: compared.add("separation" in event.losses),
+            mask=QUICK,
             progress=False,
         )
     texts = [str(warning.message) for warning in said if "could hardly pull" in str(warning.message)]
@@ -237,7 +247,7 @@ def test_classes_of_the_same_name_keep_features_of_their_own():
 
 @pytest.mark.parametrize(("options", "share"), [({}, 0.4), ({"drawn_classes": False}, 0.5)])
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_classes_are_drawn_from_what_f_gives_them(short_mask, monkeypatch, options, share):
+def test_classes_are_drawn_from_what_f_gives_them(monkeypatch, options, share):
     """f gives class 1 to one half of the inputs with .7, and to the other with .1."""
     linear = nn.Linear(5, 1)
     with torch.no_grad():
@@ -247,11 +257,16 @@ def test_classes_are_drawn_from_what_f_gives_them(short_mask, monkeypatch, optio
     inputs[:, 0] = torch.tensor([0.7, 0.1]).logit().repeat(64)
     seen = []
     monkeypatch.setattr("xlens_dif.objective.mean_embedding_separation", lambda _, c, __: seen.append(c))
-    xlens.fit(linear, inputs, "dif", **{"steps": 12, "hidden": 16, "restarts": 0, "progress": False, **options})
+    xlens.fit(
+        linear,
+        inputs,
+        "dif",
+        **{"steps": 12, "hidden": 16, "restarts": 0, "mask": QUICK, "progress": False, **options},
+    )
     assert float(torch.cat(seen).float().mean()) == pytest.approx(share, abs=0.05)
 
 
-def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mask):
+def test_three_classes_of_vectors_in_every_kind_of_play_and_separation():
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[2.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 0, 2.0, 0, 0]])
     labels = torch.arange(300) % 3
@@ -275,6 +290,7 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mas
                 reconstruction_weight=40.0,
                 introspection=introspection,
                 separation=separation,
+                mask=QUICK,
                 progress=False,
             )
             explanation = explainer.explain(inputs[:60], attributions=(), n_steps=4)
@@ -287,14 +303,14 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation(short_mas
         assert explainer.lens.agreement(inputs).sparse[0] >= 0.9
 
 
-def test_the_papers_settings_and_a_stream(short_mask):
+def test_the_papers_settings_and_a_stream():
     images = toys.pictures(48, seed=0)[0]
     paper = DIF.paper(steps=2, width=4, restarts=0)
     assert (paper.bound, paper.introspection, paper.separation) == (10.0, "margin", "me")
     stream = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        explainer = xlens.fit(toys.trained_cnn(), stream, paper, progress=False)
+        explainer = xlens.fit(toys.trained_cnn(), stream, paper, mask=QUICK, progress=False)
         explanation = explainer.explain(images[:2], carry="none")
     assert explanation.codes.shape == (2, 16)
 

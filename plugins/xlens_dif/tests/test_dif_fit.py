@@ -12,6 +12,9 @@ from xlens_dif.sparse import PENALTIES
 import xlens
 from xlens.errors import XlensWarning
 
+#: A mask of three steps, where the mask does not matter.
+QUICK = xlens.MaskOptions(steps=3)
+
 OTHER = {
     "batch_size": 32,
     "bound": 2.0,
@@ -31,14 +34,14 @@ OTHER = {
 
 @pytest.mark.parametrize("name", OTHER)
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_every_option_of_training_changes_the_lens(digits, short_mask, name):
+def test_every_option_of_training_changes_the_lens(digits, name):
     model, images = digits
     options = {"steps": 20, "hidden": 16, "restarts": 0, "learning_rate": 1e-2, "batch_size": 64}
     if name == "margin":
         # Reached at once; what lies above it pays nothing.
         options |= {"introspection": "margin", "steps": 60, "margin": 1.01}
     first, second = (
-        xlens.fit(model, images.train, DIF(**options | other), progress=False).lens.state_dict()
+        xlens.fit(model, images.train, DIF(**options | other), mask=QUICK, progress=False).lens.state_dict()
         for other in ({}, {name: OTHER[name]})
     )
     weights = [key for key in first if key.startswith("encoder")]
@@ -46,7 +49,7 @@ def test_every_option_of_training_changes_the_lens(digits, short_mask, name):
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_a_fit_begun_anew_begins_with_other_weights(digits, monkeypatch, short_mask):
+def test_a_fit_begun_anew_begins_with_other_weights(digits, monkeypatch):
     model, images = digits
     built = []
     build = DIF.build
@@ -58,27 +61,27 @@ def test_a_fit_begun_anew_begins_with_other_weights(digits, monkeypatch, short_m
 
     monkeypatch.setattr(DIF, "build", seen)
     monkeypatch.setattr("xlens_dif.health.Health.problems", property(lambda self: ("unsound",)))
-    xlens.fit(model, images.train, "dif", steps=2, hidden=16, restarts=2, progress=False)
+    xlens.fit(model, images.train, "dif", steps=2, hidden=16, restarts=2, mask=QUICK, progress=False)
     first, second, third = built
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)
 
 
 @pytest.mark.filterwarnings("error")
-def test_without_introspection_the_kls_are_no_problem(digits, short_mask, monkeypatch):
+def test_without_introspection_the_kls_are_no_problem(digits, monkeypatch):
     from xlens_dif import backend
 
     told = []
     examine = backend.examine
     monkeypatch.setattr(backend, "examine", lambda *a, **k: told.append(examine(*a, **k)) or told[-1])
     model, images = digits
-    options = {"steps": 150, "hidden": 64, "code": 8, "introspection": "none", "progress": False}
+    options = {"steps": 150, "hidden": 64, "code": 8, "introspection": "none", "mask": QUICK, "progress": False}
     explainer = xlens.fit(model, images.train, "dif", **options)
     assert not explainer.lens.health.played
     assert not told[0].played
 
 
-def test_every_batch_holds_its_share_of_each_class(short_mask, monkeypatch):
+def test_every_batch_holds_its_share_of_each_class(monkeypatch):
     """One input in eight is of class 1: two of each 16."""
     linear = nn.Linear(5, 1)
     with torch.no_grad():
@@ -91,7 +94,7 @@ def test_every_batch_holds_its_share_of_each_class(short_mask, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"steps": 24, "hidden": 16, "batch_size": 16, "restarts": 0, "drawn_classes": False}
-        xlens.fit(linear, inputs, "dif", progress=False, **options)
+        xlens.fit(linear, inputs, "dif", mask=QUICK, progress=False, **options)
     assert set(seen) <= {1, 2, 3}
 
 
@@ -121,12 +124,12 @@ def test_agreement_against_a_loop(penalty):
     assert found.flips == pytest.approx(flips / 80)
 
 
-def test_a_fit_interrupted_after_a_restart_resumes_to_the_same_lens(digits, tmp_path, short_mask, monkeypatch):
+def test_a_fit_interrupted_after_a_restart_resumes_to_the_same_lens(digits, tmp_path, monkeypatch):
     from xlens_dif import backend
     from xlens_dif.health import Health
 
     model, images = digits
-    options = {"steps": 8, "hidden": 16, "restarts": 1, "progress": False}
+    options = {"steps": 8, "hidden": 16, "restarts": 1, "mask": QUICK, "progress": False}
 
     def stop(event):
         if event.phase == "dif-2" and event.step == 5:

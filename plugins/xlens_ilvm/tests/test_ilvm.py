@@ -11,7 +11,9 @@ from torch import nn
 
 import xlens
 from xlens.errors import DataError, ModelError, OptionError, UnsupportedError, XlensWarning
+from xlens.evaluation import flip_distance
 from xlens.metrics import interpretability
+from xlens.report import save_report
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +141,9 @@ def test_pictures_reports_and_files_do_without_a_reconstruction(explainer, digit
     found = explainer.explain(images)
     found.plot()
     found.plot_features()
-    explainer.report(found, tmp_path / "why.html")
+    save_report(explainer, found, tmp_path / "why.html")
     assert "those on the way are the" in (tmp_path / "why.html").read_text()
-    explainer.plot_traversal(images, "ink", [-1.5, 0.0, 1.5])
+    xlens.plot.traversal(explainer, images, "ink", [-1.5, 0.0, 1.5])
     found.save(tmp_path / "one.safetensors")
     again = xlens.Explanation.load(tmp_path / "one.safetensors")
     assert again.reconstruction is None
@@ -157,10 +159,10 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_taught(explainer, digits, mo
     assert torch.equal(first.attributions["lig"], second.attributions["lig"])
     before = {k: v.clone() for k, v in model.state_dict().items()}
     hidden = some.isnan().all(1).nonzero()[:, 0]
-    asked = again.query(images[hidden], 30, "mutual_information")
+    asked = again.teaching.query(images[hidden], 30, "mutual_information")
     rows = hidden[asked]
     known = len(again.lens.memory.y)
-    again.teach(images[rows], table[rows], progress=False)
+    again.teaching.teach(images[rows], table[rows], progress=False)
     assert len(again.lens.memory.y) == known + 30
     assert not torch.equal(codes_of(again, images[:4]), codes_of(explainer, images[:4]))
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -178,7 +180,7 @@ def test_before_anything_is_known_every_strategy_can_ask(digits, model, flow):
         classifier, digits[0][:200], "ilvm", kinds=("binary", "classes:3"), flow=flow, steps=5, progress=False
     )
     for strategy in ("power_mutual_information", "mutual_information", "max_entropy", "random"):
-        assert len(untaught.query(digits[0][:40], 10, strategy).unique()) == 10
+        assert len(untaught.teaching.query(digits[0][:40], 10, strategy).unique()) == 10
 
 
 def test_power_mutual_information_draws_in_proportion(explainer, digits, monkeypatch):
@@ -205,16 +207,16 @@ def test_power_mutual_information_draws_in_proportion(explainer, digits, monkeyp
 def test_queries_are_reproducible_and_checked(explainer, digits):
     pool = digits[0][:60]
     for strategy in ("power_mutual_information", "mutual_information", "max_entropy", "random"):
-        found = explainer.query(pool, 10, strategy)
+        found = explainer.teaching.query(pool, 10, strategy)
         assert len(found.unique()) == 10
-        assert torch.equal(found, explainer.query(pool, 10, strategy))
-    assert len(explainer.query(pool, 100)) == 60
+        assert torch.equal(found, explainer.teaching.query(pool, 10, strategy))
+    assert len(explainer.teaching.query(pool, 100)) == 60
     with pytest.raises(OptionError, match="'mutual_informations'.*Did you mean 'mutual_information'"):
-        explainer.query(pool, 5, "mutual_informations")
+        explainer.teaching.query(pool, 5, "mutual_informations")
     with pytest.raises(DataError, match="side_info does not fit"):
-        explainer.teach(pool, torch.zeros(59, 2))
+        explainer.teaching.teach(pool, torch.zeros(59, 2))
     with pytest.raises(DataError, match="column 0 has a value that it does not know"):
-        explainer.teach(pool[:1], torch.tensor([[77.0, 0.2]]))
+        explainer.teaching.teach(pool[:1], torch.tensor([[77.0, 0.2]]))
 
 
 def test_without_side_information_f_s_own_classes_are_named(digits, model):
@@ -229,7 +231,7 @@ def test_without_side_information_f_s_own_classes_are_named(digits, model):
     share = explanation.feature_contributions[:, :-1].sum(1) / explanation.feature_contributions.sum(1)
     assert float(share.median()) > 0.7
     with pytest.raises(UnsupportedError, match="fitted without side_info"):
-        found.query(images[:5], 2, "max_entropy")
+        found.teaching.query(images[:5], 2, "max_entropy")
 
 
 def test_columns_of_which_nothing_is_known_yet_are_learned_from_nothing_on(digits, model):
@@ -241,8 +243,8 @@ def test_columns_of_which_nothing_is_known_yet_are_learned_from_nothing_on(digit
     assert [(q.name, len(q.choices)) for q in found.lens.questions] == [("round", 2), ("digit", 10)]
     assert found.lens.memory.targets.isnan().all()
     wanted = torch.stack([(table[:, 0] == 0).float(), table[:, 0]], 1)
-    chosen = found.query(images[:HELD], 200)
-    found.teach(images[chosen], wanted[chosen], progress=False)
+    chosen = found.teaching.query(images[:HELD], 200)
+    found.teaching.teach(images[chosen], wanted[chosen], progress=False)
     figures = interpretability(codes_of(found, images[HELD:]), wanted[HELD:, :1])
     assert figures.dims.tolist() in ([0], [1])  # the column of its own, or the digit's
     assert float(figures.accuracy) > 0.95
@@ -317,7 +319,7 @@ def test_the_unit_of_the_layer_does_not_decide_which_inputs_are_near(digits, som
     found = [
         xlens.fit(
             xlens.Classifier(one, layer="3"), digits[0][:HELD], "ilvm", side_info=some, steps=20, layers=1,
-            kinds=("single", "measured"), most=8, progress=False,
+            kinds=("single", "measured"), code=8, progress=False,
         ).counterfactual(digits[0][HELD : HELD + 60])
         for one in (first.eval(), second.eval())
     ]  # fmt: skip
@@ -327,9 +329,9 @@ def test_the_unit_of_the_layer_does_not_decide_which_inputs_are_near(digits, som
 
 def test_a_query_does_not_depend_on_where_an_input_lies_in_the_pool(explainer, digits):
     pool = digits[0][:600].clone()
-    best = int(explainer.query(pool, 1, "mutual_information"))
+    best = int(explainer.teaching.query(pool, 1, "mutual_information"))
     pool[(best + 300) % 600] = pool[best]  # in another part of those that are looked at together
-    assert set(explainer.query(pool, 2, "mutual_information").tolist()) == {best, (best + 300) % 600}
+    assert set(explainer.teaching.query(pool, 2, "mutual_information").tolist()) == {best, (best + 300) % 600}
 
 
 def test_teaching_that_is_interrupted_changes_nothing(explainer, digits, model, tmp_path):
@@ -342,7 +344,7 @@ def test_teaching_that_is_interrupted_changes_nothing(explainer, digits, model, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        again.teach(digits[0][:50], digits[2][:50], on_step=stop, progress=False)
+        again.teaching.teach(digits[0][:50], digits[2][:50], on_step=stop, progress=False)
     after = again.lens.state_dict()
     torch.testing.assert_close(dict(after), before, rtol=0, atol=0, equal_nan=True)
     assert not any(module.training for module in again.lens.modules())
@@ -355,12 +357,12 @@ def test_too_many_dimensions_are_refused_with_what_helps(digits):
         torch.manual_seed(0)
         wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, 30)).eval()
     layer = xlens.Classifier(wide, layer="1")
-    with pytest.raises(OptionError, match="for the classes.*30 dimensions.*set most=30 or more, or pass side_info"):
-        xlens.fit(layer, images[:300], "ilvm", most=16, progress=False)
-    xlens.fit(layer, images[:300], "ilvm", most=30, steps=2, progress=False)
+    with pytest.raises(OptionError, match="for the classes.*30 dimensions.*set code=30 or more, or pass side_info"):
+        xlens.fit(layer, images[:300], "ilvm", code=16, progress=False)
+    xlens.fit(layer, images[:300], "ilvm", code=30, steps=2, progress=False)
     side = labels[:300, None].float().repeat(1, 5)
     with pytest.raises(OptionError, match=r"for the side information.*name a wider layer, or give .*'single'"):
-        xlens.fit(layer, images[:300], "ilvm", side_info=side, kinds=("classes",) * 5, most=30, progress=False)
+        xlens.fit(layer, images[:300], "ilvm", side_info=side, kinds=("classes",) * 5, code=30, progress=False)
 
 
 class Skipping(nn.Module):
@@ -401,8 +403,8 @@ def test_what_it_cannot_work_on_is_refused(digits, model, explainer):
     ("ask", "message"),
     [
         (lambda e, x: e.edit(x, {"ink": 1.0}), "edit: this lens decodes to a hidden layer"),
-        (lambda e, x: e.steps(x), "steps: this lens decodes"),
-        (lambda e, x: e.grid(x, (0, 1), [0.0]), "grid: this lens decodes"),
+        (lambda e, x: flip_distance(e, x), "flip_distance: this lens decodes"),
+        (lambda e, x: e.traverse(x, (0, 1), [0.0]), "traverse: this lens decodes"),
     ],
 )
 def test_what_needs_decoded_inputs_is_refused(explainer, digits, ask, message):

@@ -82,7 +82,7 @@ def one_step(backend, shape=(1, 4, 4), k=3, n=5):
 
 
 def test_the_papers_objective_is_eq_6_term_by_term():
-    backend = SVAE.paper(width=16)
+    backend = SVAE.paper(hidden=16)
     assert (backend.alpha, backend.beta) == (6000.0, 0.9)
     done = one_step(backend)
     model, total = done.model, 0.0
@@ -119,7 +119,7 @@ def test_beta_of_one_is_refused_because_nothing_would_train_the_predictor():
 
 
 def test_the_defaults_add_what_they_say_to_the_papers_bound():
-    done = one_step(SVAE(width=16), shape=(5, 4, 4))
+    done = one_step(SVAE(hidden=16), shape=(5, 4, 4))
     t = done.terms
     # 80 values per input: alpha is a quarter of them, and the consistency weighs half of that.
     bound = 0.5 * (t["reconstruction"] - t["prior"]) - 0.5 * t["sufficiency"] - 20 * t["classes"]
@@ -138,7 +138,7 @@ def test_the_defaults_add_what_they_say_to_the_papers_bound():
 
 
 def test_consistency_asks_f_about_what_will_be_shown():
-    done = one_step(SVAE(width=16))
+    done = one_step(SVAE(hidden=16))
     model, n = done.model, 5
     codes = torch.randn(n, 22)
     recorder = Recorder(3)
@@ -160,7 +160,7 @@ def test_consistency_asks_f_about_what_will_be_shown():
 
 @pytest.mark.parametrize("soft", [True, False])
 def test_m2_enumerates_the_class_as_a_slow_loop_does(soft):
-    backend = SVAE.semi(width=16, nuisance=4, alpha=30.0, soft=soft)
+    backend = SVAE.semi(hidden=16, nuisance_code=4, alpha=30.0, soft=soft)
     done = one_step(backend)
     model = done.model
     noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(7))

@@ -12,6 +12,10 @@ from xlens_introvac.lens import IntroVACLens
 
 import xlens
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
+from xlens.evaluation import flip_distance
+
+#: A mask of three steps, where the mask does not matter.
+QUICK = xlens.MaskOptions(steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,7 @@ def ink(digits):
 @pytest.fixture(scope="module")
 def fitted(digits, ink):
     model, images = digits
-    with unchanged(model), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xlens.training.edit_mask._STEPS", 120)
+    with unchanged(model):
         return xlens.fit(
             xlens.Classifier(model, class_names=images.class_names),
             images.train,
@@ -38,6 +41,7 @@ def fitted(digits, ink):
             code=12,
             side_info=ink,
             attributes=("upper ink", "left ink"),
+            mask=xlens.MaskOptions(steps=120),
             progress=False,
         )
 
@@ -91,7 +95,7 @@ def test_counterfactuals_move_along_the_difference_of_the_classes_to_the_usual_m
     model, images = digits
     with unchanged(model):
         explanation = fitted.explain(images.test[:50])
-        steps = fitted.steps(images.test[:50])
+        steps = flip_distance(fitted, images.test[:50])
     change = explanation.counterfactual_codes - explanation.codes
     weights = fitted.lens.head.classes
     wanted = F.normalize(weights[explanation.contrast] - weights[explanation.target], dim=1)
@@ -175,9 +179,9 @@ def test_save_and_load_keep_attributes_and_answers(fitted, digits, tmp_path):
     assert torch.equal(again.edit(images.test[:3], edit), fitted.edit(images.test[:3], edit))
 
 
-def test_an_interrupted_fit_resumes_to_the_same_lens(digits, ink, tmp_path, short_mask):
+def test_an_interrupted_fit_resumes_to_the_same_lens(digits, ink, tmp_path):
     model, images = digits
-    options = {"steps": 8, "hidden": 16, "side_info": ink, "progress": False}
+    options = {"steps": 8, "hidden": 16, "side_info": ink, "mask": QUICK, "progress": False}
     whole = xlens.fit(model, images.train, "introvac", **options)
 
     def stop(event):
@@ -202,7 +206,7 @@ def test_capabilities_are_what_it_declares(fitted, digits):
         fitted.invariances(digits[1].test[:1], 1)
 
 
-def test_three_classes_vectors_and_the_other_settings(short_mask):
+def test_three_classes_vectors_and_the_other_settings():
     generator = torch.Generator().manual_seed(0)
     centres = torch.tensor([[2.0, 0, 0, 0, 0], [0, 2.0, 0, 0, 0], [0, 0, 2.0, 0, 0]])
     labels = torch.arange(300) % 3
@@ -212,7 +216,9 @@ def test_three_classes_vectors_and_the_other_settings(short_mask):
         model.weight.copy_(2 * centres)
         model.bias.zero_()
     for options in ({}, {"introspection": False}):
-        explainer = xlens.fit(model, inputs, "introvac", steps=300, hidden=32, code=6, progress=False, **options)
+        explainer = xlens.fit(
+            model, inputs, "introvac", steps=300, hidden=32, code=6, mask=QUICK, progress=False, **options
+        )
         explanation = explainer.explain(inputs[:60])
         assert explanation.fidelity.decoding_flips.float().mean() >= 0.9
         assert explanation.feature_names == ("everything else", "class evidence")
@@ -221,7 +227,7 @@ def test_three_classes_vectors_and_the_other_settings(short_mask):
     images = toys.pictures(24, seed=0)[0]
     paper = IntroVAC.paper(steps=2, width=4, code=16, langevin_steps=6)
     assert (paper.fool_weight, paper.detect_weight, paper.prior_weight) == (5.0, 0.01, 3.0)
-    explainer = xlens.fit(toys.trained_cnn(), images, paper, progress=False)
+    explainer = xlens.fit(toys.trained_cnn(), images, paper, mask=QUICK, progress=False)
     with pytest.warns(XlensWarning):
         explanation = explainer.explain(images[:2], carry="none")
     assert explanation.codes.shape == (2, 16)

@@ -81,7 +81,7 @@ def test_taught_its_mask_is_fitted_anew(over, digits, model):
     lenses = {name: xlens.load(folder, model) for name in ("stale", "fresh")}
     kept = {key: value.clone() for key, value in lenses["stale"].mask.state_dict().items()}
     for name, one in lenses.items():
-        one.teach(images[:400], table[:400, :1], refit_mask=name == "fresh", progress=False)
+        one.teaching.teach(images[:400], table[:400, :1], refit_mask=name == "fresh", progress=False)
     assert all(torch.equal(value, kept[key]) for key, value in lenses["stale"].mask.state_dict().items())
     assert not any(parameter.requires_grad for parameter in lenses["fresh"].mask.parameters())
     with warnings.catch_warnings():
@@ -90,10 +90,10 @@ def test_taught_its_mask_is_fitted_anew(over, digits, model):
     # What flips f is found with either, and in less of the image with a mask of this lens.
     assert all(float(one.fidelity.flips.float().mean()) >= 0.95 for one in found.values())
     assert float(found["fresh"].mask.mean()) < 0.95 * float(found["stale"].mask.mean())
-    lenses["stale"].refit_mask(progress=False)
+    lenses["stale"].teaching.refit_mask(progress=False)
     for key, value in lenses["stale"].mask.state_dict().items():
         assert torch.equal(value, lenses["fresh"].mask.state_dict()[key])
-    lenses["stale"].refit_mask(images[:HELD], progress=False)
+    lenses["stale"].teaching.refit_mask(images[:HELD], progress=False)
     assert not torch.equal(lenses["stale"].mask.exit.weight, lenses["fresh"].mask.exit.weight)
 
 
@@ -105,7 +105,7 @@ def test_interrupted_while_its_mask_is_fitted_the_lens_is_as_it_was(over, digits
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        again.teach(digits[0][:50], digits[2][:50, :1], on_step=stop, progress=False)
+        again.teaching.teach(digits[0][:50], digits[2][:50, :1], on_step=stop, progress=False)
     for part in ("lens", "mask"):
         states = [dict(getattr(one, part).state_dict()) for one in (over[0], again)]
         torch.testing.assert_close(*states, rtol=0, atol=0, equal_nan=True)
@@ -115,13 +115,13 @@ def test_without_inputs_to_fit_a_mask_on_it_says_so(over, explainer, digits, mod
     again = xlens.load(over[1], model)
     monkeypatch.setattr(type(again.lens), "kept_inputs", None)
     with pytest.warns(XlensWarning, match=r"refit_mask\(data\)"):
-        again.teach(digits[0][:20], digits[2][:20, :1], progress=False)
+        again.teaching.teach(digits[0][:20], digits[2][:20, :1], progress=False)
     with pytest.raises(UnsupportedError, match="keeps no inputs"):
-        again.refit_mask()
+        again.teaching.refit_mask()
     with pytest.raises(UnsupportedError, match="there is none to fit"):
-        explainer.refit_mask()
+        explainer.teaching.refit_mask()
     with pytest.raises(DataError, match="not the shape"):
-        again.refit_mask(torch.zeros(9, 1, 5, 5))
+        again.teaching.refit_mask(torch.zeros(9, 1, 5, 5))
 
 
 def test_the_explainer_below_comes_back_whole(over, digits, model):

@@ -8,7 +8,6 @@ from toys import linear_classifier, spec
 from xlens_medxgan import MedXGAN
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
 from xlens_medxgan.evidence import Evidence
-from xlens_medxgan.inversion import inversion_loss, invert
 from xlens_medxgan.networks import PrincipalComponents, Prior
 
 import xlens
@@ -29,7 +28,7 @@ def fitted(digits):
 @pytest.mark.parametrize("linear", [True, False])
 def test_any_size_channels_and_aspect(shape, linear):
     classifier = linear_classifier(shape)
-    lens = MedXGAN(nuisance=6, block=4, width=4, linear=linear).build(classifier, spec(shape)).eval()
+    lens = MedXGAN(nuisance_code=6, class_code=4, width=4, linear=linear).build(classifier, spec(shape)).eval()
     inputs = torch.rand(3, *shape)
     codes = lens.encode(inputs)
     assert codes.shape == (3, 10)
@@ -146,7 +145,7 @@ def test_counterfactual_keeps_everything_but_the_evidence(fitted, digits):
     model, images = digits
     with unchanged(model):
         explanation = fitted.explain(images.test[:40])
-    d1 = fitted.backend.nuisance
+    d1 = fitted.backend.nuisance_code
     assert torch.equal(explanation.codes[:, :d1], explanation.counterfactual_codes[:, :d1])
     positive = explanation.target == 1
     assert not explanation.counterfactual_codes[positive, d1:].any()
@@ -159,7 +158,7 @@ def test_counterfactual_keeps_everything_but_the_evidence(fitted, digits):
 def test_invariances_hold_one_part_and_vary_the_other(fitted, digits):
     _, images = digits
     generator = torch.Generator().manual_seed(0)
-    d1 = fitted.backend.nuisance
+    d1 = fitted.backend.nuisance_code
     with fitted.classifier.frozen():
         codes = fitted.lens.encode(images.test[:6])
         around = fitted.lens.invariances(codes, 5, 0.5, generator, "nuisance")
@@ -176,10 +175,11 @@ def test_inversion_improves_each_row_on_its_own(fitted, digits):
     with fitted.classifier.frozen():
         lens = fitted.lens
         start = lens.initial(x)
-        together = invert(lens, x, start, steps=25)
-        alone = torch.cat([invert(lens, x[i : i + 1], start[i : i + 1], steps=25) for i in range(6)])
+        together = lens.inversion.search(x, start, steps=25)
+        alone = torch.cat([lens.inversion.search(x[i : i + 1], start[i : i + 1], steps=25) for i in range(6)])
         p = fitted.classifier.probabilities(x)
-        assert (inversion_loss(lens, together, x, p) < inversion_loss(lens, start, x, p)).all()
+        loss = lens.inversion.loss
+        assert (loss(together, x, p) < loss(start, x, p)).all()
         drawn = lens.invert(x, steps=5, restarts=3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-3)
     assert drawn.shape == (3, 6, together.shape[1])
@@ -213,7 +213,7 @@ def test_three_classes_with_a_reference_in_the_middle():
 
 def test_the_papers_settings_train_without_encoder_or_critic(digits):
     model, images = digits
-    backend = MedXGAN.paper(steps=12, inversion_steps=4, nuisance=8, width=8)
+    backend = MedXGAN.paper(steps=12, inversion_steps=4, nuisance_code=8, width=8)
     with unchanged(model):
         explainer = xlens.fit(model, images.train, backend, progress=False)
     assert explainer.lens.encoder is None

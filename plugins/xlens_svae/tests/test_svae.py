@@ -13,7 +13,8 @@ from xlens_svae import SVAE
 import xlens
 from xlens.contracts import CAPABILITIES
 from xlens.datasets import small_cnn, train_classifier
-from xlens.errors import DataError, OptionError, XlensWarning
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
+from xlens.evaluation import divergence_attributions
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
 
@@ -34,19 +35,18 @@ def digits():
 
 def quick(model, data, backend, **arguments):
     """Fit with a mask of three steps, where the mask does not matter."""
-    with pytest.MonkeyPatch.context() as patch, unchanged(model):
-        patch.setattr("xlens.training.edit_mask._STEPS", 3)
-        return xlens.fit(model, data, backend, progress=False, **arguments)
+    with unchanged(model):
+        return xlens.fit(model, data, backend, mask=xlens.MaskOptions(steps=3), progress=False, **arguments)
 
 
 @pytest.fixture(scope="module")
 def fitted(digits):
-    return quick(digits.model, digits.train, SVAE(steps=900, width=192, batch_size=96))
+    return quick(digits.model, digits.train, SVAE(steps=900, hidden=192, batch_size=96))
 
 
 @pytest.fixture(scope="module")
 def baseline(digits):
-    return quick(digits.model, digits.train, SVAE.semi(steps=150, width=128, batch_size=64))
+    return quick(digits.model, digits.train, SVAE.semi(steps=150, hidden=128, batch_size=64))
 
 
 def normal(gaussian):
@@ -60,7 +60,7 @@ def normal(gaussian):
 @pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
 def test_any_shape(shape, preset):
     classifier = linear_classifier(shape, 3)
-    lens = preset(width=24).build(classifier, spec(shape, 3)).eval()
+    lens = preset(hidden=24).build(classifier, spec(shape, 3)).eval()
     inputs = torch.rand(3, *shape)
     with torch.no_grad():
         codes = lens.encode(inputs)
@@ -83,15 +83,15 @@ def test_large_images_get_convolutions_and_small_ones_do_not():
 
     assert convolutions(SVAE(), (2, 64, 80))
     assert not convolutions(SVAE(), (1, 28, 28))
-    assert convolutions(SVAE(architecture="conv"), (1, 28, 28))
-    with pytest.raises(OptionError, match="convolutions need images"):
-        SVAE(architecture="conv").build(linear_classifier((20,), 3), spec((20,), 3))
+    assert convolutions(SVAE(network="convolutional"), (1, 28, 28))
+    with pytest.raises(UnsupportedError, match="convolutions need images"):
+        SVAE(network="convolutional").build(linear_classifier((20,), 3), spec((20,), 3))
 
 
 def test_options_that_m2_does_not_have_are_refused_together():
-    with pytest.raises(OptionError, match=r"M2 has no evidence, beta.*evidence=3, beta=0.9"):
-        SVAE.semi(evidence=3, beta=0.9)
-    assert SVAE.semi(nuisance=3).nuisance == 3
+    with pytest.raises(OptionError, match=r"M2 has no class_code, beta.*class_code=3, beta=0.9"):
+        SVAE.semi(class_code=3, beta=0.9)
+    assert SVAE.semi(nuisance_code=3).nuisance_code == 3
 
 
 def test_m2s_class_parts_are_probabilities(baseline, digits):
@@ -123,7 +123,7 @@ def test_centres_and_covariances_are_those_of_all_data(monkeypatch, shuffled):
     classes = inputs[:, :3].argmax(1)
     order = torch.randperm(600) if shuffled else classes.argsort(stable=True)
     inputs, classes = inputs[order], classes[order]
-    backend = SVAE(steps=2, width=8, evidence=3)
+    backend = SVAE(steps=2, hidden=8, class_code=3)
     lens = quick(Read(), inputs.split(50), backend).lens
     with torch.no_grad():
         evidence = lens.encode(inputs)[:, :3].double()
@@ -144,7 +144,7 @@ def test_vectors_from_fit_to_explanation():
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[2.0, 0, 0, 0, 0, 0], [-2.0, 0, 0, 0, 0, 0]]))
         model.bias.copy_(torch.tensor([-6.0, 6.0]))
-    explainer = quick(model, inputs, SVAE(steps=300, width=64, evidence=2, nuisance=5))
+    explainer = quick(model, inputs, SVAE(steps=300, hidden=64, class_code=2, nuisance_code=5))
     with unchanged(model):
         explanation = explainer.explain(inputs[:60])
         found = explainer.invariances(inputs[:60], 5)
@@ -184,7 +184,7 @@ def test_counterfactuals_toward_a_chosen_class_move_z1_alone(fitted, digits):
         explanation = fitted.explain(inputs, contrast=contrast, carry="residual", attributions=("lig",))
     assert explanation.fidelity.decoding_flips.float().mean() >= 0.95
     assert explanation.fidelity.flips.float().mean() >= 0.8
-    d1 = fitted.backend.evidence
+    d1 = fitted.backend.class_code
     assert torch.equal(explanation.codes[:, d1:], explanation.counterfactual_codes[:, d1:])
     assert not explanation.feature_contributions[:, d1:].any()
     assert explanation.feature_names[0] == "class evidence 1"
@@ -207,7 +207,7 @@ def test_counterfactual_stops_where_f_is_as_sure_as_of_real_inputs(fitted, digit
     goal = torch.tensor(fitted.spec.class_margins)[contrast, target]
     assert (margins >= goal).float().mean() >= 0.7
     # As far along the line to the centre as it takes, and the step differs between inputs.
-    d1 = fitted.backend.evidence
+    d1 = fitted.backend.class_code
     line = lens.centres[contrast] - codes[:, :d1]
     ways = ((moved - codes)[:, :d1] * line).sum(1) / line.square().sum(1)
     torch.testing.assert_close((moved - codes)[:, :d1], ways[:, None] * line, atol=1e-4, rtol=1e-3)
@@ -224,7 +224,7 @@ def test_samples_are_of_their_class(fitted, digits):
 
 def test_invariances_draw_one_part_and_hold_the_other(fitted, digits):
     generator = torch.Generator().manual_seed(0)
-    d1 = fitted.backend.evidence
+    d1 = fitted.backend.class_code
     with torch.no_grad():
         codes = fitted.lens.encode(digits.test[:6])
     own = codes[:, None].expand(-1, 400, -1)
@@ -282,7 +282,7 @@ def test_m2s_divergence_of_the_class_part_is_between_categoricals(baseline, digi
 def test_complete_methods_sum_to_the_divergence(fitted, digits, part):
     x, other = digits.test[:4], digits.test[4:12].view(4, 2, 1, 8, 8)
     with unchanged(digits.model):
-        found = fitted.divergence_attributions(x, other, part, "integrated_gradients", {"n_steps": 200})
+        found = divergence_attributions(fitted, x, other, part, "integrated_gradients", {"n_steps": 200})
     with torch.no_grad():
         expected = fitted.lens.divergence(x.repeat_interleave(2, 0), other.flatten(0, 1), part).view(4, 2)
     assert found.complete
@@ -301,7 +301,7 @@ def test_divergence_attributions_are_captums_own(fitted, digits):
     from captum.attr import InputXGradient
 
     x, other = digits.test[:3], digits.test[3:6]
-    found = fitted.divergence_attributions(x, other, "nuisance", "input_x_gradient")
+    found = divergence_attributions(fitted, x, other, "nuisance", "input_x_gradient")
     one = InputXGradient(lambda values: fitted.lens.divergence(x[1:2], values, "nuisance"))
     expected = one.attribute(other[1:2].clone().requires_grad_())[0]
     torch.testing.assert_close(found.attributions[1], expected)
@@ -311,8 +311,8 @@ def test_divergence_attributions_are_captums_own(fitted, digits):
 def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits):
     x, other = digits.test[:3], digits.test[3:6]
     options = {"n_samples": 200, "stdevs": 0.0}
-    together = fitted.divergence_attributions(x, other, "class", options=options)
-    alone = fitted.divergence_attributions(x[1], other[1], "class", options=options)
+    together = divergence_attributions(fitted, x, other, "class", options=options)
+    alone = divergence_attributions(fitted, x[1], other[1], "class", options=options)
     torch.testing.assert_close(together.attributions[1], alone.attributions[0])
     # It is an expectation over points of the path, so it sums to the divergence up to its noise.
     torch.testing.assert_close(together.attributions.sum((1, 2, 3)), together.divergence, rtol=0.3, atol=0.5)
@@ -332,27 +332,27 @@ def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits)
 )
 def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
     with pytest.raises(OptionError, match=message):
-        fitted.divergence_attributions(digits.test[:1], digits.test[1:2], **arguments)
+        divergence_attributions(fitted, digits.test[:1], digits.test[1:2], **arguments)
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "shapley_value_sampling", "shapley_values"])
 def test_every_method_that_promises_the_sum_keeps_it(fitted, digits, method):
-    from xlens.codes.divergence import _NO_RULE
+    from xlens.evaluation.divergence import _NO_RULE
 
     from xlens.attr.captum_methods import captum_names, promises_completeness
 
     every = {m for m in captum_names() if promises_completeness(m) and not m.startswith("layer_")}
     assert every - set(_NO_RULE) == {"integrated_gradients", "shapley_value_sampling", "shapley_values"}
     options = {"n_steps": 200} if method == "integrated_gradients" else {}
-    found = fitted.divergence_attributions(digits.test[:2], digits.test[2:4], "class", method, options)
+    found = divergence_attributions(fitted, digits.test[:2], digits.test[2:4], "class", method, options)
     assert found.complete
     assert (found.convergence_delta.abs() / found.divergence).max() < 0.02
 
 
 def test_a_promised_sum_that_is_missed_is_said(fitted, digits):
     with pytest.warns(XlensWarning, match="2 of 2 attributions by 'integrated_gradients' miss their sum"):
-        found = fitted.divergence_attributions(
-            digits.test[:2], digits.test[2:4], "class", "integrated_gradients", {"n_steps": 1}
+        found = divergence_attributions(
+            fitted, digits.test[:2], digits.test[2:4], "class", "integrated_gradients", {"n_steps": 1}
         )
     assert (found.convergence_delta.abs() > 0.05 * found.divergence).all()
 
@@ -361,18 +361,18 @@ def test_a_promised_sum_that_is_missed_is_said(fitted, digits):
 def test_variants_are_tensors(fitted, digits, variants):
     variants = fitted.invariances(digits.test[:1], 2) if variants == "invariances" else variants
     with pytest.raises(DataError, match="variants are no tensor or array.*invariances.inputs, n..variants"):
-        fitted.divergence_attributions(digits.test[:1], variants)
+        divergence_attributions(fitted, digits.test[:1], variants)
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_no_number_of_a_divergence_is_infinite(fitted, digits):
     with pytest.raises(DataError, match="a number is not finite"):
-        fitted.divergence_attributions(digits.test[:1], digits.test[:1] + 1e22, method="saliency")
+        divergence_attributions(fitted, digits.test[:1], digits.test[:1] + 1e22, method="saliency")
 
 
 def test_variants_have_to_fit_their_inputs(fitted, digits):
     with pytest.raises(DataError, match=r"\(2, \*S\) or \(2, n, \*S\)"):
-        fitted.divergence_attributions(digits.test[:2], digits.test[:3])
+        divergence_attributions(fitted, digits.test[:2], digits.test[:3])
 
 
 # --- storing, resuming, capabilities -----------------------------------------------------------------------
@@ -391,7 +391,7 @@ def test_saved_and_loaded_it_says_the_same(fitted, baseline, digits, tmp_path):
 
 @pytest.mark.parametrize("preset", [SVAE, SVAE.semi], ids=["ours", "semi"])
 def test_resumed_it_is_the_same_lens(digits, tmp_path, preset):
-    backend = preset(steps=24, width=16)
+    backend = preset(steps=24, hidden=16)
 
     def stop(event):
         if event.phase == "svae" and event.step == 9:
@@ -409,7 +409,7 @@ def test_labels_of_the_data_are_used_only_when_asked_for(digits):
     # Nearly all the same: with a single class there would be nothing to contrast.
     labels = torch.zeros(len(digits.train), dtype=torch.long)
     labels[:20] = 1
-    backend = SVAE(steps=60, width=32, consistency=0.0)
+    backend = SVAE(steps=60, hidden=32, consistency=0.0)
     asked = quick(digits.model, (digits.train, labels), backend, supervision="labels")
     unasked = quick(digits.model, (digits.train, labels), backend)
     for explainer, says_zero in ((asked, True), (unasked, False)):
