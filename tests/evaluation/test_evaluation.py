@@ -209,7 +209,7 @@ def test_restarts_of_a_search(fitted, known):
     assert any("'toy' cannot search" in note for note in found.notes)
 
 
-def test_vectors(short_mask):
+def test_vectors():
     torch.manual_seed(0)
     model = torch.nn.Linear(6, 2)
     inputs = torch.randn(80, 6)

@@ -240,7 +240,7 @@ def test_a_lens_on_a_layer_beside_one_on_inputs(tens, on_layer):
         xlens.evaluate([below, xlens.fit(nn.Linear(64, 10), inputs[:600], toys.Plain(), progress=False)], inputs)
 
 
-def test_influence_in_a_layer_goes_through_what_follows_it(short_mask):
+def test_influence_in_a_layer_goes_through_what_follows_it():
     """Also where activations have the shape of inputs, which f would take as well."""
     torch.manual_seed(0)
     model, inputs = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(120, 6)

@@ -12,6 +12,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+import toys
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import nn
@@ -23,7 +24,15 @@ from xlens.errors import OptionError, XlensWarning
 from xlens.integrations.lightning import ExplainCallback
 
 DIGITS = load_images("digits")
-SMALL = {"backend": "svae", "steps": 6, "width": 16, "evidence": 3, "nuisance": 4, "batch_size": 16}
+SMALL = {
+    "mask": toys.SHORT_MASK,
+    "backend": "svae",
+    "steps": 6,
+    "hidden": 16,
+    "class_code": 3,
+    "nuisance_code": 4,
+    "batch_size": 16,
+}
 LOUD = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 
 pytestmark = [
@@ -68,7 +77,7 @@ def train(folder, *callbacks, epochs=2, logger=None):
     return module, trainer
 
 
-def test_the_training_is_the_same_bit_for_bit(tmp_path, short_mask):
+def test_the_training_is_the_same_bit_for_bit(tmp_path):
     def result(*callbacks):
         module, trainer = train(tmp_path, *callbacks)
         (optimizer,) = trainer.optimizers
@@ -85,7 +94,7 @@ def test_the_training_is_the_same_bit_for_bit(tmp_path, short_mask):
         assert torch.equal(torch.as_tensor(without[key]), torch.as_tensor(with_it[key])), key
 
 
-def test_figures_and_fidelity_reach_the_loggers_of_the_trainer(tmp_path, short_mask):
+def test_figures_and_fidelity_reach_the_loggers_of_the_trainer(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     callback = ExplainCallback(panel=DIGITS.test[:2], every_n_epochs=2, **SMALL)
@@ -107,7 +116,7 @@ def test_figures_and_fidelity_reach_the_loggers_of_the_trainer(tmp_path, short_m
     assert float(rows[-1]["xlens/seconds"]) == pytest.approx(callback.seconds)
 
 
-def test_the_lens_follows_the_classifier_from_where_it_was(tmp_path, short_mask, monkeypatch):
+def test_the_lens_follows_the_classifier_from_where_it_was(tmp_path, monkeypatch):
     fits = []
     monkeypatch.setattr(
         "xlens.integrations.lightning.fit",
@@ -144,6 +153,8 @@ def test_options_are_checked_before_the_training(tmp_path):
         ExplainCallback("svaee", DIGITS.test[:1])
     with pytest.raises(OptionError, match="seed must be an int"):
         ExplainCallback("svae", DIGITS.test[:1], seed=-1)
+    with pytest.raises(OptionError, match=r"mask must be xlens.MaskOptions\(...\) or None, got 3"):
+        ExplainCallback("svae", DIGITS.test[:1], mask=3)
     wrong = ExplainCallback(panel=torch.zeros(1, 3, 8, 8), **SMALL)
     with pytest.raises(OptionError, match=r"different shapes. Given: \(3, 8, 8\) and \(1, 8, 8\)"):
         train(tmp_path, wrong)
@@ -153,7 +164,7 @@ def test_options_are_checked_before_the_training(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["xlens.integrations.lightning.fit", "xlens.integrations.lightning.log_figure"])
-def test_no_fault_of_ours_ends_the_training(tmp_path, short_mask, monkeypatch, where):
+def test_no_fault_of_ours_ends_the_training(tmp_path, monkeypatch, where):
     def fails(*_, **__):
         raise torch.OutOfMemoryError("no memory")
 
@@ -162,7 +173,7 @@ def test_no_fault_of_ours_ends_the_training(tmp_path, short_mask, monkeypatch, w
         train(tmp_path, ExplainCallback(panel=DIGITS.test[:1], **SMALL), epochs=1)
 
 
-def test_a_lens_says_when_its_classifier_has_learned_more(tmp_path, short_mask):
+def test_a_lens_says_when_its_classifier_has_learned_more(tmp_path):
     callback = ExplainCallback(panel=DIGITS.test[:1], every_n_epochs=2, **SMALL)
     module = train(tmp_path, callback, epochs=3)[0]
     with pytest.warns(XlensWarning, match="the classifier has changed since this lens was fitted"):
@@ -173,7 +184,7 @@ def test_a_lens_says_when_its_classifier_has_learned_more(tmp_path, short_mask):
         xlens.load(tmp_path / "late", module.net)
 
 
-def test_a_stream_of_batches_asks_for_data(tmp_path, short_mask):
+def test_a_stream_of_batches_asks_for_data(tmp_path):
     class Batches:
         def __iter__(self):
             yield from zip(DIGITS.train.split(64), DIGITS.train_labels.split(64), strict=True)

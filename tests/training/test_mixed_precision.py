@@ -21,15 +21,15 @@ def inputs():
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 @pytest.mark.parametrize("name", OURS)
-def test_every_backend_trains_in_bfloat16(name, inputs, short_mask):
+def test_every_backend_trains_in_bfloat16(name, inputs):
     # Twenty steps, so that what backends do every so often is done.
     backend = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 21})
 
     def losses(precision):
         events = []
         explainer = xlens.fit(
-            around(toys.trained_cnn(), name), inputs, backend, mixed_precision=precision, progress=False,
-            on_step=events.append,
+            around(toys.trained_cnn(), name), inputs, backend, mixed_precision=precision, mask=toys.SHORT_MASK,
+            progress=False, on_step=events.append,
         )  # fmt: skip
         parameters = [*explainer.lens.parameters(), *(explainer.mask.parameters() if explainer.mask else ())]
         assert {p.dtype for p in parameters} <= {torch.float32, torch.float64}
@@ -66,9 +66,9 @@ def test_other_precisions_are_refused(inputs):
         xlens.fit(toys.trained_cnn(), inputs, toys.Toy(), mixed_precision="fp16")
 
 
-def test_a_checkpoint_of_another_precision_is_refused(inputs, short_mask, tmp_path):
+def test_a_checkpoint_of_another_precision_is_refused(inputs, tmp_path):
     fit = lambda **options: xlens.fit(  # noqa: E731
-        toys.trained_cnn(), inputs, toys.Toy(), output_dir=tmp_path, progress=False, **options
+        toys.trained_cnn(), inputs, toys.Toy(), output_dir=tmp_path, mask=toys.SHORT_MASK, progress=False, **options
     )
     fit()
     with pytest.raises(StorageError, match="belongs to another run"):

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from xlens.training import Processes, alone, processes
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
-APART = Path(__file__).with_name("processes_apart.py")
+SCRIPT = Path(__file__).parents[1].joinpath("two_processes.py")
+APART = Path(__file__).parents[1].joinpath("processes_apart.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
