@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from xlens import Classifier, Spec
-from xlens.classifier import copied
-from xlens.nn import Layout, Penultimate, margin_over_rest
+from xlens.nn import Layout, Penultimate, copied, margin_over_rest
 
 __all__ = ["ClassifierCritic", "ProjectionDiscriminator", "shifted"]
 

@@ -73,8 +73,8 @@ class _Level:
 class _Guards:
     """All models that are frozen in this process, counted module by module and tensor by tensor.
 
-    So contexts around one model share it, and so do those around a model and a part of it, or around two models with
-    tied weights.
+    So contexts around one model share it, and so do those around a model and a part of it, or around two models
+    with tied weights.
     """
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class _Frozen(AbstractContextManager[T]):
         self._value, self._model, self._copy_parameters = value, model, copy_parameters
         self._random = random_state_kept() if seed is None else seeded(seed)
         self._hold: _Hold | None = None
-        self._watching = False
+        self._watching: int | None = None
 
     @own_lines_uninterrupted
     def __enter__(self) -> T:
@@ -190,7 +190,7 @@ class _Frozen(AbstractContextManager[T]):
                 self._random.__exit__(type(fault), fault, fault.__traceback__)
                 raise
         except BaseException:
-            self._stop_watching()
+            watch.end(self._watching)
             raise
         return self._value
 
@@ -204,7 +204,7 @@ class _Frozen(AbstractContextManager[T]):
             try:
                 self._random.__exit__(*fault)
             finally:
-                self._stop_watching()
+                watch.end(self._watching)
 
     def __del__(self) -> None:
         # Where such an exception kept the context from being left at all.
@@ -215,12 +215,6 @@ class _Frozen(AbstractContextManager[T]):
         if self._hold is not None:
             _guards.leave(self._hold)
             self._hold = None
-
-    @uninterrupted
-    def _stop_watching(self) -> None:
-        if self._watching:
-            self._watching = False
-            watch.end()
 
 
 def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True) -> AbstractContextManager[T]:

@@ -49,25 +49,27 @@ class Watch:
         self._previous: Any = None
 
     @uninterrupted
-    def begin(self) -> bool:
-        """Begin to watch, in the main thread; return whether :meth:`end` has to follow."""
+    def begin(self) -> int | None:
+        """Begin to watch, in the main thread; return what :meth:`end` is to be given, if anything is."""
         if threading.current_thread() is not threading.main_thread():
-            return False
+            return None
         if not self._depth:
             previous = signal.getsignal(signal.SIGINT)
             if not callable(previous):
-                return False
+                return None
             # `==`, because methods are made anew whenever they are asked for.
             if previous != self._handle:
                 self._previous = previous
                 signal.signal(signal.SIGINT, self._handle)
         self._depth += 1
-        return True
+        return self._depth - 1
 
     @uninterrupted
-    def end(self) -> None:
-        """Give the program its handler back."""
-        self._depth -= 1
+    def end(self, begun: int | None) -> None:
+        """Give the program its handler back; contexts within this one that were never ended are ended with it."""
+        if begun is None or begun >= self._depth:
+            return
+        self._depth = begun
         # A handler that was placed meanwhile is somebody else's business.
         if not self._depth and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, self._previous)

@@ -133,6 +133,11 @@ class Turn:
     def __init__(self) -> None:
         self._done = True
 
+    @property
+    def holds(self) -> bool:
+        """Whether this context has not been ended, by itself or with one around it."""
+        return not self._done and _queue.mine and _queue.depth > self._depth
+
     @own_lines_uninterrupted
     def __enter__(self) -> Turn:
         self._watching = watch.begin()
@@ -142,8 +147,7 @@ class Turn:
             _queue.take()
         except BaseException:
             _queue.leave(self._depth)
-            if self._watching:
-                watch.end()
+            watch.end(self._watching)
             raise
         self._done = False
         if self._depth == 0:
@@ -168,7 +172,8 @@ class Turn:
 
     @uninterrupted
     def _end(self) -> None:
-        if self._done:
+        if not self.holds:
+            self._done = True
             return
         try:
             if self._modes is not None:
@@ -180,8 +185,7 @@ class Turn:
             finally:
                 self._done = True
                 _queue.leave(self._depth)
-                if self._watching:
-                    watch.end()
+                watch.end(self._watching)
 
 
 def give_way() -> None:
@@ -226,13 +230,18 @@ def seeded(seed: int | None) -> Iterator[None]:
     >>> bool((before == torch.get_rng_state()).all())
     True
     """
-    with Turn():
-        with random_state_kept():
+    with Turn() as turn:
+        kept = _Process()
+        try:
             if seed is not None:
                 random.seed(seed)
                 np.random.seed(seed % 2**32)
                 torch.manual_seed(seed)
             yield
+        finally:
+            # Ended by a context around this one already, it has nothing to put back.
+            if turn.holds:
+                kept.put_back_random_numbers()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What is asked of the classifier once, before anything is trained around it: gradients, and what its outputs are."""
+"""What is asked of the classifier once, before anything is trained: gradients, and what its outputs are."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def check_outputs(outputs: str, logits: Tensor) -> None:
     if outputs == "logits" and inside and not bool((values == values[0]).all()):
         warn(
             "fit: all outputs of the classifier lie between 0 and 1 and do not sum to 1, as those of independent "
-            "yes/no labels do after a sigmoid. A lens contrasts one class with another. To explain one label, pass a "
-            "model that returns its logit alone, (N, 1); for classes that exclude each other, pass the logits.",
+            "yes/no labels do after a sigmoid. A lens contrasts one class with another. To explain one label, pass "
+            "a model that returns its logit alone, (N, 1); for classes that exclude each other, pass the logits.",
             XlensWarning,
         )
     if outputs == "probabilities" and not bool(sums.all()):
@@ -70,9 +70,9 @@ def _refuse_or_warn(values: Tensor, inside: bool) -> None:
             do="leave outputs='logits', or pass a model that ends with a softmax",
         )
     warn(
-        f"fit: the classifier's probabilities do not sum to 1 ({found}), as those of independent yes/no labels do not. "
-        "A lens contrasts one class with another. To explain one label, pass a model that returns the probability of "
-        "that label alone, (N, 1).",
+        f"fit: the classifier's probabilities do not sum to 1 ({found}), as those of independent yes/no labels do "
+        "not. A lens contrasts one class with another. To explain one label, pass a model that returns the "
+        "probability of that label alone, (N, 1).",
         XlensWarning,
     )
 

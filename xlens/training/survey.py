@@ -120,8 +120,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         raise ModelError(
             "fit: the classifier's single output looks like a probability, and a logit was promised",
             given=f"{len(outputs)} numbers from 0 to 1",
-            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model without "
-            "its sigmoid",
+            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
+            "without its sigmoid",
         )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
