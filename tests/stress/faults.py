@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import random
 import signal
 import threading
@@ -20,7 +21,7 @@ from xlens import Classifier
 from xlens.testing.state import differing, model_state, process_state
 from xlens.testing.world import pictures, trained_cnn
 
-__all__ = ["Clicked", "Faulty", "World", "alarm", "changed_by", "same_explanation", "sent_after"]
+__all__ = ["Faulty", "World", "alarm", "changed_by", "moments", "same_explanation", "sent_after", "world_of_tests"]
 
 
 class World:
@@ -55,6 +56,12 @@ class World:
         xlens.evaluate(self.explainer, self.inputs[:4], methods=("lig", "random"), steps=2, progress=False)
 
 
+@functools.cache
+def world_of_tests() -> World:
+    """Return one world for all tests."""
+    return World()
+
+
 class Heavy(nn.Module):
     """A model with 100 MB of parameters, of which an answer needs few."""
 
@@ -79,10 +86,6 @@ class Faulty(TorchDispatchMode):
         if self.count == self.at and self.fault is not None:
             raise self.fault
         return func(*args, **(kwargs or {}))
-
-
-class Clicked(Exception):
-    """What `changed_by` counts as an interruption beside Ctrl-C and what `Faulty` raises."""
 
 
 @contextmanager
@@ -115,17 +118,18 @@ def sent_after(seconds: float, thread: int) -> Iterator[None]:
         sender.join()
 
 
-def changed_by(model: nn.Module, ask: Callable[[], object], *contexts: Any) -> tuple[list[str], bool]:
-    """Ask within contexts that bring a fault; return what has changed, and whether the fault came.
+def changed_by(model: nn.Module, ask: Callable[[], object], trouble: Any) -> tuple[list[str], bool]:
+    """Ask within a context that brings a fault; return what has changed, and whether the fault came.
 
     What a fault leaves behind is looked at when the user has it in hand, with the traceback alive.
     """
     before = {**model_state(model), **process_state()}
     fault: BaseException | None = None
     try:
-        with contexts[0]:
+        with trouble:
             ask()
-            time.sleep(0)
+        # One that was held back to the end comes now.
+        time.sleep(0.004)
     except (KeyboardInterrupt, RuntimeError, xlens.errors.XlensError) as raised:
         fault = raised
     return differing(before, {**model_state(model), **process_state()}), fault is not None

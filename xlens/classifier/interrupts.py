@@ -47,6 +47,8 @@ class Watch:
     def __init__(self) -> None:
         self._depth = 0
         self._previous: Any = None
+        #: A press that was held back; who takes it out hands it on.
+        self._held_back: list[int] = []
 
     @uninterrupted
     def begin(self) -> int | None:
@@ -73,13 +75,35 @@ class Watch:
         # A handler that was placed meanwhile is somebody else's business.
         if not self._depth and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, self._previous)
+            if self._taken():
+                signal.raise_signal(signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if _must_go_on(frame):
-            # A thread of the lowest level: what was interrupted may hold the locks of the higher one.
-            _thread.start_new_thread(_press_again, ())
+            if not self._held_back:
+                self._held_back.append(number)
+                # A thread of the lowest level: what was interrupted may hold the locks of the higher one.
+                _thread.start_new_thread(self._press_again, ())
         elif callable(self._previous):
             self._previous(number, frame)
+
+    def _press_again(self) -> None:
+        time.sleep(_AGAIN_AFTER)
+        main = threading.main_thread().ident
+        if not self._taken():
+            return
+        # A signal, where there are any, also ends what the main thread may be waiting for by then.
+        if hasattr(signal, "pthread_kill") and main is not None:
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            _thread.interrupt_main(signal.SIGINT)
+
+    def _taken(self) -> bool:
+        try:
+            self._held_back.pop()
+        except IndexError:
+            return False
+        return True
 
 
 watch = Watch()
@@ -93,13 +117,3 @@ def _must_go_on(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _press_again() -> None:
-    time.sleep(_AGAIN_AFTER)
-    main = threading.main_thread().ident
-    # A signal, where there are any, also ends what the main thread may be waiting for by then.
-    if hasattr(signal, "pthread_kill") and main is not None:
-        signal.pthread_kill(main, signal.SIGINT)
-    else:
-        _thread.interrupt_main(signal.SIGINT)

@@ -106,7 +106,7 @@ def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTenso
 
 
 def _tried(step: Callable[[], None]) -> list[BaseException]:
-    """Take a step, and once more where it fails, as what failed may have come from outside; return what went wrong."""
+    """Take a step, and once more where it fails, as the fault may come from outside; return what went wrong."""
     try:
         step()
     except BaseException as first:  # noqa: BLE001 - also what another thread sends to this one
