@@ -118,6 +118,19 @@ def test_threads_take_turns_in_their_order_and_a_call_within_a_call_goes_on():
     assert order == [0, 1, 2, 3]
 
 
+def test_a_thread_that_ended_without_leaving_its_turn_stops_nobody():
+    forgotten = []
+
+    def begin():
+        turn = Turn()
+        turn.__enter__()
+        forgotten.append(turn)
+        return True
+
+    assert in_thread(begin)
+    assert in_thread(lambda: Turn().__enter__().end() or True)
+
+
 def test_something_long_gives_way_and_goes_on_with_its_own_random_numbers():
     with seeded(3):
         expected = [torch.rand(1).item() for _ in range(2)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from xlens.classifier import frozen, interrupts, kept
+from xlens.testing.world import Cnn
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import Faulty, alarm, changed_by, moments, sent_after, world_of_tests  # noqa: E402
@@ -41,6 +42,14 @@ def outcomes(world, ask, troubles):
     return [changed for changed, _ in found if changed], sum(came for _, came in found)
 
 
+def time_of(ask):
+    """Return how long a call takes that is not the first."""
+    ask()
+    began = time.perf_counter()
+    ask()
+    return time.perf_counter() - began
+
+
 def frozen_alone(world, seconds=0.004):
     """Enter and leave the guard again and again, where nearly all moments are moments of set-up or of clean-up."""
 
@@ -54,8 +63,8 @@ def frozen_alone(world, seconds=0.004):
 
 
 def test_ctrl_c_while_explaining(world):
-    world.explain()
-    changed, came = outcomes(world, world.explain, [alarm(s) for s in moments(0, 25, 0.15)])
+    longest = time_of(world.explain)
+    changed, came = outcomes(world, world.explain, [alarm(s) for s in moments(0, 40, longest)])
     assert not changed
     assert came > 12
 
@@ -68,9 +77,17 @@ def test_ctrl_c_while_a_guard_is_set_up_or_put_back(world):
 
 def test_interruptions_that_no_handler_can_hold_back(world):
     """As a debugger or another thread sends them: a single one finds everything in order again."""
-    here = threading.get_ident()
-    troubles = [sent_after(s, here) for s in moments(2, 120, 0.005)]
-    changed, came = outcomes(world, frozen_alone(world), troubles)
+
+    def trouble():
+        here = threading.get_ident()
+        found.extend(outcomes(world, frozen_alone(world), [sent_after(s, here) for s in moments(2, 120, 0.005)]))
+
+    # In a thread of its own, because what torch sets for a thread may be left half way inside torch.
+    found = []
+    thread = threading.Thread(target=trouble)
+    thread.start()
+    thread.join()
+    changed, came = found
     # One that comes at the first line of what leaves the outermost context is put in order with the traceback.
     assert len(changed) <= 2
     assert came > 30
@@ -90,8 +107,8 @@ def test_faults_at_random_operations(world, fault, verb, times):
 
 
 def test_a_fit_and_an_evaluation_that_are_stopped(world):
-    for ask, longest in ((world.fit, 0.3), (world.evaluate, 1.0)):
-        changed, came = outcomes(world, ask, [alarm(s) for s in moments(3, 5, longest)])
+    for ask in (world.fit, world.evaluate):
+        changed, came = outcomes(world, ask, [alarm(s) for s in moments(3, 5, time_of(ask))])
         assert not changed
         assert came
 
@@ -124,14 +141,22 @@ def _leave_once(self):
 
 
 @pytest.mark.parametrize("broken", [not_held_back, stops_at_the_first_fault])
-def test_a_broken_guard_is_found(world, monkeypatch, broken):
-    own = SimpleNamespace(model=copy.deepcopy(world.model))
-    with monkeypatch.context() as patched:
-        broken(patched)
-        here = threading.get_ident()
-        times = moments(4, 150, 0.005)
-        troubles = [alarm(s) if broken is not_held_back else sent_after(s, here) for s in times]
-        changed, _ = outcomes(own, frozen_alone(own), troubles)
-    assert changed
-    frozen._guards._holds.clear()
-    frozen._guards._held.clear()
+def test_a_broken_guard_is_found(broken):
+    # In a process of its own, because it leaves torch's switches half way too.
+    done = subprocess.run([sys.executable, __file__, broken.__name__], capture_output=True, text=True, timeout=60)
+    assert int(done.stdout.split()[-1]) > 0, done.stderr
+
+
+if __name__ == "__main__":
+    broken = globals()[sys.argv[1]]
+    broken(pytest.MonkeyPatch())
+    own, here = SimpleNamespace(model=Cnn()), threading.get_ident()
+    times = moments(4, 150, 0.005)
+    troubles = [alarm(s) if broken is not_held_back else sent_after(s, here) for s in times]
+    count = 0
+    for trouble in troubles:
+        changed, _ = changed_by(own.model, frozen_alone(own), trouble)
+        count += bool(changed)
+        if changed:
+            break
+    print(count, flush=True)

@@ -165,7 +165,11 @@ def test_a_broken_guard_is_found(world, monkeypatch, broken):
     before = world.model.state_dict(), [(p, p.requires_grad) for p in world.model.parameters()]
     broken(monkeypatch)
     beside = (world.inputs[:4], world.plain) if broken is no_owners else None
-    found = at_once(world.model, asked, 4, beside)[:3]
+    # How often threads meet is the scheduler's.
+    for _ in range(6):
+        found = at_once(world.model, asked, 4, beside)[:3]
+        if any(found):
+            break
     world.model.train(False)
     world.model.load_state_dict(before[0])
     for parameter, flag in before[1]:

@@ -31,12 +31,7 @@ __all__ = ["bits", "frozen", "seeded"]
 
 T = TypeVar("T")
 
-
-class _Held:
-    """A module or a tensor that somebody holds: how it was before, and by how many."""
-
-    def __init__(self, kept: KeptModule | KeptTensor) -> None:
-        self.kept, self.count = kept, 0
+Kept = KeptModule | KeptTensor
 
 
 class _Hold:
@@ -65,13 +60,16 @@ class _Level:
         self.parameters = [KeptTensor(p, copy=False) for p in hold.parameters]
         self.buffers = [KeptTensor(b, copy=True) for b in hold.buffers]
 
-    def put_back(self, held: Mapping[int, _Held]) -> list[BaseException]:
-        written = [held[id(p.tensor)].kept for p in self.parameters if p.written]
+    def put_back(self, held: Mapping[int, Kept]) -> list[BaseException]:
+        written = [held[id(p.tensor)] for p in self.parameters if p.written]
         return put_back([*self.modules, *self.parameters, *self.buffers], written)
 
 
 class _Guards:
-    """All models that are frozen in this process, counted module by module and tensor by tensor.
+    """All models that are frozen in this process, shared module by module and tensor by tensor.
+
+    Who holds what is said by the list of contexts alone, which grows and shrinks at one stroke: what no handler can
+    hold back may come between any two lines.
 
     So contexts around one model share it, and so do those around a model and a part of it, or around two models
     with tied weights.
@@ -80,7 +78,7 @@ class _Guards:
     def __init__(self) -> None:
         # Taken again by the same thread where the garbage collector ends a context in the middle of another.
         self._lock = threading.RLock()
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Kept] = {}
         self._holds: list[_Hold] = []
 
     def asks(self) -> bool:
@@ -93,16 +91,15 @@ class _Guards:
         """Freeze a model, or share in its being frozen."""
         with self._lock, unwatched():
             hold = _Hold(model)
+            self._forget()
             # All that may fail or run out of memory comes first, while nothing has changed yet.
             new = self._newly_held(hold, copy_parameters)
             hold.level = None if new.keys() >= hold.keys else _Level(hold)
             swaps = list(stand_ins(hold.modules))
-            self._held |= new
-            for key in hold.keys:
-                self._held[key].count += 1
+            self._held = {**self._held, **new}
             self._holds.append(hold)
             try:
-                self._freeze(hold, [held.kept for held in new.values()], swaps)
+                self._freeze(hold, list(new.values()), swaps)
             except BaseException:
                 self.leave(hold)
                 raise
@@ -125,17 +122,22 @@ class _Guards:
         if faults:
             raise _fault(faults)
 
-    def _newly_held(self, hold: _Hold, copy_parameters: bool) -> dict[int, _Held]:
-        new = {id(m): _Held(KeptModule(m)) for m in hold.modules if id(m) not in self._held}
+    def _forget(self) -> None:
+        """Drop what nobody holds."""
+        held = {key for hold in self._holds for key in hold.keys}
+        self._held = {key: kept for key, kept in self._held.items() if key in held}
+
+    def _newly_held(self, hold: _Hold, copy_parameters: bool) -> dict[int, Kept]:
+        new: dict[int, Kept] = {id(m): KeptModule(m) for m in hold.modules if id(m) not in self._held}
         for tensor, copy in hold.tensors(copy_parameters):
-            held = self._held.get(id(tensor))
-            if held is None:
-                new[id(tensor)] = _Held(KeptTensor(tensor, copy=copy))
-            elif copy:
-                held.kept.keep_values()
+            kept = self._held.get(id(tensor))
+            if kept is None:
+                new[id(tensor)] = KeptTensor(tensor, copy=copy)
+            elif copy and isinstance(kept, KeptTensor):
+                kept.keep_values()
         return new
 
-    def _freeze(self, hold: _Hold, new: Iterable[KeptModule | KeptTensor], swaps: list[Swap]) -> None:
+    def _freeze(self, hold: _Hold, new: Iterable[Kept], swaps: list[Swap]) -> None:
         for kept in new:
             if isinstance(kept, KeptModule):
                 kept.hide(self.asks)
@@ -153,17 +155,16 @@ class _Guards:
 
     def _leave(self, hold: _Hold) -> list[BaseException]:
         # Another thread's view of the model began at another moment: it is put back when all have left.
-        shared = any(h.thread != hold.thread and h.keys & hold.keys for h in self._holds)
+        others = [h for h in self._holds if h is not hold]
+        shared = any(h.thread != hold.thread and h.keys & hold.keys for h in others)
         faults: list[BaseException] = []
         if hold.level is not None and not shared:
             faults += hold.level.put_back(self._held)
-        faults += put_back([self._held[key].kept for key in hold.keys if self._held[key].count == 1])
+        last = hold.keys.difference(*(h.keys for h in others))
+        faults += put_back([self._held[key] for key in last])
         # Only now: where something that no handler can hold back stops this, all of it is done again.
         self._holds.remove(hold)
-        for key in hold.keys:
-            self._held[key].count -= 1
-            if not self._held[key].count:
-                del self._held[key]
+        self._forget()
         return faults
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-__all__ = ["factories_of", "neutral"]
+__all__ = ["ThreadModes", "factories_of", "neutral"]
 
 #: Devices that autocast may be switched on for.
 _CASTING = ("cpu", "cuda", "mps", "xpu", "hpu")
@@ -78,6 +78,22 @@ def factories_of(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
             stack.callback(torch.set_default_dtype, torch.get_default_dtype())
             torch.set_default_dtype(dtype)
         yield
+
+
+class ThreadModes:
+    """Whether gradients are on and what is cast, in this thread: contexts that set them may be left half way."""
+
+    def __init__(self) -> None:
+        self.gradients = torch.is_grad_enabled()
+        self.casting = {d: (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ("cpu", "cuda")}
+
+    def put_back(self) -> None:
+        """Set them as they were."""
+        torch._C._set_grad_enabled(self.gradients)
+        for device, (enabled, dtype) in self.casting.items():
+            if (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) != (enabled, dtype):
+                torch.set_autocast_enabled(device, enabled)
+                torch.set_autocast_dtype(device, dtype)
 
 
 def _set_ambient(device: torch.device | None, dtype: torch.dtype | None) -> None:

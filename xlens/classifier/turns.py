@@ -13,9 +13,13 @@ import numpy as np
 import torch
 
 from xlens.classifier.interrupts import own_lines_uninterrupted, tried, uninterrupted, watch
-from xlens.classifier.modes import neutral
+from xlens.classifier.modes import ThreadModes, neutral
 
 __all__ = ["Seeded", "Turn", "give_way", "random_state_kept", "seeded"]
+
+
+#: Seconds after which who waits looks whether the one who has the turn still lives.
+_LOOK_AFTER = 1.0
 
 
 class _Queue:
@@ -42,7 +46,8 @@ class _Queue:
         if self.mine:
             self.depth += 1
             return
-        ticket = (threading.get_ident(), threading.Lock())
+        # Asking for the thread makes it known, also where it was not started by Python.
+        ticket = (threading.current_thread().ident or 0, threading.Lock())
         ticket[1].acquire()
         with self._inner:
             if self._owner is None:
@@ -50,7 +55,8 @@ class _Queue:
                 return
             self._waiting.append(ticket)
         try:
-            ticket[1].acquire()
+            while not ticket[1].acquire(timeout=_LOOK_AFTER):
+                self._look_after()
         except BaseException:
             self._give_up(ticket)
             raise
@@ -60,9 +66,9 @@ class _Queue:
         """Go back to so many turns within turns; with 0 the next one has it."""
         if not self.mine:
             return
-        self.depth = depth
-        if depth == 0:
-            with self._inner:
+        with self._inner:
+            self.depth = depth
+            if depth == 0:
                 self._hand_on()
 
     def _hand_on(self) -> None:
@@ -79,6 +85,13 @@ class _Queue:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             elif self._owner == ticket[0]:
+                self._hand_on()
+
+    def _look_after(self) -> None:
+        """Hand on a turn whose thread has ended without leaving it, stopped by what no handler can hold back."""
+        with self._inner:
+            alive = {thread.ident for thread in threading.enumerate()}
+            if self._owner is not None and self._owner not in alive:
                 self._hand_on()
 
     def _forget_other_process(self) -> None:
@@ -140,7 +153,7 @@ class Turn:
     def __enter__(self) -> Turn:
         self._watching = watch.begin()
         self._depth = _queue.depth if _queue.mine else 0
-        self._thread, self._modes = threading.get_ident(), None
+        self._thread, self._modes, self._own = threading.get_ident(), None, None
         try:
             _queue.take()
         except BaseException:
@@ -148,16 +161,21 @@ class Turn:
             watch.end(self._watching)
             raise
         self._done = False
-        if self._depth == 0:
-            try:
-                Turn.outside = _Process()
-                modes = neutral()
-                modes.__enter__()
-                self._modes = modes
-            except BaseException:
-                self.end()
-                raise
+        try:
+            self._begin()
+        except BaseException:
+            self.end()
+            raise
         return self
+
+    @uninterrupted
+    def _begin(self) -> None:
+        self._own = ThreadModes()
+        if self._depth == 0:
+            Turn.outside = _Process()
+            modes = neutral()
+            modes.__enter__()
+            self._modes = modes
 
     @own_lines_uninterrupted
     def __exit__(self, *fault: object) -> None:
@@ -180,6 +198,8 @@ class Turn:
             if self._modes is not None:
                 self._modes.__exit__(None, None, None)
         finally:
+            if self._own is not None:
+                faults += tried(self._own.put_back)
             if self._depth == 0 and Turn.outside is not None:
                 faults += tried(Turn.outside.put_back)
             self._done = True
