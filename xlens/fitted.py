@@ -13,6 +13,7 @@ from torch import Tensor
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import Bound
 from xlens.classifier.margins import class_tensor, default_contrast
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.capabilities import CAPABILITIES
 from xlens.contracts.lens import Lens
@@ -94,15 +95,19 @@ class Fitted:
     def asking(self) -> Iterator[None]:
         """Return the context in which classifier and lens are asked: frozen, seeded, without gradients.
 
+        Threads take turns, and the program's switches (autocast, default dtype and device, inference mode) do not
+        count; see :mod:`xlens.classifier.frozen` for what is promised.
+
         Warns:
             XlensWarning: the classifier has changed since the lens was fitted around it.
         """
-        self.bound.warn("xlens")
-        # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
-            # Lens and mask ask theirs, which is another one where another classifier is explained.
-            with self.fitted_around.frozen(seed=0):
-                yield
+        with Turn(), torch.no_grad():
+            # Within the turn: others may be asking, and a forward pass of theirs may write to buffers.
+            self.bound.warn("xlens")
+            with self.classifier.frozen(seed=0):
+                # Lens and mask ask theirs, which is another one where another classifier is explained.
+                with self.fitted_around.frozen(seed=0):
+                    yield
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded generator on the lens's device.
@@ -190,7 +195,7 @@ class Fitted:
 
     def probabilities(self, inputs: Tensor, batch: int = BATCH) -> Tensor:
         """Return the classifier's class probabilities ``(N, K)`` on the CPU."""
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+        with Turn(), torch.no_grad(), self.classifier.frozen(seed=0):
             parts = [self.classifier.probabilities(part.to(self.device)) for part in inputs.split(batch)]
         return torch.cat(parts).cpu()
 

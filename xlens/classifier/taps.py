@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.hooks import of_this_thread
 
 __all__ = ["FeatureMaps", "Penultimate"]
 
@@ -69,7 +70,7 @@ class Penultimate:
         self.forward = forward
         order: list[nn.Linear] = []
         handles = [
-            module.register_forward_hook(lambda module, *_: order.append(module))
+            module.register_forward_hook(of_this_thread(lambda module, *_: order.append(module)))
             for module in model.modules()
             if isinstance(module, nn.Linear)
         ]
@@ -94,7 +95,7 @@ class Penultimate:
         def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
             seen.append(args[0])
 
-        handle = self.layer.register_forward_pre_hook(keep)
+        handle = self.layer.register_forward_pre_hook(of_this_thread(keep))
         try:
             logits = self.forward(inputs)
         finally:
@@ -116,7 +117,7 @@ def _maps_by_resolution(classifier: Classifier, probe: Tensor) -> dict[tuple[int
         return hook
 
     handles = [
-        module.register_forward_hook(look(name))
+        module.register_forward_hook(of_this_thread(look(name)))
         for name, module in classifier.model.named_modules()
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     ]

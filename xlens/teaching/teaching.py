@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Run, StepEvent
 from xlens.contracts.numbers import check_count, check_seed
 from xlens.counterfactual.fit_mask import fit_edit_mask
@@ -187,7 +188,7 @@ class Teaching:
 
     @contextmanager
     def _training(self, seed: int) -> Iterator[None]:
-        with torch.inference_mode(False), torch.enable_grad(), process_state_restored():
+        with Turn(), torch.enable_grad(), process_state_restored():
             with self.fitted.classifier.frozen(seed=seed):
                 yield
 

@@ -116,6 +116,13 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
     outputs = torch.cat(logits)
+    if classifier.outputs == "logits" and _sigmoid(outputs):
+        raise ModelError(
+            "fit: the classifier's single output looks like a probability, and a logit was promised",
+            given=f"{len(outputs)} numbers from 0 to 1",
+            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
+            "without its sigmoid",
+        )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
             "data: the classifier puts every input in one class, so there is nothing to contrast",
@@ -140,6 +147,12 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     if not data.indexed or not _repeats(data):
         return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "", seen)
     return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], seen, seen)
+
+
+def _sigmoid(logits: Tensor) -> bool:
+    """Whether a single logit, which stands beside a column of zeros, is never below 0 and never above 1."""
+    single = logits.shape[1] == 2 and not bool(logits[:, 0].any())
+    return single and bool(((logits[:, 1] >= 0) & (logits[:, 1] <= 1)).all()) and bool(logits[:, 1].any())
 
 
 def _repeats(data: Data) -> bool:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
+from xlens.classifier.turns import give_way
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
@@ -142,6 +143,8 @@ class Trainer:
         with bar, _interrupts_deferred() as pressed:
             try:
                 while self.step_index < self.steps:
+                    # Other threads may be waiting to explain.
+                    give_way()
                     losses = self._one_step(stream, step)
                     finite, interrupted = self._agreed(losses, pressed())
                     last = self.step_index == self.steps
