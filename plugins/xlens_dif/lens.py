@@ -68,6 +68,11 @@ class DIFLens(AskingLens):
         played: whether it is trained with introspection.
     """
 
+    orientation: Tensor
+    weights: Tensor
+    intercepts: Tensor
+    health_figures: Tensor
+
     def __init__(
         self,
         classifier: Classifier,

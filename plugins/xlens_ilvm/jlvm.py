@@ -65,6 +65,10 @@ class JLVMLens(Lens):
         names: names of the columns of side information; numbered where there are none.
     """
 
+    of_classes: Tensor
+    centres: Tensor
+    margins: Tensor
+
     def __init__(
         self, classifier: Classifier, spec: Spec, networks: JLVMNetworks, code: int, names: tuple[str, ...]
     ) -> None:

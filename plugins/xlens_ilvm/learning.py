@@ -25,6 +25,8 @@ _OFFSET = 2_000_003
 class _Best(nn.Module):
     """The model as it was when it read held-out side information best. A network, so that checkpoints hold it."""
 
+    loss: Tensor
+
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False)

@@ -26,6 +26,10 @@ class Space(nn.Module):
         most: largest width of y.
     """
 
+    mean: Tensor
+    scale: Tensor
+    basis: Tensor
+
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
         super().__init__()
         self.shape, size = tuple(shape), math.prod(shape)

@@ -35,6 +35,8 @@ class MedXGANLens(Lens):
         inversion_steps: Adam steps that refine a code.
     """
 
+    usual: Tensor
+
     def __init__(
         self,
         classifier: Classifier,

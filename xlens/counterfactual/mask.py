@@ -38,6 +38,10 @@ class EditMask(nn.Module):
         width: channels of the network.
     """
 
+    log_lambda: Tensor
+    area: Tensor
+    reach: Tensor
+
     def __init__(
         self, classifier: Classifier, channels: int, num_classes: int, probe: Tensor, width: int = 24
     ) -> None:

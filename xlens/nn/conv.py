@@ -63,6 +63,9 @@ class ImageEncoder(nn.Module):
         width: channels at the first halving; doubled at the second.
     """
 
+    low: Tensor
+    span: Tensor
+
     def __init__(self, spec: Spec, out_features: int, width: int = 24) -> None:
         super().__init__()
         self.layout = Layout(spec.shape)
