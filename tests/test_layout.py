@@ -3,110 +3,163 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import house
 import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "xlens").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 THIRD_PARTY = sorted((ROOT / "examples").glob("*/src/**/*.py"))
-# Each only from those before it; names in one tuple form one layer and may use each other.
-ORDER = (
-    ("errors",), ("explanation", "invariances"), ("capabilities",), ("contracts",), ("params",),
-    ("classifier", "_frozen", "_tail"), ("data",), ("datasets",), ("nn",), ("attr",), ("metrics",), ("training",),
-    ("hookspecs",), ("registry",), ("status",), ("storage",),
-    ("explainer", "_begin", "_bound", "_gather", "_pictures", "_arguments", "_attributions", "_divergence", "_edit",
-     "_editor", "_explain", "_explain_layer", "_feature_maps", "_quantus", "_teach", "_variations", "_vary"),
-    ("api",), ("evaluation",), ("plot",), ("report",), ("label",),
-    ("cli", "demo", "__main__", "integrations"), ("testing",),
-)  # fmt: skip
-RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def module_level_imports(source: str) -> set[str]:
-    """Return the xlens modules imported when the module runs, without those for type checkers."""
-    found: set[str] = set()
-
-    def visit(body):
-        for node in body:
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                prefix = "." * node.level + (node.module or "")
-                found.add(prefix)
-                found.update(f"{prefix}.{alias.name}" for alias in node.names if prefix == "xlens")
-            elif isinstance(node, ast.If):
-                if "TYPE_CHECKING" not in ast.unparse(node.test):
-                    visit(node.body)
-                visit(node.orelse)
-            elif isinstance(node, ast.Try):
-                visit([*node.body, *node.orelse, *node.finalbody, *(n for h in node.handlers for n in h.body)])
-            elif isinstance(node, ast.With | ast.ClassDef | ast.For | ast.While):
-                visit(node.body)
-
-    visit(ast.parse(source).body)
-    return found
+@pytest.fixture(scope="module")
+def sources():
+    return house.read()
 
 
-def wrong_imports(module: str, source: str) -> list[str]:
+def test_every_file_has_its_place(sources):
+    placed = {f"{room}.{name}" for room, names in house.ROOMS.items() for name in names}
+    placed |= {room for room, names in house.ROOMS.items() if not names}
+    own = {name for name in sources if name.count(".") != 1 or not name.endswith(".__init__")}
+    assert own == placed
+
+
+def test_imports_only_go_down(sources):
+    assert house.upward(sources) == []
+
+
+def test_there_is_no_circle_of_files(sources):
+    assert house.circles(sources) == []
+
+
+def test_the_named_sugar_is_still_there(sources):
+    arrows = set(house.arrows(sources))
+    for name, others in house.SUGAR.items():
+        for other in others:
+            assert other == "*" or (name, other) in arrows, f"{name} -> {other} can leave the list"
+    assert sum(len(others) for others in house.SUGAR.values()) <= 8
+
+
+PLANTED = {
+    "at the top": ("errors", "from xlens.data import Data\n"),
+    "of a module": ("data", "from xlens import api\n"),
+    "inside a function": ("errors", "def f():\n    from xlens.data import Data\n"),
+    "for a type checker": (
+        "classifier.margins",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from xlens.fitted import Fitted\n",
+    ),
+    "behind a condition": ("data", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
+    "of a file later in the room": ("codes.moves", "from xlens.codes.variants import traverse\n"),
+    "of its own package": ("codes.moves", "from xlens.codes import variants\nimport xlens.codes\n"),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_import_upward_is_found(sources, kind):
+    name, line = PLANTED[kind]
+    broken = {**sources, name: sources[name] + "\n" + line}
+    assert {one for one, _ in house.upward(broken)} == {name}
+
+
+def test_a_planted_circle_is_found(sources):
+    broken = {**sources, "errors": sources["errors"] + "\nfrom xlens.explainer import LensExplainer\n"}
+    assert {"errors", "explainer"} <= house.circles(broken)[0]
+
+
+def test_the_walk_of_a_module_says_who_may_see_whom(sources):
+    said = house.walk("fitted", sources)
+    assert "sees      classifier.classifier" in said
+    assert "is seen by explainer" in said
+
+
+def test_nothing_below_the_explainer_names_it(sources):
+    last = house.place("explainer")
+    for name, source in sources.items():
+        if name != "__init__" and house.place(name) < last:
+            names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+            assert "LensExplainer" not in names, name
+
+
+def test_the_root_has_no_private_fragments_and_rooms_are_of_a_size():
+    assert not [path.name for path in (ROOT / "xlens").glob("_*") if not path.name.startswith("__")]
+    large = {name: text.count("\n") for name, text in house.read().items() if text.count("\n") > 400}
+    assert not large
+
+
+ROOMS_FOR_PLUGINS = {"contracts", "data", "datasets", "errors", "metrics", "nn", "testing", "training"}
+
+
+def plugin_faults(package: str, source: str) -> list[str]:
+    """Return what a plugin imports that is not meant for plugins."""
     faults = []
-    for target in module_level_imports(source):
-        parts = target.split(".")
-        if target.startswith("."):
-            faults.append(f"{module} imports relatively: {target}")
-        elif parts[0] == "xlens" and len(parts) > 1:
-            if parts[1] not in RANK:
-                if target != "xlens.__version__":
-                    faults.append(f"{module} imports {target}, which has no place in the order")
-            elif RANK[parts[1]] > RANK[module]:
-                faults.append(f"{module} imports {target}, which comes later")
-        elif parts[0].startswith("xlens_"):
-            faults.append(f"{module} imports the plugin {target}")
+    for node in ast.walk(ast.parse(source)):
+        targets = []
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            targets = ["." * node.level + (node.module or "")]
+        for target in targets:
+            parts = target.split(".")
+            foreign = parts[0].startswith("xlens_") and parts[0] != package
+            inner = parts[0] == "xlens" and len(parts) > 1 and (len(parts) > 2 or parts[1] not in ROOMS_FOR_PLUGINS)
+            if foreign or inner or target.startswith("."):
+                faults.append(target)
     return faults
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in CORE if p.parent != ROOT / "xlens" or p.name != "__init__.py"], ids=name_of
-)
-def test_imports_go_one_way(path):
-    module = path.relative_to(ROOT / "xlens").parts[0].removesuffix(".py")
-    assert module in RANK, f"{module} has no place in the order"
-    assert not wrong_imports(module, path.read_text())
+@pytest.mark.parametrize("path", [p for p in [*PLUGINS, *THIRD_PARTY] if "tests" not in p.parts], ids=name_of)
+def test_plugins_see_only_what_is_exported_for_them(path):
+    base = ROOT / "plugins" if path in PLUGINS else path.parents[1]
+    assert plugin_faults(path.relative_to(base).parts[0], path.read_text()) == []
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "wrong"),
+    ("source", "wrong"),
     [
-        ("data", "from xlens.training import Trainer", True),
-        ("data", "from xlens.errors import DataError", False),
-        ("data", "if True:\n    import xlens.api", True),
-        ("data", "try:\n    from xlens import storage\nexcept ImportError:\n    pass", True),
-        ("data", "if TYPE_CHECKING:\n    from xlens.api import fit", False),
-        ("data", "def f():\n    from xlens.api import fit", False),
-        ("api", "import xlens_medxgan", True),
-        ("api", "from .errors import x", True),
+        ("from xlens.nn import held", False),
+        ("import xlens", False),
+        ("from xlens_mine.lens import Lens", False),
+        ("from xlens.nn.held import held", True),
+        ("from xlens.explaining import explain", True),
+        ("from xlens_other import Other", True),
+        ("def f():\n    from xlens.fitted import Fitted", True),
+        ("from .lens import Lens", True),
     ],
 )
-def test_the_check_of_imports_can_fail(module, source, wrong):
-    assert bool(wrong_imports(module, source)) == wrong
+def test_the_check_of_plugins_can_fail(source, wrong):
+    assert bool(plugin_faults("xlens_mine", source)) == wrong
 
 
-@pytest.mark.parametrize("path", PLUGINS, ids=name_of)
-def test_plugins_import_no_other_plugin_and_nothing_private(path):
-    package = path.relative_to(ROOT / "plugins").parts[0]
-    for target in module_level_imports(path.read_text()):
-        parts = target.split(".")
-        assert not (parts[0].startswith("xlens_") and parts[0] != package), target
-        assert not (parts[0] == "xlens" and any(part.startswith("_") for part in parts)), target
+def plugin_circles(package: str) -> list[set[str]]:
+    graph = {
+        path.stem: {
+            target.split(".")[1]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and (target := node.module or "").startswith(f"{package}.")
+        }
+        for path in (ROOT / "plugins" / package).glob("*.py")
+    }
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as fault:
+        return [set(fault.args[1])]
+    return []
+
+
+@pytest.mark.parametrize("package", sorted({path.relative_to(ROOT / "plugins").parts[0] for path in PLUGINS}))
+def test_no_plugin_has_a_circle(package):
+    assert plugin_circles(package) == []
 
 
 def backend_names() -> set[str]:

@@ -1,6 +1,6 @@
 """The mutation study counts as caught only what a check caught."""
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -11,12 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def mutations():
-    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks" / "mutations.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutations"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["mutations"]
+    return importlib.import_module("benchmarks.engine.mutations")
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,16 @@
 import importlib
 import json
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture
 def papers(monkeypatch, tmp_path):
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    module = importlib.import_module("papers")
-    monkeypatch.setattr(sys.modules["_papers_cells"], "CACHE", tmp_path)
-    yield module
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
-            del sys.modules[name]
+    module = importlib.import_module("benchmarks.papers.page")
+    monkeypatch.setattr("benchmarks.papers.cells.CACHE", tmp_path)
+    return module
 
 
 def test_an_empty_page_says_that_nothing_was_run(papers):
@@ -46,13 +37,13 @@ def test_a_figure_stands_in_the_row_that_it_belongs_to(papers, tmp_path):
 
 def test_what_is_there_is_not_measured_again(papers, tmp_path):
     (tmp_path / "papers-svae-3.json").write_text('{"a": 1.0}')
-    papers.keep("svae", 3, lambda seed: pytest.fail("measured again"))
-    papers.keep("svae", 4, lambda seed: {"a": float(seed)})
-    assert papers.kept("papers-svae") == {3: {"a": 1.0}, 4: {"a": 4.0}}
+    papers.cells.keep("svae", 3, lambda seed: pytest.fail("measured again"))
+    papers.cells.keep("svae", 4, lambda seed: {"a": float(seed)})
+    assert papers.cells.kept("papers-svae") == {3: {"a": 1.0}, 4: {"a": 4.0}}
 
 
 def test_a_figure_of_one_seed_and_of_several(papers):
-    shown = sys.modules["_papers_cells"].shown
+    shown = papers.cells.shown
     cells = [{"a": 3.0, "a, spread": 0.5}, {"a": 1.0, "a, spread": 0.5}, {"a": 2.0}]
     assert shown(cells[:1], "a", 1, "a, spread") == "3.0 ± 0.5"
     assert shown(cells, "a", 1, "a, spread") == "2.0 (1.0 to 3.0)"
@@ -77,15 +68,15 @@ def test_importance_weights_are_exact_where_the_posterior_is(papers):
             return codes @ basis.T
 
     x = torch.randn(4, size, generator=generator)
-    weights = sys.modules["_papers_ilvm"].log_weights(Networks(), x, variance, generator)
+    weights = papers.ilvm.log_weights(Networks(), x, variance, generator)
     covariance = basis @ basis.T + variance * torch.eye(size)
     exact = torch.distributions.MultivariateNormal(torch.zeros(size), covariance).log_prob(x)
-    assert weights.shape == (4, sys.modules["_papers_ilvm"].DRAWN)
+    assert weights.shape == (4, papers.ilvm.DRAWN)
     assert torch.allclose(weights, exact[:, None].double().expand_as(weights), atol=1e-4)
 
 
 def test_pixels_are_counted_above_a_threshold(papers):
-    counted = sys.modules["_papers_medxgan"].counted
+    counted = papers.medxgan.counted
     maps = torch.tensor([[0.0, -1.0, 0.05, 1e-3], [0.0, 0.0, 0.0, 1e-7]])
     assert counted(maps, 1e-6, False).tolist() == [3, 0]
     assert counted(maps, 0.1, True).tolist() == [1, 1]

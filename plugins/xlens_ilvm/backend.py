@@ -37,7 +37,7 @@ class ILVM(xlens.Backend):
     Each attribute of ``side_info`` gets dimensions of its own, off which it is read linearly; without it f's own
     classes do. In the mode ``"exact"`` nothing is lost: the layer's activations come back, and f's decision with
     them. Name a layer *before* its ReLU, behind which many values are exactly zero and have no density. Layers and
-    codes wider than `most` are turned onto principal components, and what these leave is kept beside them.
+    codes wider than `code` are turned onto principal components, and what these leave is kept beside them.
     It is trained in double precision, which ``mixed_precision`` leaves as it is.
 
     References:
@@ -55,7 +55,7 @@ class ILVM(xlens.Backend):
     flow: str = param("coupling", choices=FLOWS, help="the invertible map; linear for comparison")
     layers: int = param(2, ge=1, help="couplings, or planar layers (16 or 32 of them)")
     hidden: int = param(64, ge=4, help="width of the couplings' hidden layers")
-    most: int = param(64, ge=2, help="widest code that the flow works on")
+    code: int = param(64, ge=2, formerly="most", help="width of the code that the flow works on, at the most")
     attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
     kinds: tuple[str, ...] = param(
         (),
@@ -89,7 +89,7 @@ class ILVM(xlens.Backend):
         probe = spec.per_channel("mean").expand(1, *spec.shape).to(classifier.device)
         with torch.no_grad(), classifier.frozen(seed=0):
             shape = (over.encode(probe) if over is not None else classifier.activations(probe)).shape[1:]
-        space = Space(tuple(shape), self.most)
+        space = Space(tuple(shape), self.code)
         kind = ExactModel if self.mode == "exact" else AmortisedModel
         return ILVMLens(
             classifier,
@@ -131,7 +131,7 @@ class ILVM(xlens.Backend):
         if needed <= space.width:
             return
         # Wide layers are narrowed by an option; other ones are as narrow as they are.
-        wider = f"set most={needed} or more" if space.wide and needed <= len(space.mean) else "name a wider layer"
+        wider = f"set code={needed} or more" if space.wide and needed <= len(space.mean) else "name a wider layer"
         other = (
             "pass side_info, which is then named instead of the classes"
             if of_classes

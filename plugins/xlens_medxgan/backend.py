@@ -39,9 +39,9 @@ class MedXGAN(xlens.Backend):
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
     reference: int = param(0, ge=0, help="the reference class ('healthy'), whose evidence blocks are all zero")
-    nuisance: int = param(64, ge=1, help="width of z1, everything but the class evidence")
-    block: int = param(16, ge=1, help="width of a block of z2, the evidence for one class")
-    width: int = param(24, ge=4, help="channels of the networks at full resolution")
+    nuisance_code: int = param(64, ge=1, formerly="nuisance", help="width of z1, everything but the class evidence")
+    class_code: int = param(16, ge=1, formerly="block", help="width of a block of z2, the evidence for one class")
+    width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
     linear: bool = param(True, help="z1 also reaches the image through the data's principal components")
     encoder: bool = param(True, help="train an encoder; without one codes are found by inversion alone")
     inversion_steps: int = param(0, ge=0, help="Adam steps that refine each code when explaining")
@@ -113,8 +113,8 @@ class MedXGAN(xlens.Backend):
             classifier,
             spec,
             reference=self.reference,
-            nuisance=self.nuisance,
-            block=self.block,
+            nuisance=self.nuisance_code,
+            block=self.class_code,
             width=self.width,
             linear=self.linear,
             encoder=self.encoder,
@@ -125,7 +125,7 @@ class MedXGAN(xlens.Backend):
         """Fit a lens; see :func:`xlens.fit`."""
         lens = self.build(classifier, run.spec).to(run.device, torch.float32)
         probe = next(data.batches(2)).inputs.to(run.device)
-        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance)
+        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance_code)
         lens.generator.set_components(basis)
         if lens.encoder is not None:
             lens.encoder.set_components(basis)

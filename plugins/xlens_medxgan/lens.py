@@ -8,7 +8,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Lens, Spec
 from xlens.nn import score_margin
 from xlens_medxgan.evidence import Evidence
-from xlens_medxgan.inversion import invert
+from xlens_medxgan.inversion import Inversion
 from xlens_medxgan.networks import Encoder, Generator, Prior
 
 __all__ = ["MedXGANLens"]
@@ -71,6 +71,11 @@ class MedXGANLens(Lens):
         return self._classifier[0]
 
     @property
+    def inversion(self) -> Inversion:
+        """The search for the code of an input."""
+        return Inversion(self.decode, self.classifier, self.prior, self.generator.span, self.nuisance)
+
+    @property
     def features(self) -> list[Feature]:
         """``everything else``, and one block of evidence per class but the reference class."""
         d1, d2 = self.nuisance, self.block
@@ -85,7 +90,7 @@ class MedXGANLens(Lens):
         """Map inputs ``(N, C, H, W)`` to codes ``(N, d)``."""
         codes = self.initial(inputs)
         if self.inversion_steps:
-            codes = invert(self, inputs, codes, steps=self.inversion_steps)
+            codes = self.inversion.search(inputs, codes, steps=self.inversion_steps)
         return codes
 
     def initial(self, inputs: Tensor) -> Tensor:
@@ -174,5 +179,5 @@ class MedXGANLens(Lens):
             amount = torch.rand(len(inputs), generator=generator, device=inputs.device)
             kind = self.evidence.draw(len(inputs), generator)
             start = torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
-            found.append(invert(self, inputs, start, steps=steps))
+            found.append(self.inversion.search(inputs, start, steps=steps))
         return torch.stack(found)

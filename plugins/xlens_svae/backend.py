@@ -13,15 +13,15 @@ import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError
+from xlens.nn import is_dense
 from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_svae.lens import SVAELens
 from xlens_svae.models import SemiVAE, SupervisedVAE
-from xlens_svae.networks import is_convolutional
 from xlens_svae.objective import Consistency, SemiVAEStep, SupervisedStep, likelihood_variance
 
 __all__ = ["SVAE"]
 
-_NOT_IN_M2 = ("evidence", "beta", "predictive_weight", "evidence_price")
+_NOT_IN_M2 = ("class_code", "beta", "predictive_weight", "evidence_price")
 
 
 @xlens.options
@@ -36,11 +36,11 @@ class SVAE(xlens.Backend):
         Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
 
     >>> import xlens
-    >>> explainer = xlens.fit(classifier, images, "svae", steps=30, width=64, progress=False)
+    >>> explainer = xlens.fit(classifier, images, "svae", steps=30, hidden=64, progress=False)
     >>> found = explainer.invariances(images[:2], 3)
     >>> found.kept.shape  # does f predict the same class on each variant?
     torch.Size([2, 3])
-    >>> explainer.divergence_attributions(images[:2], found.variants).attributions.shape
+    >>> xlens.evaluation.divergence_attributions(explainer, images[:2], found.variants).attributions.shape
     torch.Size([2, 3, 1, 8, 8])
     """
 
@@ -50,11 +50,22 @@ class SVAE(xlens.Backend):
     variant: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
     steps: int = param(3000, ge=1, help="training steps")
     batch_size: int = param(128, ge=2, help="inputs per step")
-    evidence: int = param(6, ge=1, help="width of z1, the class evidence (M2 has one dimension per class)")
-    nuisance: int = param(16, ge=1, help="width of z2, everything else")
-    width: int = param(512, ge=8, help="width of the hidden layers")
-    architecture: str = param(
-        "auto", choices=("auto", "dense", "conv"), help="auto: dense up to 4096 values per input"
+    class_code: int = param(
+        6, ge=1, formerly="evidence", help="width of z1, the class evidence (M2 has one dimension per class)"
+    )
+    nuisance_code: int = param(16, ge=1, formerly="nuisance", help="width of z2, everything else")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        formerly="architecture",
+        values_formerly={"conv": "convolutional"},
+        help="kind of networks; auto is dense up to 4096 values an input",
+    )
+    hidden: int = param(
+        512,
+        ge=8,
+        formerly="width",
+        help="width of the hidden layers; convolutions have a 20th as many channels",
     )
     alpha: float | None = param(
         None, gt=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
@@ -84,8 +95,8 @@ class SVAE(xlens.Backend):
         faithful = {
             "alpha": 6000.0,
             "beta": 0.9,
-            "evidence": 10,
-            "nuisance": 5,
+            "class_code": 10,
+            "nuisance_code": 5,
             "soft": False,
             "predictive_weight": 0.0,
             "evidence_price": 0.0,
@@ -122,22 +133,16 @@ class SVAE(xlens.Backend):
         """Return an untrained lens.
 
         Raises:
-            OptionError: convolutions were asked for inputs that are no images.
+            UnsupportedError: convolutions for what is no image, or too small a one.
         """
-        if self.architecture == "conv" and not spec.is_image:
-            raise OptionError(
-                "svae: convolutions need images",
-                given=f"architecture='conv' and inputs of shape {spec.shape}",
-                allowed="'auto' or 'dense'",
-            )
         sizes = {
-            "nuisance": self.nuisance,
-            "width": self.width,
-            "convolutional": is_convolutional(self.architecture, spec),
+            "nuisance": self.nuisance_code,
+            "width": self.hidden,
+            "convolutional": not is_dense(spec, self.network),
         }
         if self.variant == "semivae":
             return SVAELens(classifier, spec, SemiVAE(spec, **sizes))
-        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.evidence, **sizes))
+        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.class_code, **sizes))
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> SVAELens:
         """Fit a lens; see :func:`xlens.fit`."""

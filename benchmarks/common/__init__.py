@@ -1,0 +1,1 @@
+"""What several benchmarks share: tasks, the classifier and its judges, fits, tables and pictures."""

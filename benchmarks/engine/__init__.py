@@ -1,0 +1,1 @@
+"""Benchmarks of the machinery: attribution, imports, warm starts, training loops, the conformance kit."""

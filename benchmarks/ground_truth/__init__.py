@@ -1,0 +1,1 @@
+"""Every lens and every baseline against a known cause."""

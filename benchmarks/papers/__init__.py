@@ -1,0 +1,1 @@
+"""The papers' own tables, remade on data that can be installed here."""
