@@ -121,6 +121,7 @@ class Decoder(nn.Module):
     span: Tensor
     mean: Tensor
     std: Tensor
+    layers: nn.Module
 
     def __init__(self, spec: Spec, evidence: int, nuisance: int, width: int, convolutional: bool) -> None:
         super().__init__()

@@ -60,12 +60,15 @@ def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool =
     """
     flags = [(module, module.training) for module in model.modules()]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    copies = [(p, p.detach().clone()) for p, *_ in parameters] if copy_parameters else []
+    copies: list[tuple[Tensor, Tensor]] = (
+        [(p, p.detach().clone()) for p, *_ in parameters] if copy_parameters else []
+    )
     gradients = [(grad, grad.detach().clone()) for *_, grad in parameters if grad is not None]
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
     # A TorchScript module keeps its slots where Python cannot replace them.
     replaceable = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    slots = [(table, dict(table)) for m in replaceable for table in (m._buffers, m._parameters, m._modules)]
+    tables: list[dict[str, Any]] = [t for m in replaceable for t in (m._buffers, m._parameters, m._modules)]
+    slots = [(table, dict(table)) for table in tables]
     hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
     # What others leave on modules, as some of Captum's methods do, and what a forward pass keeps there.
     attributes = [(module, dict(vars(module))) for module in replaceable]
@@ -103,7 +106,8 @@ def _restore(pairs: list[tuple[Tensor, Tensor]]) -> None:
     for live, kept in pairs:
         # Writing only what changed leaves version counters, which autograd checks, alone.
         if live.shape != kept.shape or not torch.equal(bits(live), bits(kept)):
-            live.set_(kept) if live.shape != kept.shape else live.copy_(kept)
+            # torch's stub leaves out the form of set_ that takes a tensor.
+            live.set_(kept) if live.shape != kept.shape else live.copy_(kept)  # type: ignore[call-overload]
 
 
 def bits(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in dataclasses.fields(Explanation):
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], Tensor):

@@ -53,6 +53,7 @@ class GaussianEncoder(nn.Module):
 
     low: Tensor
     span: Tensor
+    trunk: nn.Module
 
     def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
         super().__init__()
@@ -85,6 +86,7 @@ class CodeDecoder(nn.Module):
 
     low: Tensor
     span: Tensor
+    trunk: nn.Module
 
     def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
         super().__init__()
