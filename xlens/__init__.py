@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xlens.api import fit, load
+    from xlens import (
+        attr,
+        datasets,
+        errors,
+        evaluation,
+        integrations,
+        metrics,
+        nn,
+        plot,
+        report,
+        teaching,
+        testing,
+        training,
+    )
+    from xlens.api import load
     from xlens.classifier.classifier import Classifier
     from xlens.contracts.backend import Backend, Run, Spec, StepEvent
     from xlens.contracts.explainer import Explainer
@@ -18,6 +32,7 @@ if TYPE_CHECKING:
     from xlens.evaluation.table import Evaluation
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
+    from xlens.fitting.overloads import fit
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.entries import backends

@@ -109,6 +109,6 @@ class SemiVAE(nn.Module):
         return self.informed(hidden, logits.softmax(1))
 
 
-#: Either model. Both have `evidence` and `nuisance`, the widths of the two parts, and a `decoder`; both can `encode`,
+#: Either model. Both have `evidence` and `nuisance`, the widths of the two parts, and a `decoder`; they `encode`,
 #: read `class_logits`, and say what is `admissible` as a class part and how far two inputs are apart.
 Model: TypeAlias = SupervisedVAE | SemiVAE
