@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 import toys
+from ours import OPTIONS, OURS, around
 from safetensors.torch import save_file
-from test_conformance import OPTIONS, OURS, around
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

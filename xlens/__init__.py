@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
     from xlens.fitting.overloads import fit
+    from xlens.fitted import asking
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.entries import backends
@@ -60,6 +61,7 @@ _HOME = {
     "Run": "contracts.backend",
     "Spec": "contracts.backend",
     "StepEvent": "contracts.backend",
+    "asking": "fitted",
     "backends": "registry.entries",
     "evaluate": "evaluation.run",
     "fit": "api",
@@ -101,6 +103,7 @@ __all__ = [
     "Spec",
     "StepEvent",
     "__version__",
+    "asking",
     "attr",
     "backends",
     "datasets",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -23,14 +23,16 @@ from xlens.contracts.capabilities import (
     SupportsTeaching,
 )
 from xlens.contracts.lens import Lens
-from xlens.contracts.numbers import check_seed
+from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.registry.loading import offering
 
-__all__ = ["Fitted", "as_fitted"]
+__all__ = ["Fitted", "as_fitted", "asking"]
+
+L = TypeVar("L", bound=Lens)
 
 #: Inputs that are shown to the classifier, or to the lens, at once.
 BATCH = 64
@@ -115,7 +117,7 @@ class Fitted:
         Raises:
             OptionError: torch cannot be seeded with it.
         """
-        return torch.Generator(self.device).manual_seed(check_seed(seed))
+        return seeded(seed, self.device)
 
     @overload
     def require(self, capability: Literal["sample"]) -> SupportsSampling: ...
@@ -259,3 +261,40 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         None if below is None else as_fitted(below, method, argument),
         getattr(explainer, "fitted_around", explainer.classifier),
     )
+
+
+@contextmanager
+def asking(
+    explainer: Any,
+    kind: type[L] = Lens,  # type: ignore[assignment]  # a lens of any kind, where none is asked for
+    method: str = "asking",
+) -> Iterator[L]:
+    """Context in which an explainer's own lens is asked: classifier frozen, random numbers seeded, no gradients.
+
+    What a plugin offers beside the explainer's methods is written with it; whoever wants codes uses it too.
+
+    Args:
+        explainer: what ``fit`` or ``load`` returned, or any object that is an explainer.
+        kind: the class of lens that is asked.
+        method: names the caller in errors.
+
+    Raises:
+        OptionError: it is no explainer.
+        UnsupportedError: its lens is of another kind.
+
+    >>> import xlens
+    >>> with xlens.asking(explainer) as lens:
+    ...     codes = lens.encode(images[:2])
+    >>> codes.shape == (2, sum(len(feature.dims) for feature in explainer.features))
+    True
+    """
+    fitted = as_fitted(explainer, method, "explainer")
+    if not isinstance(fitted.lens, kind):
+        raise UnsupportedError(
+            f"{method}: this lens cannot answer that",
+            given=f"a {type(fitted.lens).__name__}, fitted by {fitted.backend.name!r}",
+            allowed=f"a {kind.__name__}",
+            do="fit a lens with the backend that the function came with",
+        )
+    with fitted.asking():
+        yield fitted.lens

@@ -58,7 +58,7 @@ def figures(explainer: xlens.LensExplainer, judge: nn.Module, images: torch.Tens
     """Return the fidelity of a lens on test images."""
     explanation = explainer.explain(images, n_steps=8)
     fidelity = explanation.fidelity
-    with torch.no_grad(), explainer.classifier.frozen():
+    with xlens.asking(explainer):
         decoded = explainer.lens.decode(explanation.counterfactual_codes)
     counted = predicted(judge, images) == explanation.target
     seen = predicted(judge, decoded) == explanation.contrast

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import scipy.stats
 import torch
+import xlens_dif
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from xlens_dif.sparse import PENALTIES, non_sparse
@@ -77,7 +78,7 @@ def paper_table(explainer, model: nn.Module, eyes: nn.Sequential, task: Task, la
 def flips(explainer, judges: dict[str, nn.Module], task: Task, label: str, mask: bool, rows: Rows):
     """The three top features moved: on decodings and carried; returns the first explanation."""
     x = task.test[:EDITED]
-    agreement = explainer.lens.agreement(x)
+    agreement = xlens_dif.agreement(explainer, x)
     rows[f"{label}: f confirms the sparse model on edits"] = agreement.confirmed
     rows[f"{label}: G(z0), f flips"] = agreement.flips
     found = None
@@ -123,7 +124,7 @@ def traversals(explainer, task: Task, model: nn.Module, path: Path) -> None:
     figure = Figure(figsize=(8.2, 0.98 * 2 * len(named)), layout="constrained")
     axes = figure.subplots(2 * len(named), 10, squeeze=False)
     for f, part in enumerate(named):
-        found = explainer.lens.traversal(shown, part.name, 9)
+        found = xlens_dif.traversal(explainer, shown, part.name, 9)
         for i in range(2):
             row = axes[2 * f + i]
             frames = [shown[i], *found.frames[i]]

@@ -99,7 +99,7 @@ def codes_of(layer: Layer, row: str, way: str, seed: int) -> tuple[Tensor, dict[
         explainer = fitted(layer, row, way, seed)
     said = {"seconds": time.process_time() - began}
     lens = explainer.lens
-    with explainer.classifier.frozen():
+    with xlens.asking(explainer):
         if row in VAES or row == OVER:
             return lens.encode(fashion().test.flatten(1)), said
         codes = lens.encode(layer.test)

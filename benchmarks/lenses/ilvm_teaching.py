@@ -53,7 +53,7 @@ def figure(explainer: xlens.LensExplainer, layer: Layer, side: Tensor) -> float:
     """Return exp(mean log p) on test rows, the mean over attributes; classes as a column each."""
     if side.shape[1] == 4:
         side = torch.cat([torch.nn.functional.one_hot(side[:, 0].long(), 10).float(), side[:, 1:]], 1)
-    with explainer.classifier.frozen():
+    with xlens.asking(explainer):
         codes = explainer.lens.encode(layer.test[: FITTED + SCORED])
     found = interpretability(
         codes[:FITTED],

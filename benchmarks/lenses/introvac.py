@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import xlens_introvac
 from torch import Tensor, nn
 
 import xlens
@@ -47,7 +48,7 @@ def fitted(task: Task, model: nn.Module, seed: int, rows: Rows, label: str, *, m
 def flips(explainer, model: nn.Module, judges: dict[str, nn.Module], x: Tensor, rows: Rows) -> None:
     """Flips on decodings at fixed steps along the direction and along random ones, and where steps end."""
     lens = explainer.lens
-    with torch.no_grad(), explainer.classifier.frozen():
+    with xlens.asking(explainer):
         target, contrast = explainer.fitted.classes(x, None, None, 256)
         codes = lens.encode(x)
         agrees = predicted(model, lens.decode(codes)) == target
@@ -101,8 +102,7 @@ def sampling(explainer, rows: Rows, label: str, n: int) -> Tensor:
     """Langevin samples of every class; returns the first eight of each."""
     drawn = []
     for c in range(explainer.spec.num_classes):
-        with explainer.classifier.frozen():
-            drawn.append(explainer.lens.draw(n, c, torch.Generator().manual_seed(c)))
+        drawn.append(xlens_introvac.draw(explainer, n, c, seed=c))
     figures = {
         "f accepts, of those the calibrated head accepts": [d.accepted_by_head for d in drawn],
         "f accepts, of all": [d.accepted_by_classifier for d in drawn],
@@ -118,7 +118,7 @@ def sampling(explainer, rows: Rows, label: str, n: int) -> Tensor:
 def quality(explainer, eyes: nn.Sequential, x: Tensor, rows: Rows, label: str) -> None:
     """Frechet distances of reconstructions and prior samples to real images, and the mean absolute error."""
     real = features(eyes, x)
-    with torch.no_grad(), explainer.classifier.frozen():
+    with xlens.asking(explainer):
         lens = explainer.lens
         reconstruction = torch.cat([lens.decode(lens.encode(part)) for part in x.split(256)])
         codes = torch.randn(len(x), lens.code, generator=torch.Generator().manual_seed(0))
@@ -176,7 +176,7 @@ def attributes(seed: int, pictures: Path, options: dict) -> str:
         **options,
     )
     x = task.test[:1000]
-    with torch.no_grad(), explainer.classifier.frozen():
+    with xlens.asking(explainer):
         read = explainer.lens.head.read_attributes(explainer.lens.encode(x)) > 0
         truth = measured(x) > real.median(0).values
     lines = [f"correlation of the attributes: {float(torch.corrcoef(table_of.T)[0, 1]):.2f}"]
@@ -241,7 +241,7 @@ def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool
         explainer.lens.sharpness = sharpness
         samples = sampling(explainer, rows, f"Langevin, sharpness {sharpness:g}", count)
     if seed == 0:
-        with torch.no_grad(), explainer.classifier.frozen():
+        with xlens.asking(explainer):
             decoded = explainer.lens.decode(shown_edit.counterfactual_codes[:10])
         shown = [shown_edit.inputs, shown_edit.reconstruction, decoded, shown_edit.counterfactual]
         names = ["input", "G(z)", "G(z0)", "x'"]
@@ -262,7 +262,7 @@ def side_by_side(task: Task, explainer, vac, pictures: Path) -> None:
     """Reconstructions and prior samples of both."""
     x = task.test[:10]
     codes = torch.randn(10, explainer.lens.code, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), explainer.classifier.frozen():
+    with xlens.asking(explainer):
         lenses = (explainer.lens, vac.lens)
         again = [lens.decode(lens.encode(x)) for lens in lenses]
         made = [lens.decode(codes) for lens in lenses]

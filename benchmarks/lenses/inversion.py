@@ -43,17 +43,15 @@ def main() -> None:
     for seed in chosen.seeds:
         generator = torch.Generator().manual_seed(seed)
         images = positives[torch.randperm(len(positives), generator=generator)[:COUNT]]
-        with explainer.classifier.frozen():
+        with xlens.asking(explainer):
             probabilities = explainer.classifier.probabilities(images).detach()
             warm = []
             for mark in MARKS:
                 codes = lens.inversion.search(images, lens.initial(images), steps=mark)
-                with torch.no_grad():
-                    warm.append(float(lens.inversion.loss(codes, images, probabilities).mean()))
+                warm.append(float(lens.inversion.loss(codes, images, probabilities).mean()))
             began = time.perf_counter()
             (cold,) = lens.invert(images, steps=chosen.steps, restarts=1, generator=generator)
-            with torch.no_grad():
-                reached = float(lens.inversion.loss(cold, images, probabilities).mean())
+            reached = float(lens.inversion.loss(cold, images, probabilities).mean())
         needed.append(next((m for m, value in zip(MARKS, warm, strict=True) if value <= reached), None))
         cells = " | ".join(f"{value:.5f} ({value / reached:.2f})" for value in warm)
         print(

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import xlens_medxgan
 from torch import Tensor, nn
 
 import xlens
@@ -46,11 +47,9 @@ def restarts(rows: dict[str, float], explainer: xlens.LensExplainer, images: Ten
     """Three inversions from random starts: likeness of their codes and of their images (paper, table 3)."""
     from xlens.metrics import ssim
 
-    generator = torch.Generator().manual_seed(0)
-    with explainer.classifier.frozen():
-        codes = explainer.lens.invert(images, steps=500, restarts=3, generator=generator)
-        with torch.no_grad():
-            decoded = [explainer.lens.decode(code) for code in codes]
+    codes = xlens_medxgan.invert(explainer, images, steps=500, restarts=3, seed=0)
+    with xlens.asking(explainer) as lens:
+        decoded = [lens.decode(code) for code in codes]
     pairs = ((0, 1), (0, 2), (1, 2))
     # z1 in units of its prior, so that a shared mean does not count as likeness.
     d1 = explainer.lens.nuisance
@@ -94,7 +93,7 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
         rows[f"{way}: reconstruction MSE"] = float(fidelity.mse.mean())
         rows[f"{way}: f flips on x'"] = float(fidelity.flips.float().mean())
         judged(rows, f"{way}: x'", nets, before, after, source)
-        with torch.no_grad(), explainer.classifier.frozen():
+        with xlens.asking(explainer):
             decoded = explainer.lens.decode(explanation.counterfactual_codes)
         judged(rows, f"{way}: G(z0)", nets, before, decoded, source)
         for name, judge in nets.items():

@@ -66,7 +66,7 @@ def timed(
 def agreement(explainer: xlens.LensExplainer, model: nn.Module, images: Tensor) -> dict[str, float]:
     """How far p(y|z1), read through q(z|x), and f on the reconstruction, agree with f on the input."""
     logits = logits_of(model, images)
-    with explainer.classifier.frozen():
+    with xlens.asking(explainer):
         codes = torch.cat([explainer.lens.encode(part) for part in images.split(256)])
         decoded = torch.cat([explainer.lens.decode(part) for part in codes.split(256)])
         head = explainer.lens.class_probabilities(codes)
@@ -116,7 +116,7 @@ def curve(
     rows: Rows = {}
     lens = explainer.lens
     before = predicted(model, images)[:, None]
-    with explainer.classifier.frozen(), torch.no_grad():
+    with xlens.asking(explainer):
         codes = lens.encode(images)
         reconstruction = lens.decode(codes)
         own_before = lens.class_probabilities(codes).argmax(1)[:, None]
@@ -231,7 +231,7 @@ def measure(task: Task, seed: int, fresh: bool, pictures: Path) -> tuple[Rows, d
 
 def draw(explainer: xlens.LensExplainer, images: Tensor, path: Path) -> None:
     """Write variants of five images, as decoded and as carried, then a grid over two nuisance dimensions."""
-    with explainer.classifier.frozen(), torch.no_grad():
+    with xlens.asking(explainer):
         classes = explainer.classifier(images[:200]).argmax(1).tolist()
     rows = [classes.index(c) for c in (0, 3, 5, 6, 8)]
     shown = images[rows]
@@ -242,7 +242,7 @@ def draw(explainer: xlens.LensExplainer, images: Tensor, path: Path) -> None:
         for found in drawn
     ]
     save_tiles(lines, path)
-    with explainer.classifier.frozen(), torch.no_grad():
+    with xlens.asking(explainer):
         codes = explainer.lens.encode(images[:500])
     # The two nuisance dimensions that say most about the data; others may be unused.
     d1 = explainer.lens.model.evidence

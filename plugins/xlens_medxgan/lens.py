@@ -23,7 +23,7 @@ class MedXGANLens(Lens):
     """Encoder, generator and prior around a classifier.
 
     A code is ``(z1, z2)``: z1 is everything but the class evidence, z2 holds one block per class but
-    the reference class. The amount of evidence comes from f itself, its kind from the encoder.
+    the reference class. The amount of evidence comes from the classifier itself, its kind from the encoder.
 
     Args:
         classifier: the user's classifier.
@@ -115,7 +115,7 @@ class MedXGANLens(Lens):
         """Keep z1 and give z2 to the contrast class (all zero for the reference class).
 
         Evidence for another class keeps the kind that the input has, or gets the usual one, and grows
-        until f's margin on the decoding is the median that f gives to real inputs of that class.
+        until the classifier's margin on the decoding is its median on real inputs of that class.
         """
         z1, blocks = codes[:, : self.nuisance], codes[:, self.nuisance :]
         own = self.evidence.take(blocks, contrast)
@@ -172,7 +172,7 @@ class MedXGANLens(Lens):
     def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
         """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5).
 
-        Which block may be used is f's to say; what is in it, and z1, is drawn anew for each start.
+        Which block may be used is the classifier's to say; what is in it, and z1, is drawn anew for each start.
         """
         found = []
         for _ in range(restarts):

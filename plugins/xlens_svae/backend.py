@@ -27,11 +27,11 @@ _NOT_IN_M2 = ("class_code", "beta", "predictive_weight", "evidence_price")
 
 @xlens.options
 class SVAE(xlens.Backend):
-    """A VAE whose code is split: z1 is distilled from f, z2 is what f ignores.
+    """A VAE whose code is split: z1 is distilled from the classifier, z2 is what the classifier ignores.
 
-    The defaults extend the paper: f's probabilities instead of its decision, a class loss through q(z|x),
-    which is what predicts later, and f itself asked whether z2 is ignored. ``SVAE.paper()`` gives the paper's
-    own objective, ``SVAE.semi()`` its baseline M2.
+    The defaults extend the paper: the classifier's probabilities instead of its decision, a class loss through
+    q(z|x), which is what predicts later, and the classifier itself asked whether z2 is ignored. ``SVAE.paper()``
+    gives the paper's own objective, ``SVAE.semi()`` its baseline M2.
 
     References:
         Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
@@ -39,7 +39,7 @@ class SVAE(xlens.Backend):
     >>> import xlens
     >>> explainer = xlens.fit(classifier, images, "svae", steps=30, hidden=64, progress=False)
     >>> found = explainer.invariances(images[:2], 3)
-    >>> found.kept.shape  # does f predict the same class on each variant?
+    >>> found.kept.shape  # does the classifier predict the same class on each variant?
     torch.Size([2, 3])
     >>> xlens.evaluation.divergence_attributions(explainer, images[:2], found.variants).attributions.shape
     torch.Size([2, 3, 1, 8, 8])
@@ -73,16 +73,16 @@ class SVAE(xlens.Backend):
     )
     beta: float = param(0.5, gt=0, lt=1, help="generation against classification; at 1 q(z|x) is not trained")
     noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
-    soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
+    soft: bool = param(True, help="learn the classifier's probabilities; False learns its decision alone (paper)")
     predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
     evidence_price: float = param(
         3.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
     )
     consistency: float = param(
-        0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
+        0.5, ge=0, help="weight, relative to alpha, of the same class being seen whatever z2 is; 0 in the paper"
     )
-    consistency_rows: int = param(40, ge=1, help="inputs per step on which f is asked")
-    consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when f is asked")
+    consistency_rows: int = param(40, ge=1, help="inputs per step on which the classifier is asked")
+    consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when it is asked")
     learning_rate: float = param(1.5e-3, gt=0, help="Adam's")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
 
@@ -107,7 +107,7 @@ class SVAE(xlens.Backend):
 
     @classmethod
     def semi(cls, **options: Any) -> SVAE:
-        """Return the baseline M2 with the same networks and budget, and without the consistency of f.
+        """Return the baseline M2 with the same networks and budget, and without the consistency of the classifier.
 
         Args:
             **options: fields that should differ.
@@ -205,9 +205,9 @@ def _schedule(done: float) -> float:
 
 @torch.no_grad()
 def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> None:
-    """Take the centre and covariance of z1 in each of f's classes from all of the data.
+    """Take the centre and covariance of z1 in each of the classifier's classes from all of the data.
 
-    A class that f never predicts gets those of all inputs, weighted by f's probability of it.
+    A class that the classifier never predicts gets those of all inputs, weighted by its probability.
     """
     width, k = lens.model.evidence, run.spec.num_classes
     decided, weighted = (_Moments(k, width, run.device) for _ in range(2))

@@ -6,63 +6,16 @@ import sys
 
 import pytest
 import torch
+from drawings import made, reshaped, texts
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xlens import Explanation, Fidelity
+from xlens import plot
 from xlens.errors import DataError, UnsupportedError
 from xlens.plot import plot_invariances, plot_traversal
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import natural_ranges, ranges_of, to_pixels
 from xlens.plot.words import sentences
-
-
-def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(n, channels, size, size, generator=generator)
-    counterfactual = x.clone()
-    counterfactual[:, :, 2:4, 2:4] = 0
-    ones, yes = torch.ones(n), torch.full((n,), True)
-    fidelity = Fidelity(
-        score_gap=0 * ones,
-        mse=0 * ones,
-        ssim=ones,
-        agrees=yes,
-        flips=torch.full((n,), trustworthy),
-        decoding_flips=yes,
-        monotone=ones,
-        coverage=0.3 * ones,
-    )
-    return Explanation(
-        inputs=x,
-        reconstruction=x,
-        edit=counterfactual - x,
-        counterfactual=counterfactual,
-        mask=torch.rand(n, 1, size, size, generator=generator) if mask else None,
-        target=torch.ones(n, dtype=torch.long),
-        contrast=torch.zeros(n, dtype=torch.long),
-        scores=2 * ones,
-        reconstruction_scores=2 * ones,
-        counterfactual_scores=-ones,
-        attributions={"lig": x, "ig_counterfactual": -x},
-        convergence_delta={"lig": 0 * ones, "ig_counterfactual": 0 * ones},
-        path=torch.stack([counterfactual, x], 1),
-        path_scores=torch.tensor([[-1.0, 2.0]] * n),
-        codes=x.flatten(1),
-        counterfactual_codes=counterfactual.flatten(1),
-        code_attributions=counterfactual.flatten(1),
-        feature_names=("all",),
-        feature_contributions=3 * ones[:, None],
-        fidelity=fidelity,
-        trustworthy=torch.full((n,), trustworthy),
-        problems=((),) * n if trustworthy else (("the counterfactual does not change f's decision",),) * n,
-        class_names=("healthy", "ill"),
-        data_range=(-3.0, 3.0),
-    )
-
-
-def texts(figure: Figure) -> str:
-    return "\n".join(artist.get_text() for artist in figure.findobj(lambda a: hasattr(a, "get_text")))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -122,19 +75,6 @@ def clims(figure: Figure, *titles: str) -> set[tuple[float, float]]:
     found = [axes for axes in figure.findobj(Axes) if axes.get_title() in titles]
     assert {axes.get_title() for axes in found} == set(titles)
     return {image.get_clim() for axes in found for image in axes.get_images()}
-
-
-def reshaped(one: Explanation, shape: tuple[int, ...]) -> Explanation:
-    """Return the same numbers as inputs of another shape, without a mask."""
-    n, frames = len(one), one.path.shape[1]
-    names = ("inputs", "reconstruction", "edit", "counterfactual")
-    return dataclasses.replace(
-        one,
-        **{name: getattr(one, name).reshape(n, *shape) for name in names},
-        mask=None,
-        path=one.path.reshape(n, frames, *shape),
-        attributions={k: v.reshape(n, *shape) for k, v in one.attributions.items()},
-    )
 
 
 @pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 32), (4, 16)])
@@ -261,7 +201,7 @@ def test_parts_that_do_not_fit_are_refused(call):
 
 
 def test_the_explainer_draws_its_own_traversals_and_invariances(fitted, images):
-    words = texts(fitted.plot_traversal(images[:2], "bright", [0.0, 1.0], target=1))
+    words = texts(plot.traversal(fitted, images[:2], "bright", [0.0, 1.0], target=1))
     assert "bright set to" in words
     assert "p: f's probability of 'class 1'" in words
     frames = fitted.traverse(images[:2], "bright", [0.0, 1.0])
@@ -269,7 +209,7 @@ def test_the_explainer_draws_its_own_traversals_and_invariances(fitted, images):
         p = fitted.classifier.probabilities(frames.flatten(0, 1))[:, 1]
     for value in p.tolist():
         assert f"p = {value:.2f}" in words
-    assert "it stayed on" in texts(fitted.plot_invariances(images[:2], 3))
+    assert "it stayed on" in texts(plot.invariances(fitted, images[:2], 3))
 
 
 def test_figures_are_matplotlibs_and_show_themselves_in_notebooks():

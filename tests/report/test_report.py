@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import re
 
 import numpy as np
@@ -11,51 +10,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 import toys
+from drawings import made, reshaped, texts
+from pages import NASTY, data_of, nasty_page, photos
 from PIL import Image
-from test_plot import made, reshaped, texts
 
 import xlens
+from xlens import plot
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
-from xlens.report import Traversal, notebook_html, render_traversals, to_html
+from xlens.report import Traversal, notebook_html, render_traversals, save_report, to_html
 from xlens.report.payload import payload
 from xlens.report.sprites import frames_uri, maps_uri, stacked_uri
-
-
-def photos(n: int, size: int, channels: int = 3, frames: int = 11) -> xlens.Explanation:
-    """Return explanations of smooth, noisy pictures, in which every pixel changes along the path."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(side: int) -> torch.Tensor:
-        small = torch.rand(n, channels, side, side, generator=generator)
-        return F.interpolate(small, (size, size), mode="bilinear")
-
-    inputs = (0.5 * noise(4) + 0.3 * noise(16) + 0.2 * noise(size)).clamp(0, 1)
-    start = (0.9 * inputs + 0.1 * noise(8)).clamp(0, 1)
-    share = torch.linspace(0, 1, frames)[None, :, None, None, None]
-    return dataclasses.replace(
-        made(channels, n=n, size=size),
-        inputs=inputs,
-        reconstruction=(inputs + 0.05).clamp(0, 1),
-        edit=start - inputs,
-        counterfactual=start,
-        attributions={name: (inputs - start) * noise(size) for name in ("lig", "ig_counterfactual")},
-        mask=noise(8)[:, :1],
-        path=start[:, None] + share * (inputs - start)[:, None],
-        path_scores=torch.linspace(-1, 2, frames).repeat(n, 1) + torch.arange(n)[:, None] / n,
-        scores=2 + torch.arange(n) / n,
-        data_range=(0.0, 1.0),
-    )
 
 
 def decoded(uri: str) -> Image.Image:
     head, data = uri.split(",")
     assert head == "data:image/png;base64"
     return Image.open(io.BytesIO(base64.b64decode(data)))
-
-
-def data_of(page: str) -> dict:
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    return json.loads(found)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -99,7 +69,7 @@ def sliders(one: xlens.Explanation, count: int, steps: int = 7) -> list[Traversa
         frames = (smooth + values.view(-1, 1, 1, 1, 1) * 0.3 * change).transpose(0, 1).clamp(0, 1)
         found.append(
             Traversal(
-                feature=f"part {k}", steps=tuple(values.tolist()), frames=frames, scores=torch.zeros(n, steps)
+                feature=f"part {k}", values=tuple(values.tolist()), frames=frames, scores=torch.zeros(n, steps)
             )
         )
     return found
@@ -154,34 +124,6 @@ def test_the_payload_says_what_the_explanation_says():
         assert dict(map(tuple, item["table"]))["flips"] == "yes"
     assert data["frames"] == 11
     assert [method["title"] for method in data["methods"]] == ["latent IG", "IG from counterfactual"]
-
-
-NASTY = [
-    "</script><script>document.title='owned'</script>",
-    "<img src=x onerror=\"document.title='owned'\">",
-    "\" onmouseover='document.title=1' x=\"",
-    "{{ 7 * 7 }}{% for x in y %}",
-    "<!--<script>",
-    "javascript:document.title='owned'",
-]
-
-
-def nasty_explanation() -> xlens.Explanation:
-    one = made(trustworthy=False, n=len(NASTY))
-    return dataclasses.replace(
-        one,
-        class_names=(NASTY[0], NASTY[1]),
-        feature_names=(NASTY[1],),
-        problems=tuple((text,) for text in NASTY),
-        attributions={NASTY[0]: one.inputs, NASTY[1]: one.inputs},
-        convergence_delta={NASTY[0]: torch.zeros(len(NASTY))},
-    )
-
-
-def nasty_page() -> str:
-    one = nasty_explanation()
-    moved = Traversal(feature=NASTY[0], steps=(0.0, 1.0), frames=one.path, scores=one.path_scores)
-    return to_html(one, names=NASTY, title=NASTY[0], traversals=[moved])
 
 
 def test_nothing_from_the_input_becomes_markup():
@@ -242,24 +184,26 @@ def test_features_are_rendered_ahead(fitted, images, tmp_path):
     moved = render_traversals(fitted, explanation)
     assert {one.feature for one in moved} == {"bright", "dark"}
     for one in moved:
-        assert torch.equal(one.frames, fitted.traverse(images[:3], one.feature, one.steps))
+        assert torch.equal(one.frames, fitted.traverse(images[:3], one.feature, one.values))
         with torch.no_grad(), fitted.classifier.frozen():
             logits = fitted.classifier(one.frames.flatten(0, 1))
-        rows = torch.arange(3).repeat_interleave(len(one.steps))
+        rows = torch.arange(3).repeat_interleave(len(one.values))
         margin = logits[range(len(rows)), explanation.target[rows]]
         margin = margin - logits[range(len(rows)), explanation.contrast[rows]]
         assert torch.allclose(one.scores.flatten(), margin, atol=1e-4)
-    fitted.report(explanation, tmp_path / "a.html", features=["dark"], steps=[0.0, 1.0], names=["a", "b", "c"])
+    save_report(
+        fitted, explanation, tmp_path / "a.html", features=["dark"], values=[0.0, 1.0], names=["a", "b", "c"]
+    )
     item = data_of((tmp_path / "a.html").read_text())["items"][0]
-    assert [(one["feature"], one["steps"]) for one in item["traversals"]] == [("dark", [0.0, 1.0])]
+    assert [(one["feature"], one["values"]) for one in item["traversals"]] == [("dark", [0.0, 1.0])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xlens.report.sliders._BYTES", 1)
-        fitted.report(explanation, tmp_path / "small.html")
-        fitted.report(explanation, tmp_path / "all.html", features=[1, 2])
+        save_report(fitted, explanation, tmp_path / "small.html")
+        save_report(fitted, explanation, tmp_path / "all.html", features=[1, 2])
     assert set(data_of((tmp_path / "small.html").read_text())["leftOut"]) == {"bright", "dark"}
     assert len(data_of((tmp_path / "all.html").read_text())["items"][0]["traversals"]) == 2
     with pytest.raises(OptionError, match="report: there is no feature 'drak'"):
-        fitted.report(explanation, tmp_path / "b.html", features=["drak"])
+        save_report(fitted, explanation, tmp_path / "b.html", features=["drak"])
 
 
 def test_a_direction_has_a_slider_and_a_picture(fitted, images, tmp_path):
@@ -271,18 +215,18 @@ def test_a_direction_has_a_slider_and_a_picture(fitted, images, tmp_path):
             return {"brighter": brighter}
 
     explainer = toys.explainer_with(Directed(), fitted)
-    explainer.report(explainer.explain(images[:2]), tmp_path / "a.html", features=["brighter", "dark"])
+    save_report(explainer, explainer.explain(images[:2]), tmp_path / "a.html", features=["brighter", "dark"])
     first, second = data_of((tmp_path / "a.html").read_text())["items"][0]["traversals"]
-    assert (first["feature"], len(first["steps"])) == ("brighter", 5)
-    assert (second["feature"], len(second["steps"])) == ("dark", 7)
-    assert "brighter" in texts(explainer.plot_traversal(images[:1], "brighter", [0.0, 1.0]))
+    assert (first["feature"], len(first["values"])) == ("brighter", 5)
+    assert (second["feature"], len(second["values"])) == ("dark", 7)
+    assert "brighter" in texts(plot.traversal(explainer, images[:1], "brighter", [0.0, 1.0]))
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
     one = made()
     with pytest.raises(DataError, match="names do not fit"):
         one.save_html(tmp_path / "a.html", names=["only one"])
-    moved = Traversal(feature="x", steps=(0.0,), frames=one.path, scores=one.path_scores)
+    moved = Traversal(feature="x", values=(0.0,), frames=one.path, scores=one.path_scores)
     with pytest.raises(DataError, match="the traversal of 'x' does not fit"):
         one.save_html(tmp_path / "a.html", traversals=[moved])
     with pytest.raises(UnsupportedError, match="report: inputs of this shape"):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from browser import browser, opened
-from test_report import NASTY, nasty_page, photos
+from drawings import made, reshaped
+from pages import NASTY, nasty_page, photos
 
 from xlens.report import Traversal, save_html
 
@@ -31,7 +32,7 @@ def report(tmp_path_factory) -> Path:
         one, trustworthy=fails, problems=((),) * 5 + (("f sees another class",),), feature_names=("evidence",)
     )
     moved = Traversal(
-        feature="evidence", steps=tuple(range(11)), frames=one.path.flip(1), scores=one.path_scores.flip(1)
+        feature="evidence", values=tuple(range(11)), frames=one.path.flip(1), scores=one.path_scores.flip(1)
     )
     path = tmp_path_factory.mktemp("report") / "gallery.html"
     one.save_html(path, names=[f"photo {i}.png" for i in range(6)], title="Photos", traversals=[moved])
@@ -114,7 +115,7 @@ def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path, monkeyp
     one = photos(2, 12)
     levels = torch.tensor([0.1, 0.9, 0.3, 0.6])
     frames = levels.view(1, 4, 1, 1, 1).expand(2, 4, 3, 12, 12)
-    moved = Traversal(feature="level", steps=(0.0, 1.0, 2.0, 3.0), frames=frames, scores=torch.zeros(2, 4))
+    moved = Traversal(feature="level", values=(0.0, 1.0, 2.0, 3.0), frames=frames, scores=torch.zeros(2, 4))
     one = dataclasses.replace(one, feature_names=("level",))
     one.save_html(tmp_path / "a.html", traversals=[moved])
     assert "data:image/jpeg" in (tmp_path / "a.html").read_text()
@@ -130,7 +131,7 @@ def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path, monkeyp
 def test_sliders_left_out_are_named(started, tmp_path, monkeypatch):
     monkeypatch.setattr("xlens.report.sliders._BYTES", 1)
     one = dataclasses.replace(photos(1, 12), feature_names=("level",))
-    moved = Traversal(feature="level", steps=(0.0,), frames=one.path[:, :1], scores=torch.zeros(1, 1))
+    moved = Traversal(feature="level", values=(0.0,), frames=one.path[:, :1], scores=torch.zeros(1, 1))
     save_html(one, tmp_path / "a.html", traversals=[moved], optional=True)
     with opened(started, tmp_path / "a.html") as tab:
         assert tab.page.inner_text("#left-out").endswith("so that this file stays small: level.")
@@ -275,8 +276,6 @@ def test_256_images_open_in_less_than_2_seconds(started, tmp_path):
 
 
 def test_signals_and_notebooks_are_drawn(started, tmp_path):
-    from test_plot import made, reshaped
-
     shown = reshaped(made(), (2, 32))._repr_html_()
     (tmp_path / "notebook.html").write_text(f"<!doctype html><body>{shown}</body>")
     with opened(started, tmp_path / "notebook.html") as tab:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import toys
-from test_conformance import OPTIONS, OURS, around
+from ours import OPTIONS, OURS, around
 
 import xlens
 from xlens.data import as_data

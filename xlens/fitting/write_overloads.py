@@ -67,11 +67,7 @@ def overloads() -> str:
     named = ", ".join(_quoted(name) for name in own)
     calls = [
         *(
-            signature.overload(
-                f"Literal[{_quoted(name)}]",
-                f"Unpack[{kind.__name__}Options]",
-                f"LensExplainer[{lenses[name].__name__}]",
-            )
+            signature.overload(f"Literal[{_quoted(name)}]", f"Unpack[{kind.__name__}Options]", "LensExplainer")
             for name, kind in own.items()
         ),
         # A call with a fault would else be taken for one with a name that is not known here.

@@ -1,17 +1,20 @@
 """The DIF backend: that it learns on real digits, and all that a fit goes through."""
 
+import dataclasses
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 import toys
+import xlens_dif
 from guard import unchanged
 from torch import nn
 from xlens_dif import DIF, DIFLens
 from xlens_dif.sparse import PENALTIES
 
 import xlens
+from xlens import LensExplainer
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 
 #: A mask of three steps, where the mask does not matter.
@@ -324,3 +327,19 @@ def test_capabilities_are_what_it_declares(fitted):
         fitted.sample(1, 0)
     with pytest.raises(OptionError, match="penalty must be one of"):
         fitted.lens.class_logits(torch.zeros(1, 12), 0.5)
+
+
+def test_traversal_and_agreement_take_an_explainer(fitted, digits):
+    model, images = digits
+    with unchanged(model):
+        moved = xlens_dif.traversal(fitted, images.test[:3], 0, 5)
+        found = xlens_dif.agreement(fitted, images.test[:40].numpy())
+    assert moved.frames.shape == (3, 5, 1, 8, 8)
+    assert torch.equal(moved.scores, fitted.lens.traversal(images.test[:3], 0, 5).scores)
+    assert found.flips == fitted.lens.agreement(images.test[:40]).flips
+    with pytest.raises(DataError, match="shape"):
+        xlens_dif.agreement(fitted, torch.zeros(2, 3))
+    other = LensExplainer(dataclasses.replace(fitted.fitted, lens=toys.ToyLens()))
+    for call in (lambda: xlens_dif.traversal(other, images.test[:1], 0), lambda: xlens_dif.agreement(other, [])):
+        with pytest.raises(UnsupportedError, match="this lens cannot.*ToyLens.*Allowed: a DIFLens"):
+            call()

@@ -4,33 +4,12 @@ import warnings
 
 import pytest
 import torch
-from on_digits import HELD, LAYER, codes_of, hidden, load, train
+from on_digits import HELD, LAYER, codes_of
 from torch import nn
 
 import xlens
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens.plot.words import complete_methods
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load()
-
-
-@pytest.fixture(scope="module")
-def model(digits):
-    return train(digits)
-
-
-@pytest.fixture(scope="module")
-def some(digits):
-    return hidden(digits)
-
-
-@pytest.fixture(scope="module")
-def flat(digits, model):
-    """The same as vectors, which need no mask: images and a classifier of them."""
-    return digits[0].flatten(1), nn.Sequential(nn.Unflatten(1, (1, 8, 8)), model)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
 """The IntroVAC backend: that it learns on real digits, and all that a fit goes through."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 import toys
+import xlens_introvac
 from guard import unchanged
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -11,6 +14,7 @@ from xlens_introvac import IntroVAC
 from xlens_introvac.lens import IntroVACLens
 
 import xlens
+from xlens import LensExplainer
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens.evaluation import flip_distance
 
@@ -231,3 +235,25 @@ def test_three_classes_vectors_and_the_other_settings():
     with pytest.warns(XlensWarning):
         explanation = explainer.explain(images[:2], carry="none")
     assert explanation.codes.shape == (2, 16)
+
+
+def test_draw_takes_an_explainer_and_a_seed(fitted, digits):
+    model, _ = digits
+    with unchanged(model):
+        found = xlens_introvac.draw(fitted, 20, 1, seed=3)
+    assert torch.equal(found.inputs, fitted.sample(20, 1, seed=3))
+    assert found.codes.shape == (20, 12)
+    assert found.r_hat < 1.1
+    assert not torch.equal(found.inputs, xlens_introvac.draw(fitted, 20, 1, seed=4).inputs)
+    with pytest.raises(OptionError, match="seed must be an int >= 0"):
+        xlens_introvac.draw(fitted, 20, 1, seed=-1)
+    with pytest.raises(OptionError, match="draw: target is wrong"):
+        xlens_introvac.draw(fitted, 20, 2)
+
+
+def test_draw_refuses_what_is_no_explainer_of_its_own(fitted):
+    other = LensExplainer(dataclasses.replace(fitted.fitted, lens=toys.ToyLens()))
+    with pytest.raises(UnsupportedError, match="draw: this lens cannot.*ToyLens.*Allowed: a IntroVACLens"):
+        xlens_introvac.draw(other, 3, 0)
+    with pytest.raises(OptionError, match="draw: explainer is no explainer. Given: str"):
+        xlens_introvac.draw("lens/", 3, 0)

@@ -279,7 +279,7 @@ def test_a_class_that_is_never_reached_is_said():
     lens = built()
     lens.classifier.model[1].weight.data.zero_()
     lens.classifier.model[1].bias.data.copy_(torch.tensor([0.0, 0.0, 9.0]))
-    with pytest.warns(XlensWarning, match="f puts only 0% of the decodings in class 1; 4 of 4 samples"):
+    with pytest.warns(XlensWarning, match="classifier puts only 0% of the decodings in class 1; 4 of 4 samples"):
         samples = lens.sample(4, 1, torch.Generator().manual_seed(0))
     assert samples.shape == (4, 6)
 

@@ -1,8 +1,12 @@
 """The medXGAN backend: layout of its codes, its losses, and that it learns on real digits."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
+import toys
+import xlens_medxgan
 from guard import unchanged
 from toys import linear_classifier, spec
 from xlens_medxgan import MedXGAN
@@ -11,6 +15,7 @@ from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.networks import PrincipalComponents, Prior
 
 import xlens
+from xlens import LensExplainer
 from xlens.datasets import small_cnn, train_classifier
 from xlens.errors import OptionError, UnsupportedError
 
@@ -220,3 +225,20 @@ def test_the_papers_settings_train_without_encoder_or_critic(digits):
     with pytest.warns(xlens.errors.UntrustworthyWarning), unchanged(model):
         explanation = explainer.explain(images.test[:4], carry="none")
     assert explanation.reconstruction.shape == (4, 1, 8, 8)
+
+
+def test_invert_takes_an_explainer_and_a_seed(fitted, digits):
+    model, images = digits
+    x = images.test[:3]
+    with unchanged(model):
+        found = xlens_medxgan.invert(fitted, x, steps=3, restarts=2, seed=1)
+    with fitted.classifier.frozen():
+        generator = torch.Generator().manual_seed(1)
+        assert torch.equal(found, fitted.lens.invert(x, steps=3, restarts=2, generator=generator))
+    assert not found.requires_grad
+    assert not torch.equal(found, xlens_medxgan.invert(fitted, x, steps=3, restarts=2, seed=2))
+    with pytest.raises(OptionError, match="invert: restarts must be an int >= 1, got 0"):
+        xlens_medxgan.invert(fitted, x, restarts=0)
+    other = LensExplainer(dataclasses.replace(fitted.fitted, lens=toys.ToyLens()))
+    with pytest.raises(UnsupportedError, match="invert: this lens cannot.*ToyLens.*Allowed: a MedXGANLens"):
+        xlens_medxgan.invert(other, x)

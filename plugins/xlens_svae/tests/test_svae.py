@@ -1,56 +1,22 @@
-"""The SVAE backend: any input, that it learns what f ignores, and that what it says of it adds up."""
+"""The SVAE backend: any input, that it learns what f ignores, and all that a fit goes through."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import pytest
 import torch
+import toys
+import xlens_svae
 from guard import unchanged
-from torch import distributions as D
+from quick_svae import quick
 from torch import nn
 from toys import linear_classifier, spec
 from xlens_svae import SVAE
 
 import xlens
 from xlens.contracts import CAPABILITIES
-from xlens.datasets import small_cnn, train_classifier
-from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
-from xlens.evaluation import divergence_attributions
+from xlens.errors import OptionError, UnsupportedError
 
 SHAPES = [(1, 8, 8), (3, 20, 14), (5, 6, 9), (2, 64, 80), (20,)]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32).div(16).unsqueeze(1)
-    labels = torch.tensor(data.target)
-    held = torch.arange(len(images)) % 4 == 0
-    torch.manual_seed(0)
-    model = small_cnn((1, 8, 8), 10)
-    train_classifier(model, images[~held], labels[~held], steps=300, progress=False)
-    return SimpleNamespace(model=model, train=images[~held], test=images[held])
-
-
-def quick(model, data, backend, **arguments):
-    """Fit with a mask of three steps, where the mask does not matter."""
-    with unchanged(model):
-        return xlens.fit(model, data, backend, mask=xlens.MaskOptions(steps=3), progress=False, **arguments)
-
-
-@pytest.fixture(scope="module")
-def fitted(digits):
-    return quick(digits.model, digits.train, SVAE(steps=900, hidden=192, batch_size=96))
-
-
-@pytest.fixture(scope="module")
-def baseline(digits):
-    return quick(digits.model, digits.train, SVAE.semi(steps=150, hidden=128, batch_size=64))
-
-
-def normal(gaussian):
-    return D.Independent(D.Normal(gaussian.mean, (0.5 * gaussian.log_variance).exp()), 1)
 
 
 # --- any input -------------------------------------------------------------------------------------------
@@ -254,126 +220,6 @@ def test_m2_learns_the_class_and_what_its_code_says(baseline, digits):
     assert len(baseline.features) == 26
 
 
-# --- divergence ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("part", ["class", "nuisance"])
-def test_divergence_is_the_kl_between_the_posteriors(fitted, digits, part):
-    x, other = digits.test[:6], digits.test[6:12]
-    model = fitted.lens.model
-    with torch.no_grad():
-        found = fitted.lens.divergence(x, other, part)
-        one, two = (normal(model.predictive(model.trunk(values))).base_dist for values in (x, other))
-    dims = slice(0, 6) if part == "class" else slice(6, None)
-    torch.testing.assert_close(found, D.kl_divergence(one, two)[:, dims].sum(1), rtol=1e-4, atol=1e-4)
-    assert not fitted.lens.divergence(x, x, part).any()
-
-
-def test_m2s_divergence_of_the_class_part_is_between_categoricals(baseline, digits):
-    x, other = digits.test[:6], digits.test[6:12]
-    model = baseline.lens.model
-    with torch.no_grad():
-        one, two = (D.Categorical(logits=model.head(model.trunk(values))) for values in (x, other))
-        torch.testing.assert_close(baseline.lens.divergence(x, other, "class"), D.kl_divergence(one, two))
-        assert (baseline.lens.divergence(x, other, "nuisance") > 0).all()
-
-
-@pytest.mark.parametrize("part", ["class", "nuisance"])
-def test_complete_methods_sum_to_the_divergence(fitted, digits, part):
-    x, other = digits.test[:4], digits.test[4:12].view(4, 2, 1, 8, 8)
-    with unchanged(digits.model):
-        found = divergence_attributions(fitted, x, other, part, "integrated_gradients", {"n_steps": 200})
-    with torch.no_grad():
-        expected = fitted.lens.divergence(x.repeat_interleave(2, 0), other.flatten(0, 1), part).view(4, 2)
-    assert found.complete
-    assert found.attributions.shape == (4, 2, 1, 8, 8)
-    torch.testing.assert_close(found.divergence, expected)
-    torch.testing.assert_close(found.attributions.sum((2, 3, 4)), expected, rtol=0.02, atol=1e-3)
-    sums = found.attributions.double().sum((2, 3, 4))
-    torch.testing.assert_close(found.convergence_delta.double(), sums - expected.double(), rtol=0, atol=1e-3)
-    # A pixel in which the variant does not differ from its baseline gets nothing.
-    same = other == x[:, None]
-    assert same.any()
-    assert not found.attributions[same].any()
-
-
-def test_divergence_attributions_are_captums_own(fitted, digits):
-    from captum.attr import InputXGradient
-
-    x, other = digits.test[:3], digits.test[3:6]
-    found = divergence_attributions(fitted, x, other, "nuisance", "input_x_gradient")
-    one = InputXGradient(lambda values: fitted.lens.divergence(x[1:2], values, "nuisance"))
-    expected = one.attribute(other[1:2].clone().requires_grad_())[0]
-    torch.testing.assert_close(found.attributions[1], expected)
-    assert not found.complete
-
-
-def test_gradient_shap_takes_each_rows_own_input_as_its_baseline(fitted, digits):
-    x, other = digits.test[:3], digits.test[3:6]
-    options = {"n_samples": 200, "stdevs": 0.0}
-    together = divergence_attributions(fitted, x, other, "class", options=options)
-    alone = divergence_attributions(fitted, x[1], other[1], "class", options=options)
-    torch.testing.assert_close(together.attributions[1], alone.attributions[0])
-    # It is an expectation over points of the path, so it sums to the divergence up to its noise.
-    torch.testing.assert_close(together.attributions.sum((1, 2, 3)), together.divergence, rtol=0.3, atol=0.5)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"part": "z1"}, "part must be 'class' or 'nuisance', got 'z1'"),
-        ({"method": "gradient_shup"}, "unknown method 'gradient_shup'.*Did you mean 'gradient_shap'"),
-        ({"options": {"samples": 3}}, "Did you mean 'n_samples'"),
-        ({"options": ["abs"]}, "options must be a dict"),
-        ({"options": {"baselines": 0}}, "baselines cannot be set: the input is the baseline"),
-        ({"method": "deep_lift"}, "'deep_lift' has no rules for what a divergence is made of"),
-        ({"method": "deep_lift", "part": "z1"}, "part must be.*; 'deep_lift' has no rules"),
-    ],
-)
-def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
-    with pytest.raises(OptionError, match=message):
-        divergence_attributions(fitted, digits.test[:1], digits.test[1:2], **arguments)
-
-
-@pytest.mark.parametrize("method", ["integrated_gradients", "shapley_value_sampling", "shapley_values"])
-def test_every_method_that_promises_the_sum_keeps_it(fitted, digits, method):
-    from xlens.attr.captum_methods import captum_names, promises_completeness
-    from xlens.evaluation.divergence import _NO_RULE
-
-    every = {m for m in captum_names() if promises_completeness(m) and not m.startswith("layer_")}
-    assert every - set(_NO_RULE) == {"integrated_gradients", "shapley_value_sampling", "shapley_values"}
-    options = {"n_steps": 200} if method == "integrated_gradients" else {}
-    found = divergence_attributions(fitted, digits.test[:2], digits.test[2:4], "class", method, options)
-    assert found.complete
-    assert (found.convergence_delta.abs() / found.divergence).max() < 0.02
-
-
-def test_a_promised_sum_that_is_missed_is_said(fitted, digits):
-    with pytest.warns(XlensWarning, match="2 of 2 attributions by 'integrated_gradients' miss their sum"):
-        found = divergence_attributions(
-            fitted, digits.test[:2], digits.test[2:4], "class", "integrated_gradients", {"n_steps": 1}
-        )
-    assert (found.convergence_delta.abs() > 0.05 * found.divergence).all()
-
-
-@pytest.mark.parametrize("variants", ["abc", None, [[1.0], [1.0, 2.0]], "invariances"])
-def test_variants_are_tensors(fitted, digits, variants):
-    variants = fitted.invariances(digits.test[:1], 2) if variants == "invariances" else variants
-    with pytest.raises(DataError, match="variants are no tensor or array.*invariances.inputs, n..variants"):
-        divergence_attributions(fitted, digits.test[:1], variants)
-
-
-@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_no_number_of_a_divergence_is_infinite(fitted, digits):
-    with pytest.raises(DataError, match="a number is not finite"):
-        divergence_attributions(fitted, digits.test[:1], digits.test[:1] + 1e22, method="saliency")
-
-
-def test_variants_have_to_fit_their_inputs(fitted, digits):
-    with pytest.raises(DataError, match=r"\(2, \*S\) or \(2, n, \*S\)"):
-        divergence_attributions(fitted, digits.test[:2], digits.test[:3])
-
-
 # --- storing, resuming, capabilities -----------------------------------------------------------------------
 
 
@@ -421,3 +267,20 @@ def test_what_it_declares_its_lens_can_do(fitted):
     for capability in SVAE.capabilities:
         assert isinstance(fitted.lens, CAPABILITIES[capability])
     assert "svae" in xlens.backends()
+
+
+def test_class_probabilities_and_redrawn_take_an_explainer_and_a_seed(fitted, digits):
+    lens, x = fitted.lens, digits.test[:6]
+    with unchanged(digits.model):
+        found = xlens_svae.class_probabilities(fitted, x)
+        variants = xlens_svae.redrawn(fitted, x, 4, 0.5, seed=2)
+    codes = lens.encode(x)
+    torch.testing.assert_close(found, lens.class_probabilities(codes))
+    drawn = lens.redrawn(codes, 4, 0.5, torch.Generator().manual_seed(2))
+    torch.testing.assert_close(variants, lens.decode(drawn.flatten(0, 1)).view(6, 4, 1, 8, 8))
+    assert not torch.equal(variants, xlens_svae.redrawn(fitted, x, 4, 0.5, seed=3))
+    with pytest.raises(OptionError, match="redrawn: n must be an int >= 1, got 0"):
+        xlens_svae.redrawn(fitted, x, 0)
+    other = xlens.LensExplainer(dataclasses.replace(fitted.fitted, lens=toys.ToyLens()))
+    with pytest.raises(UnsupportedError, match="this lens cannot.*ToyLens.*Allowed: a SVAELens"):
+        xlens_svae.class_probabilities(other, x)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
 import torch
 import toys
-from test_conformance import OPTIONS, OURS, around
+from ours import OPTIONS, OURS, around
 
 import xlens
 from xlens.datasets import load_images, small_cnn, train_classifier
@@ -18,6 +19,9 @@ from xlens.registry.loading import load_backend
 from xlens.testing.bench import quiet
 from xlens.training import Trainer
 from xlens.training.warm_start import begin_from
+
+#: A mask of three steps, where the mask does not matter.
+QUICK = xlens.MaskOptions(steps=3)
 
 
 def small(name, **options):
@@ -50,10 +54,9 @@ def earlier(inputs):
 
     def of(name):
         if name not in made:
-            with pytest.MonkeyPatch.context() as patch, quiet():
-                patch.setattr("xlens.training.edit_mask._STEPS", 3)
+            with quiet():
                 classifier = around(toys.trained_cnn(), name)
-                made[name] = xlens.fit(classifier, inputs, small(name), progress=False, seed=1)
+                made[name] = xlens.fit(classifier, inputs, small(name), mask=QUICK, progress=False, seed=1)
         return made[name]
 
     return of
@@ -65,22 +68,22 @@ def weights(explainer):
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 @pytest.mark.parametrize("name", OURS)
-def test_every_backend_begins_with_the_earlier_weights(name, earlier, retrained, inputs, short_mask):
+def test_every_backend_begins_with_the_earlier_weights(name, earlier, retrained, inputs):
     first = earlier(name)
     kept = copy.deepcopy(first.lens.state_dict())
     few = small(name, steps=1)
     classifier = around(retrained, name)
-    warm = xlens.fit(classifier, inputs, few, start_from=first, progress=False, seed=2)
-    cold = xlens.fit(classifier, inputs, few, progress=False, seed=2)
+    warm = xlens.fit(classifier, inputs, few, start_from=first, mask=QUICK, progress=False, seed=2)
+    cold = xlens.fit(classifier, inputs, few, mask=QUICK, progress=False, seed=2)
     begun = weights(first)
     assert (weights(warm) - begun).norm() < 0.05 * (weights(cold) - begun).norm()
     assert all(torch.equal(value, kept[key]) for key, value in first.lens.state_dict().items())
     assert warm.lens is not first.lens
 
 
-def test_the_saved_lens_is_bound_to_the_new_classifier(earlier, retrained, inputs, short_mask, tmp_path):
+def test_the_saved_lens_is_bound_to_the_new_classifier(earlier, retrained, inputs, tmp_path):
     first = earlier("svae")
-    warm = xlens.fit(retrained, inputs, first.backend, start_from=first, progress=False)
+    warm = xlens.fit(retrained, inputs, first.backend, start_from=first, mask=QUICK, progress=False)
     warm.save(tmp_path)
     assert json.loads((tmp_path / "lens.json").read_text())["provenance"]["start_from"]
     assert "start_from" not in first.provenance
@@ -90,14 +93,13 @@ def test_the_saved_lens_is_bound_to_the_new_classifier(earlier, retrained, input
         xlens.load(tmp_path, toys.trained_cnn())
 
 
-def test_the_mask_begins_with_the_earlier_one_and_takes_a_third_as_long(earlier, retrained, inputs, monkeypatch):
-    from xlens.training import edit_mask
-
-    assert edit_mask._WARM_STEPS * 3 <= edit_mask._STEPS
-    monkeypatch.setattr(edit_mask, "_STEPS", 6)
-    monkeypatch.setattr(edit_mask, "_WARM_STEPS", 2)
+def test_the_mask_begins_with_the_earlier_one_and_takes_a_third_as_long(earlier, retrained, inputs):
+    assert xlens.MaskOptions().warm_start_steps * 3 <= xlens.MaskOptions().steps
+    mask = xlens.MaskOptions(steps=6, warm_start_steps=2)
     first, events = earlier("svae"), []
-    warm = xlens.fit(retrained, inputs, small("svae"), start_from=first, on_step=events.append, progress=False)
+    warm = xlens.fit(
+        retrained, inputs, small("svae"), start_from=first, mask=mask, on_step=events.append, progress=False
+    )
     assert [event.total for event in events if event.phase == "mask"] == [2, 2]
     moved = (warm.mask.entry.weight - first.mask.entry.weight).norm()
     assert moved < 0.1 * first.mask.entry.weight.norm()
@@ -105,29 +107,28 @@ def test_the_mask_begins_with_the_earlier_one_and_takes_a_third_as_long(earlier,
     assert not torch.equal(warm.mask.maps.mean0, first.mask.maps.mean0)
 
 
-def test_around_another_architecture_the_mask_is_fitted_anew(earlier, inputs, monkeypatch):
-    from xlens.training import edit_mask
-
-    monkeypatch.setattr(edit_mask, "_STEPS", 6)
-    monkeypatch.setattr(edit_mask, "_WARM_STEPS", 2)
+def test_around_another_architecture_the_mask_is_fitted_anew(earlier, inputs):
+    mask = xlens.MaskOptions(steps=6, warm_start_steps=2)
     torch.manual_seed(0)
     # Without convolutions, so the mask sees no feature maps.
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     events = []
-    xlens.fit(model, inputs, small("svae"), start_from=earlier("svae"), on_step=events.append, progress=False)
+    xlens.fit(
+        model, inputs, small("svae"), start_from=earlier("svae"), mask=mask, on_step=events.append, progress=False
+    )
     assert [event.total for event in events if event.phase == "mask"] == [6] * 6
 
 
-def test_what_was_learned_is_kept(short_mask):
+def test_what_was_learned_is_kept():
     """On digits, for a classifier trained further: in a tenth of the steps the reconstruction is as good."""
     digits = load_images("digits")
     torch.manual_seed(0)
     model = train_classifier(small_cnn((1, 8, 8)), digits.train, digits.train_labels, steps=60, progress=False)
-    backend = lambda steps: small("svae", steps=steps, width=64, nuisance=12)  # noqa: E731
-    first = xlens.fit(copy.deepcopy(model), digits.train, backend(200), progress=False)
+    backend = lambda steps: small("svae", steps=steps, hidden=64, nuisance_code=12)  # noqa: E731
+    first = xlens.fit(copy.deepcopy(model), digits.train, backend(200), mask=QUICK, progress=False)
     train_classifier(model, digits.train, digits.train_labels, steps=5, seed=1, progress=False)
-    warm = xlens.fit(model, digits.train, backend(20), start_from=first, progress=False, seed=1)
-    cold = xlens.fit(model, digits.train, backend(20), progress=False, seed=1)
+    warm = xlens.fit(model, digits.train, backend(20), start_from=first, mask=QUICK, progress=False, seed=1)
+    cold = xlens.fit(model, digits.train, backend(20), mask=QUICK, progress=False, seed=1)
 
     def error(explainer):
         with torch.no_grad(), explainer.classifier.frozen():
@@ -137,27 +138,33 @@ def test_what_was_learned_is_kept(short_mask):
     assert error(warm) < 0.8 * error(cold)
 
 
-def test_a_checkpoint_of_a_cold_run_is_not_resumed_by_a_warm_one(earlier, retrained, inputs, short_mask, tmp_path):
+def test_a_checkpoint_of_a_cold_run_is_not_resumed_by_a_warm_one(earlier, retrained, inputs, tmp_path):
     fit = lambda **options: xlens.fit(  # noqa: E731
-        retrained, inputs, small("svae"), output_dir=tmp_path, progress=False, **options
+        retrained, inputs, small("svae"), output_dir=tmp_path, mask=QUICK, progress=False, **options
     )
     fit()
     with pytest.raises(StorageError, match="belongs to another run"):
         fit(start_from=earlier("svae"), resume=True)
 
 
-def test_a_checkpoint_that_began_with_another_mask_is_not_resumed(earlier, retrained, inputs, short_mask, tmp_path):
+def test_a_checkpoint_that_began_with_another_mask_is_not_resumed(earlier, retrained, inputs, tmp_path):
     first = earlier("svae")
     masked = copy.deepcopy(first.mask)
     with torch.no_grad():
         next(masked.parameters()).add_(0.1)
-    parts = first.classifier, first.lens, first.backend, first.spec, masked, first.provenance
     fit = lambda start, **options: xlens.fit(  # noqa: E731
-        retrained, inputs, small("svae"), start_from=start, output_dir=tmp_path, progress=False, **options
+        retrained,
+        inputs,
+        small("svae"),
+        start_from=start,
+        output_dir=tmp_path,
+        mask=QUICK,
+        progress=False,
+        **options,
     )
     fit(first)
     with pytest.raises(StorageError, match="belongs to another run"):
-        fit(LensExplainer(*parts), resume=True)
+        fit(LensExplainer(dataclasses.replace(first.fitted, mask=masked)), resume=True)
     fit(first, resume=True)
 
 
@@ -167,7 +174,7 @@ def test_a_checkpoint_that_began_with_another_mask_is_not_resumed(earlier, retra
         ("dif", "svae", OptionError, "a 'svae' lens to begin a 'dif' fit with.*pass backend='svae'"),
         ("svae", "no explainer", OptionError, "start_from is no explainer. Given: str. Allowed: what xlens.fit"),
         (
-            small("svae", width=24),
+            small("svae", hidden=24),
             "svae",
             OptionError,
             r"another size.*model.trunk.*\(16, 64\) instead of \(24, 64\); .* more. .*dataclasses.replace",

@@ -9,47 +9,12 @@ from typing import Any, Literal
 import pytest
 import torch
 import toys
+from ours import LAYERS, OPTIONS, OURS, VARIANTS
 
 import xlens
 from xlens.errors import OptionError
-from xlens.registry.entries import entries
 from xlens.registry.loading import load_backend
 from xlens.testing import Candidate, CheckFailedError, check_backend, check_ids, parametrize_with_checks
-
-#: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
-#: is checked all the same, as `candidate` says.
-OPTIONS = {
-    "dif": (
-        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
-        {"steps": 800, "hidden": 256, "batch_size": 64},
-    ),
-    "ilvm": (
-        {"steps": 8, "hidden": 8, "most": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
-        {"steps": 600, "hidden": 32},
-    ),
-    "jlvm": (
-        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
-        {"steps": 600, "hidden": 256},
-    ),
-    "medxgan": (
-        {"steps": 8, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16},
-        {"steps": 300, "width": 8},
-    ),
-    "introvac": (
-        {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
-        {"steps": 400, "hidden": 128},
-    ),
-    "svae": (
-        {"steps": 8, "width": 16, "evidence": 3, "nuisance": 4, "batch_size": 16, "consistency_rows": 4},
-        {"steps": 600, "width": 192, "batch_size": 96},
-    ),
-}
-
-#: Name -> options beside those of the small instance, for code that it does not reach.
-VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
-
-#: Name -> the hidden layer that it works on.
-LAYERS = {"ilvm": "body.3"}
 
 #: Name -> check -> why this backend fails it.
 EXPECTED = {
@@ -73,14 +38,6 @@ def candidates(name):
     yield Candidate(cls(**small), learned=cls(**learned), layer=LAYERS.get(name), expected_failures=expected)
     if name in VARIANTS:
         yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned))
-
-
-def around(model, name):
-    """Return the classifier as a backend of that name wants it: with the layer that it works on, if on any."""
-    return xlens.Classifier(model, layer=LAYERS.get(name))
-
-
-OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
 
 
 def test_the_backends_that_ship_with_xlens_are_found():
