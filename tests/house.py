@@ -90,7 +90,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "arguments", "starts"),
+    "fitting": ("agreement", "arguments", "starts", "write_overloads"),
     "api": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (

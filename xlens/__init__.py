@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from xlens.evaluation.table import Evaluation
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
-    from xlens.fitting.overloads import fit
     from xlens.fitted import asking
+    from xlens.fitting.overloads import fit
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.entries import backends

@@ -6,27 +6,17 @@ where it is passed as an object, ``Mine(rank=3)``; by its name it takes any opti
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypedDict, overload
+from typing import Any, Literal, TypedDict, overload
 
 import torch
 from torch import nn
-from typing_extensions import TypeVar, Unpack, deprecated
-from xlens_dif.lens import DIFLens
-from xlens_ilvm.jlvm import JLVMLens
-from xlens_ilvm.lens import ILVMLens
-from xlens_introvac.lens import IntroVACLens
-from xlens_medxgan.lens import MedXGANLens
-from xlens_svae.lens import SVAELens
+from typing_extensions import Unpack, deprecated
 
 from xlens.classifier.classifier import Classifier
-from xlens.contracts.backend import Run, StepEvent
+from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
-from xlens.contracts.lens import Lens
 from xlens.counterfactual.fit_mask import MaskOptions
-from xlens.data import Data
 from xlens.explainer import LensExplainer
-
-L = TypeVar("L", bound=Lens, default=Lens, covariant=True)
 
 class DIFOptions(TypedDict, total=False):
     """Options of ``dif``; a docstring beside each says what it is, and its default."""
@@ -44,7 +34,7 @@ class DIFOptions(TypedDict, total=False):
     separation: Literal["me", "logistic", "none"]
     """what pulls the classes apart ['me']"""
     drawn_classes: bool
-    """each step draws an input's class from f's probabilities, instead of f's most probable one [True]"""
+    """each step draws an input's class from the classifier's probabilities, not the most probable [True]"""
     separation_share: float
     """value of the separation term over that of the reconstruction [0.1]"""
     feature_penalty: float
@@ -108,7 +98,7 @@ class ILVMOptions(TypedDict, total=False):
     memory: int
     """rows kept with the lens to learn on from (numbers of the layer) [4096]"""
     bank: int
-    """real inputs kept with the lens, shared out evenly over f's classes [512]"""
+    """real inputs kept with the lens, shared out evenly over its classes [512]"""
     teaching_steps: int
     """training steps each time it is taught [400]"""
 
@@ -152,7 +142,7 @@ class IntroVACOptions(TypedDict, total=False):
     longest_step: float
     """how far a counterfactual may go in the code [8.0]"""
     calibrated: bool
-    """sampling uses the head calibrated on f's answers to decodings [True]"""
+    """sampling uses the head calibrated on the classifier's answers [True]"""
     langevin_step: float
     """step of the Langevin iteration, to begin with [0.2]"""
     langevin_steps: int
@@ -222,7 +212,7 @@ class MedXGANOptions(TypedDict, total=False):
     hinge: bool
     """hinge loss for the discriminator; False is the paper's cross entropy [True]"""
     conditional: bool
-    """the discriminator sees f's class [True]"""
+    """the discriminator sees the classifier's class [True]"""
     warm_up: float
     """share of the steps spent on reconstruction alone [0.15]"""
     learning_rate: float
@@ -238,13 +228,13 @@ class MedXGANOptions(TypedDict, total=False):
     l1_weight: float
     """absolute error of the reconstruction [10.0]"""
     feature_weight: float
-    """f's penultimate features of the reconstruction [0.2]"""
+    """the classifier's penultimate features of the reconstruction [0.2]"""
     logit_weight: float
-    """f's logits of the reconstruction [0.1]"""
+    """the classifier's logits of the reconstruction [0.1]"""
     class_weight: float
-    """f's class of edits and samples (lambda in the paper) [0.5]"""
+    """the classifier's class of edits and samples (lambda in the paper) [0.5]"""
     critic_weight: float
-    """the critic that begins as a copy of f; 0 leaves it out [0.2]"""
+    """the critic that begins as the classifier's copy; 0: none [0.2]"""
     adversarial_weight: float
     """the discriminator; 0 leaves it out [0.04]"""
     sparsity_weight: float
@@ -276,17 +266,17 @@ class SVAEOptions(TypedDict, total=False):
     noise: float
     """variance of the likelihood, as a share of the data's [0.16]"""
     soft: bool
-    """learn f's probabilities; False learns its decision alone, as the paper does [True]"""
+    """learn the classifier's probabilities; False learns its decision alone (paper) [True]"""
     predictive_weight: float
     """class loss through q(z|x), relative to alpha; 0 in the paper [1.0]"""
     evidence_price: float
     """added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper [3.0]"""
     consistency: float
-    """weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper [0.5]"""
+    """weight, relative to alpha, of the same class being seen whatever z2 is; 0 in the paper [0.5]"""
     consistency_rows: int
-    """inputs per step on which f is asked [40]"""
+    """inputs per step on which the classifier is asked [40]"""
     consistency_scale: float
-    """largest standard deviation of z2 when f is asked [3.5]"""
+    """largest standard deviation of z2 when it is asked [3.5]"""
     learning_rate: float
     """Adam's [0.0015]"""
     ema: float
@@ -295,14 +285,8 @@ class SVAEOptions(TypedDict, total=False):
 class NoSuchOption:
     """What a call comes to whose backend has no such option, or whose option takes another type: an error.
 
-    ``explainer.backend`` and :func:`xlens.backends` say what there is.
+    ``xlens fit --help`` and an editor list what there is.
     """
-
-class Fits(Protocol[L]):
-    """A backend object, and the lens that it fits."""
-
-    name: ClassVar[str]
-    def fit(self, classifier: Classifier, data: Data, run: Run) -> L: ...
 
 @overload
 def fit(
@@ -323,7 +307,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[DIFOptions],
-) -> LensExplainer[DIFLens]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
@@ -343,7 +327,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[ILVMOptions],
-) -> LensExplainer[ILVMLens]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
@@ -363,7 +347,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[IntroVACOptions],
-) -> LensExplainer[IntroVACLens]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
@@ -383,7 +367,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[JLVMOptions],
-) -> LensExplainer[JLVMLens]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
@@ -403,7 +387,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[MedXGANOptions],
-) -> LensExplainer[MedXGANLens]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
@@ -423,7 +407,7 @@ def fit(
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Unpack[SVAEOptions],
-) -> LensExplainer[SVAELens]: ...
+) -> LensExplainer: ...
 @overload
 @deprecated("this backend has no such option, or it takes a value of another type")
 def fit(
@@ -449,7 +433,7 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
-    backend: Fits[L],
+    backend: Backend,
     *,
     side_info: Any = None,
     over: Explainer | None = None,
@@ -463,7 +447,7 @@ def fit(
     on_step: Callable[[StepEvent], None] | None = None,
     progress: bool | None = None,
     mixed_precision: Literal["no", "bf16"] = "no",
-) -> LensExplainer[L]: ...
+) -> LensExplainer: ...
 @overload
 def fit(
     model: nn.Module | Classifier,
