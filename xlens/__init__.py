@@ -126,12 +126,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"xlens.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"xlens.{name}")
-    raise AttributeError(f"module 'xlens' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # A type checker would take it for a promise that there is every name.
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(importlib.import_module(f"xlens.{_HOME[name]}"), name)
+        if name in _MODULES:
+            return importlib.import_module(f"xlens.{name}")
+        raise AttributeError(f"module 'xlens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """Type-checks the Python blocks of README.md and docs/: ``python tests/typing/documents.py``.
 
-Each page is one module, whose lines are the page's own, so that an error names the line of the page. A page that names
-files, as in "`mine.py`:" above a block, is several: each of its blocks is one and stands on its own, and those with a
-name can be imported.
+Each page is one module, whose lines are the page's own, so that an error names the line of the page. A page that
+names files, as in "`mine.py`:" above a block, is several: each of its blocks is one and stands on its own, and one
+with a name can be imported.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ OWN: dict[str, str] = {
     "images_of_another_class: torch.Tensor\n",
 }
 
-#: A page gives one name several values, as a notebook does, and its functions need no annotations; those without any
-#: are not looked into. Said in each module, and not to mypy, so that what is cached of torch serves every run.
+#: A page gives one name several values, as a notebook does, and its functions need no annotations; those without
+#: any are not looked into. Said in each module, and not to mypy, so that what is cached of torch serves every run.
 MANNERS = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs"
 
 

@@ -10,7 +10,8 @@ import pytest
 import xlens
 from xlens.fitting.write_overloads import PLACE, overloads
 
-HEAD = """import torch
+HEAD = """from typing import Any
+import torch
 import xlens
 import xlens_dif, xlens_ilvm, xlens_introvac, xlens_medxgan, xlens_svae
 from xlens_dif import DIF
@@ -33,7 +34,7 @@ RIGHT = {
     "object": "xlens.fit(m, x, MedXGAN(steps=3, linear=False), supervision='labels')",
     "every_object": "[DIF(), ILVM(), IntroVAC(), JLVM(), MedXGAN(), SVAE(), DIF.paper(steps=3)]",
     "a_name_that_is_not_known_here": 'xlens.fit(m, x, "latentshift", step=0.5).features',
-    "a_variable": "xlens.fit(m, x, name, **{'steps': 3}).features",
+    "a_variable": "options: dict[str, Any] = {}; xlens.fit(m, x, name, **options).features",
     "load": 'xlens.load("lens/", m).edit(x, {"bright": 2.0})',
     "reassigned": 'e = xlens.fit(m, x, "dif"); e = xlens.fit(m, x, SVAE()); e = xlens.load("lens/", m)',
     "the_protocol": 'p: xlens.Explainer = xlens.fit(m, x, "dif"); xlens.fit(m, x, "ilvm", over=p, start_from=p)',
@@ -69,7 +70,7 @@ WRONG = {
     "attribute_of_an_explanation": ("e.explain(x).counterfactuals", 'maybe "counterfactual'),
     "earlier_name": ("e.grid(x, (0, 1), [0.0])", 'has no attribute "grid"'),
     "name": ("xlens.fitt(m, x, 'dif')", 'Module has no attribute "fitt"'),
-    "no_explainer": ("xlens.evaluate(m, x)", 'incompatible type "Module"'),
+    "no_explainer": ("xlens.evaluate(m, x)", 'incompatible type Module'),
     "over_no_explainer": ('xlens.fit(m, x, MedXGAN(), over="a")', "No overload variant"),
     "not_both_features": ("e.traverse(x, (0, 1), [0.0]).flatten()", '"Invariances" has no attribute "flatten"'),
 }
