@@ -106,7 +106,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "starts"),
+    "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
     "api": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (

@@ -90,7 +90,9 @@ class Preprocessing:
             return None
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            values = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+            }
             return Preprocessing(**values)
         except (ValueError, TypeError, AttributeError) as fault:
             raise StorageError(
@@ -193,14 +195,14 @@ def _split(path: Path, content: Any) -> tuple[Any, Any]:
 
 def _read(path: Path, how: Preprocessing) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
+        with Image.open(path) as opened:
+            if opened.mode.startswith(("I", "F")):
                 raise DataError(
                     "images: more than 8 bits per channel, which would be cut off",
-                    given=f"{path}: mode {image.mode}",
+                    given=f"{path}: mode {opened.mode}",
                     do="convert it to 8 bits, or pass the inputs as .npz, .npy or .pt",
                 )
-            image = image.convert("L" if how.mode == "grey" else "RGB")
+            image = opened.convert("L" if how.mode == "grey" else "RGB")
             if how.size is not None and image.size != (how.size[1], how.size[0]):
                 image = image.resize((how.size[1], how.size[0]), Image.Resampling.BILINEAR)
             return np.asarray(image)

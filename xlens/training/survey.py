@@ -98,20 +98,22 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
             found = classify(classifier, batch, logits)
-            if use_labels:
-                _check_labels(batch, found.shape[1])
-                labelled.update(batch.labels.long().unique().tolist())
+            labels = _checked_labels(batch, found.shape[1]) if use_labels else None
+            if labels is not None:
+                labelled.update(labels.long().unique().tolist())
             logits.append(found.float().cpu())
             # Sharing out a stream goes by its batches, so how it is cut counts as well.
             digest.update(b"" if data.indexed else f"{len(batch)};".encode())
             digest.update(batch.inputs.contiguous().numpy().tobytes())
-            if use_labels:
-                digest.update(batch.labels.contiguous().numpy().tobytes())
+            if labels is not None:
+                digest.update(labels.contiguous().numpy().tobytes())
             sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
             # Halved when it grows too long, so that it stays spread over all of the data.
             if len(sample) > 2 * _SAMPLED_BATCHES:
                 sample = sample[::2]
             bar.update(len(batch))
+    if statistics is None:
+        raise DataError("data: there are no inputs")
     figures = statistics.as_tuples()
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
@@ -196,7 +198,7 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
     return logits
 
 
-def _check_labels(batch: Batch, num_classes: int) -> None:
+def _checked_labels(batch: Batch, num_classes: int) -> Tensor:
     if batch.labels is None:
         raise DataError(
             "fit: supervision='labels', but the data have no labels",
@@ -215,6 +217,7 @@ def _check_labels(batch: Batch, num_classes: int) -> None:
             given=f"labels from {low} to {high}",
             allowed=f"0 to {num_classes - 1}",
         )
+    return batch.labels
 
 
 def _class_margins(logits: Tensor) -> tuple[tuple[float, ...], ...]:

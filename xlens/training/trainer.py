@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -291,7 +291,8 @@ class Trainer:
         stream.load(tree["stream"])
         torch.set_rng_state(tree["rng"]["torch"])
         keys, position = tree["rng"]["numpy"]
-        np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
+        state = {"key": keys.to(torch.int64).numpy().astype(np.uint32), "pos": position}
+        np.random.set_state({"bit_generator": "MT19937", "state": state})
         random.setstate((3, tuple(tree["rng"]["python"]), None))
         if tree["rng"]["cuda"]:
             torch.cuda.set_rng_state_all(tree["rng"]["cuda"])
@@ -330,7 +331,7 @@ class Trainer:
 
 
 def _numpy_state() -> list[Any]:
-    state = np.random.get_state(legacy=True)
+    state = cast(tuple[Any, ...], np.random.get_state(legacy=True))
     return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
 
 

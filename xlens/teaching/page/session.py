@@ -73,7 +73,7 @@ class Session:
         self.fitted = as_fitted(explainer, "label", "explainer")
         self.teaching = Teaching(self.fitted)
         self.teaching.query(pool[:1], 1, "random", seed=seed)  # refuses what cannot be taught
-        self.questions = tuple(self.fitted.lens.questions)
+        self.questions = tuple(self.fitted.require("teach").questions)
         if not self.questions:
             raise UnsupportedError("label: this lens has nothing to ask", do="fit it with side_info or kinds")
         self.teaching.query(pool[:1], 1, strategy, seed=seed)  # refuses what cannot be asked like this
