@@ -90,7 +90,7 @@ def test_an_outer_context_ends_inner_ones_that_were_never_left():
         kept_alive = frozen(None, model, 1)
         kept_alive.__enter__()
     assert not differing(before, {**model_state(model), **process_state()})
-    assert in_thread(lambda: Turn().__enter__()._end() or True)  # nobody has the turn
+    assert in_thread(lambda: Turn().__enter__().end() or True)  # nobody has the turn
     kept_alive.__exit__(None, None, None)
     assert not differing(before, {**model_state(model), **process_state()})
 

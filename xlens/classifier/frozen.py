@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted, watch
 from xlens.classifier.kept import KeptModule, Swap, put_back, stand_ins
-from xlens.classifier.turns import random_state_kept, seeded
+from xlens.classifier.turns import Seeded, random_state_kept, seeded
 from xlens.classifier.values import KeptTensor, bits, unwatched
 from xlens.errors import ModelError
 
@@ -173,10 +173,11 @@ _guards = _Guards()
 class _Frozen(AbstractContextManager[T]):
     """What :func:`frozen` returns."""
 
+    _hold: _Hold | None = None
+
     def __init__(self, value: T, model: nn.Module, seed: int | None, copy_parameters: bool) -> None:
         self._value, self._model, self._copy_parameters = value, model, copy_parameters
         self._random = random_state_kept() if seed is None else seeded(seed)
-        self._hold: _Hold | None = None
         self._watching: int | None = None
 
     @own_lines_uninterrupted
@@ -198,14 +199,15 @@ class _Frozen(AbstractContextManager[T]):
     def __exit__(self, *fault: Any) -> None:
         try:
             self._leave()
+            self._random.__exit__(*fault)
         finally:
             # Once more, where an exception that another thread sent came in between; else there is nothing to do.
             self._leave()
-            try:
-                self._random.__exit__(*fault)
-            finally:
-                watch.end(self._watching)
+            if isinstance(self._random, Seeded):
+                self._random.end()
+            watch.end(self._watching)
 
+    @uninterrupted
     def __del__(self) -> None:
         # Where such an exception kept the context from being left at all.
         self._leave()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Watch", "own_lines_uninterrupted", "uninterrupted", "watch"]
+__all__ = ["Watch", "own_lines_uninterrupted", "tried", "uninterrupted", "watch"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +34,20 @@ def own_lines_uninterrupted(function: F) -> F:
     """Decorate what Ctrl-C must not stop in its own lines; what it calls may be stopped, as waiting has to be."""
     _OWN_LINES.add(function.__code__)
     return function
+
+
+def tried(step: Callable[[], None]) -> list[BaseException]:
+    """Take a step, and once more where it fails, as the fault may come from outside; return what went wrong."""
+    try:
+        step()
+    except BaseException as first:  # noqa: BLE001 - also what another thread sends to this one
+        try:
+            step()
+        except BaseException as second:  # noqa: BLE001
+            return [second]
+        # The step is taken; an interruption still has to reach whom it was meant for.
+        return [] if isinstance(first, Exception) else [first]
+    return []
 
 
 class Watch:

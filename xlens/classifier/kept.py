@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.hooks import own_tables, place
+from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
 
 __all__ = ["KeptModule", "Swap", "put_back", "stand_ins"]
@@ -101,22 +102,8 @@ def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTenso
         except Exception as fault:  # noqa: BLE001 - whatever it is, the steps below are tried
             faults.append(fault)
         for step in steps + [one.put_back_values for one in (*tensors, *values)]:
-            faults += _tried(step)
+            faults += tried(step)
     return faults
-
-
-def _tried(step: Callable[[], None]) -> list[BaseException]:
-    """Take a step, and once more where it fails, as the fault may come from outside; return what went wrong."""
-    try:
-        step()
-    except BaseException as first:  # noqa: BLE001 - also what another thread sends to this one
-        try:
-            step()
-        except BaseException as second:  # noqa: BLE001
-            return [second]
-        # The step is taken; an interruption still has to reach whom it was meant for.
-        return [] if isinstance(first, Exception) else [first]
-    return []
 
 
 def _tables_of(module: nn.Module) -> Iterator[dict[Any, Any]]:

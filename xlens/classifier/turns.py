@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted, watch
+from xlens.classifier.interrupts import own_lines_uninterrupted, tried, uninterrupted, watch
 from xlens.classifier.modes import neutral
 
-__all__ = ["Turn", "give_way", "random_state_kept", "seeded"]
+__all__ = ["Seeded", "Turn", "give_way", "random_state_kept", "seeded"]
 
 
 class _Queue:
@@ -129,9 +129,7 @@ class Turn:
 
     #: How the program had everything before the turn in hand.
     outside: _Process | None = None
-
-    def __init__(self) -> None:
-        self._done = True
+    _done = True
 
     @property
     def holds(self) -> bool:
@@ -157,35 +155,38 @@ class Turn:
                 modes.__enter__()
                 self._modes = modes
             except BaseException:
-                self._end()
+                self.end()
                 raise
         return self
 
     @own_lines_uninterrupted
     def __exit__(self, *fault: object) -> None:
-        self._end()
+        self.end()
 
+    @uninterrupted
     def __del__(self) -> None:
         # Only where an exception that no handler can hold back has kept the context from being left.
         if not self._done and self._thread == threading.get_ident():
-            self._end()
+            self.end()
 
     @uninterrupted
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Put the program's switches and random numbers back, and let the next thread have its turn."""
         if not self.holds:
             self._done = True
             return
+        faults: list[BaseException] = []
         try:
             if self._modes is not None:
                 self._modes.__exit__(None, None, None)
         finally:
-            try:
-                if self._depth == 0 and Turn.outside is not None:
-                    Turn.outside.put_back()
-            finally:
-                self._done = True
-                _queue.leave(self._depth)
-                watch.end(self._watching)
+            if self._depth == 0 and Turn.outside is not None:
+                faults += tried(Turn.outside.put_back)
+            self._done = True
+            _queue.leave(self._depth)
+            watch.end(self._watching)
+        if faults:
+            raise faults[0]
 
 
 def give_way() -> None:
@@ -219,9 +220,47 @@ def _take_for_certain() -> BaseException | None:
     return came
 
 
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
+class Seeded:
+    """What :func:`seeded` returns. Ending it twice does nothing, so that it can be tried again."""
+
+    def __init__(self, seed: int | None) -> None:
+        self._seed, self._turn = seed, Turn()
+        self._kept: _Process | None = None
+
+    @own_lines_uninterrupted
+    def __enter__(self) -> None:
+        self._turn.__enter__()
+        try:
+            self._kept = _Process()
+            if self._seed is not None:
+                random.seed(self._seed)
+                np.random.seed(self._seed % 2**32)
+                torch.manual_seed(self._seed)
+        except BaseException:
+            self.end()
+            raise
+
+    @own_lines_uninterrupted
+    def __exit__(self, *fault: object) -> None:
+        self.end()
+
+    @uninterrupted
+    def end(self) -> None:
+        """Put the random numbers back, and end the turn."""
+        faults: list[BaseException] = []
+        # Ended by a context around this one already, it has nothing to put back.
+        if self._kept is not None and self._turn.holds:
+            faults += tried(self._kept.put_back_random_numbers)
+        self._kept = None
+        self._turn.end()
+        if faults:
+            raise faults[0]
+
+
+def seeded(seed: int | None) -> Seeded:
     """Within this context the global RNGs are seeded (unless None); afterwards they are as before.
+
+    It is a turn too: threads wait for each other.
 
     >>> import torch
     >>> before = torch.get_rng_state()
@@ -230,18 +269,7 @@ def seeded(seed: int | None) -> Iterator[None]:
     >>> bool((before == torch.get_rng_state()).all())
     True
     """
-    with Turn() as turn:
-        kept = _Process()
-        try:
-            if seed is not None:
-                random.seed(seed)
-                np.random.seed(seed % 2**32)
-                torch.manual_seed(seed)
-            yield
-        finally:
-            # Ended by a context around this one already, it has nothing to put back.
-            if turn.holds:
-                kept.put_back_random_numbers()
+    return Seeded(seed)
 
 
 @contextmanager
