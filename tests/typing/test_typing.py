@@ -70,7 +70,7 @@ WRONG = {
     "attribute_of_an_explanation": ("e.explain(x).counterfactuals", 'maybe "counterfactual'),
     "earlier_name": ("e.grid(x, (0, 1), [0.0])", 'has no attribute "grid"'),
     "name": ("xlens.fitt(m, x, 'dif')", 'Module has no attribute "fitt"'),
-    "no_explainer": ("xlens.evaluate(m, x)", 'incompatible type Module'),
+    "no_explainer": ("xlens.evaluate(m, x)", "incompatible type Module"),
     "over_no_explainer": ('xlens.fit(m, x, MedXGAN(), over="a")', "No overload variant"),
     "not_both_features": ("e.traverse(x, (0, 1), [0.0]).flatten()", '"Invariances" has no attribute "flatten"'),
 }
