@@ -66,7 +66,8 @@ class _Level:
         self.buffers = [KeptTensor(b, copy=True) for b in hold.buffers]
 
     def put_back(self, held: Mapping[int, _Held]) -> list[BaseException]:
-        written = [held[id(p.tensor)].kept for p in self.parameters if p.written]
+        found = [held[id(p.tensor)].kept for p in self.parameters if p.written]
+        written = [kept for kept in found if isinstance(kept, KeptTensor)]
         return put_back([*self.modules, *self.parameters, *self.buffers], written)
 
 
@@ -131,7 +132,7 @@ class _Guards:
             held = self._held.get(id(tensor))
             if held is None:
                 new[id(tensor)] = _Held(KeptTensor(tensor, copy=copy))
-            elif copy:
+            elif copy and isinstance(held.kept, KeptTensor):
                 held.kept.keep_values()
         return new
 
