@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "deprecated": (),
+    "files": ("writing", "limits", "plain"),
     "invariances": (),
     "explanation": (),
     "classifier": ("frozen", "tail", "margins", "classifier", "fingerprint", "taps"),
@@ -57,7 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
     "registry": ("entries", "loading", "status"),
     "fitted": (),
-    "storage": (),
+    "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
         "request",
         "verdict",
@@ -132,7 +133,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 #: Imports upward that stay, because a person looks for the call there: a file and what it may see.
 SUGAR: dict[str, tuple[str, ...]] = {
-    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage"),
+    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage.__init__"),
     "evaluation.table": ("plot.evaluation",),
     "__init__": ("*",),
 }
