@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from guard import unchanged
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -39,6 +41,17 @@ def fitted(trained):
     return xlens.fit(trained, toys.pictures(240, seed=0)[0], toys.Toy(), progress=False)
 
 
+@pytest.fixture
+def ask(fitted, trained):
+    """Call a method of the fitted explainer, or of another one, under guard."""
+
+    def ask(method, *args, of=fitted, **kwargs):
+        with unchanged(trained):
+            return getattr(of, method)(*args, **kwargs)
+
+    return ask
+
+
 @pytest.fixture(scope="session")
 def digits():
     """A small network that tells two digits apart, and their images."""
@@ -61,7 +74,8 @@ def toy_installed(monkeypatch):
             for name, variable in (("toy", "TOY_PLUGIN"), ("plain", "PLAIN_PLUGIN"))
         ]
 
-    monkeypatch.setattr("xlens.registry.entries.entry_points", entry_points)
+    # By its module: in the package, the name is that of a function.
+    monkeypatch.setattr(importlib.import_module("xlens.registry.entries"), "entry_points", entry_points)
 
 
 #: What somebody keeps in a file of their own.

@@ -22,18 +22,18 @@ from xlens.errors import (
     XlensError,
 )
 
-pytestmark = pytest.mark.usefixtures("short_mask", "toy_installed")
+pytestmark = pytest.mark.usefixtures("toy_installed")
 
 
 @pytest.fixture
 def fit(trained, images):
     """Fit the toy under guard."""
 
-    def fit(model=trained, data=images, backend="toy", **arguments):
+    def fit(model=trained, data=images, backend="toy", mask=toys.SHORT_MASK, **arguments):
         module = model.model if isinstance(model, xlens.Classifier) else model
         guarded = module if isinstance(module, nn.Module) else trained
         with unchanged(guarded):
-            return xlens.fit(model, data, backend, progress=False, **arguments)
+            return xlens.fit(model, data, backend, mask=mask, progress=False, **arguments)
 
     return fit
 
@@ -84,18 +84,18 @@ def test_fitting_works_where_the_caller_has_switched_gradients_off(fit):
         assert fit().backend.name == "toy"
 
 
-def test_an_interrupted_fit_resumes_to_the_same_lens(fit, tmp_path, monkeypatch):
-    monkeypatch.setattr("xlens.training.edit_mask._STEPS", 8)
+def test_an_interrupted_fit_resumes_to_the_same_lens(fit, tmp_path):
+    mask = xlens.MaskOptions(steps=8)
 
     def interrupt(event):
         if event.step == 5:
             raise KeyboardInterrupt
 
-    whole = fit()
+    whole = fit(mask=mask)
     with pytest.raises(KeyboardInterrupt):
-        fit(output_dir=tmp_path, on_step=interrupt)
+        fit(mask=mask, output_dir=tmp_path, on_step=interrupt)
     seen = []
-    resumed = fit(output_dir=tmp_path, resume=True, on_step=lambda event: seen.append(event.step))
+    resumed = fit(mask=mask, output_dir=tmp_path, resume=True, on_step=lambda event: seen.append(event.step))
     assert seen == [6, 7, 8]
     for a, b in zip(whole.mask.state_dict().values(), resumed.mask.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -103,7 +103,7 @@ def test_an_interrupted_fit_resumes_to_the_same_lens(fit, tmp_path, monkeypatch)
 
 def test_a_checkpoint_of_other_data_or_options_is_refused(fit, tmp_path, images):
     fit(output_dir=tmp_path)
-    for change in ({"data": images[:60]}, {"seed": 1}, {"strength": 2.0}):
+    for change in ({"data": images[:60]}, {"seed": 1}, {"strength": 2.0}, {"mask": None}):
         with pytest.raises(XlensError, match="another run"):
             fit(output_dir=tmp_path, resume=True, **change)
 
@@ -163,7 +163,8 @@ def test_a_misspelt_option_gets_a_suggestion(fit):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("sede", "seed"), ("supervison", "supervision"), ("outputdir", "output_dir")]
+    ("wrong", "meant"),
+    [("sede", "seed"), ("supervison", "supervision"), ("outputdir", "output_dir"), ("maks", "mask")],
 )
 def test_a_misspelt_argument_of_fit_gets_a_suggestion(fit, wrong, meant):
     with pytest.raises(OptionError, match=f"unknown option '{wrong}'. Did you mean '{meant}'"):
@@ -197,6 +198,7 @@ def test_options_beside_a_backend_object(fit):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"mask": {"steps": 3}}, r"mask must be xlens.MaskOptions\(...\) or None, got {'steps': 3}"),
         ({"resume": True}, "resume=True needs the output_dir"),
         ({"seed": -1}, "seed must be an int >= 0 .*got -1"),
         ({"seed": 1.5}, "seed must be"),

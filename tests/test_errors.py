@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
+import inspect
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
-from xlens import errors
+import pytest
+import torch
+import toys
+
+import xlens
+from xlens import errors, plot
 
 
 def test_the_message_has_all_four_parts():
@@ -37,3 +47,51 @@ def test_the_warning_can_be_filtered_as_a_user_warning():
 @pytest.mark.parametrize(("word", "hint"), [("seeed", " Did you mean 'seed'?"), ("xyz", "")])
 def test_suggestions(word, hint):
     assert errors.did_you_mean(word, ["seed", "epochs"]) == hint
+
+
+def warned(ask):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ask()
+    return [(Path(one.filename), one.lineno) for one in said if issubclass(one.category, errors.XlensWarning)]
+
+
+def here():
+    """Return the line that asks for it."""
+    return inspect.currentframe().f_back.f_lineno
+
+
+def test_a_warning_points_at_the_line_that_called_xlens(fitted, images):
+    stuck = toys.explainer_with(toys.StuckLens(), fitted)
+    lines = []
+
+    def ask():
+        lines.append(here() + 1)
+        stuck.explain(images[:2], attributions=())
+
+    assert warned(ask) == [(Path(__file__), lines[0])]
+
+
+def test_a_warning_from_within_contexts_points_there_too(fitted, images, tmp_path):
+    """Frozen, seeded, and in several files of xlens's own, through contextlib's."""
+    model = copy.deepcopy(fitted.classifier.model)
+    explainer = xlens.LensExplainer(fitted.fitted.around(fitted.classifier.around(model)))
+    with torch.no_grad():
+        model.head.weight.mul_(1.01)
+    asks = {
+        "counterfactual": lambda: explainer.counterfactual(images[:1]),
+        "traverse": lambda: explainer.traverse(images[:1], "bright", [0.0]),
+        "save": lambda: explainer.save(tmp_path / "lens"),
+        "traversal": lambda: plot.traversal(explainer, images[:1], "bright", [0.0]),
+    }
+    for name, ask in asks.items():
+        places = warned(ask)
+        assert places, name
+        assert {path for path, _ in places} == {Path(__file__)}, name
+        assert {line for _, line in places} == {ask.__code__.co_firstlineno}, name
+
+
+def test_a_warning_without_a_caller_of_the_users_is_given_all_the_same():
+    code = "import warnings; from xlens.errors import warn; warn('so it is')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("<string>:1: XlensWarning: so it is")

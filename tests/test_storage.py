@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 import torch
+import toys
 from guard import unchanged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -185,6 +186,12 @@ def test_a_place_that_cannot_be_written(fitted, tmp_path):
         fitted.save(tmp_path / "file" / "lens")
 
 
+def test_class_names_come_back_with_a_bare_model(trained, images, tmp_path):
+    named = xlens.Classifier(trained, class_names=["a", "b", "c"])
+    xlens.fit(named, images, "toy", mask=toys.SHORT_MASK, progress=False).save(tmp_path)
+    assert xlens.load(tmp_path, trained).class_names == ("a", "b", "c")
+
+
 # --- explanations -------------------------------------------------------------------------------------
 
 
@@ -199,6 +206,12 @@ def test_an_explanation_is_the_same_after_loading(saved):
     explanation, path = saved
     assert_equal(Explanation.load(path), explanation)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_explanation_that_cannot_be_written(saved, tmp_path):
+    with pytest.raises(StorageError, match="save: cannot write"):
+        saved[0].save(tmp_path)
+    assert not list(tmp_path.parent.glob("*.partial"))
 
 
 def test_an_explanation_without_a_mask_survives(saved, tmp_path):
@@ -275,9 +288,9 @@ def test_stopped_between_its_two_files_a_lens_is_whole(fitted, tmp_path, monkeyp
     """What was there is loaded, or what was to be written; never a lens that cannot be read."""
     folder = tmp_path / "lens"
     fitted.save(folder)
-    changed = copy.copy(fitted)
-    changed.provenance = {**fitted.provenance, "again": True}
-    changed.lens = copy.deepcopy(fitted.lens)
+    provenance = {**fitted.provenance, "again": True}
+    record = dataclasses.replace(fitted.fitted, provenance=provenance, lens=copy.deepcopy(fitted.lens))
+    changed = xlens.LensExplainer(record)
     with torch.no_grad():
         next(iter(changed.lens.state_dict().values())).add_(1)
     replace, done = os.replace, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import torch
@@ -202,3 +203,9 @@ def run_for(inputs: torch.Tensor, **changes):
     )
     facts = {"seed": 0, "device": torch.device("cpu"), "spec": spec, "progress": False, "identity": "me"}
     return xlens.Run(**{**facts, **changes})
+
+
+def margins(model, inputs, target, contrast):
+    """Score the classifier by hand, in eval mode, beside the model's own state; ``(N,)``."""
+    logits = copy.deepcopy(model).eval()(inputs).detach()
+    return torch.stack([row[t] - row[c] for row, t, c in zip(logits, target, contrast, strict=True)])

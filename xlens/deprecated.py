@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = ["METHODS", "forwarded", "forwarded_module", "renamed"]
@@ -87,19 +87,25 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def forwarded_module(old: str, new: str, only: tuple[str, ...] | None = None) -> Callable[[str], Any]:
+def forwarded_module(
+    old: str, new: str, only: tuple[str, ...] | None = None, elsewhere: Mapping[str, str] | None = None
+) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a module whose names have moved.
 
     Args:
         old, new: dotted names of modules.
         only: the names that have moved; None for all.
+        elsewhere: name -> module of those that have moved to another one.
     """
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or (only is not None and name not in only):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(new), name)
-        say(f"{old}.{name}", f"{new}.{name}", 2)
+        home = (elsewhere or {}).get(name, new)
+        found = getattr(importlib.import_module(home), name, None)
+        if found is None:
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        say(f"{old}.{name}", f"{home}.{name}", 2)
         return found
 
     return __getattr__

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients
@@ -13,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from xlens.attr import CarriedCurve, Segment, path_integral
+from xlens.attr import Segment, path_integral
 from xlens.attr.quadrature import METHODS
+from xlens.counterfactual import CarriedCurve
 from xlens.errors import OptionError
 
 CPU = torch.device("cpu")
@@ -142,68 +141,6 @@ def test_no_gradient_leaks():
     assert start.grad is end.grad is weight.grad is None
 
 
-# --- the edit carried onto the real input ------------------------------------------------------------
-
-
-def carried_curve(carry, masked=True):
-    generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    matrix = draw(3, 12)
-    decode = lambda codes: (codes @ matrix).tanh().view(-1, 1, 3, 4) * 2  # noqa: E731
-    codes, without = draw(5, 3), draw(5, 3)
-    return CarriedCurve(
-        inputs=draw(5, 1, 3, 4),
-        codes=Segment(without, codes),
-        reconstruction=decode(codes),
-        decode=decode,
-        carry=carry,
-        mask=torch.rand(5, 1, 3, 4, generator=generator) if masked else None,
-        minimum=torch.full((1, 1, 1, 1), -0.8),
-        maximum=torch.full((1, 1, 1, 1), 0.9),
-    )
-
-
-def slowly(curve, row, alpha):
-    """The three formulas of methods.md, pixel by pixel."""
-    x, rec = curve.inputs[row], curve.reconstruction[row]
-    z, z0 = curve.codes.end[row], curve.codes.start[row]
-    at = curve.decode((z0 + alpha * (z - z0)).unsqueeze(0))[0]
-    result = np.zeros((3, 4))
-    for i in range(3):
-        for j in range(4):
-            p, g, r = (float(t[0, i, j]) for t in (x, at, rec))
-            if curve.carry == "none":
-                result[i, j] = g
-                continue
-            if curve.carry == "masked":
-                value = p + float(curve.mask[row, 0, i, j]) * (g - r + (1 - alpha) * (r - p))
-            else:
-                value = p + g - r
-            result[i, j] = min(max(value, min(-0.8, p)), max(0.9, p))
-    return result
-
-
-@pytest.mark.parametrize("carry", ["masked", "residual", "none"])
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_curves_are_as_written(carry, alpha):
-    curve = carried_curve(carry, masked=carry == "masked")
-    rows = torch.tensor([4, 0, 2])
-    found = curve(rows, torch.full((3,), alpha))
-    for k, row in enumerate(rows.tolist()):
-        assert np.allclose(found[k, 0], slowly(curve, row, alpha), atol=1e-5)
-
-
-@pytest.mark.parametrize("carry", ["masked", "residual"])
-def test_curves_end_at_the_input_exactly(carry):
-    curve = carried_curve(carry, masked=carry == "masked")
-    assert (curve.inputs.abs() > 0.9).any()  # inputs outside the range of the data stay what they are
-    assert torch.equal(curve(torch.arange(5), torch.ones(5)), curve.inputs)
-    # Also where a decoder rounds differently in another batch.
-    rounding = replace(curve, decode=lambda codes: curve.decode(codes) * (1 + 1e-4 * len(codes)))
-    assert torch.equal(rounding(torch.arange(3), torch.ones(3)), curve.inputs[:3])
-    assert not torch.equal(rounding(torch.arange(3), torch.zeros(3)), curve(torch.arange(3), torch.zeros(3)))
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_rule_is_exact_where_the_curve_and_the_score_are_straight(method):
     codes = torch.tensor([[1.0, 3.0]])
@@ -220,12 +157,3 @@ def test_every_rule_is_exact_where_the_curve_and_the_score_are_straight(method):
 def test_options_of_the_integral_are_checked(options):
     with pytest.raises(OptionError, match=next(iter(options))):
         integrate(lambda x, rows: x.sum(1), Segment(torch.zeros(1, 2), torch.ones(1, 2)), **options)
-
-
-def test_a_mask_of_ones_begins_at_the_decoding():
-    curve = replace(carried_curve("masked"), mask=torch.ones(5, 1, 3, 4))
-    low, high = curve.inputs.clamp(max=-0.8), curve.inputs.clamp(min=0.9)
-    expected = torch.minimum(torch.maximum(curve.decode(curve.codes.start), low), high)
-    assert torch.allclose(curve(torch.arange(5), torch.zeros(5)), expected, atol=1e-6)
-    nothing = replace(curve, mask=torch.zeros(5, 1, 3, 4))
-    assert torch.equal(nothing(torch.arange(5), torch.zeros(5)), curve.inputs)

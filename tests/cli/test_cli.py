@@ -6,9 +6,13 @@ import subprocess
 import sys
 
 import pytest
+import toys
 
 import xlens
-from xlens import cli, demo
+from xlens import cli
+from xlens.cli import demo
+from xlens.datasets import load_images
+from xlens.datasets.examples import read_idx
 from xlens.errors import DataError
 
 
@@ -28,7 +32,7 @@ def test_backends_are_listed_for_people_and_machines(capsys):
 
 
 def test_errors_are_one_line_with_exit_code_2(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(demo, "load_images", lambda name: demo.read_idx(tmp_path / "missing.gz"))
+    monkeypatch.setattr(demo, "load_images", lambda name: read_idx(tmp_path / "missing.gz"))
     assert cli.main(["demo", "--data", "fashion-mnist"]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("xlens: ")
@@ -56,7 +60,7 @@ def test_the_command_is_installed():
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_the_demonstration_writes_pictures_and_a_table(tmp_path, monkeypatch, capsys):
     def short(classifier, data, backend, **others):
-        return xlens.fit(classifier, data, backend, steps=10, width=8, progress=False, **others)
+        return xlens.fit(classifier, data, backend, steps=10, width=8, mask=toys.SHORT_MASK, progress=False, **others)
 
     monkeypatch.setattr(demo, "fit", short)
     explainer, explanation = demo.run_demo("digits", out=tmp_path)
@@ -69,14 +73,14 @@ def test_the_demonstration_writes_pictures_and_a_table(tmp_path, monkeypatch, ca
 
 
 def test_the_digits_are_split_without_overlap():
-    images = demo.load_images("digits")
+    images = load_images("digits")
     assert len(images.train) + len(images.test) == 357
     assert set(images.test_labels.tolist()) == {0, 1}
 
 
 def test_missing_files_say_what_to_install(tmp_path):
     with pytest.raises(DataError, match="dataset-fashion-mnist"):
-        demo.load_images("fashion-mnist", tmp_path)
+        load_images("fashion-mnist", tmp_path)
 
 
 def test_names_do_nothing_to_the_terminal(capsys):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import toys
+from command_line import EXPLAIN, FIT, SCALE
 from PIL import Image
 from safetensors.torch import save_file
-from test_cli_fit import EXPLAIN, FIT, SCALE
 
 import xlens
 from xlens import cli

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 import toys
+from command_line import EXPLAIN, FIT, SCALE
+from pages import data_of
 from PIL import Image
 from safetensors.torch import save_file
-from test_report import data_of
 from torch import nn
 
 from xlens import cli
@@ -20,11 +21,6 @@ from xlens.cli.inputs import Preprocessing, read_array, read_images
 from xlens.cli.models import load_model
 from xlens.cli.weights import read_weights
 from xlens.errors import DataError, ModelError, OptionError, StorageError
-
-FIT = ["fit", "my_models:net", "--weights", "net.safetensors", "--backend", "toy", "-o", "lens"]
-EXPLAIN = ["explain", "lens", "--model", "my_models:net", "--weights", "net.safetensors"]
-#: Takes [0, 1] to the toy's range, -3 to 2.
-SCALE = ["--mode", "grey", "--mean", "0.6", "--std", "0.2"]
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")

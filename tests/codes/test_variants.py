@@ -9,15 +9,6 @@ import xlens
 from xlens.errors import DataError, OptionError, UnsupportedError
 
 
-@pytest.fixture
-def ask(fitted, trained):
-    def ask(method, *args, of=fitted, **kwargs):
-        with unchanged(trained):
-            return getattr(of, method)(*args, **kwargs)
-
-    return ask
-
-
 def decided(model, inputs):
     """Ask f by hand, beside the model's own state."""
     from copy import deepcopy
@@ -88,7 +79,7 @@ def test_what_the_lens_leaves_out_stays_when_the_change_is_carried(ask, fitted, 
 
 
 def test_a_grid_crosses_two_features(ask, fitted, images):
-    found = ask("grid", images[1:3], ("bright", "dark"), [0.0, 1.0], relative=False)
+    found = ask("traverse", images[1:3], ("bright", "dark"), [0.0, 1.0], relative=False)
     assert found.variants.shape == (2, 2, 2, 1, 8, 8)
     assert found.kept.shape == (2, 2, 2)
     codes = fitted.lens.encode(images[1:3])
@@ -101,7 +92,7 @@ def test_a_grid_crosses_two_features(ask, fitted, images):
 
 
 def test_a_relative_grid_has_the_input_in_its_middle(ask, images):
-    found = ask("grid", images[1:3], (0, 2), [-0.2, 0.0, 0.2])
+    found = ask("traverse", images[1:3], (0, 2), [-0.2, 0.0, 0.2])
     torch.testing.assert_close(found.variants[:, 1, 1], images[1:3])
     assert found.kept[:, 1, 1].all()
     grown, shrunk = found.variants[:, 2, 1], found.variants[:, 0, 1]
@@ -116,13 +107,13 @@ def test_a_relative_grid_has_the_input_in_its_middle(ask, images):
         ("invariances", {"n": 2, "vary": "both"}, "'nuisance' or 'class'"),
         ("invariances", {"n": 2, "carry": "masked", "vary": "x"}, "carry must be 'none' or 'residual'.*; vary"),
         ("invariances", {"n": 0, "scale": -1}, "scale must be.*; n must be an int >= 1"),
-        ("grid", {"features": ([0], [1]), "steps": [0.0], "relative": "no"}, "relative must be.*; each feature"),
-        ("grid", {"features": ("bright",), "steps": [0.0]}, "two names or positions"),
-        ("grid", {"features": "bright", "steps": [0.0]}, "two names or positions"),
-        ("grid", {"features": ("bright", "bright"), "steps": [0.0]}, "share dimensions"),
-        ("grid", {"features": ("bright", "drak"), "steps": [0.0]}, "grid: there is no feature.*mean 'dark'"),
-        ("grid", {"features": (0, 1), "steps": [float("inf")]}, "grid: steps are wrong"),
-        ("grid", {"features": (0, 1), "steps": [0.0], "carry": "mask"}, "carry must be"),
+        ("traverse", {"feature": ([0], 1), "values": [0.0], "relative": "no"}, "relative must be.*; two features"),
+        ("traverse", {"feature": ("bright",), "values": [0.0]}, "two names or positions"),
+        ("traverse", {"feature": ("bright", "dark", 0), "values": [0.0]}, "two names or positions"),
+        ("traverse", {"feature": ("bright", "bright"), "values": [0.0]}, "share dimensions"),
+        ("traverse", {"feature": ("bright", "drak"), "values": [0.0]}, "traverse: there is no feature.*'dark'"),
+        ("traverse", {"feature": (0, 1), "values": [float("inf")]}, "traverse: values are wrong"),
+        ("traverse", {"feature": (0, 1), "values": [0.0], "carry": "mask"}, "carry must be"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(ask, images, method, arguments, message):
@@ -131,8 +122,8 @@ def test_what_is_wrong_is_named(ask, images, method, arguments, message):
 
 
 def test_a_row_alone_has_the_verdict_of_its_batch(ask, images):
-    together = ask("grid", images[:3], (0, 1), [-1.0, 1.0])
-    alone = ask("grid", images[2], (0, 1), [-1.0, 1.0])
+    together = ask("traverse", images[:3], (0, 1), [-1.0, 1.0])
+    alone = ask("traverse", images[2], (0, 1), [-1.0, 1.0])
     torch.testing.assert_close(alone.variants[0], together.variants[2])
     assert torch.equal(alone.kept[0], together.kept[2])
 
@@ -159,7 +150,7 @@ def test_vectors_have_verdicts():
 
     with unchanged(model):
         explainer = toys.explainer_with(Split(5), xlens.fit(model, inputs, toys.Plain(), progress=False))
-        found = explainer.grid(inputs[:2], ("value 0", 4), [0.0, 1.0])
+        found = explainer.traverse(inputs[:2], ("value 0", 4), [0.0, 1.0])
     expected = inputs[1].clone()
     expected[4] += 1
     torch.testing.assert_close(found.variants[1, 0, 1], expected)

@@ -1,51 +1,13 @@
-"""Building blocks for backends: taps into the classifier, margins, and the mask that flips."""
+"""The mask: how far it opens until the classifier flips, and its size."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from guard import unchanged
 from torch import nn
-from xlens.counterfactual.search import mask_that_flips
 
 from xlens import Classifier
-from xlens.nn import EditMask, FeatureMaps, Penultimate, margin_over_rest, score_margin
-
-LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-TARGET, CONTRAST = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 0, 3, 2, 3, 2])
-
-
-def test_margins_against_loops():
-    for i, (t, c) in enumerate(zip(TARGET.tolist(), CONTRAST.tolist(), strict=True)):
-        row = LOGITS[i].tolist()
-        assert score_margin(LOGITS, TARGET, CONTRAST)[i].item() == pytest.approx(row[t] - row[c])
-        rest = max(value for k, value in enumerate(row) if k != t)
-        assert margin_over_rest(LOGITS, TARGET)[i].item() == pytest.approx(row[t] - rest)
-
-
-def test_feature_maps_are_the_last_convolutions_of_each_size_standardised(trained, images):
-    with unchanged(trained), Classifier(trained).frozen() as classifier:
-        maps = FeatureMaps(classifier, images)
-        values = maps(images)
-        assert maps.names == ("body.3",)
-        assert [value.shape for value in values] == [(96, 8, 8, 8)]
-        raw = trained.body[3](trained.body[2](trained.body[1](trained.body[0](images))))
-        expected = (raw - raw.mean((0, 2, 3), keepdim=True)) / raw.std((0, 2, 3), keepdim=True)
-        assert (values[0] - expected.clamp(-6, 6)).abs().max() < 0.1
-        assert not values[0].requires_grad
-        assert not list(maps.parameters())
-
-
-def test_feature_maps_of_a_model_without_convolutions():
-    classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
-    assert FeatureMaps(classifier, torch.randn(4, 1, 8, 8))(torch.randn(2, 1, 8, 8)) == []
-
-
-def test_the_penultimate_features_are_what_the_last_linear_layer_sees(trained, images):
-    with unchanged(trained), Classifier(trained).frozen() as classifier:
-        logits, features = Penultimate(classifier, trained, images)(images)
-        assert torch.allclose(features, trained.body(images))
-        assert torch.allclose(logits, trained.head(features), atol=1e-6)
+from xlens.counterfactual.mask import EditMask, mask_that_flips
 
 
 class Planes(nn.Module):

@@ -18,7 +18,6 @@ import xlens
 from xlens import cli, metrics
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.evaluation.contenders import blurred
-from xlens.integrations.quantus import around
 from xlens.testing.state import differing, model_state
 
 METHODS = (
@@ -81,10 +80,15 @@ def test_maps_that_do_not_look_at_f_do_not_change_with_its_weights(found, fitted
     assert found.get("trustworthy, f shuffled", "good").value < 0.4
 
 
+def other_classifier(explainer, model):
+    """Return the record of a lens that is asked about another classifier than its own."""
+    return explainer.fitted.around(explainer.classifier.around(model))
+
+
 def test_a_lens_around_shuffled_weights_fails(fitted, trained, known):
     inputs, masks, _ = known
     state = model_state(trained)
-    other = around(metrics.shuffled_weights(fitted.classifier.model, seed=1), fitted)
+    other = other_classifier(fitted, metrics.shuffled_weights(fitted.classifier.model, seed=1))
     with torch.no_grad(), fitted.classifier.frozen():
         target = fitted.classifier(inputs).argmax(1)
     arguments = {"target": target, "contrast": 0, "masks": masks, "methods": ("lig", "saliency"), "progress": False}
@@ -250,7 +254,7 @@ def test_faults_come_together_and_say_what_to_do(fitted, known):
     with pytest.raises(OptionError, match="oracle is no classifier"):
         xlens.evaluate(fitted, inputs, oracle=3)
     with pytest.raises(OptionError, match="around another classifier"):
-        other = around(metrics.shuffled_weights(fitted.classifier.model), fitted)
+        other = other_classifier(fitted, metrics.shuffled_weights(fitted.classifier.model))
         xlens.evaluate({"a": fitted, "b": other}, inputs)
     small = xlens.evaluate(fitted, inputs, n=4, methods=("random",), progress=False)
     with pytest.raises(OptionError, match="Did you mean 'DiffID'"):

@@ -157,7 +157,7 @@ def test_classes_and_masks_belong_to_the_inputs_that_were_drawn(fitted, known):
 
 def test_what_is_not_finite_or_no_number_is_refused_before_anything_is_explained(fitted, known, monkeypatch):
     inputs, _, masks = known
-    monkeypatch.setattr(type(fitted), "explain", lambda *_, **__: pytest.fail("explained all the same"))
+    monkeypatch.setattr(judge, "explain", lambda *_, **__: pytest.fail("explained all the same"))
     with pytest.raises(DataError, match="clean is not finite"):
         judged(fitted, inputs, clean=inputs * torch.nan)
     with pytest.raises(DataError, match="masks is not finite"):
@@ -259,7 +259,7 @@ def test_influence_in_a_layer_goes_through_what_follows_it():
 
 
 def test_what_a_lens_on_a_layer_cannot_do_is_refused_by_its_name(on_layer, tens, monkeypatch):
-    monkeypatch.setattr(type(on_layer), "explain", lambda *_, **__: pytest.fail("explained all the same"))
+    monkeypatch.setattr(judge, "explain", lambda *_, **__: pytest.fail("explained all the same"))
     with pytest.raises(OptionError, match="'deep': carry='residual' needs a lens that decodes to inputs"):
         judged({"deep": on_layer}, tens[1][:8], carry="residual")
     with pytest.raises(OptionError, match="'deep': attribution 'lig_paper' needs"):

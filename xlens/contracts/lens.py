@@ -5,15 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
-
-if TYPE_CHECKING:
-    # Named in annotations only: contracts come before both in the import order.
-    pass
 
 __all__ = ["Feature", "FittedLens", "Lens"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens.attr.curve import Curve, broadcast
+from xlens.errors import OptionError
 
 __all__ = ["CARRIES", "CarriedCurve", "Carry", "carried", "clamped", "default_carry"]
 
@@ -50,11 +51,16 @@ def carried(
         decoded: ``(N, *S)`` G(z'), or G(z(a)).
         mask: ``(N, 1, *spatial)`` m in [0, 1], for ``"masked"``.
         alphas: ``(N, 1, ...)`` a; None for the counterfactual.
+
+    Raises:
+        OptionError: ``"masked"`` without a mask.
     """
     if carry == "none":
         return decoded
-    if carry == "residual" or mask is None:
+    if carry == "residual":
         return inputs + (decoded - reconstruction)
+    if mask is None:
+        raise OptionError("carried: carry='masked' needs a mask")
     if alphas is None:
         return inputs + mask * (decoded - inputs)
     return inputs + mask * (decoded - reconstruction + (1 - alphas) * (reconstruction - inputs))

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from xlens.explanation import Explanation, Fidelity
-
-if TYPE_CHECKING:
-    pass
-import json
-
-from safetensors.torch import load, save
-
 from xlens.storage import explanation_from_tree, explanation_to_tree
 from xlens.training.checkpoint import pack, unpack
 from xlens.training.processes import Processes
 
 __all__ = ["gathered", "join", "rows_of"]
+
+#: Under which what is no tensor travels among the tensors.
+_PLAIN = "plain"
 
 
 def join(parts: Sequence[Explanation]) -> Explanation:
@@ -44,9 +41,6 @@ def join(parts: Sequence[Explanation]) -> Explanation:
         else:
             joined[field.name] = getattr(first, field.name)
     return Explanation(**joined)
-
-
-_PLAIN = "plain"
 
 
 def rows_of(together: Processes, n: int) -> Tensor:

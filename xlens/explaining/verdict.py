@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
-from xlens.counterfactual.edit import Edit
 from xlens.explanation import Fidelity
-from xlens.metrics.fidelity import monotone_share, ssim
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["not_local", "problems_of"]
 
 #: Above this share of the lens's whole change, and of the image's area, an edit is not local.
 _LOCAL = 0.6
-
-
 _LOCAL_AREA = 0.2
-
-
 #: A reconstruction on which f's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
-
-
-def _fidelity(
-    edit: Edit,
-    span: float,
-    logits: dict[str, Tensor],
-    margins: dict[str, Tensor],
-    path_scores: Tensor,
-    contrast: Tensor,
-) -> Fidelity:
-    whole = (edit.decoded - edit.inputs).abs().flatten(1).sum(1)
-    let_through = whole
-    if edit.mask is not None:
-        let_through = (edit.mask * (edit.decoded - edit.inputs).abs()).flatten(1).sum(1)
-    predicted = {name: values.argmax(1) for name, values in logits.items()}
-    return Fidelity(
-        score_gap=(margins["inputs"] - margins["reconstruction"]).abs(),
-        mse=(edit.reconstruction - edit.inputs).square().flatten(1).mean(1),
-        ssim=ssim(edit.reconstruction, edit.inputs, span),
-        agrees=predicted["reconstruction"] == predicted["inputs"],
-        flips=predicted["start"] == contrast,
-        decoding_flips=predicted["decoded"] == contrast,
-        monotone=monotone_share(path_scores),
-        coverage=let_through / whole.clamp_min(1e-12),
-    )
 
 
 def problems_of(

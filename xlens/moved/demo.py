@@ -2,4 +2,4 @@
 
 from xlens.deprecated import forwarded_module
 
-__getattr__ = forwarded_module("xlens.demo", "xlens.datasets")
+__getattr__ = forwarded_module("xlens.demo", "xlens.datasets", elsewhere={"run_demo": "xlens.cli.demo"})

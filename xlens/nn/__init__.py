@@ -4,6 +4,7 @@ from pathlib import Path
 
 from xlens.classifier.margins import margin_over_rest, score_margin
 from xlens.classifier.taps import FeatureMaps, Penultimate
+from xlens.deprecated import forwarded_module
 from xlens.nn.asking import AskingLens
 from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
@@ -26,6 +27,8 @@ __all__ = [
     "smallest_step",
     "step_that_reaches",
 ]
+
+__getattr__ = forwarded_module("xlens.nn", "xlens.counterfactual", ("EditMask",))
 
 # Old paths of modules are looked up here, after everything else.
 __path__.append(str(Path(__file__).parents[1] / "moved" / "nn"))

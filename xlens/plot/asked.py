@@ -11,6 +11,7 @@ from torch import Tensor
 from xlens.codes import variants
 from xlens.codes.moves import find_feature
 from xlens.contracts.explainer import Explainer
+from xlens.deprecated import renamed
 from xlens.fitted import Fitted, as_fitted
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.pixels import Ranges, natural_ranges
@@ -18,6 +19,7 @@ from xlens.plot.pixels import Ranges, natural_ranges
 __all__ = ["invariances", "traversal"]
 
 
+@renamed(steps="values")
 def traversal(
     explainer: Explainer | Fitted,
     inputs: Any,

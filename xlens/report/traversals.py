@@ -12,6 +12,7 @@ from xlens.codes.moves import directions_of, find_feature
 from xlens.codes.variants import traverse
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Feature
+from xlens.deprecated import renamed
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted, as_fitted
@@ -40,6 +41,7 @@ class Traversal:
     scores: Tensor
 
 
+@renamed(steps="values")
 def render_traversals(
     explainer: Explainer | Fitted,
     explanation: Explanation,
