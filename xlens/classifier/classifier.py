@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.frozen import frozen
+from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail
 from xlens.errors import ModelError, did_you_mean
 
@@ -32,10 +33,11 @@ class Classifier:
             activations. A layer that runs several times per forward pass stands for its last run.
         outputs: whether the model returns ``"logits"`` or ``"probabilities"``; the latter are turned
             into log-probabilities.
-        class_names: names of the classes, for pictures and reports.
+        class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
+            to name, such as ``model.config.id2label``.
 
     Raises:
-        ModelError: the model is no module, or the layer does not exist.
+        ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
 
     >>> import torch
     >>> from xlens import Classifier
@@ -50,7 +52,7 @@ class Classifier:
         *,
         layer: str | nn.Module | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -67,7 +69,7 @@ class Classifier:
         self.model = model
         self.outputs = outputs
         self.layer = _layer_name(model, layer)
-        self.class_names = tuple(map(str, class_names)) if class_names is not None else None
+        self.class_names = ordered_names(class_names)
         # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 

@@ -25,6 +25,7 @@ class Allowance:
 
     def __init__(self, path: Path, most: int, error: type[XlensError], say: str = "--max-bytes") -> None:
         self._path, self._error, self._say = path, error, say
+        self.most = most
         self._left = self._most = max(most, path.stat().st_size)
 
     def take(self, size: int, what: str) -> None:

@@ -102,8 +102,7 @@ class ExplainCallback(Callback):
         faults = [
             f"{name} must be an int >= 1, got {value!r}"
             for name, value in {"every_n_epochs": every_n_epochs, "warm_steps": warm_steps}.items()
-            if (value is not None or name != "warm_steps")
-            and not is_count(value)
+            if (value is not None or name != "warm_steps") and not is_count(value)
         ]
         if (number := whole(seed)) is None or not 0 <= number < 2**63:
             faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")

@@ -46,11 +46,13 @@ def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     """Return, in words, which facts of a saved lens are of no kind that :func:`xlens.storage.save_lens` writes."""
     # Versions before 0.2 wrote nothing of preprocessing.
     known = {"preprocessing": None, **facts}
-    faults = [f"{name} is {_short(known.get(name))}" for name, hint in _WHOLE.items() if not _is(known.get(name), hint)]
+    faults = [
+        f"{name} is {_short(known.get(name))}" for name, hint in _WHOLE.items() if not _is(known.get(name), hint)
+    ]
     faults += _part_faults(facts)
     names = facts.get("class_names")
-    if not faults and names is not None and len(names) != facts["spec"]["num_classes"]:
-        faults.append(f"class_names are {len(names)} for {facts['spec']['num_classes']} classes")
+    if not faults and names is not None and len(names) != (classes := facts["spec"].get("num_classes")):
+        faults.append(f"class_names are {len(names)} for {classes} classes")
     return faults
 
 
@@ -72,9 +74,7 @@ def explanation_faults(explanation: Explanation) -> list[str]:
         if values.dtype not in _WHOLE_NUMBERS or bool(((values < 0) | (values >= classes)).any()):
             faults.append(f"{name} has values that are no class of {classes}")
     for name, value in _named_tensors(explanation):
-        if name not in _CLASSES_OF and (value.dtype is torch.bool) != (name in _YES_OR_NO):
-            faults.append(f"{name} is {value.dtype}")
-        elif name not in (*_CLASSES_OF, *_YES_OR_NO) and not value.is_floating_point():
+        if name not in _CLASSES_OF and not _is_of_kind(name, value):
             faults.append(f"{name} is {value.dtype}")
         if name.startswith(("fidelity.", "convergence_delta.")) and tuple(value.shape) != (len(explanation),):
             faults.append(f"{name} is {tuple(value.shape)}, not {(len(explanation),)}")
@@ -93,7 +93,9 @@ def kind_faults(tree: Mapping[str, Any], kind: type) -> list[str]:
     """Return, in words, which of these fields are not what the dataclass annotates."""
     hints = typing.get_type_hints(kind)
     return [
-        f"{name} is {_short(tree[name])}" for name, hint in hints.items() if name in tree and not _is(tree[name], hint)
+        f"{name} is {_short(tree[name])}"
+        for name, hint in hints.items()
+        if name in tree and not _is(tree[name], hint)
     ]
 
 
@@ -106,6 +108,10 @@ def _named_tensors(explanation: Explanation) -> Iterator[tuple[str, Tensor]]:
             yield from ((f"{field.name}.{key}", item) for key, item in value.items())
         elif isinstance(value, Tensor):
             yield field.name, value
+
+
+def _is_of_kind(name: str, value: Tensor) -> bool:
+    return value.dtype is torch.bool if name in _YES_OR_NO else value.is_floating_point()
 
 
 def _part_faults(facts: Any, name: str = "") -> list[str]:
@@ -142,10 +148,8 @@ def _provenance_faults(provenance: Any) -> list[str]:
 
 def _spec_faults(values: Mapping[str, Any]) -> list[str]:
     faults = kind_faults({key: tuples(value) for key, value in values.items()}, Spec)
-    fields = [field.name for field in dataclasses.fields(Spec)]
-    faults += [f"{name} is missing" for name in fields if name not in values]
-    if faults or set(values) - set(fields):
-        # What is unknown is said of another version, where the lens is built.
+    if faults or set(values) != {field.name for field in dataclasses.fields(Spec)}:
+        # That fields are missing or unknown is said, as of another version, where the lens is built.
         return faults
     spec = spec_of(values)
     if not spec.shape or min(spec.shape) < 1 or math.prod(spec.shape) > _VALUES:

@@ -1,8 +1,8 @@
 """A lens as a folder: whole at every moment, also while it is written over, and checked before use.
 
 ``lens.safetensors`` holds everything: the tensors, and in its header the facts that the lens is built from.
-``lens.json`` says the facts again, for people, and which tensors they belong to. Of a folder in which the two do not
-belong together, the first is right where its header says that it was to take the place of the lens that
+``lens.json`` says the facts again, for people, and which tensors they belong to. In a folder in which the two do
+not belong together, the first is right where its header says that it was to take the place of the lens that
 ``lens.json`` is of: a save was stopped there. Anything else is a mixture of two lenses, and is refused.
 """
 
@@ -159,8 +159,8 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
         raise StorageError(
             f"load: the installed {facts['backend']!r} backend cannot build this lens",
             given=said(fault),
-            do="pass the classifier that it was fitted around, install the version of the backend that saved it, or "
-            "fit again",
+            do="pass the classifier that it was fitted around, install the version of the backend that saved it, "
+            "or fit again",
         ) from fault
     provenance = facts["provenance"]
     if facts.get(_PREPROCESSING) is not None:
@@ -250,7 +250,9 @@ def _facts_for(content: bytes | None, text: bytes | None, ready: bytes | None, f
             if facts["tensors"] == _digest(content):
                 return facts
     if text is None:
-        raise StorageError("load: there is no saved lens here", given=folder, do="pass the folder that save() wrote")
+        raise StorageError(
+            "load: there is no saved lens here", given=folder, do="pass the folder that save() wrote"
+        )
     return _parsed(text)
 
 
@@ -262,9 +264,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     except (ValueError, LookupError, AttributeError, TypeError):
         known = None
     if known is None:
-        raise StorageError(
-            f"load: {_JSON!r} is truncated or was not written by xlens", do="save the lens again"
-        )
+        raise StorageError(f"load: {_JSON!r} is truncated or was not written by xlens", do="save the lens again")
     _refuse_version(facts)
     if checksum != _checksum(facts):
         raise StorageError(f"load: {_JSON!r} was edited after it was saved", do="save the lens again")
@@ -311,7 +311,9 @@ def _old_preprocessing(content: bytes | None) -> Any:
     except ValueError as raised:
         fault = said(raised)
     raise StorageError(
-        f"load: {_OLD_PREPROCESSING!r} is damaged", given=fault, do="remove it, and say size, mode, mean and std again"
+        f"load: {_OLD_PREPROCESSING!r} is damaged",
+        given=fault,
+        do="remove it, and say size, mode, mean and std again",
     )
 
 
