@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "deprecated": (),
+    "files": ("writing", "limits", "plain"),
     "invariances": (),
     "explanation": (),
     "classifier": (
+        "names",
         "hooks",
         "interrupts",
         "modes",
@@ -32,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "taps",
     ),
-    "data": (),
+    "data": ("numbers", "batch", "source", "tables"),
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
     "attr": (
         "layers",
@@ -67,13 +69,23 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "counterfactual",
     ),
     "nn": ("asking", "conv", "held", "search", "coder"),
-    "training": ("checkpoint", "processes", "schedule", "supervision", "survey", "warm_start", "stream", "trainer"),
+    "training": (
+        "checkpoint",
+        "processes",
+        "schedule",
+        "supervision",
+        "survey",
+        "warm_start",
+        "stream",
+        "interruption",
+        "trainer",
+    ),
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
     "registry": ("entries", "loading", "status"),
     "fitted": (),
-    "storage": (),
+    "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
         "request",
         "verdict",
@@ -148,7 +160,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 #: Imports upward that stay, because a person looks for the call there: a file and what it may see.
 SUGAR: dict[str, tuple[str, ...]] = {
-    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage"),
+    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage.__init__"),
     "evaluation.table": ("plot.evaluation",),
     "__init__": ("*",),
 }

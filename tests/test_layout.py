@@ -53,13 +53,13 @@ def test_the_named_sugar_is_still_there(sources):
 
 PLANTED = {
     "at the top": ("errors", "from xlens.data import Data\n"),
-    "of a module": ("data", "from xlens import api\n"),
+    "of a module": ("data.batch", "from xlens import api\n"),
     "inside a function": ("errors", "def f():\n    from xlens.data import Data\n"),
     "for a type checker": (
         "classifier.margins",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from xlens.fitted import Fitted\n",
     ),
-    "behind a condition": ("data", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
+    "behind a condition": ("data.batch", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
     "of a file later in the room": ("codes.moves", "from xlens.codes.variants import traverse\n"),
     "of its own package": ("codes.moves", "from xlens.codes import variants\nimport xlens.codes\n"),
 }

@@ -15,6 +15,7 @@ from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
+from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import to_dict
 from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
 from xlens.counterfactual.mask import EditMask
@@ -102,6 +103,7 @@ def fit(
     with Turn():
         faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
         chosen = as_backend(backend, options, faults)
+        seed = check_seed(seed)
         check_uses(chosen, side_info=side_info, over=over)
         begin = check_start(chosen, start_from)
         below = None if over is None else as_fitted(over, "fit", "over")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
+from xlens.contracts import whole
 from xlens.data import as_inputs
 from xlens.errors import OptionError, did_you_mean
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
@@ -188,7 +189,7 @@ class DIFLens(AskingLens):
             DataError: inputs of another shape, none, or values that are not finite.
         """
         part = self._feature_of_class(feature)
-        if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        if (whole(count) or 0) < 2:
             raise OptionError("traversal: count is wrong", given=repr(count), allowed="an int of at least 2")
         x = self._checked(inputs)
         edge = _EDGE * self.bound

@@ -18,6 +18,7 @@ from xlens.attr.quadrature import (
     paper_integral,
     tangent_integral,
 )
+from xlens.contracts.numbers import is_count
 from xlens.errors import OptionError, did_you_mean
 
 __all__ = ["INTEGRATORS", "Integrator", "Placement", "path_integral"]
@@ -79,7 +80,7 @@ def path_integral(
     """
     faults = integral_faults(integrator, method, placement)
     for name, value in (("n", n), ("n_steps", n_steps), ("internal_batch_size", internal_batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_count(value):
             faults.append(f"{name} must be an int >= 1, got {value!r}")
     if faults:
         raise OptionError("path_integral: " + "; ".join(faults))

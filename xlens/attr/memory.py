@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from xlens.contracts.numbers import is_count
+
 __all__ = ["budget_faults", "default_budget", "peak_bytes", "points_in_flight"]
 
 #: On a processor large batches gain nothing: what fits into an eighth of a gigabyte keeps it busy.
@@ -41,8 +43,7 @@ def default_budget(device: torch.device) -> int:
 
 def budget_faults(memory_budget: int | None) -> list[str]:
     """Return, in words, what is wrong with a number of bytes."""
-    whole = isinstance(memory_budget, int) and not isinstance(memory_budget, bool)
-    if memory_budget is None or (whole and memory_budget > 0):
+    if memory_budget is None or is_count(memory_budget):
         return []
     return [f"memory_budget must be a number of bytes > 0 or None, got {memory_budget!r}"]
 

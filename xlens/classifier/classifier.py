@@ -14,6 +14,7 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.identity import Identity, identity_of
 from xlens.classifier.modes import factories_of
+from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail
 from xlens.classifier.wrappers import bare_name, unwrapped
 from xlens.errors import ModelError, did_you_mean
@@ -36,10 +37,11 @@ class Classifier:
             activations. A layer that runs several times per forward pass stands for its last run.
         outputs: whether the model returns ``"logits"`` or ``"probabilities"``; the latter are turned
             into log-probabilities.
-        class_names: names of the classes, for pictures and reports.
+        class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
+            to name, such as ``model.config.id2label``.
 
     Raises:
-        ModelError: the model is no module, or the layer does not exist.
+        ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
 
     >>> import torch
     >>> from xlens import Classifier
@@ -54,7 +56,7 @@ class Classifier:
         *,
         layer: str | nn.Module | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -71,7 +73,7 @@ class Classifier:
         self.model, prefix = unwrapped(model)
         self.outputs = outputs
         self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
-        self.class_names = tuple(map(str, class_names)) if class_names is not None else None
+        self.class_names = ordered_names(class_names)
         # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 

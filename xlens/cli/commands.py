@@ -18,7 +18,7 @@ from xlens.api import load
 from xlens.classifier.classifier import Classifier
 from xlens.cli.classes import check_order, make_classifier
 from xlens.cli.demo import run_demo
-from xlens.cli.inputs import Preprocessing, is_array
+from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible
@@ -61,8 +61,8 @@ def fit(chosen: argparse.Namespace) -> int:
     _check_output(chosen.output, "-o")
     if chosen.checkpoints is not None:
         _check_output(chosen.checkpoints, "--checkpoints")
-    model = load_model(chosen.model, chosen.weights)
-    examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said))
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
+    examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said), chosen.max_bytes)
     classifier = _classifier(chosen, model, examples)
     began = time.perf_counter()
     explainer = fit_lens(
@@ -77,10 +77,9 @@ def fit(chosen: argparse.Namespace) -> int:
         progress=False if chosen.json else None,
     )
     seconds = time.perf_counter() - began
-    explainer.save(chosen.output)
-    Preprocessing.forget(chosen.output)
     if examples.how is not None:
-        examples.how.save(chosen.output)
+        explainer.fitted.provenance[PREPROCESSING] = examples.how.facts()
+    explainer.save(chosen.output)
     n = len(examples.inputs)
     facts = {
         "lens": str(chosen.output),
@@ -102,10 +101,10 @@ def explain(chosen: argparse.Namespace) -> int:
     """``xlens explain``."""
     if chosen.html is not None:
         check_writable(chosen.html)
-    stored = Preprocessing.load(chosen.lens)
-    model = load_model(chosen.model, chosen.weights)
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, device=chosen.device)
-    inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
+    stored = Preprocessing.of(explainer.provenance)
+    inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     with warnings.catch_warnings():
         # What does not hold is said input by input below.
         warnings.simplefilter("ignore", XlensWarning)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO, TypeAlias
 
 from xlens.cli.text import visible
 from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
+from xlens.files.limits import MOST_BYTES
 
 __all__ = ["main", "visible"]
 
@@ -48,9 +49,10 @@ xlens.Classifier leaves open, --layer, --outputs and --class-names fill; where t
 
 Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
 nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
-How images were prepared is written to LENS/inputs.json, so that `xlens explain` prepares them alike. Which model it
-was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model again, and refuses a
-model with other weights.
+Images are turned upright as their EXIF says; hidden files, such as ._photo.png, are left out; a file that holds
+several images is refused. How images were prepared is saved in the lens, so that `xlens explain` prepares them
+alike. Which model it was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model
+again, and refuses a model with other weights.
 """
 _EXPLAIN_EPILOG = """\
 examples:
@@ -252,6 +254,22 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights", type=Path, default=None, metavar="FILE", help=".safetensors or .pt2, loaded into the model"
     )
+    command.add_argument(
+        "--max-bytes",
+        type=_bytes,
+        default=MOST_BYTES,
+        metavar="N",
+        help=f"the most that one file of images, arrays or weights may become when it is unpacked; {MOST_BYTES} if "
+        "not given, and always as much as the file has itself",
+    )
+
+
+def _bytes(text: str) -> int:
+    """Return a number of bytes."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _add_preprocessing(command: argparse.ArgumentParser) -> None:

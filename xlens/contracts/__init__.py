@@ -14,7 +14,7 @@ from xlens.contracts.capabilities import (
 )
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Feature, FittedLens, Lens
-from xlens.contracts.numbers import check_count, seeded
+from xlens.contracts.numbers import check_count, seeded, whole
 from xlens.contracts.options import options, param
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "options",
     "param",
     "seeded",
+    "whole",
 ]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
 
+from xlens.contracts.numbers import plain
 from xlens.errors import OptionError, did_you_mean, warn
 
 __all__ = ["Constraint", "fits", "make", "options", "param", "to_dict"]
@@ -124,7 +125,7 @@ def options(cls: type[T]) -> type[T]:
     generated_init = checked.__init__
 
     def __init__(self: Any, *args: Any, **values: Any) -> None:
-        values, faults = _current(checked, values)
+        values, faults = _current(checked, {name: plain(value) for name, value in values.items()})
         faults += _faults(checked, values)
         if args:
             faults.insert(0, f"options are given by keyword, got {len(args)} positional")
@@ -151,7 +152,8 @@ def make(cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), 
     Raises:
         OptionError: an unknown name or a value outside its constraint.
     """
-    cleaned, both = _current(cls, {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = {k: plain(tuple(v) if isinstance(v, list) else v) for k, v in values.items()}
+    cleaned, both = _current(cls, given)
     _raise(cls, [*both, *_faults(cls, cleaned, extra), *faults])
     return cls(**cleaned)
 
@@ -250,9 +252,21 @@ def fits(value: Any, hint: Any) -> bool:
     kind = origin or (type(None) if hint is None else hint)
     if isinstance(value, bool):
         return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and _finite(value)
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    return isinstance(value, (int, float) if kind is float else kind)
+    if isinstance(value, Mapping) and len(parts) == 2 and isinstance(value, kind):
+        return all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items())
+    return isinstance(value, kind)
+
+
+def _finite(value: float) -> bool:
+    """Whether a number is finite, also as a float: whole numbers may be larger than any."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

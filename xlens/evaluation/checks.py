@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
@@ -90,14 +91,14 @@ def number_faults(
     for name, value, least in (("n", n, 1), ("steps", steps, 1), ("seed", seed, 0), ("restarts", restarts, 0)):
         if name == "n" and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        if (number := whole(value)) is None or not least <= number < 2**63:
             faults.append(f"{name} must be an int >= {least}, got {value!r}")
     if restarts == 1:
         faults.append("restarts must be 0, or 2 and more to compare")
     for name, value, low, high in (
         ("smoothing", smoothing, 0, 100), ("share", share, 1e-9, 1), ("confidence", confidence, 0.01, 0.999),
     ):  # fmt: skip
-        if not isinstance(value, int | float) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             faults.append(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
     return faults
 

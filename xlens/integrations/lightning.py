@@ -18,6 +18,7 @@ from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import seeded
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
+from xlens.contracts.numbers import is_count, whole
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.data import Batch, as_data
 from xlens.errors import MissingExtraError, OptionError, XlensWarning
@@ -101,10 +102,9 @@ class ExplainCallback(Callback):
         faults = [
             f"{name} must be an int >= 1, got {value!r}"
             for name, value in {"every_n_epochs": every_n_epochs, "warm_steps": warm_steps}.items()
-            if (value is not None or name != "warm_steps")
-            and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+            if (value is not None or name != "warm_steps") and not is_count(value)
         ]
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        if (number := whole(seed)) is None or not 0 <= number < 2**63:
             faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
         if mask is not None and not isinstance(mask, MaskOptions):
             faults.append(f"mask must be xlens.MaskOptions(...) or None, got {mask!r}")

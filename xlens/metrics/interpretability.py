@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens.contracts.numbers import whole
 from xlens.errors import DataError, OptionError
 
 __all__ = ["Interpretability", "interpretability"]
@@ -94,7 +95,7 @@ def interpretability(
     faults = [
         f"{name} must be an int >= {least}, got {value!r}"
         for name, value, least in (("bins", bins, 2), ("max_rows", max_rows, 10), ("seed", seed, 0))
-        if not isinstance(value, int) or isinstance(value, bool) or value < least
+        if (number := whole(value)) is None or number < least
     ]
     if (test_codes is None) != (test_side_info is None):
         faults.append("test_codes and test_side_info go together")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xlens.contracts.numbers import is_count, is_number
 from xlens.errors import DataError, OptionError
 from xlens.metrics.classes import Classify, probabilities_of
 from xlens.metrics.maps import removal_order
@@ -45,7 +46,7 @@ def transition(
             f"attributions {tuple(attributions.shape)}",
             allowed="one shape, (N, *S); attributions (N, 1, *spatial) too",
         )
-    if not isinstance(steps, int) or steps < 1:
+    if not is_count(steps):
         raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
     parts = (values.split(_BATCH) for values in (inputs, others, attributions))
     return torch.cat([_exchanged(classify, x, y, a, steps) for x, y, a in zip(*parts, strict=True)])
@@ -123,7 +124,7 @@ def intensity_drop(
     References:
         Dravid et al. (2022), medXGAN, section 4.1.
     """
-    if not isinstance(share, int | float) or not 0 < share <= 1:
+    if not is_number(share) or not 0 < share <= 1:
         raise OptionError(f"intensity_drop: share must be above 0 and at most 1, got {share!r}")
     if not _fits(attributions, inputs):
         raise DataError(

@@ -115,7 +115,7 @@ class Teaching:
         """
         fitted = self.fitted
         lens = fitted.require("teach")
-        check_seed(seed)
+        seed = check_seed(seed)
         source = fitted.inputs(inputs).to(fitted.device)
         table = side_info_table("teach", side_info)
         if table.dim() != 2 or len(table) != len(source) or bool(table.isinf().any()):
@@ -169,7 +169,7 @@ class Teaching:
         >>> explainer.teaching.refit_mask(images, progress=False)
         """
         fitted = self.fitted
-        check_seed(seed)
+        seed = check_seed(seed)
         if fitted.mask is None:
             raise UnsupportedError("refit_mask: there is none to fit", allowed="lenses that decode to images")
         kept = fitted.lens.kept_inputs

@@ -202,6 +202,8 @@ def _checked_labels(batch: Batch, num_classes: int) -> Tensor:
     if batch.labels is None:
         raise DataError(
             "fit: supervision='labels', but the data have no labels",
+            given=batch.unlabelled or "no labels",
+            allowed="one whole number per input, (n,) or (n, 1), or one-hot rows (n, K)",
             do="pass (X, y), or leave supervision='classifier': the lens explains f, not the labels",
         )
     if not bool((batch.labels == batch.labels.long()).all()):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_count
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, XlensError
+from xlens.files.writing import write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
 from xlens.storage import save_lens
@@ -246,10 +246,7 @@ class Session:
 
     def _write(self) -> None:
         path = self.folder / _FILE
-        partial = path.with_name(path.name + ".partial")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self._facts), encoding="utf-8")
-            os.replace(partial, path)
+            write_whole(path, json.dumps(self._facts).encode())
         except OSError as fault:
             raise StorageError("label: cannot write the answers", given=fault, do="free the folder") from None

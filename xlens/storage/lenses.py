@@ -1,11 +1,16 @@
-"""Saved lenses and explanations: safetensors and JSON, checked before use, never any code."""
+"""A lens as a folder: whole at every moment, also while it is written over, and checked before use.
+
+``lens.safetensors`` holds everything: the tensors, and in its header the facts that the lens is built from.
+``lens.json`` says the facts again, for people, and which tensors they belong to. In a folder in which the two do
+not belong together, the first is right where its header says that it was to take the place of the lens that
+``lens.json`` is of: a save was stopped there. Anything else is a mixture of two lenses, and is refused.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,33 +19,30 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as dump_tensors
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
-from xlens.contracts.backend import CONTRACT_VERSION, Spec
+from xlens.contracts.backend import CONTRACT_VERSION
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError
-from xlens.explanation import Explanation, Fidelity
+from xlens.files.plain import parse, said
+from xlens.files.writing import write_all
 from xlens.fitted import Fitted
 from xlens.registry.loading import load_backend
-from xlens.training.checkpoint import read_file, write_file
+from xlens.storage.kinds import facts_faults, spec_of
+from xlens.training.checkpoint import decode, encode
 from xlens.training.processes import processes
 
-__all__ = [
-    "explanation_from_tree",
-    "explanation_to_tree",
-    "load_explanation",
-    "load_lens",
-    "save_explanation",
-    "save_lens",
-]
+__all__ = ["load_lens", "save_lens"]
 
 _FORMAT = "xlens lens"
 _VERSION = 1
 _JSON, _TENSORS = "lens.json", "lens.safetensors"
-_EXPLANATION = "an xlens explanation"
+_KIND = "an xlens lens"
+#: Where versions before 0.2 wrote how files become inputs, and what they had ready while a lens was being written.
+_OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
+_PREPROCESSING = "preprocessing"
 
 
 def save_lens(fitted: Fitted, path: str | Path) -> None:
@@ -60,8 +62,8 @@ def save_lens(fitted: Fitted, path: str | Path) -> None:
 
 
 def _write_lens(fitted: Fitted, folder: Path) -> None:
-    tensors = {f"lens.{key}": value for key, value in fitted.lens.state_dict().items()} | _masks(fitted)
-    content = dump_tensors({key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()})
+    found = {f"lens.{key}": value for key, value in fitted.lens.state_dict().items()} | _masks(fitted)
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in found.items()}
     facts = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -71,21 +73,18 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "outputs": fitted.classifier.outputs,
         "class_names": fitted.classifier.class_names,
         "fingerprint": fitted.bound.fingerprint,
-        "tensors": hashlib.sha256(content).hexdigest(),
+        # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
+        _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
     }
-    # Through JSON and back, so that the checksum is that of what a reader will see.
-    facts = json.loads(json.dumps(facts))
-    facts["checksum"] = _checksum(facts)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Both are written before either takes its place: stopped in between, `_facts_of` finds the pair.
-        written = [
-            (_write_partial(folder / name, part), folder / name)
-            for name, part in ((_TENSORS, content), (_JSON, json.dumps(facts, indent=2).encode()))
-        ]
-        for partial, path in written:
-            os.replace(partial, path)
-    except OSError as fault:
+        content = encode(_KIND, tensors, {"facts": facts, "replaces": _digest(_bytes_of(folder / _JSON))})
+        # Through JSON and back, so that the checksum is that of what a reader will see.
+        facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
+        facts["checksum"] = _checksum(facts)
+        write_all(((folder / _TENSORS, content), (folder / _JSON, json.dumps(facts, indent=2).encode())))
+        for left in (_OLD_READY, f"{_TENSORS}.partial", _OLD_PREPROCESSING):
+            (folder / left).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as fault:
         raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
 
 
@@ -106,7 +105,7 @@ def load_lens(
         BackendNotFoundError: its backend is not installed.
     """
     folder = Path(path)
-    facts = _facts_of(folder)
+    facts, tensors = _contents(folder)
     classifier = _classifier(model, facts)
     device = device or classifier.device
     own = classifier.identity()
@@ -122,7 +121,6 @@ def load_lens(
             given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
             do="pass the classifier that it was fitted around, or strict=False to use it all the same",
         )
-    tensors = _read_tensors(folder / _TENSORS, facts["tensors"])
     with classifier.frozen(seed=0):
         stored = _built(classifier, facts)
         lens = stored.lens.to(device)
@@ -150,7 +148,7 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
         "backend": fitted.backend.name,
         "options": to_dict(fitted.backend),
         "spec": dataclasses.asdict(fitted.spec),
-        "provenance": fitted.provenance,
+        "provenance": {key: value for key, value in fitted.provenance.items() if key != _PREPROCESSING},
     }
     return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
@@ -159,8 +157,7 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
     """Return the untrained lens that these facts describe, built over the one below where there is one."""
     backend_class = load_backend(facts["backend"])
     try:
-        backend = make(backend_class, facts["options"])
-        spec = Spec(**{key: _tuples(value) for key, value in facts["spec"].items()})
+        backend, spec = make(backend_class, facts["options"]), spec_of(facts["spec"])
     except (OptionError, TypeError) as fault:
         raise StorageError(
             f"load: the installed {facts['backend']!r} backend does not know this lens's options",
@@ -168,8 +165,19 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
             do="install the version of the backend that saved it, or fit again",
         ) from None
     below = _built(classifier, facts["over"]) if "over" in facts else None
-    lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
-    return Fitted(classifier, lens, spec, None, backend, facts["provenance"], below)
+    try:
+        lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+    except Exception as fault:  # a plugin's own code, on what the file says
+        raise StorageError(
+            f"load: the installed {facts['backend']!r} backend cannot build this lens",
+            given=said(fault),
+            do="pass the classifier that it was fitted around, install the version of the backend that saved it, "
+            "or fit again",
+        ) from fault
+    provenance = facts["provenance"]
+    if facts.get(_PREPROCESSING) is not None:
+        provenance = {**provenance, _PREPROCESSING: facts[_PREPROCESSING]}
+    return Fitted(classifier, lens, spec, None, backend, provenance, below)
 
 
 def _masked(
@@ -185,7 +193,15 @@ def _masked(
     # Of a lens below, earlier versions kept none.
     if facts.get("masked", False):
         probe = spec.per_channel("mean").expand(2, *spec.shape)
-        mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+        try:
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+        except (RuntimeError, ValueError, TypeError, LookupError) as fault:
+            raise StorageError(
+                "load: the classifier does not take inputs of the saved shape",
+                given=said(fault),
+                allowed=spec.shape,
+                do="pass the classifier that it was fitted around",
+            ) from fault
         _fill(mask, tensors, f"{prefix}mask.")
     if below is not None:
         below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
@@ -205,126 +221,135 @@ def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classif
     return Classifier(own.model, layer=layer, outputs=own.outputs, class_names=names)
 
 
-def save_explanation(explanation: Explanation, path: str | Path) -> None:
-    """Write an explanation to one file; of several processes the first writes."""
-    if processes(explanation.inputs.device).writes:
-        write_file(Path(path), _EXPLANATION, explanation_to_tree(explanation))
-
-
-def explanation_to_tree(explanation: Explanation) -> dict[str, Any]:
-    """Return an explanation as nested dicts of tensors and plain values."""
-    tree = {field.name: getattr(explanation, field.name) for field in dataclasses.fields(explanation)}
-    fidelity = explanation.fidelity
-    tree["fidelity"] = {f.name: getattr(fidelity, f.name) for f in dataclasses.fields(fidelity)}
-    return tree | {name: dict(tree[name]) for name in ("attributions", "convergence_delta")}
-
-
-def load_explanation(path: str | Path) -> Explanation:
-    """Read an explanation that :func:`save_explanation` wrote.
-
-    Raises:
-        StorageError: missing, truncated, or not an explanation.
-    """
-    return explanation_from_tree(read_file(Path(path), _EXPLANATION))
-
-
-def explanation_from_tree(tree: dict[str, Any]) -> Explanation:
-    """Return the explanation that :func:`explanation_to_tree` took apart.
-
-    Raises:
-        StorageError: its parts are those of another version.
-    """
+def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the facts and the tensors of a lens: of a folder that was being written, those that are whole."""
     try:
-        tree["fidelity"] = Fidelity(**tree["fidelity"])
-        tree["problems"] = tuple(tuple(row) for row in tree["problems"])
-        for name in ("feature_names", "class_names", "data_range"):
-            tree[name] = tuple(tree[name])
-        tree["channel_ranges"] = tuple(tuple(pair) for pair in tree.get("channel_ranges", ()))
-        return Explanation(**tree)
-    except (TypeError, KeyError) as fault:
+        text, content = _bytes_of(folder / _JSON), _bytes_of(folder / _TENSORS)
+        found = _stopped(text, content)
+        if found is None:
+            facts = _facts_for(content, text, _bytes_of(folder / _OLD_READY), folder)
+            found = facts, _read_tensors(content, facts["tensors"])
+        facts, tensors = found
+        if _PREPROCESSING not in facts:
+            facts[_PREPROCESSING] = _old_preprocessing(_bytes_of(folder / _OLD_PREPROCESSING))
+    except OSError as fault:
+        raise StorageError("load: cannot read the lens", given=fault, do="check the path and its rights") from None
+    if faults := facts_faults(facts):
         raise StorageError(
-            "load: this explanation was written by another version of xlens",
-            given=fault,
-            do="explain again and save anew",
-        ) from None
-
-
-def _facts_of(folder: Path) -> dict[str, Any]:
-    """Return the facts that belong to the tensors: of a folder that was being written, those that were ready."""
-    ready, tensors = _partial(folder / _JSON), folder / _TENSORS
-    if ready.is_file() and tensors.is_file():
-        with suppress(StorageError):
-            facts = _read_facts(ready)
-            if facts["tensors"] == hashlib.sha256(tensors.read_bytes()).hexdigest():
-                return facts
-    return _read_facts(folder / _JSON)
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise StorageError(
-            "load: there is no saved lens here", given=path.parent, do="pass the folder that save() wrote"
+            f"load: {_JSON!r} has facts of the wrong kind", given="; ".join(faults[:5]), do="save the lens again"
         )
+    return facts, tensors
+
+
+def _stopped(text: bytes | None, content: bytes | None) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return the lens of a save that was stopped before its second file; None where none was."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        checksum = facts.pop("checksum")
-        known = facts["format"], facts["version"], facts["contract"]
-    except (ValueError, KeyError, AttributeError, TypeError):
+        tensors, plain = decode(content or b"", _KIND)
+        facts, replaces = plain["facts"], plain["replaces"]
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError):
+        return None
+    if replaces != _digest(text) or not isinstance(facts, dict):
+        return None
+    _refuse_version(facts)
+    return facts, tensors
+
+
+def _facts_for(content: bytes | None, text: bytes | None, ready: bytes | None, folder: Path) -> dict[str, Any]:
+    """Return the facts in ``lens.json``, or those that a version before 0.2 had ready for these tensors."""
+    if ready is not None and content is not None:
+        with suppress(StorageError):
+            facts = _parsed(ready)
+            if facts["tensors"] == _digest(content):
+                return facts
+    if text is None:
         raise StorageError(
-            f"load: {path.name!r} is truncated or was not written by xlens", do="save the lens again"
-        ) from None
-    if known != (_FORMAT, _VERSION, CONTRACT_VERSION):
+            "load: there is no saved lens here", given=folder, do="pass the folder that save() wrote"
+        )
+    return _parsed(text)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        facts = parse(text)
+        checksum = facts.pop("checksum")
+        known = [facts[key] for key in ("format", "version", "contract", "tensors")]
+    except (ValueError, LookupError, AttributeError, TypeError):
+        known = None
+    if known is None:
+        raise StorageError(f"load: {_JSON!r} is truncated or was not written by xlens", do="save the lens again")
+    _refuse_version(facts)
+    if checksum != _checksum(facts):
+        raise StorageError(f"load: {_JSON!r} was edited after it was saved", do="save the lens again")
+    return facts
+
+
+def _refuse_version(facts: dict[str, Any]) -> None:
+    known = [facts.get(key) for key in ("format", "version", "contract")]
+    if known != [_FORMAT, _VERSION, CONTRACT_VERSION]:
         raise StorageError(
             "load: this lens is of another format or version",
             given=f"{known[0]!r}, version {known[1]}, contract {known[2]}",
             allowed=f"{_FORMAT!r}, version {_VERSION}, contract {CONTRACT_VERSION}",
             do="fit and save it again with this version of xlens",
         )
-    if checksum != _checksum(facts):
-        raise StorageError(f"load: {path.name!r} was edited after it was saved", do="save the lens again")
-    return facts
 
 
-def _read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
-    content = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != digest:
+def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
+    if _digest(content or b"") != digest:
         raise StorageError(
-            f"load: {path.name!r} is missing, truncated, or belongs to another lens",
-            given=f"{len(content)} bytes with another checksum",
+            f"load: {_TENSORS!r} is missing, truncated, or belongs to another lens",
+            given=f"{len(content or b'')} bytes with another checksum",
             do="copy the whole folder, or save the lens again",
         )
     try:
-        return load_tensors(content)
-    except SafetensorError as fault:
-        raise StorageError(f"load: {path.name!r} is damaged", given=fault, do="save the lens again") from None
+        return load_tensors(content or b"")
+    except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
+        raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
+
+
+def _old_preprocessing(content: bytes | None) -> Any:
+    """Return what a version before 0.2 wrote beside a lens.
+
+    Raises:
+        StorageError: it was damaged.
+    """
+    if content is None:
+        return None
+    try:
+        found = parse(content)
+        if isinstance(found, dict):
+            return found
+        fault: object = type(found).__name__
+    except ValueError as raised:
+        fault = said(raised)
+    raise StorageError(
+        f"load: {_OLD_PREPROCESSING!r} is damaged",
+        given=fault,
+        do="remove it, and say size, mode, mean and std again",
+    )
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """Return a file's content, or None where there is none."""
+    return path.read_bytes() if path.is_file() else None
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     try:
         module.load_state_dict(state)
-    except RuntimeError as fault:
+    except (RuntimeError, TypeError, ValueError, LookupError) as fault:
         raise StorageError(
             "load: the saved tensors do not fit the lens that the installed backend builds",
-            given=str(fault).splitlines()[-1].strip(),
+            given=(str(fault).splitlines() or [type(fault).__name__])[-1].strip(),
             do="install the version of the backend that saved it, pass a classifier of the same "
             "architecture, or fit again",
         ) from None
 
 
-def _write_partial(path: Path, content: bytes) -> Path:
-    partial = _partial(path)
-    partial.write_bytes(content)
-    return partial
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
 def _checksum(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
