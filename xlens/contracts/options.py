@@ -257,7 +257,7 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     if isinstance(value, Mapping) and len(parts) == 2 and isinstance(value, kind):
-        return all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items())
+        return all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in dict(value).items())
     return isinstance(value, kind)
 
 
