@@ -256,8 +256,9 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and _finite(value)
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    if isinstance(value, Mapping) and len(parts) == 2 and isinstance(value, kind):
-        return all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in dict(value).items())
+    if isinstance(value, Mapping) and len(parts) == 2:
+        pairs = list(value.items())
+        return isinstance(value, kind) and all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in pairs)
     return isinstance(value, kind)
 
 
