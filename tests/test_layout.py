@@ -220,7 +220,8 @@ def forbidden(source: str) -> list[str]:
             tensors_only = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
             if called in FORBIDDEN_CALLS | {"torch.save"} or (called == "torch.load" and not tensors_only):
                 faults.append(f"line {node.lineno}: {called}")
-            faults += [f"line {node.lineno}: {k.arg}" for k in node.keywords if k.arg == "allow_pickle"]
+            pickles = (k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False")
+            faults += [f"line {node.lineno}: {k.arg}" for k in pickles]
     return faults
 
 
