@@ -217,7 +217,7 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("facts", DAMAGED, ids=str)
+@pytest.mark.parametrize("facts", DAMAGED, ids=range(len(DAMAGED)))
 def test_what_is_saved_of_preprocessing_is_checked(facts):
     how = Preprocessing(size=(4, 5), mode="grey", mean=(0.5,))
     assert Preprocessing.of({"preprocessing": json.loads(json.dumps(how.facts()))}) == how

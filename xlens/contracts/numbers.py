@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any, SupportsIndex
 
@@ -36,7 +37,10 @@ def is_count(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether it is a finite number, Python's or NumPy's; True is none."""
     value = plain(value)
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value))
+    except OverflowError:  # a whole number larger than any float
+        return False
 
 
 def whole(value: Any) -> int | None:

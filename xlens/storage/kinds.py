@@ -37,6 +37,7 @@ _PROVENANCE: dict[str, Any] = {
 }
 #: The most that one input may hold, 1 GB in float32, and the most classes: more is no lens that anybody fitted.
 _VALUES, _CLASSES = 2**28, 2**16
+_LARGEST = torch.finfo(torch.float32).max
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _CLASSES_OF = ("target", "contrast")
 _YES_OR_NO = ("trustworthy", "fidelity.agrees", "fidelity.flips", "fidelity.decoding_flips")
@@ -47,7 +48,9 @@ def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     # Versions before 0.2 wrote nothing of preprocessing.
     known = {"preprocessing": None, **facts}
     faults = [
-        f"{name} is {_short(known.get(name))}" for name, hint in _WHOLE.items() if not _is(known.get(name), hint)
+        f"{name} is {_short(known.get(name))}"
+        for name, hint in _WHOLE.items()
+        if name not in known or not _is(known[name], hint)
     ]
     faults += _part_faults(facts)
     names = facts.get("class_names")
@@ -161,6 +164,8 @@ def _spec_faults(values: Mapping[str, Any]) -> list[str]:
         for name in ("minimum", "maximum", "mean", "std")
         if len(getattr(spec, name)) != spec.shape[0]
     ]
+    if max(map(abs, (*spec.minimum, *spec.maximum, *spec.mean, *spec.std))) > _LARGEST:
+        faults.append("a value is larger than any float32")
     if not faults and not all(low <= high for low, high in zip(spec.minimum, spec.maximum, strict=True)):
         faults.append("minimum is above maximum")
     if min(spec.std, default=0) < 0:
