@@ -116,7 +116,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "plot": ("pixels", "figure", "words", "draw", "evaluation", "explanation", "grids", "parts", "asked"),
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
-    "teaching": ("teaching", "page.session", "page.page", "page.__init__"),
+    "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
     "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
     "api": (),
