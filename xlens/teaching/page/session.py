@@ -41,7 +41,7 @@ class Session:
     The first inputs, drawn at random, are for checking alone: what is answered about them is never learned from.
     Then rounds follow: the lens chooses, a person answers, it learns, and is saved. Every answer is on disk before
     the next question is asked, so that stopping at any moment loses nothing; a session on the same lens and pool
-    goes on. The lens carries the round that it has learned, so that no round is learned twice. One process at a time
+    goes on. The lens carries the round that it has learned, so that none is learned twice. One process at a time
     keeps answers in a folder.
 
     Args:
@@ -238,7 +238,7 @@ class Session:
             raise StorageError(
                 "label: lens and answers do not belong together",
                 given=f"a lens that has learned round {learned}, and answers of round {facts['round']}",
-                do=f"put the lens back that was saved with {_FILE}, or fit it anew: it then learns from every answer",
+                do=f"put the lens back that was saved with {_FILE}, or fit it anew: it then learns every answer",
             )
         warn(
             f"label: this lens has not learned from the first {facts['round'] - 1} rounds of answers; it does now."
@@ -307,7 +307,7 @@ class Session:
         if self._on_disk is None:
             order = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(self._seed))
             first = order[:check].tolist()
-            facts = {"check": first, "asked": list(first), "answers": {}, "history": [], "round": 0}
+            facts: dict[str, Any] = {"check": first, "asked": list(first), "answers": {}, "history": [], "round": 0}
             ids = {name: secrets.token_hex(8) for name in ("session", "turn")}
             return {"format": _FORMAT, "pool": digest, "questions": names, **ids, **facts}
         try:
