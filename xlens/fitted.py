@@ -21,6 +21,7 @@ from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
 
 __all__ = ["Fitted", "as_fitted"]
@@ -43,6 +44,7 @@ class Fitted:
         over: the record of the lens below, whose codes this one works on, or None.
         fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
         bound: whether the classifier is still what it was.
+        real: patches of real inputs, by which edits are judged; None where inputs are no images, or too small.
     """
 
     classifier: Classifier
@@ -53,6 +55,7 @@ class Fitted:
     provenance: dict[str, Any]
     over: Fitted | None = None
     fitted_around: Classifier = None  # type: ignore[assignment]  # `classifier`, where None is passed
+    real: PatchBank | None = None
     bound: Bound = None  # type: ignore[assignment]  # made, where None is passed
 
     def __post_init__(self) -> None:
@@ -131,6 +134,12 @@ class Fitted:
         Raises:
             UnsupportedError: it does.
         """
+        if self.lens.decodes_to == "edits":
+            raise UnsupportedError(
+                f"{method}: this lens edits inputs directly, and decodes nothing",
+                given=f"a {self.backend.name!r} lens",
+                do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
+            )
         if self.lens.decodes_to == "layer":
             raise UnsupportedError(
                 f"{method}: this lens decodes to a hidden layer, and makes no inputs",
@@ -236,4 +245,5 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         dict(getattr(explainer, "provenance", {})),
         None if below is None else as_fitted(below, method, argument),
         getattr(explainer, "fitted_around", None),
+        getattr(explainer, "real", None),
     )

@@ -23,6 +23,7 @@ from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError
 from xlens.explanation import Explanation, Fidelity
 from xlens.fitted import Fitted
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
 from xlens.training.checkpoint import read_file, write_file
 from xlens.training.processes import processes
@@ -128,6 +129,8 @@ def _masks(fitted: Fitted, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of its mask, and of the masks of explainers below it."""
     own = {} if fitted.mask is None else fitted.mask.state_dict()
     found = {f"{prefix}mask.{key}": value for key, value in own.items()}
+    if fitted.real is not None:
+        found |= {f"{prefix}real.{key}": value for key, value in fitted.real.state_dict().items()}
     return found if fitted.over is None else found | _masks(fitted.over, f"{prefix}over.")
 
 
@@ -135,6 +138,7 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
     """Return what a lens is built from; of one over another, of both."""
     facts = {
         "masked": fitted.mask is not None,
+        "real": 0 if fitted.real is None else fitted.real.scales,
         "backend": fitted.backend.name,
         "options": to_dict(fitted.backend),
         "spec": dataclasses.asdict(fitted.spec),
@@ -175,12 +179,16 @@ def _masked(
         probe = spec.per_channel("mean").expand(2, *spec.shape)
         mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
         _fill(mask, tensors, f"{prefix}mask.")
+    bank = None
+    if facts.get("real", 0):
+        bank = PatchBank(spec.shape[0], facts["real"]).to(device)
+        _fill(bank, tensors, f"{prefix}real.")
     if below is not None:
         below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
     for part in (stored.lens, mask):
         if part is not None:
             part.requires_grad_(False)
-    return dataclasses.replace(stored, mask=mask, over=below)
+    return dataclasses.replace(stored, mask=mask, over=below, real=bank)
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
@@ -204,7 +212,7 @@ def explanation_to_tree(explanation: Explanation) -> dict[str, Any]:
     tree = {field.name: getattr(explanation, field.name) for field in dataclasses.fields(explanation)}
     fidelity = explanation.fidelity
     tree["fidelity"] = {f.name: getattr(fidelity, f.name) for f in dataclasses.fields(fidelity)}
-    return tree | {name: dict(tree[name]) for name in ("attributions", "convergence_delta")}
+    return tree | {name: dict(tree[name]) for name in ("attributions", "convergence_delta", "verdicts")}
 
 
 def load_explanation(path: str | Path) -> Explanation:

@@ -13,17 +13,19 @@ from xlens.contracts.capabilities import (
     SupportsTeaching,
 )
 from xlens.contracts.explainer import Explainer
-from xlens.contracts.lens import Feature, FittedLens, Lens
+from xlens.contracts.lens import EditingLens, Feature, FittedLens, Lens, LocalEdit
 from xlens.contracts.options import options, param
 
 __all__ = [
     "CAPABILITIES",
     "CONTRACT_VERSION",
     "Backend",
+    "EditingLens",
     "Explainer",
     "Feature",
     "FittedLens",
     "Lens",
+    "LocalEdit",
     "Question",
     "Run",
     "Spec",

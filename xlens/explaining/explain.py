@@ -13,7 +13,8 @@ from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
-from xlens.explaining.assembling import asks, explain_batch
+from xlens.explaining.asking import asks
+from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
 from xlens.explaining.request import References, Request, check_attributions, check_explain

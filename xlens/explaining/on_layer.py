@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,9 +79,13 @@ class OnLayer:
         """Return the logits ``(N, K)`` that the classifier's tail makes of what codes decode to."""
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
 
-    def show(self, codes: Tensor, first: Sequence[int] = ()) -> Tensor:
-        """Return the kept real inputs ``(N, *S)`` nearest to codes, in the dimensions `first` before all others."""
-        return self._retrieve(codes, first=first)
+    def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
+        """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first."""
+        return lambda codes, _rows, first=(): self._retrieve(codes, first=first)
+
+    def filled(self, edit: Edit, mask: Tensor) -> Tensor | None:
+        """Return None: nothing is masked."""
+        return None
 
     def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
