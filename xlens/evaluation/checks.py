@@ -77,7 +77,7 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     return [
         f"{name!r}: {fault}"
         for name, one in named.items()
-        if one.lens.decodes_to == "layer"
+        if one.lens.decodes_to != "inputs"
         for fault in asks(one).faults(asked, carry, "linear")
     ]
 

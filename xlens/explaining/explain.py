@@ -49,7 +49,7 @@ def explain(
     faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
     carry = check_explain(
         "explain",
-        fitted.mask is not None,
+        lens.masked,
         carry=carry,
         n_steps=n_steps,
         tolerance=tolerance,
@@ -91,7 +91,7 @@ def counterfactual(
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
     lens = asks(fitted)
     faults = lens.faults({}, carry, "linear")
-    carry = check_explain("counterfactual", fitted.mask is not None, carry=carry, faults=faults)
+    carry = check_explain("counterfactual", lens.masked, carry=carry, faults=faults)
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)

@@ -32,6 +32,11 @@ class OnEdits:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
 
+    @property
+    def masked(self) -> bool:
+        """Whether changes can be carried by a mask."""
+        return True
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens that decodes can do."""

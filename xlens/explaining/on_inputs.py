@@ -28,6 +28,11 @@ class OnInputs:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
 
+    @property
+    def masked(self) -> bool:
+        """Whether changes can be carried by a mask."""
+        return self.fitted.mask is not None
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that such a lens cannot do."""

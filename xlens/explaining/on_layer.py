@@ -43,6 +43,11 @@ class OnLayer:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
 
+    @property
+    def masked(self) -> bool:
+        """Whether changes can be carried by a mask."""
+        return False
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens on inputs can do."""
