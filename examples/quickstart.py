@@ -15,6 +15,7 @@ import torch
 
 import xlens
 from xlens.datasets import load_images, small_cnn, train_classifier
+from xlens.report import save_report
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
         if problems:
             print(f"  do not trust explanation {i}: {'; '.join(problems)}")
     explanation.plot(0).savefig(chosen.out / "why.png", dpi=110)
-    explainer.report(explanation, chosen.out / "why.html", title="3 or 8?")
+    save_report(explainer, explanation, chosen.out / "why.html", title="3 or 8?")
     print(f"open {chosen.out / 'why.html'} in a browser")
 
 

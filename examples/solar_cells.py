@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 import xlens
 from xlens.datasets import small_cnn
+from xlens.report import save_report
 
 NAMES = ("functional", "defective")
 
@@ -171,7 +172,7 @@ def main() -> None:
     print(f"  explanations that hold: {explanation.trustworthy.float().mean():.1%}")
     print(explanation.fidelity.to_markdown())
     explanation.plot(0).savefig(chosen.out / "cell.png", dpi=110)
-    explainer.report(explanation[:16], chosen.out / "cells.html", title="Solar cells without their defects")
+    save_report(explainer, explanation[:16], chosen.out / "cells.html", title="Solar cells without their defects")
     print(f"open {chosen.out / 'cells.html'}")
 
 

@@ -52,12 +52,6 @@ def digits():
 
 
 @pytest.fixture
-def short_mask(monkeypatch):
-    """Fit the mask in three steps, for tests in which it does not matter."""
-    monkeypatch.setattr("xlens.training.edit_mask._STEPS", 3)
-
-
-@pytest.fixture
 def toy_installed(monkeypatch):
     """Make the toy backends the only installed ones."""
 
@@ -67,7 +61,7 @@ def toy_installed(monkeypatch):
             for name, variable in (("toy", "TOY_PLUGIN"), ("plain", "PLAIN_PLUGIN"))
         ]
 
-    monkeypatch.setattr("xlens.registry.entry_points", entry_points)
+    monkeypatch.setattr("xlens.registry.entries.entry_points", entry_points)
 
 
 #: What somebody keeps in a file of their own.
@@ -93,7 +87,7 @@ number = 3
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, trained, toy_installed, short_mask):
+def here(tmp_path, monkeypatch, trained, toy_installed):
     """A working folder with a module, weights, image folders and an array."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

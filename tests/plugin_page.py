@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from xlens import errors, hookspecs, params, training
+from xlens import asking, errors, hookspecs, options, param, training
 from xlens.classifier.classifier import Classifier
-from xlens.contracts import CAPABILITIES, Feature, Lens
+from xlens.contracts import CAPABILITIES, Feature, Lens, check_count, seeded
 from xlens.contracts.backend import CONTRACT_VERSION, Backend, Run, Spec, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.data import Batch, Data
@@ -32,7 +32,8 @@ def contract_text() -> str:
         lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
     lines += ["", "Explainer, which Run.over is", *_attributes(Explainer)]
     lines += [f"    {line}" for line in _functions(Explainer)]
-    lines += ["", "xlens", f"    {_signed(params.param)}", f"    {_signed(params.options)}"]
+    lines += ["", "xlens", *(f"    {_signed(f)}" for f in (param, options, asking))]
+    lines += ["", "xlens.contracts", *(f"    {_signed(f)}" for f in (check_count, seeded))]
     lines += ["", "xlens.training"]
     lines += [
         f"    {_signed(value)}" for name in training.__all__ if inspect.isfunction(value := vars(training)[name])
@@ -91,7 +92,8 @@ def _signature(function: Callable[..., object]) -> str:
     returned = signature.return_annotation
     returned = returned if returned is inspect.Parameter.empty else _Shown(returned)
     text = str(signature.replace(parameters=shown, return_annotation=returned))
-    return re.sub(r"<function .*? at 0x\w+>", "...", text)
+    text = re.sub(r"<function .*? at 0x\w+>", "...", text)
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
 
 
 class _Shown:

@@ -17,11 +17,11 @@ import toys
 from accelerate.data_loader import prepare_data_loader
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
-from two_processes import INPUTS, Linear, interrupt
+from two_processes import INPUTS, MASK, Linear, interrupt
 from xlens_medxgan.networks import Prior
 
 import xlens
-from xlens.training import Processes, edit_mask
+from xlens.training import Processes
 
 RANK = int(os.environ.get("RANK", "0"))
 BATCHES = list(INPUTS.split(30))
@@ -37,7 +37,7 @@ def fault_of(ask):
 
 
 def fit(data=INPUTS, model=None, **options):
-    return xlens.fit(model or toys.trained_cnn(), data, Linear(), progress=False, **options)
+    return xlens.fit(model or toys.trained_cnn(), data, Linear(), mask=MASK, progress=False, **options)
 
 
 def running_statistics(folder):
@@ -119,7 +119,6 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     # A process that waits in vain says so soon.
     dist.init_process_group("gloo", timeout=timedelta(seconds=20))
-    edit_mask._STEPS, edit_mask._SMALLEST_POOL = 3, 64
     found = {
         "running statistics": running_statistics(folder),
         "sharded": sharded_loaders(),

@@ -48,11 +48,13 @@ def test_it_is_listed_beside_the_backends_that_ship_with_xlens(distribution):
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_it_explains_by_name(distribution, trained, images, short_mask, tmp_path):
+def test_it_explains_by_name(distribution, trained, images, tmp_path):
     from xlens_latentshift import register
 
     register(Halves(), "halves")
-    explainer = xlens.fit(trained, images, "latentshift", autoencoder="halves", progress=False)
+    explainer = xlens.fit(
+        trained, images, "latentshift", autoencoder="halves", mask=xlens.MaskOptions(steps=3), progress=False
+    )
     explanation = explainer.explain(images[:6])
     assert explanation.fidelity.decoding_flips.float().mean() >= 0.8
     assert explanation.fidelity.mse.max() < 1e-10

@@ -1,11 +1,15 @@
 """The examples run as they stand; with few steps, since what is tested is that every line works."""
 
+import functools
 import os
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+import toys
+
+import xlens.api
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -32,6 +36,21 @@ BRIEFLY = {
 }
 
 
+#: The first cell of the notebook in its test.
+BRIEF_MASKS = """import functools, xlens.api
+xlens.api.fit = functools.partial(xlens.api.fit, mask=xlens.MaskOptions(steps=3))"""
+
+
+@pytest.fixture
+def short_masks(monkeypatch):
+    """Fit every mask in three steps; an example leaves that at its default."""
+    briefly = functools.partial(xlens.api.fit, mask=toys.SHORT_MASK)
+    monkeypatch.setattr("xlens.api.fit", briefly)
+    monkeypatch.setattr(
+        "xlens.integrations.lightning.fit", lambda *a, **k: briefly(*a, **{**k, "mask": toys.SHORT_MASK})
+    )
+
+
 def test_every_integration_is_run():
     assert {path.stem for path in (EXAMPLES / "integrations").glob("*.py")} == set(INTEGRATIONS)
     listed = (EXAMPLES.parent / "Makefile").read_text()
@@ -40,7 +59,7 @@ def test_every_integration_is_run():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", INTEGRATIONS)
-def test_integrations(name, tmp_path, monkeypatch, short_mask):
+def test_integrations(name, tmp_path, monkeypatch, short_masks):
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--out", "out", "--steps", "4", *BRIEFLY.get(name, [])])
@@ -54,7 +73,7 @@ def test_integrations(name, tmp_path, monkeypatch, short_mask):
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_quickstart(tmp_path, monkeypatch, capsys, short_mask):
+def test_quickstart(tmp_path, monkeypatch, capsys, short_masks):
     monkeypatch.setattr(sys, "argv", ["quickstart.py", "--out", str(tmp_path), "--steps", "12"])
     runpy.run_path(str(EXAMPLES / "quickstart.py"), run_name="__main__")
     assert {path.name for path in tmp_path.iterdir()} == {"lens", "why.png", "why.html"}
@@ -71,7 +90,7 @@ def test_the_notebook(monkeypatch, tmp_path):
     assert sources.count("STEPS = 700") == 1
     for cell in notebook.cells:
         cell.source = cell.source.replace("STEPS = 700", "STEPS = 12")
-    notebook.cells.insert(0, nbformat.v4.new_code_cell("import xlens.training.edit_mask as m\nm._STEPS = 3"))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(BRIEF_MASKS))
     place = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
     outputs = {cell.id: cell.get("outputs", []) for cell in notebook.cells}

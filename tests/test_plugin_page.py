@@ -1,5 +1,6 @@
 """docs/plugins.md: every block runs, in an empty folder, in the order of the page; nothing on it is out of date."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -10,7 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ours import OURS
 from plugin_page import checks_text, contract_text
+
+from xlens.registry.loading import load_backend
 
 PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
 #: The name of the file that a block goes into, if one stands before it; its language; its code.
@@ -18,7 +22,10 @@ BLOCKS = re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text
 
 
 #: The mask is fitted in few steps: what is tested is that every line runs, not that edits are local.
-SHORT_MASK = "import xlens.training.edit_mask as mask; mask._STEPS = 20\n"
+SHORT_MASK = """
+import functools, xlens
+xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=20))
+"""
 
 
 def section(title: str) -> str:
@@ -41,7 +48,7 @@ def test_the_page_says_what_the_code_says(title, text):
         lambda patch: patch.setattr("xlens.contracts.Spec.span", _another_hook),
         lambda patch: patch.setattr("xlens.contracts.Explainer.sample", _another_hook),
         lambda patch: patch.setattr("xlens.training.survey", _another_hook),
-        lambda patch: patch.setattr("xlens.params.param", _another_hook),
+        lambda patch: patch.setattr("plugin_page.param", _another_hook),
         lambda patch: patch.setattr("xlens.errors.XlensError.__init__", _another_hook),
         lambda patch: patch.setattr("xlens.contracts.Run.progress", False),
         lambda patch: patch.setattr("xlens.contracts.Feature.class_index", 0),
@@ -71,6 +78,33 @@ def _another_hook(self, model: int) -> None: ...
 
 _another_hook.__module__ = "xlens.contracts"
 _another_hook.xlens_spec = {}
+
+
+def tables(title: str) -> list[list[list[str]]]:
+    """Return each table of a section: rows of cells, and of each cell the names in it."""
+    found = re.findall(r"(?:^\|.*\n)+", section(title), re.M)
+    return [
+        [
+            [re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|")]
+            for row in table.strip().split("\n")[2:]
+        ]
+        for table in found
+    ]
+
+
+def test_the_names_of_options_are_those_of_the_backends():
+    named, renamed = tables("Names of options")
+    having = {
+        name: {f.name: f.metadata.get("formerly") for f in dataclasses.fields(load_backend(name))} for name in OURS
+    }
+    for (option,), _, backends in named:
+        assert sorted(backends) == sorted(name for name, options in having.items() if option in options), option
+    said = {
+        (backend, old.split("=")[0], new.split("=")[0])
+        for (backend,), before, now in renamed
+        for old, new in zip(before, now, strict=True)
+    }
+    assert said == {(b, old, new) for b, options in having.items() for new, old in options.items() if old}
 
 
 def test_the_first_lens_is_short():
@@ -121,7 +155,6 @@ def place(tmp_path_factory):
 def test_the_page_runs_from_an_empty_folder(place):
     folder, python, variables = place
     shown = []
-    (folder / "conftest.py").write_text(SHORT_MASK)
     for name, language, code in BLOCKS:
         if name:
             (folder / name).write_text(code)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import nn
 
 import xlens
 from xlens.testing.world import BACKGROUND, BRIGHT, DARK, Cnn, patch_of, pictures, trained_cnn
 
-__all__ = ["BACKGROUND", "BRIGHT", "DARK", "Cnn", "patch_of", "pictures", "trained_cnn"]
+__all__ = ["BACKGROUND", "BRIGHT", "DARK", "SHORT_MASK", "Cnn", "patch_of", "pictures", "trained_cnn"]
+
+#: A mask fitted in three steps, for tests in which it does not matter.
+SHORT_MASK = xlens.MaskOptions(steps=3)
 
 
 class ToyLens(xlens.Lens):
@@ -179,11 +184,8 @@ def spec(shape, k=2, margins=None):
 
 def explainer_with(lens: xlens.Lens, like):
     """Return an explainer like `like`, around another lens."""
-    from xlens.explainer import LensExplainer
-
-    return LensExplainer(
-        like.classifier, lens.eval().requires_grad_(False), like.backend, like.spec, like.mask, like.provenance
-    )
+    fitted = dataclasses.replace(like.fitted, lens=lens.eval().requires_grad_(False))
+    return xlens.LensExplainer(fitted)
 
 
 def run_for(inputs: torch.Tensor, **changes):

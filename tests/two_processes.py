@@ -11,17 +11,19 @@ from pathlib import Path
 
 import torch
 import toys
+from ours import OPTIONS, OURS, around
 from safetensors.torch import save_file
-from test_conformance import OPTIONS, OURS, around
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
 import xlens.storage
 from xlens.registry.loading import load_backend
-from xlens.training import Trainer, alone, edit_mask
+from xlens.training import Trainer, alone
 
 RANK = int(os.environ.get("RANK", "0"))
+#: Short, and fitted on few inputs: what is tested is that the processes agree.
+MASK = xlens.MaskOptions(steps=3, pool=64)
 INPUTS = toys.pictures(90, seed=1)[0]
 
 
@@ -85,29 +87,32 @@ def interrupt(event):
 def main(folder: Path) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    edit_mask._STEPS, edit_mask._SMALLEST_POOL = 3, 64
     model, found = toys.trained_cnn(), {}
-    explainer = xlens.fit(model, INPUTS, Linear(), output_dir=folder / "run", progress=False)
+    explainer = xlens.fit(model, INPUTS, Linear(), output_dir=folder / "run", mask=MASK, progress=False)
     explainer.save(folder / "lens")
     found |= {f"lens.{key}": value for key, value in explainer.lens.state_dict().items()}
     found |= {f"mask.{key}": value for key, value in explainer.mask.state_dict().items() if "maps" not in key}
 
     # A stream of the user's own, shuffled, with a last batch of one input.
     loader = DataLoader(TensorDataset(INPUTS[:61]), batch_size=20, shuffle=True)
-    streamed = xlens.fit(model, loader, Linear(), progress=False)
+    streamed = xlens.fit(model, loader, Linear(), mask=MASK, progress=False)
     found |= {f"streamed.{key}": value for key, value in streamed.lens.state_dict().items()}
 
     try:
-        xlens.fit(model, INPUTS, Linear(), on_step=interrupt, output_dir=folder / "again", progress=False)
+        xlens.fit(
+            model, INPUTS, Linear(), on_step=interrupt, output_dir=folder / "again", mask=MASK, progress=False
+        )
     except KeyboardInterrupt:
-        resumed = xlens.fit(model, INPUTS, Linear(), output_dir=folder / "again", resume=True, progress=False)
+        resumed = xlens.fit(
+            model, INPUTS, Linear(), output_dir=folder / "again", resume=True, mask=MASK, progress=False
+        )
         found |= {f"resumed.{key}": value for key, value in resumed.lens.state_dict().items()}
 
     # Lenses with noise and many losses: their processes have to stay in step, whatever they learn.
     alike = {}
     for name in OURS:
         small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
-        noisy = xlens.fit(around(model, name), INPUTS, small, progress=False)
+        noisy = xlens.fit(around(model, name), INPUTS, small, mask=MASK, progress=False)
         alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}
 
     # One and the same lens.
@@ -124,7 +129,7 @@ def main(folder: Path) -> None:
         with alone():
             asked.explain(INPUTS[:2])
     try:
-        xlens.fit(model, INPUTS + RANK, Linear(), progress=False)
+        xlens.fit(model, INPUTS + RANK, Linear(), mask=MASK, progress=False)
     except xlens.errors.DataError as fault:
         print(fault)
     tensors = {key: value.clone().contiguous() for key, value in (found | alike).items()}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xlens.evaluation.table import Evaluation
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
+    from xlens.fitted import asking
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.entries import backends
@@ -45,6 +46,7 @@ _HOME = {
     "Run": "contracts.backend",
     "Spec": "contracts.backend",
     "StepEvent": "contracts.backend",
+    "asking": "fitted",
     "backends": "registry.entries",
     "evaluate": "evaluation.run",
     "fit": "api",
@@ -86,6 +88,7 @@ __all__ = [
     "Spec",
     "StepEvent",
     "__version__",
+    "asking",
     "attr",
     "backends",
     "datasets",

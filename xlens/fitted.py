@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from xlens.classifier.margins import class_tensor, default_contrast
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.capabilities import CAPABILITIES
 from xlens.contracts.lens import Lens
-from xlens.contracts.numbers import check_seed
+from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
@@ -24,7 +24,9 @@ from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
 
-__all__ = ["Fitted", "as_fitted"]
+__all__ = ["Fitted", "as_fitted", "asking"]
+
+L = TypeVar("L", bound=Lens)
 
 #: Inputs that are shown to the classifier, or to the lens, at once.
 BATCH = 64
@@ -111,7 +113,7 @@ class Fitted:
         Raises:
             OptionError: torch cannot be seeded with it.
         """
-        return torch.Generator(self.device).manual_seed(check_seed(seed))
+        return seeded(seed, self.device)
 
     def require(self, capability: str) -> None:
         """Refuse what the lens cannot do, naming the backends that can.
@@ -247,3 +249,40 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         getattr(explainer, "fitted_around", None),
         getattr(explainer, "real", None),
     )
+
+
+@contextmanager
+def asking(
+    explainer: Any,
+    kind: type[L] = Lens,  # type: ignore[assignment]  # a lens of any kind, where none is asked for
+    method: str = "asking",
+) -> Iterator[L]:
+    """Context in which an explainer's own lens is asked: classifier frozen, random numbers seeded, no gradients.
+
+    What a plugin offers beside the explainer's methods is written with it; whoever wants codes uses it too.
+
+    Args:
+        explainer: what ``fit`` or ``load`` returned, or any object that is an explainer.
+        kind: the class of lens that is asked.
+        method: names the caller in errors.
+
+    Raises:
+        OptionError: it is no explainer.
+        UnsupportedError: its lens is of another kind.
+
+    >>> import xlens
+    >>> with xlens.asking(explainer) as lens:
+    ...     codes = lens.encode(images[:2])
+    >>> codes.shape == (2, sum(len(feature.dims) for feature in explainer.features))
+    True
+    """
+    fitted = as_fitted(explainer, method, "explainer")
+    if not isinstance(fitted.lens, kind):
+        raise UnsupportedError(
+            f"{method}: this lens cannot answer that",
+            given=f"a {type(fitted.lens).__name__}, fitted by {fitted.backend.name!r}",
+            allowed=f"a {kind.__name__}",
+            do="fit a lens with the backend that the function came with",
+        )
+    with fitted.asking():
+        yield fitted.lens

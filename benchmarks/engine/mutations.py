@@ -28,7 +28,7 @@ _SIMPLE = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr, ast.Return, ast.R
 
 _MEDXGAN = """
 from xlens_medxgan import MedXGAN
-small = {"steps": 8, "width": 4, "nuisance": 8, "block": 4, "batch_size": 16}
+small = {"steps": 8, "width": 4, "nuisance_code": 8, "class_code": 4, "batch_size": 16}
 learned = MedXGAN(steps=300, width=8)
 candidates = [
     Candidate(MedXGAN(**small), learned=learned),

@@ -85,7 +85,7 @@ def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[st
         shape=(1, 28, 28), num_classes=10, minimum=(0.0,), maximum=(1.0,), class_margins=((0.0,) * 10,) * 10,
         mean=(float(task.train.mean()),), std=(float(task.train.std()),),
     )  # fmt: skip
-    trunk = Trunk(spec, backend.width, False)
+    trunk = Trunk(spec, backend.hidden, False)
     net = nn.Sequential(trunk, ClassHead(trunk.out_features, 10))
     optimizer = torch.optim.Adam(net.parameters(), backend.learning_rate)
     rate = lambda step: min(1.0, (step + 3) / 90, 2.02 * (1 - step / backend.steps))  # noqa: E731

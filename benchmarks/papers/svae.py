@@ -26,7 +26,7 @@ DEVIATION = 0.3530
 #: M2's z is as wide as both parts of SVAE's code; the class stands beside it.
 LENSES = {
     **{f"SVAE, {a}, {b:g}": SVAE.paper(steps=STEPS, alpha=float(a), beta=b) for a in ALPHAS for b in BETAS},
-    **{f"SemiVAE, {a}": SVAE.semi(steps=STEPS, alpha=float(a), nuisance=15, soft=False) for a in ALPHAS},
+    **{f"SemiVAE, {a}": SVAE.semi(steps=STEPS, alpha=float(a), nuisance_code=15, soft=False) for a in ALPHAS},
 }
 #: Reconstruction term and accuracy in percent: MNIST, SVHN, CIFAR10, each at the data set's own two alphas.
 PAPER = {

@@ -6,9 +6,10 @@ References:
 
 import xlens
 from xlens_dif.backend import DIF
+from xlens_dif.calls import agreement, traversal
 from xlens_dif.lens import DIFLens
 
-__all__ = ["DIF", "DIFLens", "xlens_backend"]
+__all__ = ["DIF", "DIFLens", "agreement", "traversal", "xlens_backend"]
 
 
 @xlens.hookimpl

@@ -31,7 +31,7 @@ _CLIP = 200.0
 class DIF(xlens.Backend):
     """An introspective autoencoder whose code is pulled apart by class, and the few features that tell the classes.
 
-    Nothing in it sees f's gradient: f gives the classes of the data, once. ``introspection="none",
+    Nothing in it sees the classifier's gradient: it gives the classes of the data, once. ``introspection="none",
     separation="none"`` is a VAE.
 
     References:
@@ -51,7 +51,7 @@ class DIF(xlens.Backend):
     )
     separation: str = param("me", choices=("me", "logistic", "none"), help="what pulls the classes apart")
     drawn_classes: bool = param(
-        True, help="each step draws an input's class from f's probabilities, instead of f's most probable one"
+        True, help="each step draws an input's class from the classifier's probabilities, not the most probable"
     )
     separation_share: float = param(0.1, ge=0, help="value of the separation term over that of the reconstruction")
     feature_penalty: float = param(0.01, choices=PENALTIES, help="strength of L1 whose weights select features")

@@ -25,12 +25,12 @@ _EDGE = 0.999
 
 
 class Traversal(NamedTuple):
-    """One feature moved through its range, with f's score under every frame.
+    """One feature moved through its range, with the classifier's score under every frame.
 
     Args:
         values: ``(T,)`` of the feature, from -C to C.
         frames: ``(N, T, *S)`` decodings.
-        scores: ``(N, T)`` f's logit of the feature's class minus the largest other logit.
+        scores: ``(N, T)`` the classifier's logit of the feature's class minus the largest other logit.
     """
 
     values: Tensor
@@ -39,12 +39,12 @@ class Traversal(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """Whether the sparse model explains f, and f confirms the sparse model.
+    """Whether the sparse model explains the classifier, and the classifier confirms the sparse model.
 
     Args:
-        sparse: ``(L,)`` share of inputs on which the sparse model of each penalty predicts f's class.
-        confirmed: share of edited decodings on which f's class is what the sparse model predicts.
-        flips: share of edited decodings that f puts in the contrast class.
+        sparse: ``(L,)`` share of inputs on which the sparse model of each penalty predicts the classifier's class.
+        confirmed: share of edited decodings on which the classifier's class is what the sparse model predicts.
+        flips: share of edited decodings that the classifier puts in the contrast class.
     """
 
     sparse: Tensor
@@ -53,7 +53,7 @@ class Agreement(NamedTuple):
 
 
 class DIFLens(AskingLens):
-    """Encoder and decoder with a code in (-C, C), and sparse linear models of f's classes on it.
+    """Encoder and decoder with a code in (-C, C), and sparse linear models of the classifier's classes on it.
 
     Each dimension is oriented so that its class grows with it.
 
@@ -152,11 +152,11 @@ class DIFLens(AskingLens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move the top features of the contrast, by their weights, until f is as sure as it is of real inputs.
+        """Move the top features of the contrast, by their weights, until the classifier is sure.
 
         The features are those with the largest differences between the two classes' weights; all others stay. They
-        are stopped at the ends of the code's range. The step is the smallest found at which f's margin on the
-        decoding is the median that f gives to real inputs of the contrast class, else the one with the best margin.
+        are stopped at the ends of the code's range. The step is the smallest found at which the classifier's margin
+        on the decoding is its median on real inputs of the contrast class, else the one with the best margin.
         """
         weights = self.selecting_weights
         direction = F.normalize(self._strongest(weights[contrast] - weights[target]), dim=1)
@@ -170,7 +170,7 @@ class DIFLens(AskingLens):
 
     @torch.no_grad()
     def traversal(self, inputs: Tensor, feature: str | int, count: int = 9) -> Traversal:
-        """Move one feature from -C to C and ask f under every frame.
+        """Move one feature from -C to C and ask the classifier under every frame.
 
         Args:
             inputs: ``(N, *S)``.
@@ -217,7 +217,9 @@ class DIFLens(AskingLens):
 
     @torch.no_grad()
     def agreement(self, inputs: Tensor) -> Agreement:
-        """Compare the sparse models with f on inputs ``(N, *S)``, and f with the edits toward f's runner-up.
+        """Compare the sparse models with the classifier on inputs ``(N, *S)``, and the classifier with edits.
+
+        The edits go toward the classifier's runner-up.
 
         Raises:
             DataError: inputs of another shape, none, or values that are not finite.

@@ -34,11 +34,11 @@ _ZEROS = 0.05
 class ILVM(xlens.Backend):
     """An invertible map from a hidden layer, or another lens's codes, to dimensions that mean what they are called.
 
-    Each attribute of ``side_info`` gets dimensions of its own, off which it is read linearly; without it f's own
-    classes do. In the mode ``"exact"`` nothing is lost: the layer's activations come back, and f's decision with
-    them. Name a layer *before* its ReLU, behind which many values are exactly zero and have no density. Layers and
-    codes wider than `most` are turned onto principal components, and what these leave is kept beside them.
-    It is trained in double precision, which ``mixed_precision`` leaves as it is.
+    Each attribute of ``side_info`` gets dimensions of its own, off which it is read linearly; without it the
+    classifier's own classes do. In the mode ``"exact"`` nothing is lost: the layer's activations come back, and the
+    classifier's decision with them. Name a layer *before* its ReLU, behind which many values are exactly zero and
+    have no density. Layers and codes wider than `code` are turned onto principal components, and what these leave
+    is kept beside them. It is trained in double precision, which ``mixed_precision`` leaves as it is.
 
     References:
         Adel, Ghahramani, Weller (2018), Discovering Interpretable Representations for Both Deep Generative and
@@ -55,7 +55,7 @@ class ILVM(xlens.Backend):
     flow: str = param("coupling", choices=FLOWS, help="the invertible map; linear for comparison")
     layers: int = param(2, ge=1, help="couplings, or planar layers (16 or 32 of them)")
     hidden: int = param(64, ge=4, help="width of the couplings' hidden layers")
-    most: int = param(64, ge=2, help="widest code that the flow works on")
+    code: int = param(64, ge=2, formerly="most", help="width of the code that the flow works on, at the most")
     attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
     kinds: tuple[str, ...] = param(
         (),
@@ -69,7 +69,7 @@ class ILVM(xlens.Backend):
     noise: float = param(0.4, ge=0, help="noise on standardised inputs of the flow, against learning rows by heart")
     early_stopping: bool = param(True, help="hold out a fifth of the side information, and keep the best state")
     memory: int = param(4096, ge=16, help="rows kept with the lens to learn on from (numbers of the layer)")
-    bank: int = param(512, ge=2, help="real inputs kept with the lens, shared out evenly over f's classes")
+    bank: int = param(512, ge=2, help="real inputs kept with the lens, shared out evenly over its classes")
     teaching_steps: int = param(400, ge=1, help="training steps each time it is taught")
 
     def build(self, classifier: Classifier, spec: Spec, over: Lens | None = None) -> ILVMLens:
@@ -89,7 +89,7 @@ class ILVM(xlens.Backend):
         probe = spec.per_channel("mean").expand(1, *spec.shape).to(classifier.device)
         with torch.no_grad(), classifier.frozen(seed=0):
             shape = (over.encode(probe) if over is not None else classifier.activations(probe)).shape[1:]
-        space = Space(tuple(shape), self.most)
+        space = Space(tuple(shape), self.code)
         kind = ExactModel if self.mode == "exact" else AmortisedModel
         return ILVMLens(
             classifier,
@@ -108,7 +108,7 @@ class ILVM(xlens.Backend):
         Raises:
             OptionError: there is nothing to work on, or attributes and kinds do not fit `side_info`.
             DataError: a column of `side_info` holds nothing to learn.
-            ModelError: f is not decided by the layer alone.
+            ModelError: the classifier is not decided by the layer alone.
         """
         columns = columns_for(run, self.attributes, self.kinds, self.name)
         lens = self.build(classifier, run.spec, None if run.over is None else run.over.lens).to(run.device)
@@ -131,7 +131,7 @@ class ILVM(xlens.Backend):
         if needed <= space.width:
             return
         # Wide layers are narrowed by an option; other ones are as narrow as they are.
-        wider = f"set most={needed} or more" if space.wide and needed <= len(space.mean) else "name a wider layer"
+        wider = f"set code={needed} or more" if space.wide and needed <= len(space.mean) else "name a wider layer"
         other = (
             "pass side_info, which is then named instead of the classes"
             if of_classes
@@ -149,7 +149,7 @@ class ILVM(xlens.Backend):
 
 @torch.no_grad()
 def _settle(classifier: Classifier, lens: ILVMLens, data: Data, run: Run, most: int) -> tuple[Tensor, Tensor]:
-    """Take the statistics of the lens's space, and return real inputs to keep with f's logits on them."""
+    """Take the statistics of the lens's space, and return real inputs to keep with their logits."""
     represented, inputs, logits = [], [], []
     for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
         batch = batch.to(run.device)
@@ -168,12 +168,12 @@ def _settle(classifier: Classifier, lens: ILVMLens, data: Data, run: Run, most: 
 
 
 def _check_layer(classifier: Classifier, inputs: Tensor, activations: Tensor) -> None:
-    """Refuse a layer around which f sees more of the input, and warn of one that is full of zeros."""
+    """Refuse a layer around which the classifier sees more of the input, and warn of one that is full of zeros."""
     some = inputs[:32]
     found = classifier.tail(classifier.activations(some), some.flip(0))
     if not torch.allclose(found, classifier(some), rtol=1e-3, atol=1e-4):
         raise ModelError(
-            f"ilvm: f is not decided by the layer {classifier.layer!r} alone",
+            f"ilvm: the classifier is not decided by the layer {classifier.layer!r} alone",
             given="paths around it, such as skip connections",
             do="name a layer through which everything goes, such as the last before the head",
         )

@@ -99,7 +99,7 @@ class ILVMLens(Lens):
         return found if self.below is None else self.below.decode(found)
 
     def logits(self, codes: Tensor) -> Tensor:
-        """Return what f says ``(N, K)`` of what codes decode to."""
+        """Return what the classifier says ``(N, K)`` of what codes decode to."""
         decoded = self.decode(codes)
         if self.decodes_to == "inputs":
             return self.classifier(decoded)
@@ -119,8 +119,8 @@ class ILVMLens(Lens):
 
         Args:
             codes: ``(N, d)``.
-            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
-                dimensions (in these too, where there is nothing else). None: in all dimensions.
+            classes: ``(N,)`` classes that the classifier must put them in; distances are in everything but the
+                named dimensions (in these too, where there is nothing else). None: in all dimensions.
             first: dimensions that count first.
         """
         named = self.model.readout.width if classes is not None else 0
@@ -141,7 +141,7 @@ class ILVMLens(Lens):
 
     @property
     def questions(self) -> list[Question]:
-        """What a person can be asked about an input; nothing, where f's own classes are read."""
+        """What a person can be asked about an input; nothing, where the classifier's own classes are read."""
         return [] if bool(self.of_classes) else questions_of(self.model.readout, self._names)
 
     def informativeness(self, inputs: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
@@ -171,14 +171,14 @@ class ILVMLens(Lens):
 
     @torch.no_grad()
     def settle(self, inputs: Tensor, logits: Tensor) -> None:
-        """Keep these real inputs ``(B, *S)``, with f's logits ``(B, K)``, to be retrieved."""
+        """Keep these real inputs ``(B, *S)``, with the classifier's logits ``(B, K)``, to be retrieved."""
         codes = torch.cat([self.encode(part) for part in inputs.split(256)])
         self.bank.keep(inputs, codes, logits)
 
     def _check_taught(self, what: str) -> None:
         if bool(self.of_classes):
             raise UnsupportedError(
-                f"{what}: this lens reads f's own classes, of which nothing is unknown",
+                f"{what}: this lens reads the classifier's own classes, of which nothing is unknown",
                 given="a lens that was fitted without side_info",
                 do="pass side_info to fit, with NaN where it is not observed; kinds=('binary', ...) where it is "
                 "not observed at all yet",

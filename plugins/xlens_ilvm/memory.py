@@ -48,7 +48,7 @@ class Memory(_Kept):
 
 
 class Bank(_Kept):
-    """Real inputs with their codes and what f says of them.
+    """Real inputs with their codes and what the classifier says of them.
 
     Args:
         shape: of one input.
@@ -72,7 +72,7 @@ class Bank(_Kept):
         Args:
             codes: ``(N, d)``.
             dims: dimensions in which distances are taken.
-            classes: ``(N,)`` the class that f must put each in; where there is none, f's surest of it.
+            classes: ``(N,)`` the class that the classifier must put each in; where there is none, its surest of it.
             first: dimensions in which only the nearest tenth of what is kept is looked at; may be empty.
             units: ``(d,)`` what counts as a distance of one in each dimension.
         """

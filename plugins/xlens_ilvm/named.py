@@ -23,7 +23,7 @@ _REST = "everything else"
 
 
 def columns_for(run: Run, attributes: Sequence[str], kinds: Sequence[str], backend: str) -> tuple[Column, ...]:
-    """Return the columns that are to be read: of the side information, or else f's classes.
+    """Return the columns that are to be read: of the side information, or else the classifier's classes.
 
     With `kinds` and no side information there are columns of which nothing is observed yet.
 
@@ -52,7 +52,7 @@ def columns_for(run: Run, attributes: Sequence[str], kinds: Sequence[str], backe
 
 
 def class_targets(logits: Tensor) -> Tensor:
-    """Return f's own probabilities ``(n, C)``, which stand in for side information; of two classes the second's."""
+    """Return the classifier's probabilities ``(n, C)``, instead of side information; of two the second's."""
     probabilities = logits.float().softmax(1)
     return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
 
@@ -64,7 +64,7 @@ def named_features(
 
     Args:
         readout: reads the named dimensions.
-        of_classes: whether they are f's classes.
+        of_classes: whether they are the classifier's classes.
         names: of the columns; numbered where there are none.
         class_names: of the classes.
         width: dimensions of the code.
@@ -96,9 +96,9 @@ def questions_of(readout: Readout, names: Sequence[str]) -> list[Question]:
 
 
 def centres_of(named: Tensor, logits: Tensor) -> Tensor:
-    """Return the mean of named dimensions ``(n, C)`` over the inputs that f puts in each class, ``(K, C)``.
+    """Return the mean of named dimensions ``(n, C)`` over the inputs of each predicted class, ``(K, C)``.
 
-    A class that f puts none of them in gets the mean of all, weighted by f's probability of it.
+    A class that the classifier puts none of them in gets the mean of all, weighted by its probability.
     """
     own = F.one_hot(logits.argmax(1), logits.shape[1]).to(named)
     # Shared out in logarithms: f's probability of a class may be 0 to rounding on every input.
@@ -117,11 +117,11 @@ def toward_class(
 ) -> Tensor:
     """Move the named dimensions toward where they are on the contrast class, and keep everything else.
 
-    It goes until f's margin is the median that f has on real inputs of that class, with that class on top; where
+    It goes until the classifier's margin is its median on real inputs of that class, with that class on top; where
     that is never so, to where the margin is largest.
 
     Args:
-        logits_of: what f says of what codes decode to.
+        logits_of: what the classifier says of what codes decode to.
         codes: ``(N, d)``.
         centres: ``(K, C)`` of the first C dimensions.
         target, contrast: ``(N,)``.

@@ -26,7 +26,8 @@ _RESERVED = ("everything else", "class evidence")
 class IntroVAC(xlens.Backend):
     """A variational autoencoder with a direction for each class and attribute, sharpened by introspection.
 
-    Nothing in it sees f's gradient: f gives class probabilities of the data, once. ``introspection=False`` is VAC.
+    Nothing in it sees the classifier's gradient: it gives class probabilities of the data, once.
+    ``introspection=False`` is VAC.
     The defaults are smaller and faster than the paper's; ``IntroVAC.paper()`` goes back to its weights, widths and
     sampler, and says what still differs. Attributes are learned by encoder and head alone: the decoder is held to
     them by the reconstruction, and takes no part in them when it plays against the other two.
@@ -61,7 +62,7 @@ class IntroVAC(xlens.Backend):
     detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
     fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
-    calibrated: bool = param(True, help="sampling uses the head calibrated on f's answers to decodings")
+    calibrated: bool = param(True, help="sampling uses the head calibrated on the classifier's answers")
     langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration, to begin with")
     langevin_steps: int = param(400, ge=4, help="number of its steps")
     sharpness: float = param(4.0, gt=0, help="power of p(class|code) that is sampled from; 1 is the posterior")
@@ -73,7 +74,7 @@ class IntroVAC(xlens.Backend):
 
         What differs from the paper still: convolutions are strided and not residual; ``steps`` and ``batch_size``
         are this backend's defaults; the learning rate warms up and falls at
-        the end, and gradients are clipped at a norm of 20; the classes are f's K classes with f's own
+        the end, and gradients are clipped at a norm of 20; the classes are the classifier's K classes with its own
         probabilities, where the paper learns a labelled attribute; and attributes have a linear read-out with a
         bias and a weight of their own, outside of the game. Reconstruction errors are in units of each channel's
         range, and a counterfactual's length is searched for and not fixed.

@@ -17,11 +17,11 @@ def calibrate(logits: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
     """Return scale ``()`` and offsets ``(K,)`` for which softmax(scale * logits + offsets) fits the answers best.
 
     The head has no bias, so its boundary goes through the origin; that of the classifier on decodings need not.
-    Only f's answers are used, and never its gradient.
+    Only the classifier's answers are used, and never its gradient.
 
     Args:
         logits: ``(n, K)`` of the head.
-        answers: ``(n,)`` classes that f gives to the decodings.
+        answers: ``(n,)`` classes that the classifier gives to the decodings.
     """
     fixed = logits.detach().double()
     log_scale = torch.zeros((), dtype=torch.float64, device=logits.device, requires_grad=True)

@@ -31,7 +31,7 @@ class Draw:
     Args:
         inputs: ``(n, *S)``.
         codes: ``(n, d)``.
-        accepted_by_classifier: share of all decodings drawn that f puts in the class; the others are rejected.
+        accepted_by_classifier: share of all decodings drawn that it puts in the class; the others are rejected.
         accepted_by_head: the same share among those that the head itself puts in the class (calibrated, where
             that was asked for).
         acceptance: share of Langevin proposals that the Metropolis test accepted, once steps were adapted.
@@ -139,9 +139,9 @@ class IntroVACLens(AskingLens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move along (w_contrast - w_target) / |.| until f is as sure of `contrast` as it is of real inputs.
+        """Move along (w_contrast - w_target) / |.| until the classifier is sure of `contrast`.
 
-        The step is the smallest found at which f's margin on the decoding is the median that f gives to real
+        The step is the smallest found at which the classifier's margin on the decoding is its median on real
         inputs of the contrast class; where no step reaches that, the one with the best margin.
         """
         direction = F.normalize(self.head.classes[contrast] - self.head.classes[target], dim=1)
@@ -163,24 +163,26 @@ class IntroVACLens(AskingLens):
         return -self.sharpness * self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
 
     def class_logits(self, codes: Tensor) -> Tensor:
-        """Return the head's logits of the classes ``(N, K)``, calibrated to f on decodings where that was asked."""
+        """Return the head's logits ``(N, K)``, calibrated to the classifier on decodings where that was asked."""
         return self.scale * self.head(codes)[:, :-1] + self.offsets
 
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
-        """Return `n` inputs ``(n, *S)`` that f puts in class `target`; :meth:`draw` says how they were found.
+        """Return `n` inputs ``(n, *S)`` that the classifier puts in class `target`.
+
+        :meth:`draw` says how they were found.
 
         Raises:
             OptionError, SamplingError: as :meth:`draw`.
 
         Warns:
-            XlensWarning: f accepts too few; the nearest fill the gap.
+            XlensWarning: the classifier accepts too few; the nearest fill the gap.
         """
         drawn = self.draw(n, target, generator)
         missing = int((~drawn.kept).sum())
         if missing:
             warnings.warn(
-                f"sample: f puts only {drawn.accepted_by_classifier:.0%} of the decodings in class {target}; "
-                f"{missing} of {n} samples are the nearest to it that were found",
+                f"sample: the classifier puts only {drawn.accepted_by_classifier:.0%} of the decodings in class "
+                f"{target}; {missing} of {n} samples are the nearest to it that were found",
                 XlensWarning,
                 stacklevel=2,
             )
@@ -188,7 +190,7 @@ class IntroVACLens(AskingLens):
 
     @torch.no_grad()
     def draw(self, n: int, target: int, generator: torch.Generator) -> Draw:
-        """Run Langevin chains from the prior, decode, and reject what f does not call `target`.
+        """Run Langevin chains from the prior, decode, and reject what the classifier does not call `target`.
 
         Args:
             n: inputs wanted.
@@ -266,7 +268,7 @@ class IntroVACLens(AskingLens):
 
     @torch.no_grad()
     def calibrate(self, generator: torch.Generator) -> None:
-        """Fit scale and offsets of the class logits to f's answers on decodings of the prior."""
+        """Fit scale and offsets of the class logits to the classifier's answers on decodings of the prior."""
         device = self.basis.device
         codes = torch.randn(_CALIBRATED_ON, self.code, generator=generator, device=device)
         answers = torch.cat([self.classifier(self.decode(part)).argmax(1) for part in codes.split(_BATCH)])

@@ -69,7 +69,7 @@ def class_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
 
     Args:
         logits: ``(N, K + 1)``.
-        probabilities: ``(N, K)`` f's own.
+        probabilities: ``(N, K)`` the classifier's own.
     """
     wanted = F.pad(probabilities, (0, 1))
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(1).mean()

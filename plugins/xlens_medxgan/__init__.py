@@ -7,9 +7,10 @@ References:
 
 import xlens
 from xlens_medxgan.backend import MedXGAN
+from xlens_medxgan.calls import invert
 from xlens_medxgan.lens import MedXGANLens
 
-__all__ = ["MedXGAN", "MedXGANLens", "xlens_backend"]
+__all__ = ["MedXGAN", "MedXGANLens", "invert", "xlens_backend"]
 
 
 @xlens.hookimpl

@@ -39,15 +39,15 @@ class MedXGAN(xlens.Backend):
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
     reference: int = param(0, ge=0, help="the reference class ('healthy'), whose evidence blocks are all zero")
-    nuisance: int = param(64, ge=1, help="width of z1, everything but the class evidence")
-    block: int = param(16, ge=1, help="width of a block of z2, the evidence for one class")
-    width: int = param(24, ge=4, help="channels of the networks at full resolution")
+    nuisance_code: int = param(64, ge=1, formerly="nuisance", help="width of z1, everything but the class evidence")
+    class_code: int = param(16, ge=1, formerly="block", help="width of a block of z2, the evidence for one class")
+    width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
     linear: bool = param(True, help="z1 also reaches the image through the data's principal components")
     encoder: bool = param(True, help="train an encoder; without one codes are found by inversion alone")
     inversion_steps: int = param(0, ge=0, help="Adam steps that refine each code when explaining")
     soft: bool = param(True, help="draw amounts of evidence between 0 and 1, with soft class targets")
     hinge: bool = param(True, help="hinge loss for the discriminator; False is the paper's cross entropy")
-    conditional: bool = param(True, help="the discriminator sees f's class")
+    conditional: bool = param(True, help="the discriminator sees the classifier's class")
     warm_up: float = param(0.15, ge=0, lt=1, help="share of the steps spent on reconstruction alone")
     learning_rate: float = param(1e-3, gt=0, help="Adam's, for encoder and generator")
     critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of f")
@@ -55,10 +55,10 @@ class MedXGAN(xlens.Backend):
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
     mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")
     l1_weight: float = param(10.0, ge=0, help="absolute error of the reconstruction")
-    feature_weight: float = param(0.2, ge=0, help="f's penultimate features of the reconstruction")
-    logit_weight: float = param(0.1, ge=0, help="f's logits of the reconstruction")
-    class_weight: float = param(0.5, ge=0, help="f's class of edits and samples (lambda in the paper)")
-    critic_weight: float = param(0.2, ge=0, help="the critic that begins as a copy of f; 0 leaves it out")
+    feature_weight: float = param(0.2, ge=0, help="the classifier's penultimate features of the reconstruction")
+    logit_weight: float = param(0.1, ge=0, help="the classifier's logits of the reconstruction")
+    class_weight: float = param(0.5, ge=0, help="the classifier's class of edits and samples (lambda in the paper)")
+    critic_weight: float = param(0.2, ge=0, help="the critic that begins as the classifier's copy; 0: none")
     adversarial_weight: float = param(0.04, ge=0, help="the discriminator; 0 leaves it out")
     sparsity_weight: float = param(1.5, ge=0, help="absolute change that an edit makes")
     cycle_weight: float = param(0.1, ge=0, help="edits and samples keep the z1 that they were made from")
@@ -113,8 +113,8 @@ class MedXGAN(xlens.Backend):
             classifier,
             spec,
             reference=self.reference,
-            nuisance=self.nuisance,
-            block=self.block,
+            nuisance=self.nuisance_code,
+            block=self.class_code,
             width=self.width,
             linear=self.linear,
             encoder=self.encoder,
@@ -125,7 +125,7 @@ class MedXGAN(xlens.Backend):
         """Fit a lens; see :func:`xlens.fit`."""
         lens = self.build(classifier, run.spec).to(run.device, torch.float32)
         probe = next(data.batches(2)).inputs.to(run.device)
-        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance)
+        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance_code)
         lens.generator.set_components(basis)
         if lens.encoder is not None:
             lens.encoder.set_components(basis)

@@ -19,13 +19,13 @@ __all__ = ["ClassifierCritic", "ProjectionDiscriminator", "shifted"]
 class ClassifierCritic(nn.Module):
     """A critic of (input, class) pairs that begins as a copy of the classifier.
 
-    Because it knows already what f looks for, it soon sees evidence that only fools f. Its logit is a
-    linear function of its features, of the class and, with a fixed weight, of its own class margin.
+    Because it knows already what the classifier looks for, it soon sees evidence that only fools the classifier.
+    Its logit is a linear function of its features, of the class and, with a fixed weight, of its own class margin.
 
     Args:
         classifier: the user's classifier; copied, and not touched.
         probe: ``(N, *S)`` inputs to find its last layer with.
-        margin: typical margin of f, by which the critic's own is scaled.
+        margin: typical margin of the classifier, by which the critic's own is scaled.
 
     Raises:
         ModelError: the model cannot be copied.

@@ -1,4 +1,4 @@
-"""Class evidence in the code: blocks, shells, and what f should say of them."""
+"""Class evidence in the code: blocks, shells, and what the classifier should say of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Evidence(nn.Module):
 
     A block holds r * u: r is the amount of evidence and u its kind, a point on the sphere of radius
     sqrt(d2). r = 0 is the reference class at its median margin, r = 1 the block's class at its own, and
-    between them f's margin is asked to rise evenly.
+    between them the classifier's margin is asked to rise evenly.
 
     Args:
-        spec: the classes and f's median margins on real inputs.
+        spec: the classes and the classifier's median margins on real inputs.
         reference: the reference class.
         block: width d2 of a block.
     """
@@ -87,7 +87,7 @@ class Evidence(nn.Module):
         return torch.cat([blocks, 2 * amounts], 1)
 
     def target(self, classes: Tensor, amount: Tensor, soft: bool = True) -> Tensor:
-        """Return the class probabilities that f should give, ``(N, K)``.
+        """Return the class probabilities that the classifier should give, ``(N, K)``.
 
         Args:
             classes: ``(N,)`` class of the block.

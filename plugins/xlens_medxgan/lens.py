@@ -8,7 +8,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Lens, Spec
 from xlens.nn import score_margin
 from xlens_medxgan.evidence import Evidence
-from xlens_medxgan.inversion import invert
+from xlens_medxgan.inversion import Inversion
 from xlens_medxgan.networks import Encoder, Generator, Prior
 
 __all__ = ["MedXGANLens"]
@@ -21,7 +21,7 @@ class MedXGANLens(Lens):
     """Encoder, generator and prior around a classifier.
 
     A code is ``(z1, z2)``: z1 is everything but the class evidence, z2 holds one block per class but
-    the reference class. The amount of evidence comes from f itself, its kind from the encoder.
+    the reference class. The amount of evidence comes from the classifier itself, its kind from the encoder.
 
     Args:
         classifier: the user's classifier.
@@ -69,6 +69,11 @@ class MedXGANLens(Lens):
         return self._classifier[0]
 
     @property
+    def inversion(self) -> Inversion:
+        """The search for the code of an input."""
+        return Inversion(self.decode, self.classifier, self.prior, self.generator.span, self.nuisance)
+
+    @property
     def features(self) -> list[Feature]:
         """``everything else``, and one block of evidence per class but the reference class."""
         d1, d2 = self.nuisance, self.block
@@ -83,7 +88,7 @@ class MedXGANLens(Lens):
         """Map inputs ``(N, C, H, W)`` to codes ``(N, d)``."""
         codes = self.initial(inputs)
         if self.inversion_steps:
-            codes = invert(self, inputs, codes, steps=self.inversion_steps)
+            codes = self.inversion.search(inputs, codes, steps=self.inversion_steps)
         return codes
 
     def initial(self, inputs: Tensor) -> Tensor:
@@ -106,7 +111,7 @@ class MedXGANLens(Lens):
         """Keep z1 and give z2 to the contrast class (all zero for the reference class).
 
         Evidence for another class keeps the kind that the input has, or gets the usual one, and grows
-        until f's margin on the decoding is the median that f gives to real inputs of that class.
+        until the classifier's margin on the decoding is its median on real inputs of that class.
         """
         z1, blocks = codes[:, : self.nuisance], codes[:, self.nuisance :]
         own = self.evidence.take(blocks, contrast)
@@ -162,7 +167,7 @@ class MedXGANLens(Lens):
     def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:
         """Search for codes from independent starts in the prior, ``(restarts, N, d)`` (paper, eq. 5).
 
-        Which block may be used is f's to say; what is in it, and z1, is drawn anew for each start.
+        Which block may be used is the classifier's to say; what is in it, and z1, is drawn anew for each start.
         """
         found = []
         for _ in range(restarts):
@@ -172,5 +177,5 @@ class MedXGANLens(Lens):
             amount = torch.rand(len(inputs), generator=generator, device=inputs.device)
             kind = self.evidence.draw(len(inputs), generator)
             start = torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
-            found.append(invert(self, inputs, start, steps=steps))
+            found.append(self.inversion.search(inputs, start, steps=steps))
         return torch.stack(found)

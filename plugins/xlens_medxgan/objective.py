@@ -66,12 +66,12 @@ class Objective:
         evidence: the layout of z2.
         prior: follows the encoder's z1.
         usual: ``(K, d2)`` the kind of evidence that is given to inputs that have none of their own.
-        perceive: f's logits and features.
+        perceive: the classifier's logits and features.
         weights: the weights.
         soft: whether amounts between 0 and 1 are drawn, with soft class targets.
         hinge: hinge losses for the discriminator, or the paper's cross entropy.
         warm_up: steps of reconstruction alone.
-        outputs_of: gives f's logits on a batch.
+        outputs_of: gives the classifier's logits on a batch.
         labels_of: gives the logits whose largest is the class that supervises.
     """
 
@@ -221,7 +221,7 @@ class Objective:
         }
 
     def _class_term(self, logits: Tensor, edits: _Edits) -> Tensor:
-        """KL from the wanted class probabilities to f's, on f's logits."""
+        """KL from the wanted class probabilities to the classifier's, on the classifier's logits."""
         wanted = self.evidence.target(edits.blocks, edits.amount, self.soft)
         return F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean")
 

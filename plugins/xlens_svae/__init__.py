@@ -7,9 +7,10 @@ References:
 
 import xlens
 from xlens_svae.backend import SVAE
+from xlens_svae.calls import class_probabilities, redrawn
 from xlens_svae.lens import SVAELens
 
-__all__ = ["SVAE", "SVAELens", "xlens_backend"]
+__all__ = ["SVAE", "SVAELens", "class_probabilities", "redrawn", "xlens_backend"]
 
 
 @xlens.hookimpl

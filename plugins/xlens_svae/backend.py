@@ -13,34 +13,34 @@ import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError
+from xlens.nn import is_dense
 from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_svae.lens import SVAELens
 from xlens_svae.models import SemiVAE, SupervisedVAE
-from xlens_svae.networks import is_convolutional
 from xlens_svae.objective import Consistency, SemiVAEStep, SupervisedStep, likelihood_variance
 
 __all__ = ["SVAE"]
 
-_NOT_IN_M2 = ("evidence", "beta", "predictive_weight", "evidence_price")
+_NOT_IN_M2 = ("class_code", "beta", "predictive_weight", "evidence_price")
 
 
 @xlens.options
 class SVAE(xlens.Backend):
-    """A VAE whose code is split: z1 is distilled from f, z2 is what f ignores.
+    """A VAE whose code is split: z1 is distilled from the classifier, z2 is what the classifier ignores.
 
-    The defaults extend the paper: f's probabilities instead of its decision, a class loss through q(z|x),
-    which is what predicts later, and f itself asked whether z2 is ignored. ``SVAE.paper()`` gives the paper's
-    own objective, ``SVAE.semi()`` its baseline M2.
+    The defaults extend the paper: the classifier's probabilities instead of its decision, a class loss through
+    q(z|x), which is what predicts later, and the classifier itself asked whether z2 is ignored. ``SVAE.paper()``
+    gives the paper's own objective, ``SVAE.semi()`` its baseline M2.
 
     References:
         Nguyen, Rodriguez Martinez (2020), Learning Invariances for Interpretability using Supervised VAE.
 
     >>> import xlens
-    >>> explainer = xlens.fit(classifier, images, "svae", steps=30, width=64, progress=False)
+    >>> explainer = xlens.fit(classifier, images, "svae", steps=30, hidden=64, progress=False)
     >>> found = explainer.invariances(images[:2], 3)
-    >>> found.kept.shape  # does f predict the same class on each variant?
+    >>> found.kept.shape  # does the classifier predict the same class on each variant?
     torch.Size([2, 3])
-    >>> explainer.divergence_attributions(images[:2], found.variants).attributions.shape
+    >>> xlens.evaluation.divergence_attributions(explainer, images[:2], found.variants).attributions.shape
     torch.Size([2, 3, 1, 8, 8])
     """
 
@@ -50,27 +50,38 @@ class SVAE(xlens.Backend):
     variant: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
     steps: int = param(3000, ge=1, help="training steps")
     batch_size: int = param(128, ge=2, help="inputs per step")
-    evidence: int = param(6, ge=1, help="width of z1, the class evidence (M2 has one dimension per class)")
-    nuisance: int = param(16, ge=1, help="width of z2, everything else")
-    width: int = param(512, ge=8, help="width of the hidden layers")
-    architecture: str = param(
-        "auto", choices=("auto", "dense", "conv"), help="auto: dense up to 4096 values per input"
+    class_code: int = param(
+        6, ge=1, formerly="evidence", help="width of z1, the class evidence (M2 has one dimension per class)"
+    )
+    nuisance_code: int = param(16, ge=1, formerly="nuisance", help="width of z2, everything else")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        formerly="architecture",
+        values_formerly={"conv": "convolutional"},
+        help="kind of networks; auto is dense up to 4096 values an input",
+    )
+    hidden: int = param(
+        512,
+        ge=8,
+        formerly="width",
+        help="width of the hidden layers; convolutions have a 20th as many channels",
     )
     alpha: float | None = param(
         None, gt=0, help="weight of the class loss; None: a quarter of the values per input, at least 10"
     )
     beta: float = param(0.5, gt=0, lt=1, help="generation against classification; at 1 q(z|x) is not trained")
     noise: float = param(0.16, gt=0, help="variance of the likelihood, as a share of the data's")
-    soft: bool = param(True, help="learn f's probabilities; False learns its decision alone, as the paper does")
+    soft: bool = param(True, help="learn the classifier's probabilities; False learns its decision alone (paper)")
     predictive_weight: float = param(1.0, ge=0, help="class loss through q(z|x), relative to alpha; 0 in the paper")
     evidence_price: float = param(
         3.0, ge=0, help="added weight of z1's KL, so that style goes to z2, where it can be varied; 0 in the paper"
     )
     consistency: float = param(
-        0.5, ge=0, help="weight, relative to alpha, of f seeing the same class whatever z2 is; 0 in the paper"
+        0.5, ge=0, help="weight, relative to alpha, of the same class being seen whatever z2 is; 0 in the paper"
     )
-    consistency_rows: int = param(40, ge=1, help="inputs per step on which f is asked")
-    consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when f is asked")
+    consistency_rows: int = param(40, ge=1, help="inputs per step on which the classifier is asked")
+    consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when it is asked")
     learning_rate: float = param(1.5e-3, gt=0, help="Adam's")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
 
@@ -84,8 +95,8 @@ class SVAE(xlens.Backend):
         faithful = {
             "alpha": 6000.0,
             "beta": 0.9,
-            "evidence": 10,
-            "nuisance": 5,
+            "class_code": 10,
+            "nuisance_code": 5,
             "soft": False,
             "predictive_weight": 0.0,
             "evidence_price": 0.0,
@@ -95,7 +106,7 @@ class SVAE(xlens.Backend):
 
     @classmethod
     def semi(cls, **options: object) -> SVAE:
-        """Return the baseline M2 with the same networks and budget, and without the consistency of f.
+        """Return the baseline M2 with the same networks and budget, and without the consistency of the classifier.
 
         Args:
             **options: fields that should differ.
@@ -122,22 +133,16 @@ class SVAE(xlens.Backend):
         """Return an untrained lens.
 
         Raises:
-            OptionError: convolutions were asked for inputs that are no images.
+            UnsupportedError: convolutions for what is no image, or too small a one.
         """
-        if self.architecture == "conv" and not spec.is_image:
-            raise OptionError(
-                "svae: convolutions need images",
-                given=f"architecture='conv' and inputs of shape {spec.shape}",
-                allowed="'auto' or 'dense'",
-            )
         sizes = {
-            "nuisance": self.nuisance,
-            "width": self.width,
-            "convolutional": is_convolutional(self.architecture, spec),
+            "nuisance": self.nuisance_code,
+            "width": self.hidden,
+            "convolutional": not is_dense(spec, self.network),
         }
         if self.variant == "semivae":
             return SVAELens(classifier, spec, SemiVAE(spec, **sizes))
-        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.evidence, **sizes))
+        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.class_code, **sizes))
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> SVAELens:
         """Fit a lens; see :func:`xlens.fit`."""
@@ -199,9 +204,9 @@ def _schedule(done: float) -> float:
 
 @torch.no_grad()
 def _settle(lens: SVAELens, classifier: Classifier, data: Data, run: Run) -> None:
-    """Take the centre and covariance of z1 in each of f's classes from all of the data.
+    """Take the centre and covariance of z1 in each of the classifier's classes from all of the data.
 
-    A class that f never predicts gets those of all inputs, weighted by f's probability of it.
+    A class that the classifier never predicts gets those of all inputs, weighted by its probability.
     """
     width, k = lens.model.evidence, run.spec.num_classes
     decided, weighted = (_Moments(k, width, run.device) for _ in range(2))

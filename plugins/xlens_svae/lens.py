@@ -62,7 +62,7 @@ class SVAELens(Lens):
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
         """Move z1 toward the centre of the contrast class, and keep z2.
 
-        It stops as soon as f's margin over `target` on the decoding is the median that f gives to real
+        It stops as soon as the classifier's margin over `target` on the decoding is its median on real
         inputs of the contrast class, with that class on top; where that is never so, at the best step.
         """
         d1 = self.model.evidence
@@ -98,7 +98,7 @@ class SVAELens(Lens):
         """Return codes ``(N, n, d)``: one part drawn around itself, the other held.
 
         The paper draws z2 from N(0, scale^2) instead, which :meth:`redrawn` does. Around the input's own z2 the
-        change that is carried onto the input is smaller, and f keeps its class more often.
+        change that is carried onto the input is smaller, and the classifier keeps its class more often.
 
         Args:
             codes: ``(N, d)``.

@@ -11,17 +11,7 @@ from xlens import Spec
 from xlens.nn import ImageDecoder, ImageEncoder
 from xlens_svae.terms import Gaussian
 
-__all__ = ["ClassHead", "Decoder", "Posterior", "Trunk", "data_scale", "is_convolutional"]
-
-#: Inputs with more values than this get convolutions; below it dense layers are ten times cheaper.
-_MOST_DENSE = 4096
-
-
-def is_convolutional(architecture: str, spec: Spec) -> bool:
-    """Whether inputs of this shape get convolutions."""
-    if architecture == "auto":
-        return spec.is_image and math.prod(spec.shape) > _MOST_DENSE
-    return architecture == "conv"
+__all__ = ["ClassHead", "Decoder", "Posterior", "Trunk", "data_scale"]
 
 
 def data_scale(spec: Spec) -> Tensor:

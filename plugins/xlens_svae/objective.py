@@ -19,9 +19,9 @@ __all__ = ["Consistency", "SemiVAEStep", "SupervisedStep", "likelihood_variance"
 
 
 class Consistency:
-    """KL[f(x) || f(x~)] on part of a batch: f has to see the same class whatever z2 is.
+    """KL[f(x) || f(x~)] on part of a batch: the classifier has to see the same class whatever z2 is.
 
-    Nothing in the paper's objective stops z2 from carrying evidence; this does, because f itself is asked.
+    Nothing in the paper's objective stops z2 from carrying evidence; this does: the classifier itself is asked.
     Of five x~ two are decodings G(z1, z2') with z2' from N(0, s^2), one is the reconstruction G(z1, z2), two are
     carried onto the input as they will be: x + G(z1, z2 + s e) - G(z1, z2), with e from N(0, I).
 
@@ -43,7 +43,7 @@ class Consistency:
             model: the model that is trained.
             inputs: ``(N, *S)``.
             codes: ``(N, d)`` draws of their codes.
-            logits: ``(N, K)`` what f says of them.
+            logits: ``(N, K)`` what the classifier says of them.
             trainer: brings the generator of random numbers.
         """
         inputs, codes, logits = inputs[: self.rows], codes[: self.rows], logits[: self.rows]
@@ -65,7 +65,7 @@ class Consistency:
 
 
 class SupervisedStep:
-    """Maximises the paper's bound, with the consistency of f beside it.
+    """Maximises the paper's bound, with the consistency of the classifier beside it.
 
     Args:
         trainer: brings the optimiser and the generator of random numbers.
@@ -74,9 +74,9 @@ class SupervisedStep:
         alpha, beta: weights of the bound.
         predictive_weight: weight of the class loss through q(z|x), relative to alpha; 0 in the paper.
         evidence_price: what is added to the weight of z1's KL from the prior, relative to it; 0 in the paper.
-        consistency: asks f, or None.
+        consistency: asks the classifier, or None.
         consistency_weight: its weight.
-        outputs_of: gives f's logits on a batch.
+        outputs_of: gives the classifier's logits on a batch.
         classes_of: gives the class probabilities that supervise.
     """
 
@@ -143,9 +143,9 @@ class SemiVAEStep:
         model: M2.
         variance: of the likelihood, broadcast over inputs.
         alpha: weight of the class loss.
-        consistency: asks f, or None.
+        consistency: asks the classifier, or None.
         consistency_weight: its weight.
-        outputs_of: gives f's logits on a batch.
+        outputs_of: gives the classifier's logits on a batch.
         classes_of: gives the class probabilities that supervise.
     """
 

@@ -23,6 +23,7 @@ from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible
 from xlens.contracts.options import make
+from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
@@ -53,6 +54,7 @@ def fit(chosen: argparse.Namespace) -> int:
     """``xlens fit``."""
     # What can be wrong is looked at before anything that takes time.
     backend = make(load_backend(chosen.backend), _options(chosen.option))
+    mask = None if chosen.mask_steps is None else MaskOptions(steps=chosen.mask_steps)
     said = said_of(chosen)
     Preprocessing(**said)
     check_data(chosen.data)
@@ -67,6 +69,7 @@ def fit(chosen: argparse.Namespace) -> int:
         classifier,
         examples.inputs if examples.labels is None else (examples.inputs, examples.labels),
         backend,
+        mask=mask,
         seed=chosen.seed,
         device=chosen.device,
         output_dir=chosen.checkpoints,

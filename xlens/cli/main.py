@@ -159,6 +159,9 @@ def _add_fit(commands) -> None:
     fit.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of the backend; may be repeated"
     )
+    fit.add_argument(
+        "--mask-steps", type=int, metavar="N", help="training steps of the mask that keeps edits of images local"
+    )
     fit.add_argument("--seed", type=int, default=0)
     fit.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
     fit.add_argument("--checkpoints", type=Path, default=None, metavar="FOLDER", help="write checkpoints here")

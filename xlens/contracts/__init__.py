@@ -14,6 +14,7 @@ from xlens.contracts.capabilities import (
 )
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import EditingLens, Feature, FittedLens, Lens, LocalEdit
+from xlens.contracts.numbers import check_count, seeded
 from xlens.contracts.options import options, param
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "SupportsRetrieval",
     "SupportsSampling",
     "SupportsTeaching",
+    "check_count",
     "options",
     "param",
+    "seeded",
 ]

@@ -1,18 +1,20 @@
-"""Checks of whole numbers and seeds."""
+"""Whole numbers and seeds: their checks, and seeded generators."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from xlens.errors import OptionError
 
-__all__ = ["check_count", "check_seed", "is_count"]
+__all__ = ["check_count", "check_seed", "is_count", "seeded"]
 
 
-def check_count(method: str, n: Any) -> None:
+def check_count(method: str, n: Any, name: str = "n") -> None:
     """Refuse what is not a whole number of at least 1."""
     if not is_count(n):
-        raise OptionError(f"{method}: n must be an int >= 1, got {n!r}")
+        raise OptionError(f"{method}: {name} must be an int >= 1, got {n!r}")
 
 
 def check_seed(seed: Any) -> int:
@@ -25,3 +27,12 @@ def check_seed(seed: Any) -> int:
 def is_count(value: Any) -> bool:
     """Whether it is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def seeded(seed: Any, device: torch.device) -> torch.Generator:
+    """Return a generator on a device, seeded.
+
+    Raises:
+        OptionError: torch cannot be seeded with it.
+    """
+    return torch.Generator(device).manual_seed(check_seed(seed))

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
 
-from xlens.errors import OptionError, did_you_mean
+from xlens.errors import OptionError, did_you_mean, warn
 
 __all__ = ["Constraint", "fits", "make", "options", "param", "to_dict"]
 
@@ -70,6 +70,8 @@ def param(
     le: float | None = None,
     lt: float | None = None,
     choices: Sequence[Any] | None = None,
+    formerly: str | None = None,
+    values_formerly: Mapping[str, str] | None = None,
 ) -> Any:
     """Declare one option: its default, a line of help, and what it may be.
 
@@ -78,16 +80,19 @@ def param(
         help: one line for a person.
         ge, gt, le, lt: inclusive and exclusive bounds; of a tuple, for each of its values.
         choices: the only values allowed.
+        formerly: its name in an earlier version, which goes on working for one minor version and warns.
+        values_formerly: value under the earlier name -> what it is called now, where values were renamed too.
 
     >>> from xlens.contracts.options import options, param
     >>> @options
     ... class Options:
-    ...     rate: float = param(1e-3, gt=0, help="learning rate")
+    ...     rate: float = param(1e-3, gt=0, help="learning rate", formerly="lr")
     >>> Options(rate=0.1).rate
     0.1
     """
     constraint = Constraint(ge, gt, le, lt, tuple(choices) if choices is not None else None)
-    return dataclasses.field(default=default, metadata={"constraint": constraint, "help": help})
+    facts = {"constraint": constraint, "help": help, "formerly": formerly}
+    return dataclasses.field(default=default, metadata={**facts, "values_formerly": dict(values_formerly or {})})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(param,))
@@ -111,10 +116,14 @@ def options(cls: type[T]) -> type[T]:
     missing = [f.name for f in dataclasses.fields(checked) if f.default is MISSING]
     if missing:
         raise TypeError(f"{cls.__name__}: every option needs a default; {missing} have none")
+    names = {f.name for f in dataclasses.fields(checked)}
+    if taken := sorted(names & _renamed(checked).keys()):
+        raise TypeError(f"{cls.__name__}: {taken} are options, and earlier names of others")
     generated_init = checked.__init__
 
     def __init__(self: Any, *args: Any, **values: Any) -> None:
-        faults = _faults(checked, values)
+        values, faults = _current(checked, values)
+        faults += _faults(checked, values)
         if args:
             faults.insert(0, f"options are given by keyword, got {len(args)} positional")
         _raise(checked, faults)
@@ -123,6 +132,8 @@ def options(cls: type[T]) -> type[T]:
     __init__.__doc__ = generated_init.__doc__
     __init__.__wrapped__ = generated_init  # inspect.signature shows the options
     checked.__init__ = __init__
+    if not hasattr(checked, "__getattr__"):
+        checked.__getattr__ = _under_an_earlier_name
     return checked
 
 
@@ -138,8 +149,8 @@ def make(cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), 
     Raises:
         OptionError: an unknown name or a value outside its constraint.
     """
-    cleaned = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    _raise(cls, [*_faults(cls, cleaned, extra), *faults])
+    cleaned, both = _current(cls, {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    _raise(cls, [*both, *_faults(cls, cleaned, extra), *faults])
     return cls(**cleaned)
 
 
@@ -147,6 +158,41 @@ def to_dict(instance: Any) -> dict[str, Any]:
     """Return the options of `instance` as plain JSON values."""
     values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+def _renamed(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    """Return the options that had another name, by that name."""
+    return {f.metadata["formerly"]: f for f in dataclasses.fields(cls) if f.metadata.get("formerly")}
+
+
+def _current(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return values under today's names, and what is wrong: an option that is given under both."""
+    renamed = _renamed(cls)
+    current = {name: value for name, value in values.items() if name not in renamed}
+    faults = []
+    for old in (name for name in values if name in renamed):
+        field = renamed[old]
+        if field.name in current:
+            faults.append(f"{old} is the earlier name of {field.name}, and both are given")
+            continue
+        _say_renamed(cls, old, field.name)
+        known = field.metadata["values_formerly"]
+        value = values[old]
+        current[field.name] = known.get(value, value) if isinstance(value, str) else value
+    return current, faults
+
+
+def _under_an_earlier_name(instance: Any, name: str) -> Any:
+    """Return an option by the name that it had."""
+    field = _renamed(type(instance)).get(name)
+    if field is None:
+        raise AttributeError(f"{type(instance).__name__!r} object has no attribute {name!r}")
+    _say_renamed(type(instance), name, field.name)
+    return getattr(instance, field.name)
+
+
+def _say_renamed(cls: type, old: str, new: str) -> None:
+    warn(f"{cls.__name__}: the option {old} is now {new}; the old name goes in xlens 0.3", DeprecationWarning)
 
 
 def _raise(cls: type, faults: list[str]) -> None:

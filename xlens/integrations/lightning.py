@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from xlens.api import as_backend, fit
+from xlens.api import fit
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import seeded
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
+from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.data import Batch, as_data
 from xlens.errors import MissingExtraError, OptionError, XlensWarning
 from xlens.explanation import Explanation
+from xlens.fitting.arguments import as_backend
 from xlens.registry.loading import load_backend
 from xlens.training.survey import classify
 
@@ -61,6 +63,7 @@ class ExplainCallback(Callback):
             ``lambda module: xlens.Classifier(module.net, class_names=names)``; None for the module itself, whose
             ``forward`` then returns logits.
         warm_steps: the backend's ``steps`` for a lens that begins with the last one; None for a third.
+        mask: how each lens's mask is fitted; None for the defaults.
         seed: seeds the lens.
         **options: fields of the backend.
 
@@ -90,6 +93,7 @@ class ExplainCallback(Callback):
         data: Any = None,
         classifier: Callable[[LightningModule], torch.nn.Module | Classifier] | None = None,
         warm_steps: int | None = None,
+        mask: MaskOptions | None = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
@@ -102,6 +106,8 @@ class ExplainCallback(Callback):
         ]
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+        if mask is not None and not isinstance(mask, MaskOptions):
+            faults.append(f"mask must be xlens.MaskOptions(...) or None, got {mask!r}")
         if not isinstance(panel, Tensor) or panel.dim() < 2 or len(panel) == 0:
             faults.append(f"panel must be a tensor (N, *S) of at least one image, got {_describe(panel)}")
         kind = load_backend(backend) if isinstance(backend, str) else type(backend)
@@ -109,7 +115,7 @@ class ExplainCallback(Callback):
             faults.append(f"warm_steps: the backend {kind.name!r} has no steps")
         self.backend = as_backend(backend, options, faults)
         self.panel, self.every_n_epochs, self.data, self.seed = panel, every_n_epochs, data, seed
-        self.warm_steps = warm_steps
+        self.warm_steps, self.mask = warm_steps, mask
         self.explainer: Explainer | None = None
         self.explanation: Explanation | None = None
         self.seconds = 0.0
@@ -163,6 +169,7 @@ class ExplainCallback(Callback):
             self._source(trainer),
             backend,
             start_from=self.explainer,
+            mask=self.mask,
             seed=self.seed,
             on_step=self._note,
             progress=False,

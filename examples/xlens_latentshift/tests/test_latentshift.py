@@ -13,6 +13,8 @@ from xlens.errors import OptionError, StorageError, UnsupportedError
 from xlens.testing import Candidate, parametrize_with_checks
 from xlens.testing.world import World, pictures
 
+#: A mask of three steps, where the mask does not matter.
+QUICK = xlens.MaskOptions(steps=3)
 SHAPE = (1, 8, 8)
 EXPECTED = {
     "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of f, so a shift spills beyond the "
@@ -111,24 +113,17 @@ def known(monkeypatch):
     return known
 
 
-@pytest.fixture
-def short_mask(monkeypatch):
-    monkeypatch.setattr("xlens.training.edit_mask._STEPS", 3)
-
-
 def values(module):
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_it_is_found_by_name_and_loaded_in_a_program_that_registers_the_architecture(
-    world, known, short_mask, tmp_path
-):
+def test_it_is_found_by_name_and_loaded_in_a_program_that_registers_the_architecture(world, known, tmp_path):
     mine = train(Dense(), steps=300)
     before = values(mine)
     register(mine, "mine")
     model = world.model()
-    explainer = xlens.fit(model, world.inputs, "latentshift", autoencoder="mine", progress=False)
+    explainer = xlens.fit(model, world.inputs, "latentshift", autoencoder="mine", mask=QUICK, progress=False)
     explanation = explainer.explain(world.held_out[:9])
     assert explanation.fidelity.decoding_flips.float().mean() >= 0.8
     assert all(torch.equal(before[key], value) for key, value in mine.state_dict().items())
@@ -182,7 +177,7 @@ def test_what_is_no_autoencoder_is_refused(given):
 def test_shapes_that_the_autoencoder_does_not_take_are_refused(known):
     backend = LatentShift.of(Dense((1, 10, 10)))
     with pytest.raises(UnsupportedError, match="does not take these inputs"):
-        xlens.fit(World.of(SHAPE).model(), pictures(30, 0)[0], backend, progress=False)
+        xlens.fit(World.of(SHAPE).model(), pictures(30, 0)[0], backend, mask=QUICK, progress=False)
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, None), lambda x: types.SimpleNamespace(latents=x)])

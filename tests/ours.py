@@ -1,0 +1,49 @@
+"""Small instances of the backends that ship with xlens, whichever they are."""
+
+import xlens
+from xlens.registry.entries import entries
+
+__all__ = ["LAYERS", "OPTIONS", "OURS", "VARIANTS", "around"]
+
+#: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
+#: is checked all the same, as `candidate` says.
+OPTIONS = {
+    "dif": (
+        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
+        {"steps": 800, "hidden": 256, "batch_size": 64},
+    ),
+    "ilvm": (
+        {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
+        {"steps": 600, "hidden": 32},
+    ),
+    "jlvm": (
+        {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
+        {"steps": 600, "hidden": 256},
+    ),
+    "medxgan": (
+        {"steps": 8, "width": 4, "nuisance_code": 8, "class_code": 4, "batch_size": 16},
+        {"steps": 300, "width": 8},
+    ),
+    "introvac": (
+        {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
+        {"steps": 400, "hidden": 128},
+    ),
+    "svae": (
+        {"steps": 8, "hidden": 16, "class_code": 3, "nuisance_code": 4, "batch_size": 16, "consistency_rows": 4},
+        {"steps": 600, "hidden": 192, "batch_size": 96},
+    ),
+}
+
+#: Name -> options beside those of the small instance, for code that it does not reach.
+VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
+
+#: Name -> the hidden layer that it works on.
+LAYERS = {"ilvm": "body.3"}
+
+
+def around(model, name):
+    """Return the classifier as a backend of that name wants it: with the layer that it works on, if on any."""
+    return xlens.Classifier(model, layer=LAYERS.get(name))
+
+
+OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
