@@ -14,7 +14,7 @@ __all__ = ["PatchBank"]
 #: Side of a patch, patches that are kept at each scale, and factors by which images are made smaller.
 _SIDE, _KEPT, _FACTORS = 5, 1024, (1, 2, 4)
 #: An image is not made smaller than this.
-_SMALLEST = 8
+_SMALLEST = 16
 #: Pixels of a region that are looked at, at most.
 _PIXELS = 128
 #: Directions in which real patches hardly vary count as much as this share of their mean variance.

@@ -21,7 +21,7 @@ VERDICTS = {
     "specific": (
         "Specific: the same mask moved elsewhere changes nothing.",
         "NOT specific: the same mask moved elsewhere changes the decision too.",
-        "Specific: not asked, for the edit has no mask.",
+        "Specific: not asked; nothing is carried by parts.",
     ),
     "local": (
         "Local: the edit covers {area:.0%} of the input.",
