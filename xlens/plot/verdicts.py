@@ -21,12 +21,12 @@ VERDICTS = {
     "specific": (
         "Specific: the same mask moved elsewhere changes nothing.",
         "NOT specific: the same mask moved elsewhere changes the decision too.",
-        "Specific: not asked; nothing is carried by parts.",
+        "Specific: not asked; no part of the input is edited.",
     ),
     "local": (
         "Local: the edit covers {area:.0%} of the input.",
         "NOT local: the edit covers {area:.0%} of the input: another input rather than a part of this one.",
-        "Local: not asked; the whole input is changed, as the lens decodes it.",
+        "Local: not asked; no part of the input is edited on its own.",
     ),
     "complete": (
         "Complete: attributions sum to the difference of the scores.",
@@ -34,6 +34,10 @@ VERDICTS = {
         "",
     ),
 }
+
+
+#: Verdicts on an edit: where nothing is edited, they say nothing.
+_OF_THE_EDIT = ("likeness", "specific", "local")
 
 
 def verdict_lines(one: Explanation, index: int = 0) -> list[tuple[str, bool | None, str]]:
@@ -58,7 +62,8 @@ def verdict_lines(one: Explanation, index: int = 0) -> list[tuple[str, bool | No
     }
     lines = []
     for name, held in one.verdicts.items():
-        holds = None if held is None else bool(held[i])
+        nothing = name in _OF_THE_EDIT and one.mask is not None and not bool(one.mask[i].any())
+        holds = None if held is None or nothing else bool(held[i])
         good, bad, beside = VERDICTS[name]
         lines.append((name, holds, {True: good, False: bad, None: beside}[holds].format(**facts)))
     return lines
