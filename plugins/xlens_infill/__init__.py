@@ -1,10 +1,12 @@
-"""Infill: the classifier says where its evidence is, and a fill that never saw the classifier says what is there
-else.
+"""Infilling: the classifier says where its evidence is, and a fill that never saw it says what else is there.
 
 References:
     Chang et al. (2019), Explaining Image Classifiers by Counterfactual Generation (infilling).
-    Jeanneret et al. (2024), Text-to-Image Models for Counterfactual Explanations, and MaskDiME (mask, then
-    generate).
+    Guo et al. (2026), MaskDiME: Adaptive Masked Diffusion for Precise and Efficient Visual Counterfactual
+        Explanations (a mask first, content inside it alone).
+    Csurka et al. (2004), Visual Categorization with Bags of Keypoints (the survey).
+    Criminisi et al. (2004), Region Filling and Object Removal by Exemplar-Based Image Inpainting.
+    Wexler et al. (2007), Space-Time Completion of Video.
 """
 
 import xlens

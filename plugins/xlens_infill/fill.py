@@ -1,4 +1,4 @@
-"""Fills that never see a classifier: what would be here if this hole were like its surroundings?
+"""Inpainting that never sees a classifier: what would be here if this hole were like its surroundings?
 
 Everything here is a function of the image and the hole alone, so the result can hardly be adversarial: the search
 for a mask may look at the classifier, the content may not. Images are (N, C, H, W) in any range and any
@@ -8,6 +8,11 @@ outside it are never used as a source, so that a hole at the rim of an object is
 ``harmonic`` solves Laplace's equation (smooth, no seams), ``fill_harmonic`` adds the image's own fine detail
 mirrored from beside the hole, ``fill_patches`` copies nearest patches (for line art and binary images, where a
 smooth transition is not a value that occurs).
+
+References:
+    Gortler et al. (1996), The Lumigraph (pull-push).
+    Criminisi et al. (2004), Region Filling and Object Removal by Exemplar-Based Image Inpainting.
+    Wexler et al. (2007), Space-Time Completion of Video (votes of nearest patches, coarse to fine).
 """
 
 from __future__ import annotations

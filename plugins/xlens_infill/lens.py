@@ -24,13 +24,19 @@ _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
 
 
 class InfillLens(EditingLens):
-    """Takes local evidence out of images.
+    """Infilling of what a survey of patches calls evidence, where the classifier agrees.
 
     Args:
         classifier: the user's classifier; neither a submodule nor part of the state.
         spec: the data and the classes.
         options: the backend's.
     """
+
+    mean: Tensor
+    basis: Tensor
+    words: Tensor
+    counts: Tensor
+    levels: Tensor
 
     def __init__(self, classifier: Classifier, spec: Spec, options: Infill) -> None:
         super().__init__()
@@ -59,7 +65,10 @@ class InfillLens(EditingLens):
 
     @torch.no_grad()
     def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:
-        """Return the smallest of the nested masks whose filling convinces the classifier, and its parts."""
+        """Return the smallest of the nested masks whose filling convinces the classifier, and its parts.
+
+        Each input is searched on its own, so that nothing depends on the batch.
+        """
         known = Survey(self.mean, self.basis, self.words, self.counts)
         within = object_of(inputs)
         goals = self.options.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]

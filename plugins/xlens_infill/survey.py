@@ -1,14 +1,17 @@
-"""What do the classifier's two kinds of input look like locally? A vocabulary of small patches, surveyed once.
+"""Bag of visual words: which small patches do the classifier's classes have and lack?
 
-The classifier says of whole images which class they are. Cut images of both classes into small patches, name each
-by
-its nearest word of a vocabulary, and count: words much more frequent where the classifier says "diseased" than
-where it says "healthy" are what its positives have and its negatives lack. On a new image the log-ratio of its
-words is a map that is sharp, takes every spot that looks alike, and knows rims, veins and shadows, which healthy
-inputs have too. No gradient, no training beyond counting: seconds for 200 images. The search in ``where`` asks the
+The classifier says of whole images which class they are. Images of both classes are cut into small patches, each is
+named by its nearest word of a vocabulary, and words are counted: those much more frequent where the classifier says
+"diseased" than where it says "healthy" are what its positives have and its negatives lack. On a new image the
+log-ratio of its words is a map that is sharp, takes every spot that looks alike, and knows rims, veins and shadows,
+which healthy inputs have too. No gradient, and no training beyond counting. The search in ``where`` asks the
 classifier which of these places it cares about.
 
-Images are (N, C, H, W) in any range; ``within`` (N, 1, H, W) marks the object (background takes no part).
+Images are ``(N, C, H, W)`` in any range; ``within`` ``(N, 1, H, W)`` marks the object, outside of which nothing
+counts.
+
+References:
+    Csurka et al. (2004), Visual Categorization with Bags of Keypoints.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ SCALES = (1, 2, 4)  # of a descriptor, in units of the finest
 #: Shares of an object that may exceed a level of evidence in inputs of the contrast class, from the strictest.
 LEVELS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04)
 REFERENCES = 30  # inputs of each class by which levels are set
+_CHUNK = 16384  # patches compared with the vocabulary at once
 
 
 def described_width(channels: int) -> tuple[int, int]:
@@ -70,8 +74,10 @@ def _tone(x: Tensor, within: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Survey:
-    """A vocabulary and, for every class, how often each word occurs in images that the classifier gives that
-    class."""
+    """Vocabulary of patches, and how often each word occurs in the images of each class.
+
+    The classes are the classifier's decisions.
+    """
 
     mean: Tensor  # (D,)
     basis: Tensor  # (D, d), half-whitened: rare directions count, noise does not
@@ -91,15 +97,17 @@ class Survey:
         out = described.new_zeros(len(x), 1, *described.shape[-2:])
         inside = F.max_pool2d(within.to(x.dtype), scale, ceil_mode=True) > 0
         vectors = described.permute(0, 2, 3, 1)[inside[:, 0]]
-        ratio = self.log_ratio(target, contrast)
-        out[inside] = torch.cat([self.soften(v, ratio) for v in vectors.split(16384)])
+        out[inside] = self.soften(vectors, self.log_ratio(target, contrast))
         out = F.interpolate(out, scale_factor=scale, mode="bilinear", align_corners=False)
         return out[..., : x.shape[-2], : x.shape[-1]].masked_fill(~within, -torch.inf)
 
     def soften(self, vectors: Tensor, ratio: Tensor) -> Tensor:
         """Mean log-ratio of the nearest words of each described patch, the nearest counting most."""
-        weight, index = self.nearest(vectors)
-        return (weight * ratio[index]).sum(1)
+        found = []
+        for part in vectors.split(_CHUNK):
+            weight, index = self.nearest(part)
+            found.append((weight * ratio[index]).sum(1))
+        return torch.cat(found) if found else ratio.new_zeros(0)
 
     def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Weights ``(V, n)`` and places ``(V, n)`` of the nearest words of each described patch."""
@@ -119,7 +127,7 @@ def survey(x: Tensor, within: Tensor, decision: Tensor, classes: int, *, words: 
     basis = basis[:, -len(spread) :] / spread.sqrt()
     points = (patches - mean) @ basis
     vocabulary = _means(_spread(points, generator), words, seed)
-    word = torch.cat([torch.cdist(p, vocabulary).argmin(1) for p in points.split(16384)])
+    word = torch.cat([torch.cdist(p, vocabulary).argmin(1) for p in points.split(_CHUNK)])
     counts = torch.zeros(classes, words, device=x.device)
     counts.index_put_((decision[owner], word), torch.ones(len(word), device=x.device), accumulate=True)
     return Survey(mean, basis, vocabulary, counts)
@@ -144,21 +152,19 @@ def _top(evidence: Tensor) -> Tensor:
 
 
 def levels_of(s: Survey, x: Tensor, within: Tensor, decision: Tensor, classes: int) -> Tensor:
-    """(K, K, L) levels of evidence for a target that only `LEVELS` of the object exceed in inputs of a contrast
-    class.
+    """Quantiles ``(K, K, L)`` of the evidence for a target, row, in inputs of a contrast class, column.
 
-    Of a class that the classifier sees nowhere, those of all inputs.
+    Only `LEVELS` of their objects exceed them. Of a class that the classifier sees nowhere, those of all inputs.
     """
     levels = torch.zeros(classes, classes, len(LEVELS), device=x.device)
     shares = 1 - torch.tensor(LEVELS, device=x.device)
     for contrast in range(classes):
         rows = (decision == contrast).nonzero()[:REFERENCES, 0]
         rows = rows if len(rows) else torch.arange(min(REFERENCES, len(x)), device=x.device)
-        weight, index = s.nearest(_pixels(x[rows], within[rows]))
+        vectors = _pixels(x[rows], within[rows])
         for target in range(classes):
             if target != contrast:
-                values = (weight * s.log_ratio(target, contrast)[index]).sum(1)
-                levels[target, contrast] = torch.quantile(values, shares)
+                levels[target, contrast] = torch.quantile(s.soften(vectors, s.log_ratio(target, contrast)), shares)
     return levels
 
 
@@ -179,14 +185,13 @@ def _draw(x: Tensor, within: Tensor, scale: int, generator: torch.Generator, num
         index = inside.nonzero()[:, 0]
         index = index[torch.randperm(len(index), generator=generator)[:number]]
         patches.append(described[index])
-        owner.append(torch.full((len(index),), i))
+        owner.append(torch.full((len(index),), i, device=x.device))
     return torch.cat(patches), torch.cat(owner)
 
 
 def _spread(points: Tensor, generator: torch.Generator, number: int = 6000) -> Tensor:
-    """Half at random, half in proportion to the squared distance from the mean: rare looks get words of their
-    own."""
-    weight = points.pow(2).sum(1).clamp(min=1e-12)
+    """Half at random, half in proportion to the squared distance from the mean: what is rare gets words too."""
+    weight = points.pow(2).sum(1).clamp(min=1e-12).cpu()
     far = torch.multinomial(weight, min(number, len(points)), replacement=True, generator=generator)
     return torch.cat([points[torch.randperm(len(points), generator=generator)[:number]], points[far]])
 
@@ -197,6 +202,6 @@ def _means(points: Tensor, k: int, seed: int) -> Tensor:
 
     values = points.cpu().numpy()
     if len(values) <= k:
-        return points[torch.arange(k) % len(values)]
+        return points[torch.arange(k, device=points.device) % len(points)]
     found = KMeans(k, init="random", n_init=1, max_iter=15, random_state=seed % 2**32).fit(values)
     return torch.from_numpy(found.cluster_centers_).to(points)

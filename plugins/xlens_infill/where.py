@@ -1,9 +1,15 @@
-"""Where is the evidence? The classifier chooses among masks that a survey of small patches proposes.
+"""Mask search: the classifier chooses among nested masks that a survey of small patches proposes.
 
 ``survey`` draws, for each input, a map of what looks like the classifier's positives and never like its negatives;
 cut at several levels it gives nested masks, each of which takes every spot that looks alike, whole. Each mask is
 filled by a function that never sees the classifier, the classifier looks at all of them in one batch, and the
-smallest that convinces it wins. The parts it does not care about are then put back.
+smallest that convinces it wins. The parts it does not care about are then put back. This is infilling with a mask
+from a proposal instead of one from optimisation, and a mask first, then content in it.
+
+References:
+    Chang et al. (2019), Explaining Image Classifiers by Counterfactual Generation (FIDO).
+    Guo et al. (2026), MaskDiME: Adaptive Masked Diffusion for Precise and Efficient Visual Counterfactual
+        Explanations.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ class Found:
     parts: Tensor  # (1, H, W) long, 0 = untouched
     credit: Tensor  # (parts,) each part's share of the margin's rise
     filled: Tensor  # (C, H, W)
-    margin: float  # contrast logit minus the target's, after
+    margin: float  # contrast logit minus the highest other one, after
     problem: str | None  # in words, why there is no local counterfactual
 
 
@@ -50,8 +56,7 @@ def find(
     goal: float,
     largest: float,
 ) -> Found:
-    """The smallest mask for one input x (1, C, H, W) whose filling lifts the margin to ``goal`` (else the best
-    seen).
+    """Smallest mask for one input x (1, C, H, W) whose filling lifts the margin to ``goal``, else the best seen.
 
     Args:
         logits: the classifier.
@@ -77,7 +82,7 @@ def find(
     level = choose(seen, start, goal)
     mask, filled, reached = masks[level : level + 1], tried[level : level + 1], float(seen[level])
     parts, number = label(mask)
-    credit = credits(margin, x, filled, parts, number) if number else torch.zeros(0)
+    credit = credits(margin, x, filled, parts, number) if number else x.new_zeros(0)
     if number > 1 and bool((credit <= 0).any()):
         keep = torch.isin(parts, 1 + (credit > 0).nonzero()[:, 0])
         lighter = torch.where(keep, filled, x)
@@ -147,13 +152,12 @@ def label(mask: Tensor) -> tuple[Tensor, int]:
 def relabel(parts: Tensor, keep: Tensor) -> Tensor:
     """Parts numbered anew, without those that are not kept."""
     new = torch.zeros(len(keep) + 1, dtype=torch.long, device=parts.device)
-    new[1:][keep] = 1 + torch.arange(int(keep.sum()))
+    new[1:][keep] = 1 + torch.arange(int(keep.sum()), device=parts.device)
     return new[parts]
 
 
 def credits(margin: Logits, x: Tensor, filled: Tensor, parts: Tensor, number: int) -> Tensor:
-    """How much of the margin's rise each part's filling earns: integrated gradients from x to x', summed by
-    part."""
+    """Integrated gradients of the margin from x to x', summed by part: what each part's filling earns."""
     at = (torch.arange(STEPS, dtype=x.dtype, device=x.device) + 0.5) / STEPS
     path = (x + at[:, None, None, None] * (filled - x)).detach().requires_grad_()
     with torch.enable_grad():

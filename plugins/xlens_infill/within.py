@@ -1,4 +1,4 @@
-"""Which pixels belong to the object? Only where the answer is plain; everywhere else the whole image is the object.
+"""Foreground segmentation, where it is plain; everywhere else the whole image is the object.
 
 A homogeneous background that touches the border (a leaf on paper, a part on a tray) is told from the object by two
 mean colours. Knowing it keeps the fill from smudging the object's rim and the survey from counting the outline.
