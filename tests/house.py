@@ -140,6 +140,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "speed",
         "drawing",
         "teaching",
+        "edits",
         "distances",
     ),
     "__init__": (),

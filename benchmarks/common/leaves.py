@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -82,9 +83,18 @@ def images(folder: Path, kind: str, names: list[str], side: int = SIDE) -> Tenso
 
 def symptoms(folder: Path, names: list[str], side: int = SIDE) -> Tensor:
     """Return where symptoms are drawn, ``(N, 1, side, side)`` bool."""
+    return _region(folder, names, (2,), side)
+
+
+def surfaces(folder: Path, names: list[str], side: int = SIDE) -> Tensor:
+    """Return where the leaf is, symptoms and all, ``(N, 1, side, side)`` bool."""
+    return _region(folder, names, (1, 2), side)
+
+
+def _region(folder: Path, names: list[str], kinds: tuple[int, ...], side: int) -> Tensor:
     found = []
     for name in names:
-        share = torch.from_numpy((_drawn(folder, name) == 2).astype(np.float32))
+        share = torch.from_numpy(np.isin(_drawn(folder, name), kinds).astype(np.float32))
         found.append(F.interpolate(share[None, None], (side, side), mode="area")[0] > SYMPTOM)
     return torch.stack(found)
 
@@ -143,15 +153,15 @@ def networks(data: Leaves, seed: int) -> dict[str, nn.Module]:
     }
     nets = {}
     for number, (name, (make, train, names)) in enumerate(makers.items()):
-        path = CACHE / f"leaves-{number}-{seed}.pt"
+        path = CACHE / f"leaves-{number}-{seed}.safetensors"
         torch.manual_seed(1000 * seed + number)
         net = make()
         if path.exists():
-            net.load_state_dict(torch.load(path, weights_only=True))
+            net.load_state_dict(load_file(path))
         else:
             train(net.eval(), data, names, seed)
             CACHE.mkdir(exist_ok=True)
-            torch.save(net.state_dict(), path)
+            save_file(net.state_dict(), path)
         nets[name] = net.eval().requires_grad_(False)
     return nets
 

@@ -15,7 +15,7 @@ from xlens.data import Data
 from xlens.errors import DataError, UnsupportedError, XlensWarning
 from xlens_infill.lens import InfillLens
 from xlens_infill.survey import levels_of, separation, survey
-from xlens_infill.within import object_of
+from xlens_infill.within import object_of, shows_objects
 
 __all__ = ["Infill"]
 
@@ -43,6 +43,7 @@ class Infill(xlens.Backend):
     """
 
     name = "infill"
+    capabilities = ("edits",)
 
     fill: str = param(
         "harmonic",
@@ -63,8 +64,10 @@ class Infill(xlens.Backend):
         lens = self.build(classifier, run.spec).to(run.device)
         inputs, decided = self._surveyed(classifier, data, run)
         within = object_of(inputs)
+        cut = shows_objects(within, decided)
+        within = within if cut else torch.ones_like(within)
         found = survey(inputs, within, decided, run.spec.num_classes, words=self.words, seed=run.seed)
-        lens.remember(found, levels_of(found, inputs, within, decided, run.spec.num_classes))
+        lens.remember(found, levels_of(found, inputs, within, decided, run.spec.num_classes), cut)
         apart = separation(found, inputs[::2], within[::2], decided[::2])
         if apart < _LEAST_SEPARATION:
             warnings.warn(

@@ -29,12 +29,20 @@ SWEEPS = (12, 6)  # relaxations at the finest level and at each coarser one
 
 def fill_harmonic(x: Tensor, hole: Tensor, within: Tensor | None = None, *, detail: float = 1.0) -> Tensor:
     """Smooth continuation of the surroundings plus the image's own fine detail, mirrored over the hole's edge."""
-    known = ~hole if within is None else within & ~hole
+    known = _sources(hole, within)
     smooth = harmonic(x, known, hole)
     if detail:
         smooth = smooth + detail * _mirrored(x - _normalised_blur(x, known), known, hole)
     low, high = _range(x)
     return torch.where(hole, smooth.clamp(min=low, max=high), x)
+
+
+def _sources(hole: Tensor, within: Tensor | None) -> Tensor:
+    """Pixels that a hole may be filled from: the object's, and all others where the hole leaves none of them."""
+    if within is None:
+        return ~hole
+    known = within & ~hole
+    return torch.where(known.flatten(1).any(1)[:, None, None, None], known, ~hole)
 
 
 def harmonic(x: Tensor, known: Tensor, hole: Tensor) -> Tensor:
@@ -127,7 +135,7 @@ def fill_patches(x: Tensor, hole: Tensor, within: Tensor | None = None) -> Tenso
 
     Nearest neighbours are exact at the coarsest level, where that is cheap; finer levels refine where it pointed.
     """
-    known = ~hole if within is None else within & ~hole
+    known = _sources(hole, within)
     start = fill_harmonic(x, hole, within, detail=0.0)
     done = [_complete(start[n : n + 1], hole[n : n + 1], known[n : n + 1])[0] for n in range(len(x))]
     return torch.where(hole, torch.cat(done), x)

@@ -37,6 +37,7 @@ class InfillLens(EditingLens):
     words: Tensor
     counts: Tensor
     levels: Tensor
+    cut: Tensor
 
     def __init__(self, classifier: Classifier, spec: Spec, options: Infill) -> None:
         super().__init__()
@@ -49,6 +50,7 @@ class InfillLens(EditingLens):
         self.register_buffer("words", torch.zeros(options.words, kept))
         self.register_buffer("counts", torch.zeros(classes, options.words))
         self.register_buffer("levels", torch.zeros(classes, classes, len(LEVELS)))
+        self.register_buffer("cut", torch.tensor(0.0))
 
     @property
     def features(self) -> Sequence[Feature]:
@@ -57,8 +59,13 @@ class InfillLens(EditingLens):
         names = [f"part {p + 1}" for p in range(last - 1)] + ["part 1" if last == 1 else "all other parts"]
         return tuple(Feature(name, (p,), "class") for p, name in enumerate(names))
 
-    def remember(self, found: Survey, levels: Tensor) -> None:
-        """Keep a survey, and the levels of evidence ``(K, K, L)`` of each target and contrast."""
+    def within(self, inputs: Tensor) -> Tensor:
+        """Return the object in each input, ``(N, 1, H, W)`` bool: all of it, unless the data show objects."""
+        return object_of(inputs) if self.cut > 0 else torch.ones_like(inputs[:, :1], dtype=torch.bool)
+
+    def remember(self, found: Survey, levels: Tensor, cut: bool) -> None:
+        """Keep a survey, the levels of evidence ``(K, K, L)``, and whether the data show objects on plain ground."""
+        self.cut.fill_(float(cut))
         for name in ("mean", "basis", "words", "counts"):
             getattr(self, name).copy_(getattr(found, name))
         self.levels.copy_(levels)
@@ -70,7 +77,7 @@ class InfillLens(EditingLens):
         Each input is searched on its own, so that nothing depends on the batch.
         """
         known = Survey(self.mean, self.basis, self.words, self.counts)
-        within = object_of(inputs)
+        within = self.within(inputs)
         goals = self.options.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]
         filled, parts, problems = [], [], []
         for i, (t, c) in enumerate(zip(target.tolist(), contrast.tolist(), strict=True)):
@@ -95,17 +102,17 @@ class InfillLens(EditingLens):
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Fill any region of inputs, from what lies around it inside the object."""
-        return _FILLS[self.options.fill](inputs, mask > 0.5, object_of(inputs))
+        return _FILLS[self.options.fill](inputs, mask > 0.5, self.within(inputs))
 
     def _parts(self, found: Found) -> Tensor:
         """Return the parts ``(P, H, W)``, the ones that carry most first, and everything else in the last."""
         count = self.options.parts
-        masks = torch.zeros(count, *found.mask.shape[1:], device=found.mask.device)
+        masks = found.filled.new_zeros(count, *found.mask.shape[1:])
         if found.problem:
             return masks
         order = found.credit.argsort(descending=True, stable=True)
         for rank, part in enumerate(order.tolist()):
-            masks[min(rank, count - 1)] += (found.parts[0] == part + 1).float()
+            masks[min(rank, count - 1)] += (found.parts[0] == part + 1).to(masks.dtype)
         # What belongs to no part is the rim of one that was put back.
-        masks[count - 1] += (found.mask[0] & (masks.sum(0) == 0)).float()
+        masks[count - 1] += (found.mask[0] & (masks.sum(0) == 0)).to(masks.dtype)
         return masks

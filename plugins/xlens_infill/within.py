@@ -15,6 +15,7 @@ from torch import Tensor
 BORDER = 4  # pixels
 MOSTLY = 0.5  # of the border must be background
 SHARES = (0.05, 0.9)  # of the image that a background may be
+OFTEN = 0.5  # of the inputs of a class have to show an object
 SHRINK = 2  # pixels of the rim left out: they are mixtures of both
 
 
@@ -22,6 +23,15 @@ def object_of(x: Tensor) -> Tensor:
     """(N, 1, H, W) bool for images (N, C, H, W) of any range; all true where no plain background is found."""
     smooth = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1).cpu().numpy()
     return torch.from_numpy(np.stack([_one(image) for image in smooth]))[:, None].to(x.device)
+
+
+def shows_objects(within: Tensor, decision: Tensor) -> bool:
+    """Whether objects ``(N, 1, H, W)`` are found in most inputs of every class.
+
+    Where one class has none, what stands out in the others is the cause, and not an object that has it.
+    """
+    found = ~within.flatten(1).all(1)
+    return all(float(found[decision == c].float().mean()) > OFTEN for c in decision.unique())
 
 
 def _one(image: np.ndarray) -> np.ndarray:
