@@ -29,6 +29,7 @@ from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
 
 __all__ = ["Fitted", "as_fitted", "asking"]
@@ -53,6 +54,7 @@ class Fitted:
         over: the record of the lens below, whose codes this one works on, or None.
         fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
         bound: whether the classifier is still what it was.
+        real: patches of real inputs, by which edits are judged; None where inputs are no images, or too small.
     """
 
     classifier: Classifier
@@ -63,6 +65,7 @@ class Fitted:
     provenance: dict[str, Any]
     over: Fitted | None = None
     fitted_around: Classifier = None  # type: ignore[assignment]  # `classifier`, where None is passed
+    real: PatchBank | None = None
     bound: Bound = None  # type: ignore[assignment]  # made, where None is passed
 
     def __post_init__(self) -> None:
@@ -160,6 +163,12 @@ class Fitted:
         Raises:
             UnsupportedError: it does.
         """
+        if self.lens.decodes_to == "edits":
+            raise UnsupportedError(
+                f"{method}: this lens edits inputs directly, and decodes nothing",
+                given=f"a {self.backend.name!r} lens",
+                do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
+            )
         if self.lens.decodes_to == "layer":
             raise UnsupportedError(
                 f"{method}: this lens decodes to a hidden layer, and makes no inputs",
@@ -265,6 +274,7 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         dict(getattr(explainer, "provenance", {})),
         None if below is None else as_fitted(below, method, argument),
         getattr(explainer, "fitted_around", explainer.classifier),
+        getattr(explainer, "real", None),
     )
 
 

@@ -14,7 +14,7 @@ from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
-from xlens.explaining.assembling import asks
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = [
@@ -78,7 +78,7 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     return [
         f"{name!r}: {fault}"
         for name, one in named.items()
-        if one.lens.decodes_to == "layer"
+        if one.lens.decodes_to != "inputs"
         for fault in asks(one).faults(asked, carry, "linear")
     ]
 

@@ -32,6 +32,9 @@ def code_scores(suite: Suite, fitted: Fitted, codes: Tensor, factors: Tensor | N
 
 
 def _influences(suite: Suite, fitted: Fitted, codes: Tensor) -> Iterator[Score]:
+    if fitted.lens.decodes_to == "edits":
+        suite.note("influence is left out: the code says which parts of an input are filled, and decodes to none")
+        return
     classify: Callable[[Tensor], Tensor] | None = suite.asked.classifier
     if fitted.lens.decodes_to == "layer":
         classify = fitted.classifier.cut(suite.asked.inputs[:1])

@@ -31,6 +31,7 @@ from xlens.evaluation.inputs import check_order, chosen_inputs, real_inputs, row
 from xlens.evaluation.judge import Judge, possible
 from xlens.evaluation.suite import Suite
 from xlens.evaluation.table import Evaluation
+from xlens.explaining.asking import asks
 from xlens.explaining.explain import references_of
 from xlens.explaining.request import check_explain
 from xlens.fitted import Fitted
@@ -121,7 +122,7 @@ def evaluate(
         contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
         faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
         faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
-        check_explain("evaluate", any(one.mask is not None for one in named.values()), carry=carry, faults=faults)
+        check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
         beside = {"masks": masks, "clean": clean, "factors": factors}
         beside = {name: value for name, value in beside.items() if value is not None}
         own = {"target": target, "contrast": contrast}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
+from xlens.plot.verdicts import verdict_lines
 
 __all__ = [
     "complete_methods",
@@ -110,18 +110,16 @@ def question(one: Explanation, index: int = 0) -> str:
 
 
 def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]:
-    """Say what the figures mean: ``(holds, sentence)``, with None where a sentence is neither good nor bad."""
+    """Say what the figures mean: ``(holds, sentence)``, with None where a sentence is neither good nor bad.
+
+    The verdicts come first; what follows are figures, which no tick stands before.
+    """
     figures, i = one.fidelity, index
-    target, contrast = (one.class_names[int(values[i])] for values in (one.target, one.contrast))
-    agrees, flips = bool(figures.agrees[i]), bool(figures.flips[i])
-    said: list[tuple[bool | None, str]] = [
-        (flips, f"Without the evidence f {'decides' if flips else 'does NOT decide'} for {contrast!r}."),
-        (
-            agrees,
-            f"f {'decides the same' if agrees else 'decides OTHERWISE'} on the lens's {_rebuilt(one)}"
-            f" (score off by {float(figures.score_gap[i]):.2f}).",
-        ),
-    ]
+    target = one.class_names[int(one.target[i])]
+    said: list[tuple[bool | None, str]] = [(holds, line) for _, holds, line in verdict_lines(one, i)]
+    same = "decides the same" if bool(figures.agrees[i]) else "decides OTHERWISE"
+    gap = float(figures.score_gap[i])
+    said.append((None, f"The classifier {same} on the lens's {_rebuilt(one)} (score off by {gap:.2f})."))
     if one.reconstruction is not None:
         said.append((None, f"Likeness of the reconstruction: SSIM {float(figures.ssim[i]):.2f}."))
     share = float(figures.monotone[i])
@@ -132,10 +130,5 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
         total = f"{found - float(delta[i]):.2f}{_OTHER_SUMS.get(name, '')}"
         said.append((None, f"{method_title(name)} sums to {found:.2f} of {total}."))
     if one.mask is not None:
-        wide = bool(not_local(figures, one.mask)[i])
-        share = float(figures.coverage[i])
-        local = "The edit is NOT local" if wide else "The edit is local"
-        # An edit that does not do what it is for has nothing to be praised for.
-        mark = not wide if wide or bool(figures.flips[i]) else None
-        said.append((mark, f"{local}: {share:.0%} of the lens's change is carried over."))
+        said.append((None, f"{float(figures.coverage[i]):.0%} of the lens's change is carried over."))
     return said

@@ -24,7 +24,7 @@ def fits_a_lens(bench: Bench) -> None:
     lens = bench.base.lens
     with bench.asking():
         codes = lens.encode(bench.inputs.clone())
-        lens.decode(codes.clone())
+        bench.decoded(lens, codes.clone())
     bench.explain(bench.base.explainer)
 
 
@@ -37,7 +37,7 @@ def leaves_the_model_alone(bench: Bench) -> None:
     with bench.asking() as lens:
         before = model_state(bench.classifier.model)
         codes = lens.encode(bench.inputs.clone())
-        lens.decode(codes.clone())
+        bench.decoded(lens, codes.clone())
         lens.counterfactual(codes.clone(), _classes(codes, 1), _classes(codes, 0))
         changed = differing(before, model_state(bench.classifier.model))
     what = f"{bench.backend.name}: the lens changes the user's model"
@@ -73,7 +73,7 @@ def leaves_the_data_alone(bench: Bench) -> None:
         codes = lens.encode(inputs)
         _untouched(bench, "encode", "inputs", inputs, bench.inputs)
         kept = codes.clone()
-        lens.decode(codes)
+        bench.decoded(lens, codes)
         _untouched(bench, "decode", "codes", codes, kept)
         target, contrast = _classes(codes, 1), _classes(codes, 0)
         lens.counterfactual(codes, target, contrast)

@@ -28,7 +28,7 @@ _ADVICE = (
 )
 
 
-@check(needs=(fits_a_lens,))
+@check(needs=(fits_a_lens,), decoding=True)
 def codes_decode_to_what_was_encoded(bench: Bench) -> None:
     """The decoding of an input's code resembles the input, for the eye and for f."""
     explanation = bench.explanation

@@ -18,7 +18,7 @@ _DECODINGS = 100
 _SEARCH = 10
 
 
-@check(needs=(shapes_are_right,))
+@check(needs=(shapes_are_right,), decoding=True)
 def explaining_costs_few_decodings(bench: Bench) -> None:
     """Finding a code and its counterfactual takes no more operations than 100 decodings with f's look at them."""
     inputs = bench.inputs.clone()
@@ -37,7 +37,7 @@ def explaining_costs_few_decodings(bench: Bench) -> None:
     )
 
 
-@check(needs=(shapes_are_right,))
+@check(needs=(shapes_are_right,), decoding=True)
 def a_search_is_called_one(bench: Bench) -> None:
     """``encodes_directly`` is False where ``encode`` searches, so that the mask is fitted on fewer inputs."""
     inputs = bench.inputs.clone()
