@@ -91,7 +91,15 @@ class Infill(xlens.Backend):
                 given=f"inputs of shape {spec.shape}",
                 allowed="(C, H, W) with sides of at least 8 pixels",
             )
-        return InfillLens(classifier, spec, self)
+        return InfillLens(
+            classifier,
+            spec,
+            fill=self.fill,
+            words=self.words,
+            goal=self.goal,
+            largest=self.largest,
+            parts=self.parts,
+        )
 
     def _surveyed(self, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor]:
         """Return some inputs ``(M, C, H, W)``, as evenly over the classes as the data allow, and the decisions on

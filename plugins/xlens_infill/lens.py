@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,9 +13,6 @@ from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.survey import LEVELS, Survey, described_width
 from xlens_infill.where import Found, find
 from xlens_infill.within import object_of
-
-if TYPE_CHECKING:
-    from xlens_infill.backend import Infill
 
 __all__ = ["InfillLens"]
 
@@ -29,7 +25,7 @@ class InfillLens(EditingLens):
     Args:
         classifier: the user's classifier; neither a submodule nor part of the state.
         spec: the data and the classes.
-        options: the backend's.
+        fill, words, goal, largest, parts: the backend's options of these names.
     """
 
     mean: Tensor
@@ -39,23 +35,34 @@ class InfillLens(EditingLens):
     levels: Tensor
     cut: Tensor
 
-    def __init__(self, classifier: Classifier, spec: Spec, options: Infill) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        *,
+        fill: str,
+        words: int,
+        goal: float,
+        largest: float,
+        parts: int,
+    ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
-        self.spec, self.options = spec, options
+        self.spec = spec
+        self.filling, self.goal, self.largest, self.parts = fill, goal, largest, parts
         width, kept = described_width(spec.shape[0])
         classes = spec.num_classes
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("basis", torch.zeros(width, kept))
-        self.register_buffer("words", torch.zeros(options.words, kept))
-        self.register_buffer("counts", torch.zeros(classes, options.words))
+        self.register_buffer("words", torch.zeros(words, kept))
+        self.register_buffer("counts", torch.zeros(classes, words))
         self.register_buffer("levels", torch.zeros(classes, classes, len(LEVELS)))
         self.register_buffer("cut", torch.tensor(0.0))
 
     @property
     def features(self) -> Sequence[Feature]:
         """The parts of an edit, by how much they carry; the last is whatever is left."""
-        last = self.options.parts
+        last = self.parts
         names = [f"part {p + 1}" for p in range(last - 1)] + ["part 1" if last == 1 else "all other parts"]
         return tuple(Feature(name, (p,), "class") for p, name in enumerate(names))
 
@@ -78,7 +85,7 @@ class InfillLens(EditingLens):
         """
         known = Survey(self.mean, self.basis, self.words, self.counts)
         within = self.within(inputs)
-        goals = self.options.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]
+        goals = self.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]
         filled, parts, problems = [], [], []
         for i, (t, c) in enumerate(zip(target.tolist(), contrast.tolist(), strict=True)):
             one = slice(i, i + 1)
@@ -89,10 +96,10 @@ class InfillLens(EditingLens):
                 c,
                 evidence,
                 self.levels[t, c].tolist(),
-                _FILLS[self.options.fill],
+                _FILLS[self.filling],
                 within[one],
                 goal=float(goals[i]),
-                largest=self.options.largest,
+                largest=self.largest,
             )
             problems.append(found.problem)
             filled.append(inputs[i] if found.problem else found.filled)
@@ -102,11 +109,11 @@ class InfillLens(EditingLens):
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Fill any region of inputs, from what lies around it inside the object."""
-        return _FILLS[self.options.fill](inputs, mask > 0.5, self.within(inputs))
+        return _FILLS[self.filling](inputs, mask > 0.5, self.within(inputs))
 
     def _parts(self, found: Found) -> Tensor:
         """Return the parts ``(P, H, W)``, the ones that carry most first, and everything else in the last."""
-        count = self.options.parts
+        count = self.parts
         masks = found.filled.new_zeros(count, *found.mask.shape[1:])
         if found.problem:
             return masks
