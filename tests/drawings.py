@@ -53,7 +53,9 @@ def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
             "complete": torch.ones(n, dtype=torch.bool),
         },
         trustworthy=torch.full((n,), trustworthy),
-        problems=((),) * n if trustworthy else (("the counterfactual does not change f's decision",),) * n,
+        problems=((),) * n
+        if trustworthy
+        else (("the counterfactual does not change the classifier's decision",),) * n,
         class_names=("healthy", "ill"),
         data_range=(-3.0, 3.0),
     )

@@ -27,14 +27,14 @@ class Fidelity:
     """How far an explanation can be believed, per input; every field is ``(N,)``.
 
     Args:
-        score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far f's score moves under reconstruction.
+        score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far the classifier's score moves under reconstruction.
         mse: mean squared error of the reconstruction, in the user's units; of a lens on a hidden layer, of the
             layer's activations.
         ssim: structural similarity of the reconstruction, or of the activations, at most 1.
-        agrees: whether f predicts the same class on the reconstruction as on the input.
-        flips: whether f predicts the contrast class on the counterfactual *of the real input*.
+        agrees: whether the classifier predicts the same class on the reconstruction as on the input.
+        flips: whether the classifier predicts the contrast class on the counterfactual *of the real input*.
         decoding_flips: the same on the lens's own decoding G(z0); alone it proves little.
-        monotone: share of the path's steps on which f's score does not fall.
+        monotone: share of the path's steps on which the classifier's score does not fall.
         coverage: share of the lens's whole change that the mask lets through, 0 to 1 (1 without a
             mask). Above about .6 the edit is not local.
     """
@@ -63,7 +63,7 @@ class Fidelity:
 class Explanation:
     """One batch of explanations: data only, batch first, iterable and indexable.
 
-    The score explained, f_c, is the margin of f's logits: logit of `target` minus logit of `contrast`.
+    The score explained, f_c, is the margin of the classifier's logits: logit of `target` minus logit of `contrast`.
 
     Args:
         inputs: ``(N, *S)`` the real inputs x.

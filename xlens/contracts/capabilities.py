@@ -88,8 +88,8 @@ class SupportsRetrieval(Protocol):
 
         Args:
             codes: ``(N, d)``.
-            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
-                dimensions. None: in the whole code.
+            classes: ``(N,)`` classes that the classifier must put them in; distances are then taken in everything
+                but the named dimensions. None: in the whole code.
             first: dimensions that count first: only the tenth of the inputs that is nearest in these is looked at.
         """
 

@@ -69,7 +69,7 @@ class Lens(nn.Module, ABC):
     def features(self) -> Sequence[Feature]:
         """The named parts of the code; each of its dimensions is in exactly one."""
 
-    #: The class that all others are explained against ("healthy"), or None for f's runner-up.
+    #: The class that all others are explained against ("healthy"), or None for the classifier's runner-up.
     reference_class: int | None = None
     #: Whether ``encode`` is a plain forward pass. Where it searches, the mask is fitted on fewer inputs.
     encodes_directly: bool = True

@@ -83,8 +83,8 @@ def evaluate(
             `references`. xlens's own, and Captum's in snake case with the lens's counterfactual as baseline, are
             another map for each lens. ``"METHOD:BASELINE"`` is Captum's from a baseline that
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
-            `references` that f puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
-            ``"constant"`` do not look at f.
+            `references` that the classifier puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
+            ``"constant"`` do not look at the classifier.
         target, contrast: an int or ``(N,)``, as in :meth:`xlens.Explainer.explain`; None for what the first
             explainer takes.
         carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
@@ -100,8 +100,8 @@ def evaluate(
     Returns:
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
         exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
-        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs:
-        near 1, a map does not look at what f has learnt.
+        ``randomised`` is the rank correlation with the map for the classifier with shuffled weights, on the first
+        32 inputs: near 1, a map does not look at what the classifier has learnt.
 
     Raises:
         OptionError: an unknown method or a number out of range, all faults in one error; or an oracle of other

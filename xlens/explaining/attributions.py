@@ -180,7 +180,8 @@ def _ensemble(question: Question, straight: Segment) -> Attribution:
     """Return the mean of integrals from several counterfactuals, as expected gradients take it over baselines."""
     references = question.request.references
     k = question.request.attributions["ig_ensemble"].get("k", _OPTIONS["ig_ensemble"]["k"])
-    # Nearest to what the lens makes of the input: nearest to the input itself are f's borderline cases.
+    # Nearest to what the lens makes of the input: nearest to the input itself are the classifier's borderline
+    # cases.
     real = cast(References, references).nearest(question.edit.decoded, question.contrast, k).unbind(1)
     starts = (straight.start, *real)
     parts = [question.integrate(Segment(start, straight.end)) for start in starts]

@@ -202,7 +202,7 @@ def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[s
     """Return the map of each named part of the code, and under ``"lig"`` their sum."""
     edit, lens = question.edit, question.lens
     change = (edit.codes - edit.counterfactual_codes).double()
-    # The mean slope of f along the line, which is all that is left where a dimension does not change.
+    # The mean slope of the classifier along the line, which is all that is left where a dimension does not change.
     slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
     line = Segment(edit.start, edit.end)
     found: dict[str, Attribution] = {}

@@ -218,7 +218,7 @@ class MedXGANOptions(TypedDict, total=False):
     learning_rate: float
     """Adam's, for encoder and generator [0.001]"""
     critic_rate: float
-    """Adam's, for the critic that begins as a copy of f [0.0003]"""
+    """Adam's, for the critic that begins as a copy of the classifier [0.0003]"""
     discriminator_rate: float
     """Adam's, for the discriminator [0.0008]"""
     ema: float

@@ -42,7 +42,8 @@ _OTHER_SUMS = {
 
 
 def complete_methods(one: Explanation) -> tuple[str, ...]:
-    """Return the attributions that add up to the same difference, that of f's score on the path's two ends.
+    """Return the attributions that add up to the same difference, that of the classifier's score on the path's two
+    ends.
 
     With them the shares of named parts of the code, which do so together.
     """
@@ -66,7 +67,8 @@ def end_of_path(one: Explanation) -> str:
 
 
 def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
-    """Return (what f looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends there."""
+    """Return (what the classifier looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends
+    there."""
     found = [("input", one.scores)] if end_of_path(one) == "input" else []
     if one.reconstruction_scores is not None:
         found.append((_rebuilt(one), one.reconstruction_scores))
@@ -79,7 +81,7 @@ def _rebuilt(one: Explanation) -> str:
 
 
 def path_of(one: Explanation) -> str:
-    """Return what the frames of the path are, and what f is asked about.
+    """Return what the frames of the path are, and what the classifier is asked about.
 
     A lens on a hidden layer decodes to no inputs: real inputs near the path, which is in the layer, are shown.
     """
@@ -89,7 +91,8 @@ def path_of(one: Explanation) -> str:
 def probability_of(target: str, contrast: str, classes: int) -> str:
     """Return what the probability is called that a score, the margin of two logits, stands for.
 
-    With two classes it is f's own; with more it is that of one class if f had only these two to choose from.
+    With two classes it is the classifier's own; with more it is that of one class if the classifier had only these
+    two to choose from.
 
     >>> probability_of("ill", "healthy", 2), probability_of("cat", "dog", 10)
     ('p(ill)', 'p(cat against dog)')

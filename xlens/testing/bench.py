@@ -235,7 +235,7 @@ class Bench:
         return tuple(self.classifier.activations(self.inputs[:1].clone()).shape[1:])
 
     def logits(self, lens: Lens, codes: Tensor) -> Tensor:
-        """Return what f says of what codes decode to."""
+        """Return what the classifier says of what codes decode to."""
         decoded = self.decoded(lens, codes)
         if lens.decodes_to != "layer":
             return self.classifier(decoded)

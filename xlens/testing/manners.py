@@ -31,7 +31,7 @@ def fits_a_lens(bench: Bench) -> None:
 @check(needs=(fits_a_lens,))
 def leaves_the_model_alone(bench: Bench) -> None:
     """The user's model is the same, bit for bit, when ``fit`` and the lens's methods return."""
-    advice = "work on a copy; the core restores the model, but until then f is not f"
+    advice = "work on a copy; the core restores the model, but until then the classifier is not the classifier"
     changed = differing(bench.base.model_before, bench.base.model_after)
     require(not changed, f"{bench.backend.name}: fit changes the user's model", given=_first(changed), do=advice)
     with bench.asking() as lens:
@@ -176,7 +176,8 @@ def gives_the_same_for_the_same_seed(bench: Bench) -> None:
 
 @check(needs=(gives_the_same_for_the_same_seed,))
 def explains_f_and_not_the_labels(bench: Bench) -> None:
-    """Labels that came with the data change nothing: classes are f's own, unless the user asks otherwise."""
+    """Labels that came with the data change nothing: classes are the classifier's own, unless the user asks
+    otherwise."""
     wrong = (bench.world.labels + 1) % 3
     first, second = bench.base.lens.state_dict(), bench.fit((bench.world.inputs.clone(), wrong)).lens.state_dict()
     different = [key for key in first if key not in second or not same(first[key], second[key], exactly=True)]
@@ -184,7 +185,7 @@ def explains_f_and_not_the_labels(bench: Bench) -> None:
         not different,
         f"{bench.backend.name}: labels in the data change the lens",
         given=_first(different),
-        do="take classes from xlens.training.supervising_logits, which are f's own unless the user asks otherwise",
+        do="take classes from xlens.training.supervising_logits: the classifier's own unless asked otherwise",
     )
 
 
