@@ -1,4 +1,4 @@
-"""Files that were damaged, forged, or written by somebody who was stopped: an error that says so, or a whole lens."""
+"""Files that were damaged, forged, or written by somebody who was stopped: an error in words, or a whole lens."""
 
 from __future__ import annotations
 
