@@ -41,7 +41,7 @@ class Session:
     The first inputs, drawn at random, are for checking alone: what is answered about them is never learned from.
     Then rounds follow: the lens chooses, a person answers, it learns, and is saved. Every answer is on disk before
     the next question is asked, so that stopping at any moment loses nothing; a session on the same lens and pool
-    goes on. The lens carries the round that it has learned, so that no round is learned twice. One process at a time
+    goes on. The lens carries the round that it has learned, so that none is learned twice. One process at a time
     keeps answers in a folder.
 
     Args:
@@ -238,9 +238,11 @@ class Session:
             raise StorageError(
                 "label: lens and answers do not belong together",
                 given=f"a lens that has learned round {learned}, and answers of round {facts['round']}",
-                do=f"put the lens back that was saved with {_FILE}, or fit it anew: it then learns from every answer",
+                do=f"put the lens back that was saved with {_FILE}, or fit it anew, to learn from every answer",
             )
-        warn(f"label: this lens has not learned from the first {facts['round'] - 1} rounds of answers; it does now.")
+        warn(
+            f"label: this lens has not learned from the first {facts['round'] - 1} rounds of answers; it does now."
+        )
         return [int(key) for key in facts["answers"] if int(key) not in set(facts["check"])]
 
     def _figure(self) -> dict[str, float | None]:
