@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("entries", "loading", "status"),
+    "registry": ("entries", "loading", "status", "described"),
     "fitted": (),
     "storage": (),
     "explaining": (
@@ -98,6 +98,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "demo",
         "inputs",
         "text",
+        "output",
         "weights",
         "read",
         "main",
