@@ -84,7 +84,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("entries", "loading", "status"),
+    "registry": ("entries", "loading", "status", "described"),
     "fitted": (),
     "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
@@ -141,6 +141,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "demo",
         "inputs",
         "text",
+        "output",
         "weights",
         "read",
         "main",

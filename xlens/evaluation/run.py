@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.margins import Classes, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
@@ -53,8 +54,8 @@ def evaluate(
     references: Any = None,
     factors: Any = None,
     methods: Methods | None = None,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     carry: Carry | None = None,
     n: int | None = None,
     smoothing: float = 0.0,
@@ -85,8 +86,8 @@ def evaluate(
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
             `references` that the classifier puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
             ``"constant"`` do not look at the classifier.
-        target, contrast: an int or ``(N,)``, as in :meth:`xlens.Explainer.explain`; None for what the first
-            explainer takes.
+        target, contrast: an index, a name, or ``(N,)`` of either, as in :meth:`xlens.Explainer.explain`; None for
+            what the first explainer takes.
         carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
         n: so many inputs, drawn by `seed`; None for all.
         smoothing: standard deviation in pixels under which every map is located once more; 0 for not.
@@ -125,7 +126,11 @@ def evaluate(
         check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
         beside = {"masks": masks, "clean": clean, "factors": factors}
         beside = {name: value for name, value in beside.items() if value is not None}
-        own = {"target": target, "contrast": contrast}
+        own = {
+            name: named_classes("evaluate", name, value, first.class_names)
+            for name, value in (("target", target), ("contrast", contrast))
+        }
+        target, contrast = own["target"], own["contrast"]
         own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
         check_order(data, [*beside, *own])
         chosen = chosen_inputs(data, n, seed, first.spec.shape)

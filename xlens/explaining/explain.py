@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
+from xlens.classifier.margins import Classes
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
 from xlens.explaining.asking import asks
@@ -30,8 +31,8 @@ def explain(
     fitted: Fitted,
     inputs: Any,
     *,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
     carry: Carry | None = None,
     path: CodePath = "linear",
@@ -84,8 +85,8 @@ def counterfactual(
     fitted: Fitted,
     inputs: Any,
     *,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     carry: Carry | None = None,
 ) -> Tensor:
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
