@@ -254,7 +254,8 @@ class Explanation:
             path: the file.
             names: N names of the inputs, such as file names.
             title: heading of the page.
-            traversals: features set to several values, which get sliders; ``explainer.report`` renders them.
+            traversals: features set to several values, which get sliders; see
+                :func:`xlens.report.render_traversals`.
 
         Raises:
             UnsupportedError: the inputs are neither images nor signals.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -13,8 +13,16 @@ from torch import Tensor
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import Bound
 from xlens.classifier.margins import class_tensor, default_contrast
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
-from xlens.contracts.capabilities import CAPABILITIES
+from xlens.contracts.capabilities import (
+    CAPABILITIES,
+    SupportsDirections,
+    SupportsDivergence,
+    SupportsInvariances,
+    SupportsSampling,
+    SupportsTeaching,
+)
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
@@ -88,21 +96,25 @@ class Fitted:
 
     def around(self, classifier: Classifier) -> Fitted:
         """Return the record with another classifier to explain; lens and mask go on asking their own."""
-        return replace(self, classifier=classifier, bound=None)
+        return replace(self, classifier=classifier, bound=Bound(classifier))
 
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Return the context in which classifier and lens are asked: frozen, seeded, without gradients.
 
+        Threads take turns, and the program's switches (autocast, default dtype and device, inference mode) do not
+        count; see :mod:`xlens.classifier.frozen` for what is promised.
+
         Warns:
             XlensWarning: the classifier has changed since the lens was fitted around it.
         """
-        self.bound.warn("xlens")
-        # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
-            # Lens and mask ask theirs, which is another one where another classifier is explained.
-            with self.fitted_around.frozen(seed=0):
-                yield
+        with Turn(), torch.no_grad():
+            # Within the turn: others may be asking, and a forward pass of theirs may write to buffers.
+            self.bound.warn("xlens")
+            with self.classifier.frozen(seed=0):
+                # Lens and mask ask theirs, which is another one where another classifier is explained.
+                with self.fitted_around.frozen(seed=0):
+                    yield
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded generator on the lens's device.
@@ -112,15 +124,30 @@ class Fitted:
         """
         return seeded(seed, self.device)
 
-    def require(self, capability: str) -> None:
-        """Refuse what the lens cannot do, naming the backends that can.
+    @overload
+    def require(self, capability: Literal["sample"]) -> SupportsSampling: ...
+
+    @overload
+    def require(self, capability: Literal["directions"]) -> SupportsDirections: ...
+
+    @overload
+    def require(self, capability: Literal["invariances"]) -> SupportsInvariances: ...
+
+    @overload
+    def require(self, capability: Literal["divergence"]) -> SupportsDivergence: ...
+
+    @overload
+    def require(self, capability: Literal["teach"]) -> SupportsTeaching: ...
+
+    def require(self, capability: str) -> object:
+        """Return the lens as what it can do, and refuse what it cannot, naming the backends that can.
 
         Raises:
             UnsupportedError: the lens does not satisfy the capability's protocol.
         """
         protocol = CAPABILITIES[capability]
         if protocol is not None and isinstance(self.lens, protocol):
-            return
+            return self.lens
         raise UnsupportedError(
             f"{capability}: a {self.backend.name!r} lens cannot do this",
             allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
@@ -190,7 +217,7 @@ class Fitted:
 
     def probabilities(self, inputs: Tensor, batch: int = BATCH) -> Tensor:
         """Return the classifier's class probabilities ``(N, K)`` on the CPU."""
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+        with Turn(), torch.no_grad(), self.classifier.frozen(seed=0):
             parts = [self.classifier.probabilities(part.to(self.device)) for part in inputs.split(batch)]
         return torch.cat(parts).cpu()
 
@@ -237,7 +264,7 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         explainer.backend,
         dict(getattr(explainer, "provenance", {})),
         None if below is None else as_fitted(below, method, argument),
-        getattr(explainer, "fitted_around", None),
+        getattr(explainer, "fitted_around", explainer.classifier),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +69,11 @@ class DIFLens(AskingLens):
         played: whether it is trained with introspection.
     """
 
+    orientation: Tensor
+    weights: Tensor
+    intercepts: Tensor
+    health_figures: Tensor
+
     def __init__(
         self,
         classifier: Classifier,
@@ -97,7 +102,8 @@ class DIFLens(AskingLens):
     @property
     def health(self) -> Health:
         """What the health test found when the lens was fitted."""
-        return Health(*self.health_figures.tolist(), played=self._played)
+        real_kl, fake_kl, error = self.health_figures.tolist()
+        return Health(real_kl, fake_kl, error, played=self._played)
 
     @property
     def selecting_weights(self) -> Tensor:
@@ -194,7 +200,7 @@ class DIFLens(AskingLens):
             chunks = moved.flatten(0, 1).split(_BATCH)
             frames = torch.cat([self.decode(chunk) for chunk in chunks])
             logits = torch.cat([self.classifier(chunk) for chunk in frames.split(_BATCH)])
-        wanted = torch.full((len(logits),), part.class_index, device=logits.device)
+        wanted = torch.full((len(logits),), cast(int, part.class_index), device=logits.device)
         scores = margin_over_rest(logits, wanted).view(len(x), count)
         return Traversal(values, frames.view(len(x), count, *self.spec.shape), scores)
 

@@ -67,6 +67,10 @@ class IntroVACLens(AskingLens):
         attribute_names: names of the attributes; numbered where there are none.
     """
 
+    basis: Tensor
+    scale: Tensor
+    offsets: Tensor
+
     def __init__(
         self,
         classifier: Classifier,

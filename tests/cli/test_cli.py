@@ -60,7 +60,9 @@ def test_the_command_is_installed():
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_the_demonstration_writes_pictures_and_a_table(tmp_path, monkeypatch, capsys):
     def short(classifier, data, backend, **others):
-        return xlens.fit(classifier, data, backend, steps=10, width=8, mask=toys.SHORT_MASK, progress=False, **others)
+        return xlens.fit(
+            classifier, data, backend, steps=10, width=8, mask=toys.SHORT_MASK, progress=False, **others
+        )
 
     monkeypatch.setattr(demo, "fit", short)
     explainer, explanation = demo.run_demo("digits", out=tmp_path)

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import toys
+from torch import nn
 
 import xlens
 from xlens.errors import DataError, UntrustworthyWarning
@@ -35,11 +36,26 @@ def test_a_faithful_lens_gives_no_warning(ask, images):
         ask("explain", images[:4])
 
 
-def test_an_incomplete_integral_is_a_problem(ask, images, monkeypatch):
-    monkeypatch.setattr("xlens.attr.chords._DEEPEST", 0)
-    with pytest.warns(UntrustworthyWarning):
-        found = ask("explain", images[:8], n_steps=1, tolerance=1e-4)
-    assert any("lig is incomplete by" in line for problems in found.problems for line in problems)
+class Jumping(nn.Module):
+    """Another class gains all at once, where something is bright: no integral of gradients sees that."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        bright = (inputs.amax((1, 2, 3)) > 0.5).float()
+        return self.model(inputs) + 3 * bright[:, None] * torch.tensor([0.0, 1.0, 0.0])
+
+
+def test_an_incomplete_integral_is_a_problem(fitted, images, labels):
+    f = fitted.classifier
+    jumping = xlens.LensExplainer(fitted.fitted.around(f.around(Jumping(f.model))))
+    with pytest.warns(UntrustworthyWarning, match="lig is incomplete by"):
+        found = jumping.explain(images[labels == 1][:4], contrast=0, carry="none")
+    torch.testing.assert_close(found.convergence_delta["lig"], torch.full((4,), -3.0), atol=0.2, rtol=0)
+    for problems in found.problems:
+        assert any("lig is incomplete by -3" in line or "lig is incomplete by -2.9" in line for line in problems)
 
 
 def test_nan_never_reaches_a_result(ask, fitted, images):

@@ -28,6 +28,7 @@ from xlens.attr.targets import (
     target_index,
 )
 from xlens.classifier.frozen import frozen
+from xlens.classifier.turns import Turn
 from xlens.contracts.numbers import is_count, is_number
 from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 
@@ -116,7 +117,7 @@ class LatentIntegratedGradients:
             XlensWarning: a sum misses `tolerance` all the same, as at jumps, or with ``"lig_paper"``.
         """
         _check(integrator, method, placement, path, n_steps, tolerance, internal_batch_size, memory_budget)
-        with torch.inference_mode(False), self._frozen():
+        with Turn(), torch.enable_grad(), self._frozen():
             problem = self._problem(inputs, baselines, target, additional_forward_args)
             batch = internal_batch_size or problem.points_in_flight(memory_budget)
             values, delta = path_integral(

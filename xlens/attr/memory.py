@@ -31,7 +31,7 @@ def default_budget(device: torch.device) -> int:
     """Return the bytes that points in flight may take: 128 MiB on a CPU, else a quarter of what is free."""
     if device.type == "cpu":
         return _CPU_BUDGET
-    accelerator = getattr(torch, device.type, None)
+    accelerator: Any = getattr(torch, device.type, None)
     if hasattr(accelerator, "mem_get_info"):
         # What the allocator has reserved and not given out is as good as free.
         kept = accelerator.memory_reserved(device) - accelerator.memory_allocated(device)
@@ -87,7 +87,7 @@ class _Census(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive: dict[int, weakref.finalize] = {}
+        self.alive: dict[int, weakref.finalize[Any, Any]] = {}
         self.now = self.peak = 0
 
     def __exit__(self, *fault: Any) -> None:

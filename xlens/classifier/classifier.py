@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from xlens.classifier.frozen import frozen
+from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.identity import Identity, identity_of
+from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail
+from xlens.classifier.wrappers import bare_name, unwrapped
 from xlens.errors import ModelError, did_you_mean
 
 __all__ = ["Classifier", "as_classifier"]
@@ -23,7 +25,9 @@ __all__ = ["Classifier", "as_classifier"]
 class Classifier:
     """A trained model with the facts that xlens needs about it.
 
-    The model is held by reference and left exactly as it is.
+    The model is held by reference and left exactly as it is. Wrappers are taken off: of what ``torch.compile``,
+    DataParallel, DistributedDataParallel, or a LightningModule that only calls the network is wrapped around, the
+    network itself is asked, and names and fingerprint are its own.
 
     Args:
         model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for
@@ -66,9 +70,9 @@ class Classifier:
                 given=repr(outputs),
                 allowed="'logits' or 'probabilities'",
             )
-        self.model = model
+        self.model, prefix = unwrapped(model)
         self.outputs = outputs
-        self.layer = _layer_name(model, layer)
+        self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names)
         # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
@@ -100,7 +104,7 @@ class Classifier:
         Raises:
             ModelError: the model returns something that is not one row of class scores per input.
         """
-        return self.logits(self.model(self._prepare(inputs)), inputs)
+        return self.logits(self._run(inputs), inputs)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return class probabilities ``(N, K)``."""
@@ -114,7 +118,7 @@ class Classifier:
         """
         name = self._require_layer()
         with self.record([name]) as seen:
-            self.model(self._prepare(inputs))
+            self._run(inputs)
         if name not in seen:
             raise ModelError(
                 f"Classifier: the layer {name!r} did not run in the forward pass",
@@ -167,7 +171,7 @@ class Classifier:
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
         with torch.no_grad():
-            return _unwrap(self.model(self._prepare(probe[:1]))).numel()
+            return _unwrap(self._run(probe[:1])).numel()
 
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
@@ -200,7 +204,7 @@ class Classifier:
 
             return hook
 
-        handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+        handles = [modules[name].register_forward_hook(of_this_thread(keep(name))) for name in names]
         try:
             yield seen
         finally:
@@ -213,17 +217,11 @@ class Classifier:
         A lens is bound to it. What a module computes beyond its type and the settings that its repr
         shows is not seen.
         """
-        digest = hashlib.sha256(f"{self.layer}|{self.outputs}".encode())
-        for name, module in self.model.named_modules():
-            settings = re.sub(r"0x[0-9a-f]+", "", module.extra_repr())
-            digest.update(f"{name}:{type(module).__name__}({settings});".encode())
-        state = {**self.model.state_dict(keep_vars=True), **dict(self.model.named_buffers())}
-        for name, tensor in sorted(state.items()):
-            if isinstance(tensor, Tensor):
-                digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return self.identity().digest
+
+    def identity(self) -> Identity:
+        """Return the fingerprint with the names of what decides outputs and could not be read for it."""
+        return identity_of(self.model, self.layer, self.outputs)
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""
@@ -248,6 +246,12 @@ class Classifier:
         if values.shape[1] == 1:
             values = torch.cat([torch.zeros_like(values), values], 1)
         return values
+
+    def _run(self, inputs: Tensor) -> Any:
+        """Return what the model itself does for inputs that may be on another device."""
+        prepared = self._prepare(inputs)
+        with factories_of(prepared.device, prepared.dtype):
+            return self.model(prepared)
 
     def _prepare(self, inputs: Tensor) -> Tensor:
         # A copy, because a model may begin with an in-place operation.
@@ -290,7 +294,7 @@ class Classifier:
 
     def _replace(self, activations: Tensor, inputs: Tensor) -> Any:
         module = dict(self.model.named_modules())[self._require_layer()]
-        runs = _count_runs(self.model, module, self._prepare(inputs[:1]))
+        runs = self._count_runs(module, inputs[:1])
         seen = 0
 
         def hook(_module: nn.Module, _args: Any, _output: Any) -> Tensor | None:
@@ -298,11 +302,26 @@ class Classifier:
             seen += 1
             return activations if seen == runs else None
 
-        handle = module.register_forward_hook(hook)
+        handle = module.register_forward_hook(of_this_thread(hook))
         try:
-            return self.model(self._prepare(inputs))
+            return self._run(inputs)
         finally:
             handle.remove()
+
+    def _count_runs(self, module: nn.Module, probe: Tensor) -> int:
+        runs = 0
+
+        def hook(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+
+        handle = module.register_forward_hook(of_this_thread(hook))
+        try:
+            with torch.no_grad():
+                self._run(probe)
+        finally:
+            handle.remove()
+        return runs
 
 
 def as_classifier(model: nn.Module | Classifier) -> Classifier:
@@ -334,6 +353,10 @@ def _unwrap(output: Any) -> Tensor:
     )
 
 
+def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
+    return isinstance(layer, str)
+
+
 def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
     if layer is None:
         return None
@@ -354,19 +377,3 @@ def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
             do="use a name from dict(model.named_modules())",
         )
     return layer
-
-
-def _count_runs(model: nn.Module, module: nn.Module, probe: Tensor) -> int:
-    runs = 0
-
-    def hook(*_: Any) -> None:
-        nonlocal runs
-        runs += 1
-
-    handle = module.register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            model(probe)
-    finally:
-        handle.remove()
-    return runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -26,7 +26,7 @@ def make_classifier(
     model: nn.Module | Classifier,
     *,
     layer: str | None,
-    outputs: str | None,
+    outputs: Literal["logits", "probabilities"] | None,
     class_names: Sequence[str] | None,
 ) -> Classifier:
     """Return the classifier with what the command line says of it.

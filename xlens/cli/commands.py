@@ -92,8 +92,8 @@ def fit(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(facts, indent=2))
     else:
-        said = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
-        print(visible(said))
+        sentence = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
+        print(visible(sentence))
     return 0
 
 
@@ -128,7 +128,7 @@ def explain(chosen: argparse.Namespace) -> int:
 
 def _as_trained(chosen: argparse.Namespace, model: nn.Module | Classifier, said: dict[str, Any]) -> Preprocessing:
     """Return how images are prepared where the command line says nothing; timm knows it of its models."""
-    if not chosen.model.startswith("timm:") or is_array(chosen.data):
+    if isinstance(model, Classifier) or not chosen.model.startswith("timm:") or is_array(chosen.data):
         return Preprocessing()
     known = {name: value for name, value in preprocessing_of(model).items() if name not in said}
     how = Preprocessing(**{**known, **said})
@@ -148,7 +148,7 @@ def _classifier(chosen: argparse.Namespace, model: nn.Module | Classifier, examp
 
 def _options(pairs: list[str]) -> dict[str, Any]:
     """Return backend options from NAME=VALUE; a value is a number, True, False, None, or else text."""
-    found = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or not name:

@@ -101,7 +101,9 @@ class Preprocessing:
         if facts is None:
             return None
         try:
-            values = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+            }
             return Preprocessing(**values)
         except (ValueError, TypeError, AttributeError, OverflowError) as fault:
             raise StorageError(
@@ -273,11 +275,11 @@ def _split(path: Path, content: Any) -> tuple[Any, Any]:
 
 def _read(path: Path, how: Preprocessing, max_bytes: int) -> np.ndarray:
     try:
-        with _pixels_counted(), Image.open(path) as image:
-            width, height = image.size
+        with _pixels_counted(), Image.open(path) as opened:
+            width, height = opened.size
             Allowance(path, max_bytes, DataError).take(width * height * _CHANNELS, f"{width}x{height} pixels")
-            _refuse_unreadable(path, image)
-            image = ImageOps.exif_transpose(image)
+            _refuse_unreadable(path, opened)
+            image: Image.Image = ImageOps.exif_transpose(opened)
             mode = "L" if how.mode == "grey" else "RGB"
             image = image if image.mode == mode else image.convert(mode)
             if how.size is not None and image.size != (how.size[1], how.size[0]):

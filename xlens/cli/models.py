@@ -55,14 +55,14 @@ def preprocessing_of(model: nn.Module) -> dict[str, Any]:
 
     Of a model of one channel only the size is known: mean and std are those of colours.
     """
-    facts = model.pretrained_cfg
+    facts: Any = model.pretrained_cfg
     found = {"size": tuple(facts["input_size"][1:])}
     if _channels(facts["first_conv"], model.state_dict()) == 1:
         return {**found, "mode": "grey"}
     return {**found, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
 
 
-def _imported(place: str, name: str) -> object:
+def _imported(place: str, name: str) -> Any:
     # Last, so that a file in the current folder cannot take the place of an installed package.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
@@ -104,7 +104,7 @@ def _timm(name: str, state: dict[str, Tensor] | None) -> nn.Module:
         raise ModelError(
             f"model: timm:{name} would be untrained", do="pass its weights: --weights FILE.safetensors or FILE.pt2"
         )
-    facts = timm.get_pretrained_cfg(name)
+    facts: Any = timm.get_pretrained_cfg(name)
     head = _weight(state, facts and facts.classifier)
     if head is None:
         raise ModelError(

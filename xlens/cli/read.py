@@ -119,7 +119,7 @@ def data_to_fit(
         labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
         images = read_images([image for part in files for image in part], how, max_bytes)
     # What is explained later takes this size, and may come in any.
-    how = dataclasses.replace(how, size=tuple(images.shape[2:]))
+    how = dataclasses.replace(how, size=(images.shape[2], images.shape[3]))
     return Examples(images, labels, tuple(folder.name for folder in folders) or None, how)
 
 
@@ -170,7 +170,7 @@ def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> P
             given=f"inputs of shape {spec.shape}",
             do="pass the inputs as .npz, .npy or .pt of floats",
         )
-    own = Preprocessing(size=spec.shape[1:], mode="grey" if spec.shape[0] == 1 else "rgb")
+    own = Preprocessing(size=_side(spec), mode="grey" if spec.shape[0] == 1 else "rgb")
     how = dataclasses.replace(stored or own, **said)
     if stored is None and "mean" not in said and (min(spec.minimum) < -0.05 or max(spec.maximum) > 1.05):
         raise DataError(
@@ -178,7 +178,7 @@ def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> P
             given=f"a lens fitted on values from {min(spec.minimum):.3g} to {max(spec.maximum):.3g}",
             do="say --mean and --std, or pass the inputs as .npz, .npy or .pt of floats",
         )
-    return how if how.size is not None else dataclasses.replace(how, size=spec.shape[1:])
+    return how if how.size is not None else dataclasses.replace(how, size=_side(spec))
 
 
 def _are_bytes(path: Path, inputs: Any) -> bool:
@@ -242,3 +242,9 @@ def _warn_of_range(path: Path, inputs: Any, spec: Spec) -> None:
             XlensWarning,
             stacklevel=2,
         )
+
+
+def _side(spec: Spec) -> tuple[int, int]:
+    """Return height and width of images."""
+    _, height, width = spec.shape
+    return height, width

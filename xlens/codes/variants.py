@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from xlens.invariances import Invariances
 __all__ = ["VariantCarry", "invariances", "traverse"]
 
 VariantCarry = Literal["none", "residual"]
+#: Two features to cross.
+Pair = tuple[str | int, str | int]
 
 #: Variants decoded, or shown to the classifier, at once.
 _BATCH = 64
@@ -30,7 +32,7 @@ def invariances(
     fitted: Fitted, inputs: Any, n: int, scale: float, vary: str, carry: VariantCarry, seed: int
 ) -> Invariances:
     """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
-    fitted.require("invariances")
+    lens = fitted.require("invariances")
     fitted.require_decoder("invariances")
     faults = _carry_faults(carry)
     if vary not in ("nuisance", "class"):
@@ -45,8 +47,20 @@ def invariances(
     with fitted.asking():
         source = fitted.inputs(inputs)
         codes = fitted.encode(source, _BATCH)
-        varied = fitted.lens.invariances(codes, n, scale, generator, vary)
+        varied = lens.invariances(codes, n, scale, generator, vary)
         return _judge(fitted, source, codes, varied, carry)
+
+
+@overload
+def traverse(
+    fitted: Fitted, inputs: Any, feature: str | int, values: Any, relative: bool | None, carry: VariantCarry
+) -> Tensor: ...
+
+
+@overload
+def traverse(
+    fitted: Fitted, inputs: Any, feature: Pair, values: Any, relative: bool | None, carry: VariantCarry
+) -> Invariances: ...
 
 
 def traverse(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -134,6 +134,9 @@ class Backend(ABC):
     name: ClassVar[str]
     #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
+    if TYPE_CHECKING:
+        # What the decorator gives a subclass.
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     #: The version of this contract that it was written for; one that says nothing was written for the first.
     contract: ClassVar[int] = 1
 

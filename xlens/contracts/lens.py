@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -74,8 +74,14 @@ class Lens(nn.Module, ABC):
     #: What ``decode`` returns: inputs, or the activations ``(N, *A)`` of the classifier's named layer, of which
     #: f's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs instead.
     decodes_to: Literal["inputs", "layer"] = "inputs"
-    #: Real inputs ``(B, *S)`` that the lens keeps, or None. The mask is fitted anew on them once it was taught.
-    kept_inputs: Tensor | None = None
+    if TYPE_CHECKING:
+
+        @property
+        def kept_inputs(self) -> Tensor | None:
+            """For type checkers a property, so that a lens may make it one, a buffer or a plain attribute."""
+    else:
+        #: Real inputs ``(B, *S)`` that the lens keeps, or None. The mask is fitted anew on them once it was taught.
+        kept_inputs: Tensor | None = None
 
 
 @runtime_checkable

@@ -96,7 +96,9 @@ def param(
     return dataclasses.field(default=default, metadata={**facts, "values_formerly": dict(values_formerly or {})})
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(param,))
+# Without field_specifiers: `param` takes its default by position, and type checkers look for a keyword. To them it
+# is then a default like any other.
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(cls: type[T]) -> type[T]:
     """Class decorator: a frozen, keyword-only dataclass that checks its values on construction.
 
@@ -113,7 +115,7 @@ def options(cls: type[T]) -> type[T]:
     ...
     xlens.errors.OptionError: Ridge: 1 option is wrong: unknown option 'rnk'. Did you mean 'rank'?...
     """
-    checked = dataclass(frozen=True, kw_only=True)(cls)
+    checked: Any = dataclass(frozen=True, kw_only=True)(cls)
     missing = [f.name for f in dataclasses.fields(checked) if f.default is MISSING]
     if missing:
         raise TypeError(f"{cls.__name__}: every option needs a default; {missing} have none")
@@ -131,8 +133,8 @@ def options(cls: type[T]) -> type[T]:
         generated_init(self, **values)
 
     __init__.__doc__ = generated_init.__doc__
-    __init__.__wrapped__ = generated_init  # inspect.signature shows the options
     checked.__init__ = __init__
+    checked.__init__.__wrapped__ = generated_init  # inspect.signature shows the options
     if not hasattr(checked, "__getattr__"):
         checked.__getattr__ = _under_an_earlier_name
     return checked
@@ -255,9 +257,8 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     if isinstance(value, Mapping) and len(parts) == 2:
-        return isinstance(value, kind) and all(
-            fits(key, parts[0]) and fits(item, parts[1]) for key, item in value.items()
-        )
+        pairs = list(value.items())
+        return isinstance(value, kind) and all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in pairs)
     return isinstance(value, kind)
 
 

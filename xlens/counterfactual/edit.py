@@ -46,6 +46,8 @@ class Edit:
 
     def along(self, codes: Curve) -> CarriedCurve:
         """Return the curve that another path through the codes makes, carried the same way."""
+        if isinstance(self.curve, Segment):
+            raise TypeError("a lens on a hidden layer carries no path through its codes onto the inputs")
         return dataclasses.replace(self.curve, codes=codes)
 
 
@@ -77,7 +79,7 @@ def make_edit(
     counterfactual_codes = lens.counterfactual(codes, target, contrast)
     reconstruction, decoded = lens.decode(codes), lens.decode(counterfactual_codes)
     opened = None
-    if carry == "masked":
+    if carry == "masked" and mask is not None:
         opened = mask_that_flips(mask, classifier, inputs, reconstruction, decoded, contrast, low, high)
     curve = CarriedCurve(
         inputs=inputs,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ def fit_edit_mask(
     )
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
-        some = pool.take(batch.index.cpu(), run.device)
+        some = pool.take(cast(Tensor, batch.index).cpu(), run.device)
         opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded, some.contrast)
         edited = carried("masked", some.inputs, some.reconstruction, some.decoded, opened.sigmoid())
         edited = clamped(edited, some.inputs, low, high)

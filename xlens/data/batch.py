@@ -66,8 +66,8 @@ def collate(items: Sequence[Any]) -> Batch:
     beside = [one for _, one in pairs]
     if any(isinstance(one, tuple | list | Mapping) for one in beside):
         return Batch(inputs, unlabelled=f"{_kind(beside)} beside the inputs, and not one label each")
-    labels, fault = class_labels(None if all(one is None for one in beside) else beside)
-    return Batch(inputs, labels, unlabelled=fault)
+    labels, why = class_labels(None if all(one is None for one in beside) else beside)
+    return Batch(inputs, labels, unlabelled=why)
 
 
 def to_batch(item: Any) -> Batch:
@@ -88,8 +88,8 @@ def to_batch(item: Any) -> Batch:
             allowed="a tensor, a tuple that begins with one, or a dict",
             do="add a transform that turns each input into a tensor",
         ) from None
-    labels, fault = batch_labels(beside)
-    return Batch(found, labels, unlabelled=fault)
+    labels, why = batch_labels(beside)
+    return Batch(found, labels, unlabelled=why)
 
 
 def batch_labels(beside: Any) -> tuple[Tensor | None, str]:

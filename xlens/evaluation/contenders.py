@@ -151,17 +151,17 @@ def _baselines(name: str | None, asked: Asked, rows: Tensor) -> Tensor:
         return value.to(inputs).expand_as(inputs).clone()
     if name == "blurred":
         return blurred(inputs, _BLUR * min(inputs.shape[2:]))
-    if name == "nearest":
-        return _nearest(asked, rows)
-    if name == "clean":
+    if name == "nearest" and asked.references is not None:
+        return _nearest(asked, asked.references, rows)
+    if name == "clean" and asked.clean is not None:
         return asked.clean[rows]
     # A method that takes none; Captum's bridge passes it on to nobody.
     return torch.zeros_like(inputs)
 
 
-def _nearest(asked: Asked, rows: Tensor) -> Tensor:
+def _nearest(asked: Asked, known: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
     """Return for each input the nearest real one that f puts in its contrast class, which has some."""
-    references, classes = asked.references
+    references, classes = known
     found = torch.empty_like(asked.inputs[rows])
     for wanted in asked.contrast[rows].unique():
         candidates = references[classes == wanted]

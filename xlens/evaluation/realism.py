@@ -46,7 +46,7 @@ def realism(suite: Suite, edited: Tensor) -> Iterator[Score]:
     if asked.references is None:
         yield from _halves(suite, features, edited)
     else:
-        yield from _against_references(suite, features, edited, penultimate.width)
+        yield from _against_references(suite, asked.references, features, edited, penultimate.width)
 
 
 def _halves(suite: Suite, features: Features, edited: Tensor) -> Iterator[Score]:
@@ -55,9 +55,11 @@ def _halves(suite: Suite, features: Features, edited: Tensor) -> Iterator[Score]
     yield of_all("sFID, unedited", metrics.split_frechet_distance(real, real, seed=seed))
 
 
-def _against_references(suite: Suite, features: Features, edited: Tensor, width: int) -> Iterator[Score]:
+def _against_references(
+    suite: Suite, references: tuple[Tensor, Tensor], features: Features, edited: Tensor, width: int
+) -> Iterator[Score]:
     asked = suite.asked
-    images, classes = asked.references
+    images, classes = references
     wanted = torch.isin(classes, asked.contrast)
     real, classes = features(images[wanted]), classes[wanted]
     weights = _shares(classes, asked.contrast)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
 from xlens.errors import XlensWarning
@@ -112,55 +113,58 @@ def evaluate(
     >>> found.count, 0 <= found.get("flips", "medxgan").value <= 1
     (12, True)
     """
-    named = named_explainers(explainers)
-    first = next(iter(named.values()))
-    given = {"references": references, "clean": clean}
-    asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
-    contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
-    faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
-    faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
-    check_explain("evaluate", any(one.mask is not None for one in named.values()), carry=carry, faults=faults)
-    beside = {"masks": masks, "clean": clean, "factors": factors}
-    beside = {name: value for name, value in beside.items() if value is not None}
-    own = {"target": target, "contrast": contrast}
-    own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
-    check_order(data, [*beside, *own])
-    chosen = chosen_inputs(data, n, seed, first.spec.shape)
-    rows = {name: rows_of(name, value, chosen) for name, value in (beside | own).items()}
-    check_shapes(rows, chosen.inputs)
-    real = None if references is None else real_inputs(references, first.spec.shape, seed)
-    oracles = {name: as_classifier(model) for name, model in named_oracles(oracle).items()}
-    with ExitStack() as stack:
-        for context in (torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings()):
-            stack.enter_context(context)
-        # What does not hold is a figure here.
-        warnings.simplefilter("ignore", XlensWarning)
-        for classifier in (first.classifier, *oracles.values()):
-            stack.enter_context(classifier.frozen(seed=0))
-        inputs = chosen.inputs.to(first.device)
-        clean, masks = (None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks"))
-        classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
-        others = None if real is None else references_of(first, real, _BATCH)
-        asked = Asked(
-            first.classifier,
-            first.spec,
-            inputs,
-            *classes,
-            references=None if others is None else (others.inputs, others.classes),
-            clean=None if clean is None else clean.to(inputs),
+    with Turn():
+        named = named_explainers(explainers)
+        first = next(iter(named.values()))
+        given = {"references": references, "clean": clean}
+        asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
+        contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
+        faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
+        faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
+        check_explain("evaluate", any(one.mask is not None for one in named.values()), carry=carry, faults=faults)
+        beside = {"masks": masks, "clean": clean, "factors": factors}
+        beside = {name: value for name, value in beside.items() if value is not None}
+        own = {"target": target, "contrast": contrast}
+        own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
+        check_order(data, [*beside, *own])
+        chosen = chosen_inputs(data, n, seed, first.spec.shape)
+        rows = {name: rows_of(name, value, chosen) for name, value in (beside | own).items()}
+        check_shapes(rows, chosen.inputs)
+        real = None if references is None else real_inputs(references, first.spec.shape, seed)
+        oracles = {name: as_classifier(model) for name, model in named_oracles(oracle).items()}
+        with ExitStack() as stack:
+            for context in (torch.no_grad(), warnings.catch_warnings()):
+                stack.enter_context(context)
+            # What does not hold is a figure here.
+            warnings.simplefilter("ignore", XlensWarning)
+            for classifier in (first.classifier, *oracles.values()):
+                stack.enter_context(classifier.frozen(seed=0))
+            inputs = chosen.inputs.to(first.device)
+            clean, masks = (
+                None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks")
+            )
+            classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
+            others = None if real is None else references_of(first, real, _BATCH)
+            asked = Asked(
+                first.classifier,
+                first.spec,
+                inputs,
+                *classes,
+                references=None if others is None else (others.inputs, others.classes),
+                clean=None if clean is None else clean.to(inputs),
+                seed=seed,
+            )
+            check_oracles(oracles, asked)
+            check_nearest(contenders, asked)
+            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, steps)
+            contenders = possible(suite, contenders, must=methods is not None)
+            judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
+            figures = judge.all(named)
+        return Evaluation(
+            figures=tuple(figures),
+            count=len(inputs),
+            index=chosen.index,
+            confidence=confidence,
             seed=seed,
+            notes=tuple(suite.notes),
         )
-        check_oracles(oracles, asked)
-        check_nearest(contenders, asked)
-        suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, steps)
-        contenders = possible(suite, contenders, must=methods is not None)
-        judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
-        figures = judge.all(named)
-    return Evaluation(
-        figures=tuple(figures),
-        count=len(inputs),
-        index=chosen.index,
-        confidence=confidence,
-        seed=seed,
-        notes=tuple(suite.notes),
-    )

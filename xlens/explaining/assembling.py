@@ -49,7 +49,11 @@ def explain_batch(
     )
     if code_total is None:
         code_total = margins["reconstruction"] - margins["decoded"]
-    incomplete = {n: (a.delta.float(), a.total.float().abs()) for n, a in found.items() if a.total is not None}
+    incomplete = {
+        name: (one.delta.float(), one.total.float().abs())
+        for name, one in found.items()
+        if one.total is not None and one.delta is not None
+    }
     incomplete["feature_contributions"] = (code_delta.float(), code_total.float().abs())
     problems = problems_of(fidelity, margins, incomplete, predicted["inputs"] == contrast, request.tolerance)
     fitted, features = lens.fitted, lens.fitted.lens.features

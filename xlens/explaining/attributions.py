@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 from xlens.attr.captum_methods import captum_attribution, promises_completeness
 from xlens.attr.curve import Curve, Segment
 from xlens.attr.evaluate import Score, widest_float
-from xlens.attr.integral import path_integral
+from xlens.attr.integral import Integrator, path_integral
 from xlens.attr.paths import code_path, guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.edit import Edit
-from xlens.explaining.request import _OPTIONS, OWN, Request
+from xlens.explaining.request import _OPTIONS, OWN, References, Request
 
 __all__ = ["Attribution", "Margin", "Question", "attribute"]
 
@@ -83,7 +84,7 @@ class Question:
     def integrate(
         self,
         curve: Curve,
-        integrator: str = "lig",
+        integrator: Integrator = "lig",
         score: Score | None = None,
         n: int | None = None,
         batch: int | None = None,
@@ -128,7 +129,7 @@ def attribute(question: Question, name: str) -> Attribution:
     if name == "ig_counterfactual":
         found = question.integrate(straight)
     elif name in OWN:
-        found = question.integrate(question.curve, name)
+        found = question.integrate(question.curve, cast(Integrator, name))
     else:
         return _captum(question, name)
     return _summed(*found, name in _COMPLETE)
@@ -160,7 +161,7 @@ def _ensemble(question: Question, straight: Segment) -> Attribution:
     references = question.request.references
     k = question.request.attributions["ig_ensemble"].get("k", _OPTIONS["ig_ensemble"]["k"])
     # Nearest to what the lens makes of the input: nearest to the input itself are f's borderline cases.
-    real = references.nearest(question.edit.decoded, question.contrast, k).unbind(1)
+    real = cast(References, references).nearest(question.edit.decoded, question.contrast, k).unbind(1)
     starts = (straight.start, *real)
     parts = [question.integrate(Segment(start, straight.end)) for start in starts]
     values, deltas = (torch.stack(column).mean(0) for column in zip(*parts, strict=True))
@@ -172,8 +173,12 @@ def _shifted(question: Question) -> Attribution:
     heat = []
     # Each walk keeps its frames.
     for part in rows.split(max(1, question.request.code_batch // 8)):
+
+        def score(points: Tensor, part: Tensor = part) -> Tensor:
+            return question.score(points, part)
+
         shift = latent_shift(
-            lambda points, part=part: question.score(points, part),
+            score,
             question.lens.decode,
             question.edit.codes[part],
             span=question.span,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -26,7 +27,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in dataclasses.fields(Explanation):
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], Tensor):

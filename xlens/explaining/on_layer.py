@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -136,7 +136,7 @@ class OnLayer:
             "inputs": classifier(inputs),
             "reconstruction": self.decode(edit.codes, inputs),
             "start": classifier(edit.start),
-            "decoded": self.decode(edit.moved, inputs),
+            "decoded": self.decode(cast(Tensor, edit.moved), inputs),
         }
 
     def likeness(self, edit: Edit) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ class OnLayer:
         """Return what the lens made, by what it is called in errors."""
         return {
             "code": edit.codes,
-            "counterfactual code": edit.moved,
+            "counterfactual code": cast(Tensor, edit.moved),
             "code of a kept input": edit.counterfactual_codes,
         }
 

@@ -62,7 +62,8 @@ def as_quantus(
         targets = torch.as_tensor(np.asarray(targets)).long().reshape(-1)
         own = fitted.classifier
         # Quantus hands over copies of the model, some with other weights, and wants those explained.
-        asked = fitted if model is own.model else fitted.around(own.around(model))
+        other = own.around(model)
+        asked = fitted if other.model is own.model else fitted.around(other)
         # The lens may ask the classifier that it was fitted around, whichever is explained.
         with own.frozen(seed=0):
             found = explain(

@@ -178,7 +178,8 @@ def _classes(values: Tensor, wanted: Tensor, bins: int) -> tuple[Tensor, Tensor]
         truth = torch.where(known[index] == wanted, index, len(known))
         return torch.searchsorted(known, values.contiguous()), truth
     edges = values.quantile(torch.linspace(0, 1, bins + 1, dtype=values.dtype)[1:-1]).unique()
-    return tuple(torch.searchsorted(edges, part.contiguous(), right=True) for part in (values, wanted))
+    own, truth = (torch.searchsorted(edges, part.contiguous(), right=True) for part in (values, wanted))
+    return own, truth
 
 
 def _calibrated(codes: Tensor, classes: Tensor, tested: Tensor, rarest: int, seed: int) -> Tensor:

@@ -49,7 +49,7 @@ def transition(
     if not is_count(steps):
         raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
     parts = (values.split(_BATCH) for values in (inputs, others, attributions))
-    return torch.cat([_exchanged(classify, *rows, steps) for rows in zip(*parts, strict=True)])
+    return torch.cat([_exchanged(classify, x, y, a, steps) for x, y, a in zip(*parts, strict=True)])
 
 
 def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, steps: int) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.copies import copied
 from xlens.errors import DataError
 from xlens.metrics.fidelity import ssim
 from xlens.metrics.maps import pixel_maps
@@ -73,7 +73,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def shuffled_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Return a copy of a model in which the numbers of each parameter are permuted.
+    """Return a copy of a model, without hooks, in which the numbers of each parameter are permuted.
 
     So every layer keeps the distribution of its weights, and all that was learnt is gone. Buffers stay.
 
@@ -84,7 +84,7 @@ def shuffled_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
     True
     """
     generator = torch.Generator().manual_seed(seed)
-    other = copy.deepcopy(model)
+    other = copied(model, "shuffled_weights")
     with torch.no_grad():
         for parameter in other.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)

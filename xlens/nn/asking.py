@@ -22,6 +22,8 @@ class AskingLens(Lens):
         spec: the data and the classes.
     """
 
+    margins: Tensor
+
     def __init__(self, classifier: Classifier, spec: Spec) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from xlens.explanation import Explanation
@@ -74,9 +76,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
     heights = [loud, 0.5, (side + 0.5) * len(rows), 0.3, side + 0.6, 2.5]
     figure = new_figure(_WIDTH, sum(heights))
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.07, h_pad=0.05)
     kept = [height for height in heights if height]
-    parts = list(figure.subfigures(len(kept), 1, height_ratios=kept))
+    parts = list(figure.subfigures(len(kept), 1, height_ratios=kept, squeeze=False)[:, 0])
     if banner:
         warning = parts.pop(0)
         warning.set_facecolor(_WARNING)
@@ -186,8 +188,8 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
     axis.set_ylim(-0.04, 1.04)
     axis.set_xlim(-0.02, 1.02)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["counterfactual", "¼", "½", "¾", end_of_path(one)])
-    names = [shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast)]
-    axis.set_ylabel(probability_of(*names, len(one.class_names)), fontsize=9, **plain)
+    target, contrast = (shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast))
+    axis.set_ylabel(probability_of(target, contrast, len(one.class_names)), fontsize=9, **plain)
     axis.tick_params(labelsize=9)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,14 @@ def load_lens(
     facts, tensors = _contents(folder)
     classifier = _classifier(model, facts)
     device = device or classifier.device
-    if strict and facts["fingerprint"] != classifier.fingerprint():
+    own = classifier.identity()
+    if strict and own.unread:
+        raise StorageError(
+            "load: whether this lens was fitted around this classifier cannot be told",
+            given=f"a {type(classifier.model).__name__} with state that cannot be read: {_few(own.unread)}",
+            do="return tensors, numbers or bytes from get_extra_state; or, if you are sure, pass strict=False",
+        )
+    if strict and facts["fingerprint"] != own.digest:
         raise StorageError(
             "load: this lens was fitted around another classifier",
             given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
@@ -120,6 +128,10 @@ def load_lens(
         _fill(lens, tensors, "lens.")
         lens.eval()
         return _masked(stored, facts, classifier, tensors, device)
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _masks(fitted: Fitted, prefix: str = "") -> dict[str, Tensor]:

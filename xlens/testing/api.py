@@ -133,7 +133,7 @@ def options_survive_json(bench: Bench) -> None:
     """Written as JSON and read again, the options are the same: this is how a lens is saved."""
     backend = bench.backend
     try:
-        again = make(type(backend), json.loads(json.dumps(to_dict(backend))))
+        again: object = make(type(backend), json.loads(json.dumps(to_dict(backend))))
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         again = fault
     require(
@@ -186,7 +186,7 @@ def builds_or_refuses_any_shape(bench: Bench) -> None:
                 )
                 continue
             except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
-                found = f"{type(fault).__name__}: {fault}"
+                found: str | None = f"{type(fault).__name__}: {fault}"
             else:
                 found = _shapes_of(lens, inputs)
             require(
@@ -245,7 +245,17 @@ def _violations(cls: type[Backend]) -> Iterator[tuple[str, Any]]:
 
 
 #: Values of many types, of which no annotation allows all.
-_STRANGE = (_Strange(), "no such choice", 0.5, float("nan"), True, None, (1, "two"), (None,), ({},))
+_STRANGE: tuple[Any, ...] = (
+    _Strange(),
+    "no such choice",
+    0.5,
+    float("nan"),
+    True,
+    None,
+    (1, "two"),
+    (None,),
+    ({},),
+)
 
 
 def _out_of_bounds(constraint: Constraint, hint: Any) -> Iterator[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -144,7 +144,7 @@ def a_row_does_not_depend_on_its_batch(bench: Bench) -> None:
     with bench.asking() as lens:
         codes = lens.encode(bench.inputs.clone())
         moved = lens.counterfactual(codes.clone(), one, other)
-        calls = {
+        calls: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]] = {
             "encode": (lens.encode, (bench.inputs,), codes),
             "decode": (lens.decode, (codes,), lens.decode(codes.clone())),
             "counterfactual": (lens.counterfactual, (codes, one, other), moved),
@@ -193,10 +193,12 @@ def saved_and_loaded_it_explains_the_same(bench: Bench) -> None:
     answers = dict(_answers(bench, again, second))
     for name, value in _answers(bench, explainer, first):
         found = answers.get(name)
-        alike = found is not None and found.shape == value.shape
-        apart = f"a difference of up to {float((value - found).abs().max()):.3g}" if alike else "of another shape"
+        right, apart = False, "of another shape"
+        if found is not None and found.shape == value.shape:
+            right = same(value, found, exactly=True)
+            apart = f"a difference of up to {float((value - found).abs().max()):.3g}"
         require(
-            alike and same(value, found, exactly=True),
+            right,
             f"{bench.backend.name}: after saving and loading, {name} are others",
             given=apart,
             do="keep everything that fit finds in parameters and buffers; build makes the rest from spec alone",

@@ -94,7 +94,8 @@ def features_are_of_their_class(bench: Bench) -> None:
     if not owned:
         raise NotCheckedError("no feature has a class_index")
     inputs = bench.world.held_out.clone()
-    own, others = [], []
+    own: list[float] = []
+    others: list[float] = []
     with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0), bench.classifier.frozen(seed=0):
         codes = explainer.lens.encode(inputs)
         predicted = bench.classifier(inputs).argmax(1)

@@ -56,9 +56,9 @@ class Stop:
     def installed(self) -> Iterator[None]:
         """Within this context signals are noted; afterwards the program's own handlers are back."""
         try:
-            for number in _SIGNALS:
-                if _defers(number):
-                    self._previous[number] = signal.signal(number, self.handle)
+            for one in _SIGNALS:
+                if _defers(one):
+                    self._previous[one] = signal.signal(one, self.handle)
             yield
         finally:
             for number, previous in self._previous.items():

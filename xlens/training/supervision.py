@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +29,7 @@ def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor
     if run.supervision == "labels":
         margins = torch.tensor(run.spec.class_margins, device=batch.inputs.device)
         sureness = margins.sum(1) / (run.spec.num_classes - 1)
-        labels = batch.labels.long()
+        labels = cast(Tensor, batch.labels).long()
         return F.one_hot(labels, run.spec.num_classes) * sureness.clamp_min(1.0)[labels].unsqueeze(1)
     return classifier_logits(classifier, run, batch)
 

@@ -98,24 +98,33 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
             found = classify(classifier, batch, logits)
-            if use_labels:
-                _check_labels(batch, found.shape[1])
-                labelled.update(batch.labels.long().unique().tolist())
+            labels = _checked_labels(batch, found.shape[1]) if use_labels else None
+            if labels is not None:
+                labelled.update(labels.long().unique().tolist())
             logits.append(found.float().cpu())
             # Sharing out a stream goes by its batches, so how it is cut counts as well.
             digest.update(b"" if data.indexed else f"{len(batch)};".encode())
             digest.update(batch.inputs.contiguous().numpy().tobytes())
-            if use_labels:
-                digest.update(batch.labels.contiguous().numpy().tobytes())
+            if labels is not None:
+                digest.update(labels.contiguous().numpy().tobytes())
             sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
             # Halved when it grows too long, so that it stays spread over all of the data.
             if len(sample) > 2 * _SAMPLED_BATCHES:
                 sample = sample[::2]
             bar.update(len(batch))
+    if statistics is None:
+        raise DataError("data: there are no inputs")
     figures = statistics.as_tuples()
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
     outputs = torch.cat(logits)
+    if classifier.outputs == "logits" and _sigmoid(outputs):
+        raise ModelError(
+            "fit: the classifier's single output looks like a probability, and a logit was promised",
+            given=f"{len(outputs)} numbers from 0 to 1",
+            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
+            "without its sigmoid",
+        )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
             "data: the classifier puts every input in one class, so there is nothing to contrast",
@@ -140,6 +149,12 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     if not data.indexed or not _repeats(data):
         return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "", seen)
     return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], seen, seen)
+
+
+def _sigmoid(logits: Tensor) -> bool:
+    """Whether a single logit, which stands beside a column of zeros, is never below 0 and never above 1."""
+    single = logits.shape[1] == 2 and not bool(logits[:, 0].any())
+    return single and bool(((logits[:, 1] >= 0) & (logits[:, 1] <= 1)).all()) and bool(logits[:, 1].any())
 
 
 def _repeats(data: Data) -> bool:
@@ -183,7 +198,7 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
     return logits
 
 
-def _check_labels(batch: Batch, num_classes: int) -> None:
+def _checked_labels(batch: Batch, num_classes: int) -> Tensor:
     if batch.labels is None:
         raise DataError(
             "fit: supervision='labels', but the data have no labels",
@@ -204,6 +219,7 @@ def _check_labels(batch: Batch, num_classes: int) -> None:
             given=f"labels from {low} to {high}",
             allowed=f"0 to {num_classes - 1}",
         )
+    return batch.labels
 
 
 def _class_margins(logits: Tensor) -> tuple[tuple[float, ...], ...]:

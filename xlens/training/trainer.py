@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
+from xlens.classifier.turns import give_way
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
@@ -143,6 +144,8 @@ class Trainer:
         with bar, stops_deferred() as stop:
             try:
                 while self.step_index < self.steps:
+                    # Other threads may be waiting to explain.
+                    give_way()
                     losses = self._one_step(stream, step)
                     finite, interrupted = self._agreed(losses, stop.asked)
                     last = self.step_index == self.steps
@@ -346,14 +349,15 @@ def _load_generators(states: Mapping[str, Any]) -> None:
     """Give the process's random generators the states that a checkpoint kept."""
     torch.set_rng_state(states["torch"])
     keys, position = states["numpy"]
-    np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
+    state = {"key": keys.to(torch.int64).numpy().astype(np.uint32), "pos": position}
+    np.random.set_state({"bit_generator": "MT19937", "state": state})
     random.setstate((3, tuple(states["python"]), None))
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def _numpy_state() -> list[Any]:
-    state = np.random.get_state(legacy=True)
+    state = cast(tuple[Any, ...], np.random.get_state(legacy=True))
     return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
 
 

@@ -195,7 +195,7 @@ def test_m2_bound_by_hand():
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 64, 80), (7,)], ids=["dense", "conv", "vector"])
 @pytest.mark.parametrize("preset", [SVAE, SVAE.paper, SVAE.semi], ids=["ours", "paper", "semi"])
 def test_every_weight_is_trained(preset, shape):
-    done = one_step(preset(width=24), shape)
+    done = one_step(preset(hidden=24), shape)
     done.loss.backward()
     untrained = [name for name, p in done.model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not untrained
