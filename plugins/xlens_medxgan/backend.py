@@ -51,7 +51,7 @@ class MedXGAN(xlens.Backend):
     conditional: bool = param(True, help="the discriminator sees the classifier's class")
     warm_up: float = param(0.15, ge=0, lt=1, help="share of the steps spent on reconstruction alone")
     learning_rate: float = param(1e-3, gt=0, help="Adam's, for encoder and generator")
-    critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of f")
+    critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of the classifier")
     discriminator_rate: float = param(8e-4, gt=0, help="Adam's, for the discriminator")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
     mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")

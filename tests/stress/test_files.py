@@ -1,4 +1,4 @@
-"""Saved files under fire: damaged bytes and fields, stops at any moment, twice in a row, and full disks."""
+"""Files that were damaged, forged, or written by somebody who was stopped: an error in words, or a whole lens."""
 
 from __future__ import annotations
 

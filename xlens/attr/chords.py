@@ -13,7 +13,7 @@ from xlens.attr.evaluate import Evaluation
 
 __all__ = ["chord_integral", "decision_edges", "uniform_edges"]
 
-#: A segment is halved at most this many times, which bounds the work at kinks of f.
+#: A segment is halved at most this many times, which bounds the work at kinks of the classifier.
 _DEEPEST = 8
 #: Share of the steps that decision placement spreads evenly, so that no part of a curve is skipped.
 _EVEN = 0.25

@@ -1,4 +1,5 @@
-"""Curves in codes other than the straight one: the shortest for the eye, and the one f cares least about."""
+"""Curves in codes other than the straight one: the shortest for the eye, and the one the classifier cares least
+about."""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ class Classifier:
         self.outputs = outputs
         self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names)
-        # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
+        # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
+        # cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 
     def __repr__(self) -> str:
@@ -127,7 +128,7 @@ class Classifier:
         return seen[name]
 
     def tail(self, activations: Tensor, inputs: Tensor) -> Tensor:
-        """Return the logits ``(N, K)`` that f gives when its hidden layer outputs `activations`.
+        """Return the logits ``(N, K)`` that the classifier gives when its hidden layer outputs `activations`.
 
         Where the model's structure allows, only the layers after the hidden one run. Otherwise the
         whole model runs on `inputs` and the layer's output is replaced.
@@ -142,12 +143,13 @@ class Classifier:
         return self.logits(output, inputs)
 
     def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where f cannot be cut.
+        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where the classifier cannot
+        be cut.
 
         It needs no inputs, because only the layers after the hidden one run.
 
         Args:
-            probe: ``(N, *S)`` inputs on which the cut is compared with f.
+            probe: ``(N, *S)`` inputs on which the cut is compared with the classifier.
         """
         tail = self._structural(probe)
         if tail is None:
@@ -270,7 +272,7 @@ class Classifier:
         return self.layer
 
     def _structural(self, probe: Tensor) -> Callable[[Tensor], Any] | None:
-        """Return the layers after the hidden one if they reproduce f on the first of `probe`."""
+        """Return the layers after the hidden one if they reproduce the classifier on the first of `probe`."""
         name = self._require_layer()
         if self._cut is None:
             with torch.no_grad():

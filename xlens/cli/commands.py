@@ -20,13 +20,15 @@ from xlens.cli.classes import check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
 from xlens.cli.models import load_model, preprocessing_of
+from xlens.cli.output import print_json
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
-from xlens.cli.text import visible
+from xlens.cli.text import visible, visible_lines
 from xlens.contracts.options import make
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.registry.described import described, options_table
 from xlens.registry.loading import load_backend
 from xlens.registry.status import as_json, as_table, statuses
 from xlens.report.lens import save_report
@@ -45,8 +47,18 @@ def demo(chosen: argparse.Namespace) -> int:
 
 def backends(chosen: argparse.Namespace) -> int:
     """``xlens backends``."""
+    if chosen.name is not None:
+        backend = load_backend(chosen.name)
+        if chosen.json:
+            print_json({"backend": chosen.name, "options": described(backend)})
+        else:
+            print(visible_lines(options_table(described(backend))))
+        return 0
     found = statuses()
-    print(json.dumps(as_json(found), indent=2) if chosen.json else as_table(found))
+    if chosen.json:
+        print_json(as_json(found))
+    else:
+        print(visible_lines(as_table(found)))
     return 0
 
 
@@ -90,7 +102,7 @@ def fit(chosen: argparse.Namespace) -> int:
         "seconds": round(seconds, 1),
     }
     if chosen.json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         sentence = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
         print(visible(sentence))
@@ -118,7 +130,7 @@ def explain(chosen: argparse.Namespace) -> int:
         save_report(explainer, explanation, chosen.html, names=names, title=f"{len(names)} explained")
     rows = [_row(explanation, i, name) for i, name in enumerate(names)]
     if chosen.json:
-        print(json.dumps({"explanations": rows, "html": str(chosen.html) if chosen.html else None}, indent=2))
+        print_json({"explanations": rows, "html": str(chosen.html) if chosen.html else None})
     else:
         _print_rows(rows)
         if chosen.html is not None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from xlens.api import load
 from xlens.cli.inputs import Preprocessing, read_array
 from xlens.cli.models import load_model
+from xlens.cli.output import print_json
 from xlens.cli.read import data_to_explain, said_of
-from xlens.cli.text import visible
+from xlens.cli.text import visible_lines
 from xlens.errors import StorageError
 from xlens.evaluation import evaluate as evaluated
 from xlens.report import check_writable
@@ -54,9 +54,9 @@ def evaluate(chosen: argparse.Namespace) -> int:
             ) from None
     if chosen.json:
         facts = {"inputs": found.count, "confidence": found.confidence, "notes": list(found.notes)}
-        print(json.dumps({**facts, "figures": found.records()}, indent=2))
+        print_json({**facts, "figures": found.records()})
     else:
-        print("\n".join(visible(line) for line in found.to_markdown().splitlines()))
+        print(visible_lines(found.to_markdown()))
     return 0
 
 

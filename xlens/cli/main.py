@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeAlias
 
+from xlens.cli.output import escaping, flushed, only_json, silenced
 from xlens.cli.text import visible
 from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
 from xlens.files.limits import MOST_BYTES
 
 __all__ = ["main", "visible"]
 
+#: As of a program that the system ends when it writes to a pipe that nobody reads.
+_CLOSED = 141
 _DATASETS = ("digits", "fashion-mnist")
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
 _EPILOG = """\
 exit codes:
   0    done
-  1    explain --strict: an explanation does not hold
+  1    explain --strict: an explanation does not hold; nothing else ends with 1
   2    something is wrong; standard error says in one line what, and what to do
+  3    an error that xlens did not foresee; standard error has its traceback
   130  interrupted
+  141  whoever read standard output has gone
+
+With --json, standard output is JSON alone: whatever your own code prints goes to standard error.
 
 examples:
   xlens demo --data fashion-mnist
   xlens backends --json
+  xlens backends NAME
   xlens fit mymodels:load_resnet photos/ --backend NAME --size 64 -o lens/
   xlens explain lens/ photos/cat/*.png --model mymodels:load_resnet --html why.html
   xlens evaluate lens/ photos/ --model mymodels:load_resnet --oracle mymodels:load_other
@@ -85,18 +95,55 @@ and the lens is saved after each round. Stop with Ctrl-C at any time: the same c
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or another with one line on standard error."""
+    """Run one command and return its exit code: 0, or another with one line on standard error.
+
+    Args:
+        arguments: of the command line; None for the program's own, which ends with this call.
+    """
+    lasting = arguments is None
+    with escaping(lasting=lasting):
+        try:
+            code = _run(arguments, lasting)
+            flushed()
+        except BrokenPipeError:
+            code = _CLOSED
+        except OSError as fault:
+            code = _said(f"standard output cannot be written: {fault}")
+        except SystemExit:
+            # Help, the version, or a fault in the arguments.
+            silenced()
+            raise
+        silenced()
+    return code
+
+
+def _run(arguments: Sequence[str] | None, lasting: bool) -> int:
     chosen = _parser().parse_args(arguments)
     # A warning is one line here, without the source line that Python adds.
     warnings.showwarning = _show_warning
     try:
-        return chosen.run(chosen)
+        if not getattr(chosen, "json", False):
+            return chosen.run(chosen)
+        with only_json(lasting=lasting):
+            return chosen.run(chosen)
     except XlensError as fault:
-        print(f"xlens: {visible(' '.join(str(fault).split()))}", file=sys.stderr)
-        return 2
+        return _said(" ".join(str(fault).split()))
     except KeyboardInterrupt:
-        print("xlens: interrupted", file=sys.stderr)
-        return 130
+        return _said("interrupted", 130)
+    except BrokenPipeError:
+        raise
+    except Exception:  # noqa: BLE001 - Python's own exit code for it is that of --strict
+        traceback.print_exc()
+        return _said("this should not have happened; please report it with the lines above", 3)
+
+
+def _said(line: str, code: int = 2) -> int:
+    """Say one line on standard error, if anybody is there, and return the exit code."""
+    try:
+        print(f"xlens: {visible(line)}", file=sys.stderr, flush=True)
+    except OSError:
+        silenced()
+    return code
 
 
 #: What a parser of commands is added to; at run time the class takes no argument.
@@ -120,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="xlens", description="Put a generative lens around the classifier you already have.", epilog=_EPILOG
     )
+    parser.add_argument("--version", action="version", version=f"xlens {importlib.metadata.version('xlens')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_backends(commands)
@@ -142,7 +190,8 @@ def _add_demo(commands: _Commands) -> None:
 
 
 def _add_backends(commands: _Commands) -> None:
-    backends = commands.add_parser("backends", help="list the installed backends")
+    backends = commands.add_parser("backends", help="list the installed backends, or the options of one")
+    backends.add_argument("name", metavar="NAME", nargs="?", help="list what fit --option takes of this one")
     backends.add_argument("--json", action="store_true", help="for machines")
     backends.set_defaults(run=_later("backends"))
 

@@ -68,7 +68,7 @@ def _imported(place: str, name: str) -> Any:
         sys.path.append(here)
     try:
         found = importlib.import_module(place)
-    except Exception as fault:  # noqa: BLE001 - the user's code may fail in any way
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - the user's code may fail in any way
         raise ModelError(
             f"model: cannot import {place!r}",
             given=f"{type(fault).__name__}: {fault}",
@@ -83,7 +83,7 @@ def _imported(place: str, name: str) -> Any:
         return found
     try:
         return found()
-    except Exception as fault:  # noqa: BLE001
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - it may end the program, too, with a code of ours
         raise ModelError(
             f"model: {place}:{name}() failed",
             given=f"{type(fault).__name__}: {fault}",

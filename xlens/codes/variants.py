@@ -14,7 +14,7 @@ from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count
 from xlens.counterfactual.carry import carried, clamped
 from xlens.errors import OptionError
-from xlens.explaining.assembling import asks
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
 
@@ -95,8 +95,11 @@ def _along(
         moved_to = source.to(fitted.device)
         codes = fitted.lens.encode(moved_to)
         moved = traversed(fitted.lens, codes, feature, values, relative=relative)
-        first = () if fitted.lens.decodes_to == "inputs" else find_feature(fitted.lens.features, feature).dims
-        frames = torch.cat([lens.show(part, first) for part in moved.flatten(0, 1).split(_BATCH)])
+        first = find_feature(fitted.lens.features, feature).dims if fitted.lens.decodes_to == "layer" else ()
+        show = lens.shower(moved_to)
+        owners = torch.arange(len(source), device=moved.device).repeat_interleave(len(values))
+        rows = zip(moved.flatten(0, 1).split(_BATCH), owners.split(_BATCH), strict=True)
+        frames = torch.cat([show(part, owner, first) for part, owner in rows])
         frames = frames.view(len(source), len(values), *fitted.spec.shape)
         if carry == "residual":
             own, rebuilt = (part.unsqueeze(1) for part in (moved_to, fitted.lens.decode(codes)))

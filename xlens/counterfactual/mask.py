@@ -27,7 +27,7 @@ _RUNGS, _HALVINGS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0), 10
 class EditMask(nn.Module):
     """A small network that says where, when the lens has said what.
 
-    It sees the input, its reconstruction, its counterfactual's decoding, their differences, f's own
+    It sees the input, its reconstruction, its counterfactual's decoding, their differences, the classifier's own
     feature maps and the contrast class, and returns the logits of a mask. The edited input is
     x' = x + m (G(z0) - x).
 
@@ -35,7 +35,7 @@ class EditMask(nn.Module):
         classifier: the frozen classifier.
         channels: channels C of the images.
         num_classes: classes K.
-        probe: ``(N, C, H, W)`` inputs from which the statistics of f's features are taken.
+        probe: ``(N, C, H, W)`` inputs from which the statistics of the classifier's features are taken.
         width: channels of the network.
     """
 

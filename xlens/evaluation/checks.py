@@ -14,7 +14,7 @@ from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
-from xlens.explaining.assembling import asks
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = [
@@ -78,7 +78,7 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     return [
         f"{name!r}: {fault}"
         for name, one in named.items()
-        if one.lens.decodes_to == "layer"
+        if one.lens.decodes_to != "inputs"
         for fault in asks(one).faults(asked, carry, "linear")
     ]
 
@@ -136,7 +136,7 @@ def named_oracles(oracle: Any) -> Mapping[str, Any]:
 
 
 def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:
-    """Refuse judges, which are frozen by the caller, that tell other classes than f.
+    """Refuse judges, which are frozen by the caller, that tell other classes than the classifier.
 
     Raises:
         OptionError: another number of classes.
@@ -146,10 +146,10 @@ def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:
             count = oracle(asked.inputs[:1]).shape[1]
         if count != asked.spec.num_classes:
             raise OptionError(
-                f"evaluate: the oracle {name!r} tells other classes than f",
+                f"evaluate: the oracle {name!r} tells other classes than the classifier",
                 given=f"{count} classes",
-                allowed=f"{asked.spec.num_classes}, in f's order",
-                do="wrap it in a module that returns the logits of f's classes, in their order",
+                allowed=f"{asked.spec.num_classes}, in the classifier's order",
+                do="wrap it in a module that returns the logits of the classifier's classes, in their order",
             )
 
 

@@ -24,7 +24,7 @@ def map_scores(suite: Suite, maps: Tensor, own: Tensor | None = None) -> Iterato
             smooth = blurred(maps[where].sum(1, keepdim=True).float(), suite.smoothing)
             yield from _localisation(smooth, masks[where], where, ", smoothed")
     grey = asked.spec.per_channel("mean").to(asked.inputs).expand_as(asked.inputs)
-    # Grey is something that f has never seen, so what it says of it need not be about the cause.
+    # Grey is something that the classifier has never seen, so what it says of it need not be about the cause.
     for label, fill in (("", grey), (", own fill", own)):
         if fill is not None:
             yield from _exchanged(suite, maps, fill, label)

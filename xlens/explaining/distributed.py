@@ -36,7 +36,9 @@ def join(parts: Sequence[Explanation]) -> Explanation:
             names = [f.name for f in dataclasses.fields(Fidelity)]
             joined[field.name] = Fidelity(**{k: torch.cat([getattr(v, k) for v in values]) for k in names})
         elif isinstance(values[0], dict):
-            joined[field.name] = {k: torch.cat([value[k] for value in values]) for k in values[0]}
+            joined[field.name] = {
+                k: None if values[0][k] is None else torch.cat([value[k] for value in values]) for k in values[0]
+            }
         elif field.name == "problems":
             joined[field.name] = tuple(row for value in values for row in value)
         else:

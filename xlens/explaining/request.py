@@ -23,7 +23,7 @@ OWN = {
     "ig_counterfactual": "the line integral along the straight line from the counterfactual",
     "idgi": "important-direction gradients along the generative path",
     "lig_paper": "equation 7 of Dravid et al. (2022) as printed, not complete",
-    "guided_ig": "the line integral along the pixel path that f responds to least",
+    "guided_ig": "the line integral along the pixel path that the classifier responds to least",
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
 }
@@ -45,7 +45,7 @@ class References:
 
     Args:
         inputs: ``(M, *S)``.
-        classes: ``(M,)`` f's predictions on them.
+        classes: ``(M,)`` the classifier's predictions on them.
     """
 
     inputs: Tensor
@@ -63,7 +63,7 @@ class References:
             if len(candidates) < k:
                 raise DataError(
                     "explain: too few references of a contrast class",
-                    given=f"{len(candidates)} that f puts in class {wanted}",
+                    given=f"{len(candidates)} that the classifier puts in class {wanted}",
                     allowed=f"{k} or more for 'ig_ensemble'",
                     do="pass more real inputs as references",
                 )

@@ -102,6 +102,24 @@ class ILVMOptions(TypedDict, total=False):
     teaching_steps: int
     """training steps each time it is taught [400]"""
 
+class InfillOptions(TypedDict, total=False):
+    """Options of ``infill``; a docstring beside each says what it is, and its default."""
+
+    fill: Literal["harmonic", "nearest"]
+    """what stands in a hole: a smooth continuation with the image's own detail, or its nearest patches,
+    which suit line art and binary images ['harmonic']
+    """
+    survey: int
+    """inputs that are surveyed, spread over the classifier's classes [240]"""
+    words: int
+    """kinds of patches that are told apart [384]"""
+    goal: float
+    """how sure the classifier has to be, as a share of its median margin on real inputs [0.0]"""
+    largest: float
+    """share of the object that an edit may take [0.3]"""
+    parts: int
+    """parts of an edit that are named; the last holds whatever is left [6]"""
+
 class IntroVACOptions(TypedDict, total=False):
     """Options of ``introvac``; a docstring beside each says what it is, and its default."""
 
@@ -218,7 +236,7 @@ class MedXGANOptions(TypedDict, total=False):
     learning_rate: float
     """Adam's, for encoder and generator [0.001]"""
     critic_rate: float
-    """Adam's, for the critic that begins as a copy of f [0.0003]"""
+    """Adam's, for the critic that begins as a copy of the classifier [0.0003]"""
     discriminator_rate: float
     """Adam's, for the discriminator [0.0008]"""
     ema: float
@@ -332,6 +350,26 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
+    backend: Literal["infill"],
+    *,
+    side_info: Any = None,
+    over: Explainer | None = None,
+    start_from: Explainer | None = None,
+    supervision: Literal["classifier", "labels"] = "classifier",
+    mask: MaskOptions | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepEvent], None] | None = None,
+    progress: bool | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
+    **options: Unpack[InfillOptions],
+) -> LensExplainer: ...
+@overload
+def fit(
+    model: nn.Module | Classifier,
+    data: Any,
     backend: Literal["introvac"],
     *,
     side_info: Any = None,
@@ -413,7 +451,7 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
-    backend: Literal["dif", "ilvm", "introvac", "jlvm", "medxgan", "svae"],
+    backend: Literal["dif", "ilvm", "infill", "introvac", "jlvm", "medxgan", "svae"],
     *,
     side_info: Any = None,
     over: Explainer | None = None,

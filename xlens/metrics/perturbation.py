@@ -1,4 +1,4 @@
-"""What f says when pixels are exchanged in the order of an attribution."""
+"""What the classifier says when pixels are exchanged in the order of an attribution."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions:
 def deletion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
 ) -> Tensor:
-    """Return the area under f's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small is good.
+    """Return the area under the classifier's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small
+    is good.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
@@ -82,7 +83,8 @@ def deletion(
 def insertion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
 ) -> Tensor:
-    """Return the area under f's probability of the target as its pixels come, ``(N,)`` in [0, 1]; large is good.
+    """Return the area under the classifier's probability of the target as its pixels come, ``(N,)`` in [0, 1];
+    large is good.
 
     Arguments and source as for :func:`deletion`; the image begins as the baseline.
     """
@@ -106,7 +108,8 @@ def diff_id(
 def intensity_drop(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, *, share: float = 0.05
 ) -> Tensor:
-    """Return how far f's probability of the target falls when the most salient pixels become mean grey, ``(N,)``.
+    """Return how far the classifier's probability of the target falls when the most salient pixels become mean
+    grey, ``(N,)``.
 
     Every method loses the same share of the image, so that one that marks much of it gains nothing by that.
 

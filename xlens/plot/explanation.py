@@ -51,8 +51,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
 
     On top input, reconstruction, counterfactual, mask, signed difference and attributions (those that are complete
     on one symmetric scale), then the path from counterfactual to input (with ``carry="none"``, to the
-    reconstruction), f's probability along it, and what the figures mean. Of more than two classes that probability
-    is the target's against the contrast's. An explanation that does not hold carries a red banner that says why.
+    reconstruction), the classifier's probability along it, and what the figures mean. Of more than two classes that
+    probability is the target's against the contrast's. An explanation that does not hold carries a red banner that
+    says why.
 
     Args:
         explanation: of images ``(N, C, H, W)`` with 1 to 4 channels, or of signals ``(N, C, L)`` or ``(N, D)``.
@@ -174,7 +175,7 @@ def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
     where = "under each frame" if one.reconstruction is not None else "on the path"
     if len(one.class_names) == 2:
-        said = f"f's probability of {target!r} {where}"
+        said = f"the classifier's probability of {target!r} {where}"
     else:
         said = f"p = {probability_of(repr(target), repr(contrast), len(one.class_names))} {where}"
     frames.suptitle(f"{path_of(one)}, with {said}", fontsize=10.5, **plain)
@@ -198,7 +199,7 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
 def _draw_words(axis: Axes, one: Explanation) -> None:
     axis.axis("off")
     places = ", ".join(f"{name} {values[0]:+.2f}" for name, values in scores_of(one))
-    lines = [f"f's score (logit margin): {places}"]
+    lines = [f"the classifier's score (logit margin): {places}"]
     mark = {True: "✓", False: "✗", None: "·"}
     lines += [f"{mark[holds]}  {sentence}" for holds, sentence in sentences(one)]
     text = "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)

@@ -108,13 +108,14 @@ def _named_tensors(explanation: Explanation) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Fidelity):
             value = vars(value)
         if isinstance(value, Mapping):
-            yield from ((f"{field.name}.{key}", item) for key, item in value.items())
+            yield from ((f"{field.name}.{key}", item) for key, item in value.items() if item is not None)
         elif isinstance(value, Tensor):
             yield field.name, value
 
 
 def _is_of_kind(name: str, value: Tensor) -> bool:
-    return value.dtype is torch.bool if name in _YES_OR_NO else value.is_floating_point()
+    yes_or_no = name in _YES_OR_NO or name.startswith("verdicts.")
+    return value.dtype is torch.bool if yes_or_no else value.is_floating_point()
 
 
 def _part_faults(facts: Any, name: str = "") -> list[str]:

@@ -22,13 +22,14 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
-from xlens.contracts.backend import CONTRACT_VERSION
+from xlens.contracts.backend import CONTRACT_VERSION, Spec
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError
 from xlens.files.plain import parse, said
 from xlens.files.writing import write_all
 from xlens.fitted import Fitted
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
 from xlens.storage.kinds import facts_faults, spec_of
 from xlens.training.checkpoint import decode, encode
@@ -138,6 +139,8 @@ def _masks(fitted: Fitted, prefix: str = "") -> dict[str, Tensor]:
     """Return the tensors of its mask, and of the masks of explainers below it."""
     own = {} if fitted.mask is None else fitted.mask.state_dict()
     found = {f"{prefix}mask.{key}": value for key, value in own.items()}
+    if fitted.real is not None:
+        found |= {f"{prefix}real.{key}": value for key, value in fitted.real.state_dict().items()}
     return found if fitted.over is None else found | _masks(fitted.over, f"{prefix}over.")
 
 
@@ -150,6 +153,8 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
         "spec": dataclasses.asdict(fitted.spec),
         "provenance": {key: value for key, value in fitted.provenance.items() if key != _PREPROCESSING},
     }
+    if fitted.real is not None:
+        facts["real"] = fitted.real.scales
     return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
 
@@ -203,12 +208,26 @@ def _masked(
                 do="pass the classifier that it was fitted around",
             ) from fault
         _fill(mask, tensors, f"{prefix}mask.")
+    real = _bank(facts.get("real"), spec, tensors, device, f"{prefix}real.")
     if below is not None:
         below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
     for part in (stored.lens, mask):
         if part is not None:
             part.requires_grad_(False)
-    return dataclasses.replace(stored, mask=mask, over=below)
+    return dataclasses.replace(stored, mask=mask, over=below, real=real)
+
+
+def _bank(
+    scales: Any, spec: Spec, tensors: dict[str, Tensor], device: torch.device, prefix: str
+) -> PatchBank | None:
+    """Return the bank of real patches that a lens was saved with; earlier versions kept none."""
+    if scales is None:
+        return None
+    if scales not in (1, 2, 3):
+        raise StorageError("load: the lens's bank of real patches is damaged", given=scales, do="save it again")
+    bank = PatchBank(spec.shape[0], scales).to(device)
+    _fill(bank, tensors, prefix)
+    return bank
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:

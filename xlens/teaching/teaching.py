@@ -111,7 +111,8 @@ class Teaching:
             DataError: inputs or side information do not fit.
 
         Warns:
-            XlensWarning: the mask would be fitted anew, and the lens keeps no inputs for it.
+            XlensWarning: the mask would be fitted anew, and the lens keeps no inputs for it; or another lens works
+                on this one's codes, and changes with it. Warnings come before anything is learned.
         """
         fitted = self.fitted
         lens = fitted.require("teach")
@@ -130,6 +131,11 @@ class Teaching:
             warn(
                 "teach: the mask stays as it is, for this lens keeps no inputs to fit it anew on: edits may take "
                 "more of the image than they need. Call explainer.teaching.refit_mask(data)."
+            )
+        if above := fitted.above:
+            warn(
+                f"teach: over this lens lies {' and '.join(f'the {name!r} lens' for name in above)}, made for its "
+                "codes as they are: what it says changes, too. Fit it anew afterwards."
             )
         before = {key: value.clone() for key, value in fitted.lens.state_dict().items()}
         try:

@@ -16,7 +16,7 @@ from torch import nn
 from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import CONTRACT_VERSION, Backend, Spec
-from xlens.contracts.lens import Lens
+from xlens.contracts.lens import EditingLens, Lens
 from xlens.contracts.options import Constraint, fits, make, to_dict
 from xlens.errors import OptionError, XlensError
 from xlens.registry.entries import entries
@@ -203,10 +203,14 @@ def _shapes_of(lens: Any, inputs: torch.Tensor) -> str | None:
         return f"a {type(lens).__name__} and no xlens.Lens"
     try:
         codes = lens.eval().encode(inputs.clone())
-        decoded = lens.decode(codes)
+        # An editing lens decodes nothing without inputs; what it fills has their shape.
+        if isinstance(lens, EditingLens):
+            decoded = lens.fill(inputs.clone(), torch.zeros_like(inputs[:, :1]))
+        else:
+            decoded = lens.decode(codes)
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         return f"{type(fault).__name__}: {fault}"
-    wanted = inputs.shape if lens.decodes_to == "inputs" else inputs.flatten(1).shape
+    wanted = inputs.shape if lens.decodes_to != "layer" else inputs.flatten(1).shape
     if codes.dim() != 2 or len(codes) != len(inputs) or decoded.shape != wanted:
         return f"codes {tuple(codes.shape)}, decoded {tuple(decoded.shape)}"
     return None

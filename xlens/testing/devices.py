@@ -25,7 +25,7 @@ def devices_are_kept(bench: Bench) -> None:
         draw = torch.Generator().manual_seed
         calls: dict[str, Callable[[], Tensor]] = {
             "encode": lambda: lens.encode(inputs),
-            "decode": lambda: lens.decode(codes.clone()),
+            "decode": lambda: bench.decoded(lens, codes.clone()),
             "counterfactual": lambda: lens.counterfactual(codes.clone(), one, other),
         }
         if "sample" in declared and callable(getattr(lens, "sample", None)):

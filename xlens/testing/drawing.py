@@ -38,7 +38,8 @@ def samples_are_reproducible(bench: Bench) -> None:
 
 @check(needs=(declared_capabilities_are_there,), capability="sample")
 def samples_are_of_their_class(bench: Bench) -> None:
-    """f puts most samples of a lens that has learned in the class that was asked for, in each class."""
+    """The classifier puts most samples of a lens that has learned in the class that was asked for, in each
+    class."""
     explainer = bench.learned
     shares = []
     for target in range(3):
@@ -49,7 +50,7 @@ def samples_are_of_their_class(bench: Bench) -> None:
     require(
         min(shares) >= _KEPT,
         f"{bench.backend.name}: samples are not of their class",
-        given="f puts in the class that was asked for "
+        given="the classifier puts in the class that was asked for "
         + ", ".join(f"{share:.0%} of class {target}" for target, share in enumerate(shares)),
         allowed=f"at least {_KEPT:.0%} of each",
         do=_ADVICE,
@@ -88,7 +89,7 @@ def variants_hold_the_other_part(bench: Bench) -> None:
 
 @check(needs=(variants_hold_the_other_part,), capability="invariances")
 def variants_keep_the_class(bench: Bench) -> None:
-    """f mostly keeps its class while a lens that has learned varies the nuisance."""
+    """The classifier mostly keeps its class while a lens that has learned varies the nuisance."""
     explainer = bench.learned
     inputs = bench.world.held_out[:12]
     with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0):
@@ -100,8 +101,8 @@ def variants_keep_the_class(bench: Bench) -> None:
     share = float(kept.float().mean())
     require(
         share >= _KEPT,
-        f"{bench.backend.name}: varying the nuisance changes f's class",
-        given=f"f keeps its class on {share:.0%} of the variants",
+        f"{bench.backend.name}: varying the nuisance changes the classifier's class",
+        given=f"the classifier keeps its class on {share:.0%} of the variants",
         allowed=f"at least {_KEPT:.0%}",
         do=_ADVICE,
     )

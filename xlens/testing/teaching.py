@@ -41,8 +41,8 @@ def retrieved_inputs_are_real(bench: Bench) -> None:
     require(
         bool((seen == classes).all()),
         f"{bench.backend.name}: retrieve does not heed the classes",
-        given=f"f puts {int((seen == classes).sum())} of {len(classes)} in the class that was asked for",
-        do="keep inputs of every class that f predicts",
+        given=f"{int((seen == classes).sum())} of {len(classes)} are in the class that was asked for",
+        do="keep inputs of every class that the classifier predicts",
     )
 
 

@@ -1,4 +1,4 @@
-"""One pass over the data: their shape and range, and what f says of each input."""
+"""One pass over the data: their shape and range, and what the classifier says of each input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Survey:
 
     Args:
         spec: shape, range and classes.
-        logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches and for data with
-            random transforms.
+        logits: ``(n, K)`` the classifier's outputs in the data's order, or None for a stream of batches and for
+            data with random transforms.
         sample: up to 512 of the inputs, for what needs a look at the data.
         digest: a hash of inputs and labels in their order; empty for a stream of batches.
         seen: a hash of what this pass saw, batch by batch, also where another pass sees something else.
@@ -74,7 +74,7 @@ class _Statistics:
 
 
 def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False) -> Survey:
-    """Go through the data once, check them, and keep what f says.
+    """Go through the data once, check them, and keep what the classifier says.
 
     Args:
         classifier: the frozen classifier.
@@ -84,8 +84,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
 
     Raises:
         DataError: no inputs, inputs of different shapes, values that are not finite, constant inputs,
-            or labels that are missing or outside f's classes.
-        ModelError: f gives values that are not finite, or its number of classes changes.
+            or labels that are missing or outside the classifier's classes.
+        ModelError: the classifier gives values that are not finite, or its number of classes changes.
     """
     statistics: _Statistics | None = None
     logits: list[Tensor] = []
@@ -164,7 +164,7 @@ def _repeats(data: Data) -> bool:
 
 
 def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
-    """Return f's logits ``(n, K)`` on a batch.
+    """Return the classifier's logits ``(n, K)`` on a batch.
 
     Args:
         classifier: the frozen classifier.
@@ -172,7 +172,7 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
         before: logits of earlier batches, which have to be of as many classes.
 
     Raises:
-        ModelError: f fails, gives values that are not finite, or its number of classes changes.
+        ModelError: the classifier fails, gives values that are not finite, or its number of classes changes.
     """
     try:
         logits = classifier(batch.inputs)
@@ -204,7 +204,7 @@ def _checked_labels(batch: Batch, num_classes: int) -> Tensor:
             "fit: supervision='labels', but the data have no labels",
             given=batch.unlabelled or "no labels",
             allowed="one whole number per input, (n,) or (n, 1), or one-hot rows (n, K)",
-            do="pass (X, y), or leave supervision='classifier': the lens explains f, not the labels",
+            do="pass (X, y), or leave supervision='classifier': the lens explains the classifier, not the labels",
         )
     if not bool((batch.labels == batch.labels.long()).all()):
         raise DataError(

@@ -218,7 +218,7 @@ class Trainer:
             raise TrainingError(
                 f"fit: {', '.join(bad)} was not finite after {_MOST_ROLLBACKS} roll-backs",
                 given=f"phase {self.phase!r}, step {self.step_index}",
-                do="lower the backend's learning rates, or check the range of the inputs and of f's logits",
+                do="lower the backend's learning rates, or check the range of inputs and logits",
             )
         rollbacks, factor = self._rollbacks, self._rate_factor / 2
         failed = self.step_index
