@@ -16,6 +16,10 @@ OPTIONS = {
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
         {"steps": 600, "hidden": 32},
     ),
+    "infill": (
+        {"survey": 60, "words": 24, "parts": 3},
+        {"largest": 1.0},
+    ),
     "jlvm": (
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
         {"steps": 600, "hidden": 256},
