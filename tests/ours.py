@@ -1,9 +1,12 @@
 """Small instances of the backends that ship with xlens, whichever they are."""
 
+import dataclasses
+
 import xlens
 from xlens.registry.entries import entries
+from xlens.registry.loading import load_backend
 
-__all__ = ["LAYERS", "OPTIONS", "OURS", "VARIANTS", "around"]
+__all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around"]
 
 #: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
 #: is checked all the same, as `candidate` says.
@@ -51,3 +54,6 @@ def around(model, name):
 
 
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
+
+#: Those whose fit takes steps.
+TRAINED = [name for name in OURS if any(field.name == "steps" for field in dataclasses.fields(load_backend(name)))]
