@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "deprecated": (),
+    "files": ("writing", "limits", "plain"),
     "invariances": (),
     "explanation": (),
     "classifier": (
+        "names",
         "hooks",
         "interrupts",
         "modes",
@@ -32,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "fingerprint",
         "taps",
     ),
-    "data": (),
+    "data": ("numbers", "batch", "source", "tables"),
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
     "attr": (
         "layers",
@@ -58,6 +60,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "frechet",
         "interpretability",
         "leakage",
+        "likeness",
         "maps",
         "two_sample",
         "influence",
@@ -67,23 +70,36 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "counterfactual",
     ),
     "nn": ("asking", "conv", "held", "search", "coder"),
-    "training": ("checkpoint", "processes", "schedule", "supervision", "survey", "warm_start", "stream", "trainer"),
+    "training": (
+        "checkpoint",
+        "processes",
+        "schedule",
+        "supervision",
+        "survey",
+        "warm_start",
+        "stream",
+        "interruption",
+        "trainer",
+    ),
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("entries", "loading", "status"),
+    "registry": ("entries", "loading", "status", "described"),
     "fitted": (),
-    "storage": (),
+    "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
         "request",
-        "verdict",
         "distributed",
         "attributions",
         "feature_maps",
+        "on_edits",
         "on_layer",
         "on_inputs",
-        "assembling",
+        "asking",
         "memory",
+        "placebo",
+        "verdict",
+        "assembling",
         "explain",
     ),
     "codes": ("moves", "samples", "edits", "variants"),
@@ -102,11 +118,22 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "judge",
         "run",
     ),
-    "plot": ("pixels", "figure", "words", "draw", "evaluation", "explanation", "grids", "parts", "asked"),
+    "plot": (
+        "pixels",
+        "figure",
+        "verdicts",
+        "words",
+        "draw",
+        "evaluation",
+        "explanation",
+        "grids",
+        "parts",
+        "asked",
+    ),
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
-    "teaching": ("teaching", "page.session", "page.page", "page.__init__"),
+    "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "starts"),
+    "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
     "api": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (
@@ -114,6 +141,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "demo",
         "inputs",
         "text",
+        "output",
         "weights",
         "read",
         "main",
@@ -141,6 +169,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "speed",
         "drawing",
         "teaching",
+        "edits",
         "distances",
     ),
     "__init__": (),
@@ -148,10 +177,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
 
 #: Imports upward that stay, because a person looks for the call there: a file and what it may see.
 SUGAR: dict[str, tuple[str, ...]] = {
-    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage"),
+    "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage.__init__"),
     "evaluation.table": ("plot.evaluation",),
     "__init__": ("*",),
 }
+
+
+#: What a relative import counts as.
+RELATIVE = "a relative import"
 
 
 def files(root: Path = ROOT) -> dict[str, Path]:
@@ -170,6 +203,9 @@ def seen(source: str, known: Mapping[str, object]) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.update(name for alias in node.names if (name := _file(alias.name, known)))
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            # Nobody's place: a relative import is wrong wherever it stands.
+            found.add(RELATIVE)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "xlens":
             for alias in node.names:
                 inner = _file(f"{node.module}.{alias.name}", known)
@@ -208,6 +244,8 @@ def place(name: str) -> tuple[int, int]:
     Raises:
         KeyError: it has none.
     """
+    if name == RELATIVE:
+        return len(ROOMS), 0
     room = room_of(name)
     order = list(ROOMS)
     inside = ROOMS[room]
@@ -232,7 +270,7 @@ def circles(sources: Mapping[str, str]) -> list[set[str]]:
     """Return the circles of files, without the named sugar, the largest first."""
     graph: dict[str, set[str]] = {name: set() for name in sources}
     for name, other in arrows(sources):
-        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()):
+        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()) and other in graph:
             graph[name].add(other)
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -15,6 +15,7 @@ from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
+from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import to_dict
 from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
 from xlens.counterfactual.mask import EditMask
@@ -26,11 +27,15 @@ from xlens.fitting.agreement import check_agreement, check_whole, take_first_buf
 from xlens.fitting.answers import check_answers
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
+from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
 
 __all__ = ["fit", "load"]
+
+#: Real inputs by which edits are judged: at most, read at once, and at least.
+_BANK, _READ, _FEWEST = 256, 64, 16
 
 
 def fit(
@@ -102,6 +107,7 @@ def fit(
     with Turn():
         faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
         chosen = as_backend(backend, options, faults)
+        seed = check_seed(seed)
         check_uses(chosen, side_info=side_info, over=over)
         begin = check_start(chosen, start_from)
         below = None if over is None else as_fitted(over, "fit", "over")
@@ -153,9 +159,10 @@ def fit(
             )
             lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
+            real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
-        return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below))
+        return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
 
 
 def load(
@@ -238,3 +245,17 @@ def _mask(
         return None
     earlier = None if begin is None else begin.mask
     return fit_edit_mask(classifier, lens, data, run, sample, earlier, options).requires_grad_(False)
+
+
+def _real(data: Data, run: Run) -> PatchBank | None:
+    """Return the bank of real inputs by which edits are judged, or None where inputs are no images, or too few."""
+    if not run.spec.is_image or not PatchBank.scales_of(run.spec.shape):
+        return None
+    images, taken = [], 0
+    for batch in data.batches(_READ, generator=torch.Generator().manual_seed(run.seed)):
+        images.append(batch.inputs.cpu())
+        taken += len(batch)
+        if taken >= _BANK:
+            break
+    real = torch.cat(images)[:_BANK]
+    return PatchBank.of(real, run.seed).to(run.device) if len(real) >= _FEWEST else None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xlens.attr.paths import CodePath
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import Classes
 from xlens.codes.edits import edit
 from xlens.codes.moves import directions_of
 from xlens.codes.samples import sample
@@ -113,8 +114,8 @@ class LensExplainer:
         self,
         inputs: Any,
         *,
-        target: int | Tensor | None = None,
-        contrast: int | Tensor | None = None,
+        target: Classes | None = None,
+        contrast: Classes | None = None,
         attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
         path: CodePath = "linear",
@@ -130,8 +131,9 @@ class LensExplainer:
 
         Args:
             inputs: ``(N, *S)`` or one input ``(*S)``, in the classifier's own normalisation.
-            target: class to explain: an int, ``(N,)``, or None for the classifier's prediction.
-            contrast: class to explain it against; None for the lens's reference class, or else the runner-up.
+            target: class to explain, by index or name, or ``(N,)`` of either; None for the classifier's prediction.
+            contrast: class to explain it against, likewise; None for the lens's reference class, or else the
+                runner-up.
             attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
                 generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
                 ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
@@ -155,7 +157,7 @@ class LensExplainer:
             memory_budget: bytes that they may take; None for 128 MiB on a CPU, else a quarter of what is free.
 
         Raises:
-            DataError: wrong shape, values that are not finite, or a class that does not exist.
+            DataError: wrong shape, values that are not finite, a class that does not exist, or a name of several.
             OptionError: an unknown attribution or carry, or a number out of range.
 
         Warns:
@@ -184,8 +186,8 @@ class LensExplainer:
         self,
         inputs: Any,
         *,
-        target: int | Tensor | None = None,
-        contrast: int | Tensor | None = None,
+        target: Classes | None = None,
+        contrast: Classes | None = None,
         carry: Carry | None = None,
     ) -> Tensor:
         """Counterfactual of each input: the same without its evidence for `target`, ``(N, *S)``.
@@ -325,8 +327,8 @@ class LensExplainer:
         """
         return invariances(self.fitted, inputs, n, scale, vary, carry, seed)
 
-    def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
-        """Samples of the generative model: `n` new inputs of class `target`, ``(n, *S)``.
+    def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
+        """Samples of the generative model: `n` new inputs of class `target` (index or name), ``(n, *S)``.
 
         Raises:
             UnsupportedError: this lens cannot.

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import Bound
-from xlens.classifier.margins import class_tensor, default_contrast
+from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
-from xlens.contracts.capabilities import CAPABILITIES
+from xlens.contracts.capabilities import (
+    CAPABILITIES,
+    SupportsDirections,
+    SupportsDivergence,
+    SupportsInvariances,
+    SupportsSampling,
+    SupportsTeaching,
+)
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
 
 __all__ = ["Fitted", "as_fitted", "asking"]
@@ -30,6 +39,9 @@ L = TypeVar("L", bound=Lens)
 
 #: Inputs that are shown to the classifier, or to the lens, at once.
 BATCH = 64
+
+#: Lens -> the lenses over it that are in use, with their backends' names.
+_above: WeakKeyDictionary[Lens, WeakKeyDictionary[Lens, str]] = WeakKeyDictionary()
 
 
 @dataclass(eq=False, repr=False)
@@ -46,6 +58,7 @@ class Fitted:
         over: the record of the lens below, whose codes this one works on, or None.
         fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
         bound: whether the classifier is still what it was.
+        real: patches of real inputs, by which edits are judged; None where inputs are no images, or too small.
     """
 
     classifier: Classifier
@@ -56,11 +69,14 @@ class Fitted:
     provenance: dict[str, Any]
     over: Fitted | None = None
     fitted_around: Classifier = None  # type: ignore[assignment]  # `classifier`, where None is passed
+    real: PatchBank | None = None
     bound: Bound = None  # type: ignore[assignment]  # made, where None is passed
 
     def __post_init__(self) -> None:
         self.fitted_around = self.fitted_around or self.classifier
         self.bound = self.bound or Bound(self.classifier)
+        if self.over is not None:
+            _above.setdefault(self.over.lens, WeakKeyDictionary())[self.lens] = self.backend.name
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +95,11 @@ class Fitted:
         return MaskOptions(**self.provenance.get("mask", {}))
 
     @property
+    def above(self) -> Sequence[str]:
+        """Names of the backends of the lenses in use that work on this one's codes, and on theirs."""
+        return [name for lens, name in _lenses_above(self.lens)]
+
+    @property
     def span(self) -> float:
         """Largest minus smallest value of the data."""
         return max(self.spec.maximum) - min(self.spec.minimum)
@@ -89,7 +110,7 @@ class Fitted:
 
     def around(self, classifier: Classifier) -> Fitted:
         """Return the record with another classifier to explain; lens and mask go on asking their own."""
-        return replace(self, classifier=classifier, bound=None)
+        return replace(self, classifier=classifier, bound=Bound(classifier))
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -117,15 +138,30 @@ class Fitted:
         """
         return seeded(seed, self.device)
 
-    def require(self, capability: str) -> None:
-        """Refuse what the lens cannot do, naming the backends that can.
+    @overload
+    def require(self, capability: Literal["sample"]) -> SupportsSampling: ...
+
+    @overload
+    def require(self, capability: Literal["directions"]) -> SupportsDirections: ...
+
+    @overload
+    def require(self, capability: Literal["invariances"]) -> SupportsInvariances: ...
+
+    @overload
+    def require(self, capability: Literal["divergence"]) -> SupportsDivergence: ...
+
+    @overload
+    def require(self, capability: Literal["teach"]) -> SupportsTeaching: ...
+
+    def require(self, capability: str) -> object:
+        """Return the lens as what it can do, and refuse what it cannot, naming the backends that can.
 
         Raises:
             UnsupportedError: the lens does not satisfy the capability's protocol.
         """
         protocol = CAPABILITIES[capability]
         if protocol is not None and isinstance(self.lens, protocol):
-            return
+            return self.lens
         raise UnsupportedError(
             f"{capability}: a {self.backend.name!r} lens cannot do this",
             allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
@@ -138,6 +174,12 @@ class Fitted:
         Raises:
             UnsupportedError: it does.
         """
+        if self.lens.decodes_to == "edits":
+            raise UnsupportedError(
+                f"{method}: this lens edits inputs directly, and decodes nothing",
+                given=f"a {self.backend.name!r} lens",
+                do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
+            )
         if self.lens.decodes_to == "layer":
             raise UnsupportedError(
                 f"{method}: this lens decodes to a hidden layer, and makes no inputs",
@@ -146,13 +188,15 @@ class Fitted:
                 "decodes to inputs",
             )
 
-    def classes(self, inputs: Tensor, target: Any, contrast: Any, batch: int = BATCH) -> tuple[Tensor, Tensor]:
+    def classes(
+        self, inputs: Tensor, target: Classes | None, contrast: Classes | None, batch: int = BATCH
+    ) -> tuple[Tensor, Tensor]:
         """Return the classes to explain, and to explain them against, ``(N,)`` each, within :meth:`asking`.
 
         Args:
             inputs: ``(N, *S)`` on the lens's device.
-            target: a class, ``(N,)``, or None for the classifier's prediction.
-            contrast: a class, ``(N,)``, or None for the lens's reference class, or else the runner-up.
+            target: a class by index or name, ``(N,)`` of them, or None for the classifier's prediction.
+            contrast: as `target`, or None for the lens's reference class, or else the runner-up.
             batch: inputs at once.
 
         Raises:
@@ -174,11 +218,12 @@ class Fitted:
         return chosen, against
 
     def class_of(self, method: str, name: str, value: Any, n: int) -> Tensor:
-        """Return a class given as an int or a tensor as ``(n,)``.
+        """Return a class given as an int or a tensor, or by name, as ``(n,)``.
 
         Raises:
-            DataError: there is no such class.
+            DataError: there is no such class, or several of that name.
         """
+        value = named_classes(method, name, value, self.class_names)
         return class_tensor(method, name, value, n, self.spec.num_classes, self.device)
 
     def inputs(self, values: Any) -> Tensor:
@@ -198,6 +243,12 @@ class Fitted:
         with Turn(), torch.no_grad(), self.classifier.frozen(seed=0):
             parts = [self.classifier.probabilities(part.to(self.device)) for part in inputs.split(batch)]
         return torch.cat(parts).cpu()
+
+
+def _lenses_above(lens: Lens) -> Iterator[tuple[Lens, str]]:
+    for upper, name in list(_above.get(lens, {}).items()):
+        yield upper, name
+        yield from _lenses_above(upper)
 
 
 #: What a record is made of, in the names that an explainer has for them.
@@ -242,7 +293,8 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         explainer.backend,
         dict(getattr(explainer, "provenance", {})),
         None if below is None else as_fitted(below, method, argument),
-        getattr(explainer, "fitted_around", None),
+        getattr(explainer, "fitted_around", explainer.classifier),
+        getattr(explainer, "real", None),
     )
 
 

@@ -71,6 +71,9 @@ class ProjectionDiscriminator(nn.Module):
         Miyato, Koyama (2018), cGANs with Projection Discriminator.
     """
 
+    low: Tensor
+    span: Tensor
+
     def __init__(self, spec: Spec, width: int = 32, conditional: bool = True) -> None:
         super().__init__()
         self.layout = layout = Layout(spec.shape)

@@ -84,14 +84,15 @@ class LayerIntegratedGradients:
         with Turn(), torch.enable_grad(), frozen(None, classifier.model, seed=0, copy_parameters=False):
             with torch.no_grad():
                 size = internal_batch_size or (1 if len(inputs) == 1 else self._in_flight(inputs, memory_budget))
-                ends = [
+                end, start = (
                     torch.cat([classifier.activations(part) for part in at.split(size)]) for at in (inputs, starts)
-                ]
+                )
                 self._refuse_nothing(inputs[:1], target)
             tail = classifier.cut(inputs[:1])
             engine = LatentIntegratedGradients(tail or classifier.tail, _same)
             return engine.attribute(
-                *ends,
+                end,
+                start,
                 target,
                 None if tail else inputs,
                 n_steps,

@@ -74,7 +74,7 @@ def spread(maps: Tensor, inputs: Tensor) -> Tensor:
     summed = maps.sum(1, keepdim=True)
     size = inputs.shape[2:]
     if min(size[0] / summed.shape[2], size[1] / summed.shape[3]) < 1:
-        fine = nn.functional.adaptive_avg_pool2d(summed, size)
+        fine = nn.functional.adaptive_avg_pool2d(summed, (size[0], size[1]))
     else:
         fine = nn.functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)
     fine = fine * (summed.shape[2] * summed.shape[3] / (size[0] * size[1]))

@@ -14,6 +14,7 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.identity import Identity, identity_of
 from xlens.classifier.modes import factories_of
+from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail
 from xlens.classifier.wrappers import bare_name, unwrapped
 from xlens.errors import ModelError, did_you_mean
@@ -36,10 +37,11 @@ class Classifier:
             activations. A layer that runs several times per forward pass stands for its last run.
         outputs: whether the model returns ``"logits"`` or ``"probabilities"``; the latter are turned
             into log-probabilities.
-        class_names: names of the classes, for pictures and reports.
+        class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
+            to name, such as ``model.config.id2label``.
 
     Raises:
-        ModelError: the model is no module, or the layer does not exist.
+        ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
 
     >>> import torch
     >>> from xlens import Classifier
@@ -54,7 +56,7 @@ class Classifier:
         *,
         layer: str | nn.Module | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -71,8 +73,9 @@ class Classifier:
         self.model, prefix = unwrapped(model)
         self.outputs = outputs
         self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
-        self.class_names = tuple(map(str, class_names)) if class_names is not None else None
-        # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
+        self.class_names = ordered_names(class_names)
+        # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
+        # cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 
     def __repr__(self) -> str:
@@ -125,7 +128,7 @@ class Classifier:
         return seen[name]
 
     def tail(self, activations: Tensor, inputs: Tensor) -> Tensor:
-        """Return the logits ``(N, K)`` that f gives when its hidden layer outputs `activations`.
+        """Return the logits ``(N, K)`` that the classifier gives when its hidden layer outputs `activations`.
 
         Where the model's structure allows, only the layers after the hidden one run. Otherwise the
         whole model runs on `inputs` and the layer's output is replaced.
@@ -140,12 +143,13 @@ class Classifier:
         return self.logits(output, inputs)
 
     def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where f cannot be cut.
+        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where the classifier cannot
+        be cut.
 
         It needs no inputs, because only the layers after the hidden one run.
 
         Args:
-            probe: ``(N, *S)`` inputs on which the cut is compared with f.
+            probe: ``(N, *S)`` inputs on which the cut is compared with the classifier.
         """
         tail = self._structural(probe)
         if tail is None:
@@ -268,7 +272,7 @@ class Classifier:
         return self.layer
 
     def _structural(self, probe: Tensor) -> Callable[[Tensor], Any] | None:
-        """Return the layers after the hidden one if they reproduce f on the first of `probe`."""
+        """Return the layers after the hidden one if they reproduce the classifier on the first of `probe`."""
         name = self._require_layer()
         if self._cut is None:
             with torch.no_grad():

@@ -61,7 +61,8 @@ class _Level:
         self.buffers = [KeptTensor(b, copy=True) for b in hold.buffers]
 
     def put_back(self, held: Mapping[int, Kept]) -> list[BaseException]:
-        written = [held[id(p.tensor)] for p in self.parameters if p.written]
+        found = [held[id(p.tensor)] for p in self.parameters if p.written]
+        written = [kept for kept in found if isinstance(kept, KeptTensor)]
         return put_back([*self.modules, *self.parameters, *self.buffers], written)
 
 

@@ -30,7 +30,7 @@ def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
     return own
 
 
-class OwnTable(OrderedDict):
+class OwnTable(OrderedDict[int, Any]):
     """A module's table of forward hooks in which each new one acts for the thread that placed it."""
 
     def __init__(self, given: dict[int, Any]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from xlens.errors import DataError
+from xlens.errors import DataError, did_you_mean
 
-__all__ = ["class_tensor", "default_contrast", "margin_over_rest", "score_margin"]
+__all__ = ["Classes", "class_tensor", "default_contrast", "margin_over_rest", "named_classes", "score_margin"]
+
+#: A class for all inputs, or one for each: by index or by name.
+Classes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Tensor
 
 
 def score_margin(logits: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
@@ -25,12 +29,50 @@ def margin_over_rest(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def default_contrast(logits: Tensor, target: Tensor, reference: int | None) -> Tensor:
-    """Return the class to explain against: the lens's reference class, else f's runner-up, ``(N,)``."""
+    """Return the class to explain against: the lens's reference class, else the classifier's runner-up,
+    ``(N,)``."""
     others = logits.scatter(1, target.unsqueeze(1), -torch.inf)
     runner_up = others.argmax(1)
     if reference is None:
         return runner_up
     return torch.where(target == reference, runner_up, torch.full_like(target, reference))
+
+
+def named_classes(method: str, name: str, value: Any, known: Sequence[str]) -> Any:
+    """Return indices in place of class names; whatever is no name, or sequence of names, as it is.
+
+    Raises:
+        DataError: there is no such name, or several classes have it.
+
+    >>> from xlens.classifier.margins import named_classes
+    >>> named_classes("explain", "target", ["rust", "leaf"], ("leaf", "rust"))
+    [1, 0]
+    """
+    if isinstance(value, str):
+        return _index_of(method, name, value, known)
+    # An array or a column of names has tolist; a tensor has none in it.
+    several = value.tolist() if hasattr(value, "tolist") and not isinstance(value, Tensor) else value
+    if not isinstance(several, list | tuple) or not any(isinstance(one, str) for one in several):
+        return value
+    return [_index_of(method, name, one, known) for one in several]
+
+
+def _index_of(method: str, name: str, value: Any, known: Sequence[str]) -> int:
+    found = [index for index, one in enumerate(known) if isinstance(value, str) and one == value]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(
+            f"{method}: {name} is the name of several classes",
+            given=f"{value!r}, which is class {' and class '.join(map(str, found))}",
+            do="use the class's index",
+        )
+    raise DataError(
+        f"{method}: {name} is not a class.{did_you_mean(value, known) if isinstance(value, str) else ''}",
+        given=ascii(value)[:80],
+        allowed=", ".join(list(known)[:20]) + (", ..." if len(known) > 20 else ""),
+        do="use the classes' names alone, or their indices alone",
+    )
 
 
 def class_tensor(method: str, name: str, value: Any, n: int, num_classes: int, device: torch.device) -> Tensor:

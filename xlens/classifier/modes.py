@@ -48,8 +48,8 @@ def neutral() -> Iterator[None]:
         for device in _CASTING:
             if _casts(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        if (device := _default_device()) is not None:
-            _ambient.device = device
+        if (own_device := _default_device()) is not None:
+            _ambient.device = own_device
             stack.enter_context(torch.device("cpu"))
         if (dtype := torch.get_default_dtype()) is not torch.float32:
             _ambient.dtype = dtype

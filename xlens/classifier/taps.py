@@ -82,7 +82,7 @@ class Penultimate:
                 handle.remove()
         # A gate inside the network may run later than the head, but only the head is as wide as the logits.
         heads = [layer for layer in order if layer.out_features in (1, logits.shape[1])]
-        self.layer = (heads or order or [None])[-1]
+        self.layer: nn.Linear | None = [None, *order, *heads][-1]
         self.width = self.layer.in_features if self.layer is not None else logits.shape[1]
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,8 +110,9 @@ def _maps_by_resolution(classifier: Classifier, probe: Tensor) -> dict[tuple[int
 
     def look(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: object) -> None:
-            usable = isinstance(output, Tensor) and output.dim() == 4 and len(output) == len(probe)
-            if usable and min(output.shape[2:]) > 1:
+            if not isinstance(output, Tensor) or output.dim() != 4 or len(output) != len(probe):
+                return
+            if min(output.shape[2:]) > 1:
                 found[tuple(output.shape[2:])] = (name, output.shape[1])
 
         return hook

@@ -97,7 +97,8 @@ class _Queue:
     def _forget_other_process(self) -> None:
         # A forked child has the state of its parent's threads, which it does not have.
         if self._process != os.getpid():
-            self.__init__()
+            # As new: what it holds is the parent's.
+            self.__dict__.update(_Queue().__dict__)
 
 
 _queue = _Queue()

@@ -127,7 +127,11 @@ class KeptTensor:
         for live, kept in ((self.tensor, self.values), (self.grad, self.grad_values)):
             if live is not None and kept is not None and not _surely_same(live, kept):
                 with _mode_of(live):
-                    live.set_(kept.to(live.device)) if live.shape != kept.shape else live.copy_(kept)
+                    if live.shape != kept.shape:
+                        # torch's stub leaves out the form of set_ that takes a tensor.
+                        live.set_(kept.to(live.device))  # type: ignore[call-overload]
+                    else:
+                        live.copy_(kept)
 
     @property
     def written(self) -> bool:

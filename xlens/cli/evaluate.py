@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from xlens.api import load
 from xlens.cli.inputs import Preprocessing, read_array
 from xlens.cli.models import load_model
+from xlens.cli.output import print_json
 from xlens.cli.read import data_to_explain, said_of
-from xlens.cli.text import visible
+from xlens.cli.text import visible_lines
 from xlens.errors import StorageError
 from xlens.evaluation import evaluate as evaluated
 from xlens.report import check_writable
@@ -23,17 +23,18 @@ def evaluate(chosen: argparse.Namespace) -> int:
     """``xlens evaluate``."""
     if chosen.plot is not None:
         check_writable(chosen.plot)
-    model = load_model(chosen.model, chosen.weights)
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     folders = [chosen.lens, *chosen.also]
     lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
-    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights)
-    how = said_of(chosen), Preprocessing.load(chosen.lens), lenses[_name(chosen.lens, folders)].spec
+    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
+    first = lenses[_name(chosen.lens, folders)]
+    how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes
     inputs, _ = data_to_explain(chosen.images, *how)
     options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
     found = evaluated(
         lenses,
         inputs,
-        masks=None if chosen.masks is None else read_array(chosen.masks)[0],
+        masks=None if chosen.masks is None else read_array(chosen.masks, chosen.max_bytes)[0],
         clean=None if chosen.clean is None else data_to_explain([chosen.clean], *how)[0],
         oracle=oracle,
         references=None if chosen.references is None else data_to_explain(chosen.references, *how)[0],
@@ -53,9 +54,9 @@ def evaluate(chosen: argparse.Namespace) -> int:
             ) from None
     if chosen.json:
         facts = {"inputs": found.count, "confidence": found.confidence, "notes": list(found.notes)}
-        print(json.dumps({**facts, "figures": found.records()}, indent=2))
+        print_json({**facts, "figures": found.records()})
     else:
-        print("\n".join(visible(line) for line in found.to_markdown().splitlines()))
+        print(visible_lines(found.to_markdown()))
     return 0
 
 

@@ -79,7 +79,7 @@ class Explainer(Protocol):
     ) -> Invariances:
         """Vary what the classifier ignores, or with ``vary="class"`` what it looks at, and ask of each."""
 
-    def sample(self, n: int, target: int, *, seed: int = 0) -> Tensor:
+    def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
         """Draw new inputs of one class; ``(n, *S)``."""
 
     def save(self, path: str | Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xlens.classifier.margins import margin_over_rest, score_margin
+from xlens.classifier.margins import Classes, margin_over_rest, score_margin
 from xlens.contracts.explainer import Explainer
 from xlens.fitted import Fitted, as_fitted
 from xlens.nn.search import smallest_step
@@ -40,7 +40,7 @@ class FlipDistance(NamedTuple):
 
 
 def flip_distance(
-    explainer: Explainer | Fitted, inputs: Any, *, target: Any = None, contrast: Any = None
+    explainer: Explainer | Fitted, inputs: Any, *, target: Classes | None = None, contrast: Classes | None = None
 ) -> FlipDistance:
     """Return how far in the code the classifier flips, how far the counterfactual goes, and if that is far enough.
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.margins import Classes, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
@@ -31,6 +32,7 @@ from xlens.evaluation.inputs import check_order, chosen_inputs, real_inputs, row
 from xlens.evaluation.judge import Judge, possible
 from xlens.evaluation.suite import Suite
 from xlens.evaluation.table import Evaluation
+from xlens.explaining.asking import asks
 from xlens.explaining.explain import references_of
 from xlens.explaining.request import check_explain
 from xlens.fitted import Fitted
@@ -52,8 +54,8 @@ def evaluate(
     references: Any = None,
     factors: Any = None,
     methods: Methods | None = None,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     carry: Carry | None = None,
     n: int | None = None,
     smoothing: float = 0.0,
@@ -82,10 +84,10 @@ def evaluate(
             `references`. xlens's own, and Captum's in snake case with the lens's counterfactual as baseline, are
             another map for each lens. ``"METHOD:BASELINE"`` is Captum's from a baseline that
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
-            `references` that f puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
-            ``"constant"`` do not look at f.
-        target, contrast: an int or ``(N,)``, as in :meth:`xlens.Explainer.explain`; None for what the first
-            explainer takes.
+            `references` that the classifier puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
+            ``"constant"`` do not look at the classifier.
+        target, contrast: an index, a name, or ``(N,)`` of either, as in :meth:`xlens.Explainer.explain`; None for
+            what the first explainer takes.
         carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
         n: so many inputs, drawn by `seed`; None for all.
         smoothing: standard deviation in pixels under which every map is located once more; 0 for not.
@@ -99,8 +101,8 @@ def evaluate(
     Returns:
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
         exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
-        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs:
-        near 1, a map does not look at what f has learnt.
+        ``randomised`` is the rank correlation with the map for the classifier with shuffled weights, on the first
+        32 inputs: near 1, a map does not look at what the classifier has learnt.
 
     Raises:
         OptionError: an unknown method or a number out of range, all faults in one error; or an oracle of other
@@ -121,10 +123,14 @@ def evaluate(
         contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
         faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
         faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
-        check_explain("evaluate", any(one.mask is not None for one in named.values()), carry=carry, faults=faults)
+        check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
         beside = {"masks": masks, "clean": clean, "factors": factors}
         beside = {name: value for name, value in beside.items() if value is not None}
-        own = {"target": target, "contrast": contrast}
+        own = {
+            name: named_classes("evaluate", name, value, first.class_names)
+            for name, value in (("target", target), ("contrast", contrast))
+        }
+        target, contrast = own["target"], own["contrast"]
         own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
         check_order(data, [*beside, *own])
         chosen = chosen_inputs(data, n, seed, first.spec.shape)

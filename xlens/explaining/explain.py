@@ -11,9 +11,11 @@ from torch import Tensor
 
 from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
+from xlens.classifier.margins import Classes
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
-from xlens.explaining.assembling import asks, explain_batch
+from xlens.explaining.asking import asks
+from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
 from xlens.explaining.request import References, Request, check_attributions, check_explain
@@ -29,8 +31,8 @@ def explain(
     fitted: Fitted,
     inputs: Any,
     *,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
     carry: Carry | None = None,
     path: CodePath = "linear",
@@ -48,7 +50,7 @@ def explain(
     faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
     carry = check_explain(
         "explain",
-        fitted.mask is not None,
+        lens.masked,
         carry=carry,
         n_steps=n_steps,
         tolerance=tolerance,
@@ -83,14 +85,14 @@ def counterfactual(
     fitted: Fitted,
     inputs: Any,
     *,
-    target: int | Tensor | None = None,
-    contrast: int | Tensor | None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
     carry: Carry | None = None,
 ) -> Tensor:
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
     lens = asks(fitted)
     faults = lens.faults({}, carry, "linear")
-    carry = check_explain("counterfactual", fitted.mask is not None, carry=carry, faults=faults)
+    carry = check_explain("counterfactual", lens.masked, carry=carry, faults=faults)
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)

@@ -12,6 +12,7 @@ from torch import nn
 from xlens.attr.paths import CodePath
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
+from xlens.explaining.asking import asks
 from xlens.explaining.explain import explain
 from xlens.explaining.request import FEATURE_MAPS, check_attributions, check_explain
 from xlens.fitted import Fitted, as_fitted
@@ -49,7 +50,7 @@ def as_quantus(
         faults.append(f"{FEATURE_MAPS!r} is several maps, and Quantus takes one")
     check_explain(
         "as_quantus",
-        fitted.mask is not None,
+        asks(fitted).masked,
         carry=carry,
         n_steps=n_steps,
         tolerance=tolerance,

@@ -46,8 +46,9 @@ def restart_stability(codes: Tensor, images: Tensor, data_range: float) -> tuple
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Return Spearman's correlation of the magnitudes of each pair of maps, ``(N,)`` in [-1, 1].
 
-    Between maps for f and maps for f with other weights this is the model-randomisation check: near 1, a method
-    does not look at the weights. Two constant maps are alike (1); a constant one is like no other (0).
+    Between maps for the classifier and maps for the classifier with other weights this is the model-randomisation
+    check: near 1, a method does not look at the weights. Two constant maps are alike (1); a constant one is like no
+        other (0).
 
     Args:
         first, second: ``(N, *S)`` attributions.

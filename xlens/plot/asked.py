@@ -26,7 +26,7 @@ def traversal(
     feature: str | int,
     values: Sequence[float] | Tensor,
     *,
-    target: int | None = None,
+    target: int | str | None = None,
 ) -> Figure:
     """Traversal figure: ``explainer.traverse`` with the classifier's probability under each frame.
 

@@ -2,6 +2,9 @@
 const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
 const find = (id) => document.getElementById(id);
 let now = null;
+// An answer belongs to the image that is shown: none is taken while one is under way, or before its image is there.
+let busy = false, shown = null;
+const ready = () => !busy && find("image").complete && find("image").naturalWidth > 0;
 
 function element(name, attributes = {}, text = "") {
   const svg = ["polyline", "circle", "line", "text", "rect"].includes(name);
@@ -72,7 +75,7 @@ function say(state) {
 
 function show(state) {
   if (!now) drawQuestions(state.questions);
-  const fresh = !now || now.next !== state.next;
+  const fresh = !now || now.next !== state.next || now.turn !== state.turn;
   now = state;
   find("progress").textContent = say(state);
   find("fault").hidden = !state.fault;
@@ -81,6 +84,7 @@ function show(state) {
   if (fresh && state.next !== null) {
     find("form").reset();
     for (const radio of document.querySelectorAll('input[type=radio][value=""]')) radio.checked = true;
+    shown = { position: state.next, turn: state.turn };
     find("image").src = `image/${state.next}.png`;
   }
   drawChart(state);
@@ -88,15 +92,23 @@ function show(state) {
 }
 
 async function ask(path, body) {
+  if (body !== undefined) {
+    if (busy) return;
+    busy = true;
+  }
   try {
     const options = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
     if (body !== undefined) options.headers = { "Content-Type": "application/json" };
     const response = await fetch(path, options);
     const said = await response.json();
     if (response.ok) return show(said);
-    show({ ...now, fault: said.fault || "the answer was refused" });
+    const fault = said.fault || "the answer was refused";
+    const current = await fetch("state");
+    show({ ...(current.ok ? await current.json() : now), fault });
   } catch {
     show({ ...now, fault: "xlens label does not answer: is it still running? What you answered is kept." });
+  } finally {
+    if (body !== undefined) busy = false;
   }
 }
 
@@ -104,17 +116,25 @@ const refresh = () => ask("state");
 
 find("form").addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!ready()) return;
   const values = {};
   now.questions.forEach((question, index) => {
     const given = new FormData(find("form")).get(`q${index}`);
     values[question.name] = given === "" || given === null ? null : Number(given);
   });
-  ask("answer", { position: now.next, values });
+  ask("answer", { ...shown, values });
 });
-find("back").addEventListener("click", () => ask("back", {}));
+for (const name of ["send", "back"]) {
+  // The second half of a double click was meant for what the first one answered.
+  find(name).addEventListener("click", (event) => {
+    if (event.detail > 1) { event.preventDefault(); event.stopImmediatePropagation(); }
+  });
+}
+find("back").addEventListener("click", () => ask("back", { turn: now?.turn }));
+find("image").addEventListener("error", () => show({ ...now, fault: "the image cannot be shown" }));
 document.addEventListener("keydown", (event) => {
   // A shortcut of the browser is no answer, nor is a key that is held down.
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || find("ask").hidden) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || find("ask").hidden || !ready()) return;
   const first = now && now.questions.length === 1 ? document.querySelectorAll('input[name="q0"][type=radio]') : [];
   const index = Number(event.key) - 1;
   if (first[index]) { first[index].checked = true; find("form").requestSubmit(); }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import io
 import secrets
+import sys
 import threading
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ def make_app(session: Session, token: str) -> Flask:
     """
     try:
         from flask import Flask, Response, abort, request
+        from werkzeug.exceptions import HTTPException
     except ImportError:
         raise MissingExtraError(
             "label: the package 'flask' is not installed", do="pip install 'xlens[label]', or: pip install flask"
@@ -48,8 +50,22 @@ def make_app(session: Session, token: str) -> Flask:
     shape = tuple(session.pool.shape[1:])
     if kind_of(shape, "label") != "image":
         raise UnsupportedError("label: only images can be shown", given=f"inputs of shape {shape}")
-    app = Flask(__name__, static_folder=None)
+
+    class Page(Flask):
+        def log_exception(self, exc_info: Any) -> None:
+            """Log nothing: Flask's own would write the address, and with it the token."""
+
+    app = Page(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
+
+    @app.errorhandler(Exception)
+    def failed(fault: Exception) -> Any:
+        if isinstance(fault, HTTPException):
+            return {"fault": f"{fault.code} {fault.name}"}, fault.code or 500
+        if isinstance(fault, XlensError):
+            return {"fault": _without(token, fault)}, 400
+        _say_failed(token, f"{type(fault).__name__}: {fault}")
+        return {"fault": f"xlens label could not answer ({type(fault).__name__}); nothing was changed"}, 500
 
     @app.before_request
     def only_from_here() -> None:
@@ -88,22 +104,28 @@ def make_app(session: Session, token: str) -> Flask:
 
     @app.post("/<token>/answer")
     def answer() -> Any:
-        told = request.get_json(silent=True)
-        if not isinstance(told, dict) or type(told.get("position")) is not int:
-            return {"fault": "an answer is a position and values"}, 400
-        values = told.get("values")
-        try:
-            complete = session.answer(told["position"], values if isinstance(values, dict) else {})
-        except XlensError as fault:
-            return {"fault": str(fault)}, 400
-        if complete:
+        told = said()
+        position, values, turn = (told.get(name) for name in ("position", "values", "turn"))
+        if type(position) is not int or not isinstance(values, dict) or not isinstance(turn, str | None):
+            return {"fault": "an answer is a position, values, and the turn of its question"}, 400
+        if session.answer(position, values, turn=turn):
             threading.Thread(target=session.finish_round, daemon=False).start()
         return session.state()
 
     @app.post("/<token>/back")
-    def back() -> dict[str, Any]:
-        session.take_back()
+    def back() -> Any:
+        turn = said().get("turn")
+        if not isinstance(turn, str | None):
+            return {"fault": "a turn is text"}, 400
+        session.take_back(turn=turn)
         return session.state()
+
+    def said() -> dict[str, Any]:
+        try:
+            told = request.get_json(silent=True)
+        except RecursionError:
+            told = None
+        return told if isinstance(told, dict) else {}
 
     return app
 
@@ -135,7 +157,20 @@ def serve(session: Session, *, port: int = 0) -> tuple[Any, str]:
         raise UnsupportedError(
             f"label: port {port} cannot be used", do="choose another, or 0 for a free one"
         ) from None
+    # Its own would write the address too.
+    log = lambda kind, message, *rest: _say_failed(token, message % rest if rest else message)  # noqa: E731
+    server.log = log  # type: ignore[method-assign]  # of this server alone, which werkzeug's factory makes
     return server, f"http://{_HOST}:{server.server_port}/{token}/"
+
+
+def _say_failed(token: str, said: str) -> None:
+    """Say on the terminal, in one line, what went wrong with a request."""
+    print(f"xlens: label: a request failed: {ascii(_without(token, said))}", file=sys.stderr, flush=True)
+
+
+def _without(token: str, said: object) -> str:
+    """Return what is said, without the secret part of the address."""
+    return str(said).replace(token, "...")
 
 
 def _asset(name: str) -> str:

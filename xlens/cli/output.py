@@ -1,0 +1,134 @@
+"""What a command says: to a pipe that may close, a terminal of any encoding, or a machine that reads JSON alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from typing import Any, TextIO
+
+__all__ = ["escaping", "flushed", "only_json", "print_json", "silenced"]
+
+#: Where JSON goes while everything else that is printed goes to standard error.
+_streams: list[TextIO] = []
+
+
+@contextmanager
+def escaping(*, lasting: bool) -> Iterator[None]:
+    """Within this context standard output and error show as an escape what their encoding does not have.
+
+    Args:
+        lasting: leave it so afterwards, for what is printed while the program ends.
+    """
+    before = []
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            before.append((stream, stream.errors))
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in [] if lasting else before:
+            with suppress(ValueError, OSError):
+                stream.reconfigure(errors=errors)
+
+
+@contextmanager
+def only_json(*, lasting: bool) -> Iterator[None]:
+    """Within this context standard output takes :func:`print_json` alone, and what others print goes to the error.
+
+    So does what libraries and programs that are called print past Python.
+
+    Args:
+        lasting: leave it so afterwards, for what is printed while the program ends.
+    """
+    real = sys.stdout
+    with ExitStack() as stack:
+        own = real
+        if (number := _number(real)) is not None:
+            real.flush()
+            kept = os.dup(number)
+            own = os.fdopen(kept, "w", encoding=real.encoding or "utf-8", errors="backslashreplace")
+            _elsewhere(number)
+            stack.callback(_back, real, number, own, lasting)
+        redirected = redirect_stdout(sys.stderr)
+        redirected.__enter__()
+        if not lasting:
+            stack.push(redirected)
+        _streams.append(own)
+        stack.callback(_streams.pop)
+        yield
+
+
+def print_json(facts: Any) -> None:
+    """Print facts as JSON, which has no numbers that are not finite: those are null."""
+    print(json.dumps(_plain(facts), indent=2), file=_streams[-1] if _streams else None, flush=True)
+
+
+def flushed() -> None:
+    """See everything written that was printed.
+
+    Raises:
+        OSError: it cannot be; :class:`BrokenPipeError` where nobody reads it any more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def silenced() -> None:
+    """Drop what is still to be written to a pipe that is closed, so that nothing is said of it at the end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            if (number := _number(stream)) is not None:
+                _nowhere(number)
+
+
+def _number(stream: Any) -> int | None:
+    """Return the file that a stream writes to; None of one that is none, as in a notebook or a test."""
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _elsewhere(number: int) -> None:
+    """Let standard error take what is written to a file."""
+    error = _number(sys.stderr)
+    try:
+        os.dup2(2 if error is None else error, number)
+    except OSError:
+        _nowhere(number)
+
+
+def _nowhere(number: int) -> None:
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, number)
+    os.close(sink)
+
+
+def _back(real: TextIO, number: int, own: TextIO, lasting: bool) -> None:
+    """Give standard output back; what others have left in it goes to the error first."""
+    with suppress(OSError, ValueError):
+        real.flush()
+    try:
+        own.flush()
+    finally:
+        if not lasting:
+            os.dup2(own.fileno(), number)
+        with suppress(OSError):
+            own.close()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
