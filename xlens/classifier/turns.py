@@ -7,7 +7,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -154,7 +154,9 @@ class Turn:
     def __enter__(self) -> Turn:
         self._watching = watch.begin()
         self._depth = _queue.depth if _queue.mine else 0
-        self._thread, self._modes, self._own = threading.get_ident(), None, None
+        self._thread = threading.get_ident()
+        self._modes: AbstractContextManager[None] | None = None
+        self._own: ThreadModes | None = None
         try:
             _queue.take()
         except BaseException:
