@@ -153,9 +153,7 @@ class TestSupervision:
     def fit(self, trained, data):
         import toys
 
-        return xlens.fit(
-            trained, data, toys.Toy(), supervision="labels", mask=toys.SHORT_MASK, progress=False
-        )
+        return xlens.fit(trained, data, toys.Toy(), supervision="labels", mask=toys.SHORT_MASK, progress=False)
 
     def test_one_hot_rows_are_taken_for_classes(self, trained, images, labels):
         explainer = self.fit(trained, (images, torch.eye(3)[labels]))
