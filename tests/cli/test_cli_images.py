@@ -217,7 +217,8 @@ from xlens.cli.weights import read_weights
 from xlens.errors import XlensError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in map(Path, sys.argv[1:]):
-    reader = {".pt2": read_weights, ".png": lambda path: read_images([path], Preprocessing())}.get(path.suffix, read_array)
+    images = lambda path: read_images([path], Preprocessing())
+    reader = {".pt2": read_weights, ".png": images}.get(path.suffix, read_array)
     try:
         reader(path)
     except XlensError as fault:
