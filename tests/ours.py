@@ -1,9 +1,12 @@
 """Small instances of the backends that ship with xlens, whichever they are."""
 
+import dataclasses
+
 import xlens
 from xlens.registry.entries import entries
+from xlens.registry.loading import load_backend
 
-__all__ = ["LAYERS", "OPTIONS", "OURS", "VARIANTS", "around"]
+__all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around"]
 
 #: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
 #: is checked all the same, as `candidate` says.
@@ -15,6 +18,10 @@ OPTIONS = {
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
         {"steps": 600, "hidden": 32},
+    ),
+    "infill": (
+        {"survey": 60, "words": 24, "parts": 3},
+        {"largest": 1.0},
     ),
     "jlvm": (
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
@@ -47,3 +54,6 @@ def around(model, name):
 
 
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
+
+#: Those whose fit takes steps.
+TRAINED = [name for name in OURS if any(field.name == "steps" for field in dataclasses.fields(load_backend(name)))]

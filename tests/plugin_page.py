@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xlens import asking, errors, hookspecs, options, param, training
 from xlens.classifier.classifier import Classifier
-from xlens.contracts import CAPABILITIES, Feature, Lens, check_count, seeded
+from xlens.contracts import CAPABILITIES, EditingLens, Feature, Lens, LocalEdit, check_count, seeded
 from xlens.contracts.backend import CONTRACT_VERSION, Backend, Run, Spec, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.data import Batch, Data
@@ -24,11 +24,11 @@ def contract_text() -> str:
     """Return every signature that a plugin sees, one a line."""
     lines = [f"contract {CONTRACT_VERSION}", "", "hook"]
     lines += [f"    {line}" for line in _functions(hookspecs, lambda f: hasattr(f, "xlens_spec"))]
-    for cls in (Backend, Lens):
+    for cls in (Backend, Lens, EditingLens):
         lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
     for cls in (Data, Classifier, Trainer):
         lines += ["", cls.__name__, *(f"    {line}" for line in _functions(cls))]
-    for cls in (Batch, Spec, Feature, Run, StepEvent):
+    for cls in (Batch, Spec, Feature, LocalEdit, Run, StepEvent):
         lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
     lines += ["", "Explainer, which Run.over is", *_attributes(Explainer)]
     lines += [f"    {line}" for line in _functions(Explainer)]
@@ -42,8 +42,11 @@ def contract_text() -> str:
     lines += [f"    {name}: {inspect.getdoc(vars(errors)[name])}" for name in _ERRORS]
     lines += ["", "capabilities"]
     for name, protocol in CAPABILITIES.items():
-        lines.append(f"    {name}" + ("  (an argument of fit)" if protocol is None else ""))
-        lines += [f"        {line}" for line in (_functions(protocol) if protocol else [])]
+        lines.append(
+            f"    {name}" + {None: "  (an argument of fit)", EditingLens: "  (an EditingLens)"}.get(protocol, "")
+        )
+        listed = protocol if protocol is not EditingLens else None
+        lines += [f"        {line}" for line in (_functions(listed) if listed else [])]
     return "\n".join(lines)
 
 

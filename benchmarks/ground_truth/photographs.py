@@ -110,6 +110,7 @@ def figures(
         figure[f"{name}: healthy, true mask filled"] = _share(sees_truth[ill])
         figure[f"{name}: of edited"] = _share(sees[ill & edited])
         figure[f"{name}: of edited, true mask filled"] = _share(sees_truth[ill & edited])
+        figure[f"{name}: of edited whose true mask convinces it"] = _share(sees[ill & edited & sees_truth])
         figure[f"{name}: of trustworthy"] = _share(sees[ill & found.trustworthy])
         figure[f"{name}: placebo"] = _share(healthy(judge, placebo)[ill & edited])
     figure["the classifier: placebo"] = _share(healthy(net, placebo)[edited])

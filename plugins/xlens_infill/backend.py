@@ -21,8 +21,6 @@ __all__ = ["Infill"]
 
 #: Inputs read at once.
 _READ = 64
-#: Below this, patches tell the classes apart no better than chance would let them.
-_LEAST_SEPARATION = 0.65
 
 
 @xlens.options
@@ -69,11 +67,11 @@ class Infill(xlens.Backend):
         found = survey(inputs, within, decided, run.spec.num_classes, words=self.words, seed=run.seed)
         lens.remember(found, levels_of(found, inputs, within, decided, run.spec.num_classes), cut)
         apart = separation(found, inputs[::2], within[::2], decided[::2])
-        if apart < _LEAST_SEPARATION:
+        lens.separation.fill_(apart)
+        if lens.unfit is not None:
             warnings.warn(
-                f"infill: small patches hardly tell the classifier's classes apart (AUC {apart:.2f}); its evidence "
-                "may be no local thing, and few inputs will have a local counterfactual. A lens that decodes can "
-                "show changes of shape and tone; xlens.backends() lists them",
+                f"infill: {lens.unfit}, so no input has a local counterfactual. A lens that decodes shows changes "
+                "of shape and tone; xlens.backends() lists them",
                 XlensWarning,
                 stacklevel=2,
             )

@@ -16,6 +16,10 @@ from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
 
+#: Below this, small patches tell the classes apart hardly better than chance.
+_LEAST_SEPARATION = 0.65
+#: In smaller images the windows that are surveyed are more than half as wide as the image.
+_SMALLEST_SIDE = 24
 _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
 
 
@@ -34,6 +38,7 @@ class InfillLens(EditingLens):
     counts: Tensor
     levels: Tensor
     cut: Tensor
+    separation: Tensor
 
     def __init__(
         self,
@@ -58,6 +63,8 @@ class InfillLens(EditingLens):
         self.register_buffer("counts", torch.zeros(classes, words))
         self.register_buffer("levels", torch.zeros(classes, classes, len(LEVELS)))
         self.register_buffer("cut", torch.tensor(0.0))
+        #: How well small patches tell the classes apart: .5 not at all, 1 always.
+        self.register_buffer("separation", torch.tensor(0.0))
 
     @property
     def features(self) -> Sequence[Feature]:
@@ -65,6 +72,16 @@ class InfillLens(EditingLens):
         last = self.parts
         names = [f"part {p + 1}" for p in range(last - 1)] + ["part 1" if last == 1 else "all other parts"]
         return tuple(Feature(name, (p,), "class") for p, name in enumerate(names))
+
+    @property
+    def unfit(self) -> str | None:
+        """Why there is no local counterfactual of these data at all, in words; None where there may be."""
+        side, apart = min(self.spec.shape[1:]), float(self.separation)
+        if side < _SMALLEST_SIDE:
+            return f"in images of {side} pixels nothing is small enough to be local, below {_SMALLEST_SIDE}"
+        if apart < _LEAST_SEPARATION:
+            return f"small patches hardly tell the classifier's classes apart (AUC {apart:.2f})"
+        return None
 
     def within(self, inputs: Tensor) -> Tensor:
         """Return the object in each input, ``(N, 1, H, W)`` bool: all of it, unless the data show objects."""
@@ -83,6 +100,10 @@ class InfillLens(EditingLens):
 
         Each input is searched on its own, so that nothing depends on the batch.
         """
+        if self.unfit is not None:
+            nothing = inputs.new_zeros(len(inputs), self.parts, *inputs.shape[2:])
+            said = f"no local counterfactual: {self.unfit}"
+            return LocalEdit(inputs.clone(), nothing, (said,) * len(inputs))
         known = Survey(self.mean, self.basis, self.words, self.counts)
         within = self.within(inputs)
         goals = self.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]

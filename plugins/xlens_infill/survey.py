@@ -134,16 +134,22 @@ def survey(x: Tensor, within: Tensor, decision: Tensor, classes: int, *, words: 
 
 
 def separation(s: Survey, x: Tensor, within: Tensor, decision: Tensor) -> float:
-    """AUC with which each image's most telling 1% of patches gives away its class; mean over pairs of classes."""
+    """AUC with which each image's most telling 1% of patches gives away its class; mean over pairs of classes.
+
+    Of each pair it is the better of two: one class may have nothing that the other lacks.
+    """
     generator = torch.Generator().manual_seed(0)
     patches, owner = _draw(x, within, scale_of(min(x.shape[-2:])), generator, 5 * PER_IMAGE)
     present, found = decision.unique().tolist(), []
     for n, first in enumerate(present):
         for second in present[n + 1 :]:
-            value = s.soften(patches, s.log_ratio(first, second))
-            top = torch.stack([_top(value[owner == i]) for i in range(len(x))])
-            wins = top[decision == first][:, None] - top[decision == second]
-            found.append(float(((wins > 0) + 0.5 * (wins == 0)).float().mean()))
+            both = []
+            for own, other in ((first, second), (second, first)):
+                value = s.soften(patches, s.log_ratio(own, other))
+                top = torch.stack([_top(value[owner == i]) for i in range(len(x))])
+                wins = top[decision == own][:, None] - top[decision == other]
+                both.append(float(((wins > 0) + 0.5 * (wins == 0)).float().mean()))
+            found.append(max(both))
     return sum(found) / max(1, len(found))
 
 

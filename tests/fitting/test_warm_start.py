@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 import toys
-from ours import OPTIONS, OURS, around
+from ours import OPTIONS, OURS, TRAINED, around
 
 import xlens
 from xlens.datasets import load_images, small_cnn, train_classifier
@@ -67,8 +67,7 @@ def weights(explainer):
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-# infill trains nothing, so that there is nothing to begin with.
-@pytest.mark.parametrize("name", [name for name in OURS if name != "infill"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_backend_begins_with_the_earlier_weights(name, earlier, retrained, inputs):
     first = earlier(name)
     kept = copy.deepcopy(first.lens.state_dict())

@@ -23,6 +23,12 @@ EXPECTED = {
         "variance after 800 steps",
         "meaning.counterfactuals_flip_f": "it moves its selected features only: 75% of the decodings flip",
     },
+    "infill": {
+        "meaning.counterfactuals_flip_f": "it takes evidence away and adds none, and two thirds of the pairs of "
+        "classes ask for a patch that is not there",
+        "meaning.attributions_lie_on_the_cause": "the survey looks at windows of 12 pixels, wider than these "
+        "pictures; the plugin's own tests ask this at 28 and 64 pixels",
+    },
     "introvac": {
         "meaning.codes_decode_to_what_was_encoded": "trained on absolute errors, it leaves out much of a patch "
         "that is a ninth of the picture: 6% of the variance is explained after 400 steps, 8% after 1200",

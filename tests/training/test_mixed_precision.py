@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import toys
-from ours import OPTIONS, OURS, around
+from ours import OPTIONS, TRAINED, around
 
 import xlens
 from xlens.data import as_data
@@ -20,7 +20,7 @@ def inputs():
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_every_backend_trains_in_bfloat16(name, inputs):
     # Twenty steps, so that what backends do every so often is done.
     backend = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 21})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from xlens.contracts.lens import EditingLens, LocalEdit
 from xlens.testing.bench import Bench
-from xlens.testing.checking import check, require, same
+from xlens.testing.checking import CheckFailedError, check, require, same
 from xlens.testing.correctness import shapes_are_right
 
 #: By which parts may add up to more than 1, for rounding.
@@ -43,7 +42,8 @@ def edits_keep_to_their_parts(bench: Bench) -> None:
                 do="let each pixel belong to one part",
             )
     found = bench.explain(bench.base.explainer)
-    outside = (cast(Tensor, found.mask) <= 0) & (found.counterfactual != found.inputs)
+    mask = torch.zeros_like(found.inputs[:, :1]) if found.mask is None else found.mask
+    outside = (mask <= 0) & (found.counterfactual != found.inputs)
     require(
         not bool(outside.any()),
         f"{name}: the counterfactual changes what no part covers",
@@ -56,15 +56,13 @@ def edits_keep_to_their_parts(bench: Bench) -> None:
 def edits_do_not_depend_on_the_batch(bench: Bench) -> None:
     """An input alone is edited as it is in a batch, and the same way each time."""
     n = len(bench.inputs)
-    with bench.asking() as lens:
-        zero = torch.zeros(n, dtype=torch.long)
+    with bench.asking():
         together = _rendered(_edit(bench, 1, 0), bench.inputs)
         again = _rendered(_edit(bench, 1, 0), bench.inputs)
         alone = []
         for i in range(n):
             one = slice(i, i + 1)
-            local = cast(EditingLens, lens).edit(bench.inputs[one].clone(), zero[one] + 1, zero[one])
-            alone.append(_rendered(local, bench.inputs[one]))
+            alone.append(_rendered(_edit(bench, 1, 0, one), bench.inputs[one]))
     for what, other in (("asked twice", again), ("alone", torch.cat(alone))):
         require(
             same(other, together),
@@ -82,12 +80,13 @@ def fills_do_not_ask_the_classifier(bench: Bench) -> None:
     mask[:, :, height // 4 : height // 2, width // 4 : width // 2] = 1
     model = bench.classifier.model
     kept = {name: value.clone() for name, value in model.state_dict().items()}
-    with bench.asking() as lens:
-        before = cast(EditingLens, lens).fill(bench.inputs.clone(), mask.clone())
+    with bench.asking():
+        lens = _lens(bench)
+        before = lens.fill(bench.inputs.clone(), mask.clone())
         try:
             for value in model.parameters():
                 value.data.mul_(-1)
-            after = cast(EditingLens, lens).fill(bench.inputs.clone(), mask.clone())
+            after = lens.fill(bench.inputs.clone(), mask.clone())
         finally:
             model.load_state_dict(kept)
     off = float(((before - after) * mask).abs().max())
@@ -115,9 +114,21 @@ def problems_are_said_where_nothing_flips(bench: Bench) -> None:
         )
 
 
-def _edit(bench: Bench, target: int, contrast: int) -> LocalEdit:
-    zero = torch.zeros(len(bench.inputs), dtype=torch.long)
-    return cast(EditingLens, bench.base.lens).edit(bench.inputs.clone(), zero + target, zero + contrast)
+def _lens(bench: Bench) -> EditingLens:
+    lens = bench.base.lens
+    if not isinstance(lens, EditingLens):
+        raise CheckFailedError(
+            f"{bench.backend.name}: declares 'edits', and its lens is no EditingLens",
+            given=type(lens).__name__,
+            do="derive it from xlens.contracts.EditingLens",
+        )
+    return lens
+
+
+def _edit(bench: Bench, target: int, contrast: int, rows: slice = slice(None)) -> LocalEdit:
+    inputs = bench.inputs[rows].clone()
+    zero = torch.zeros(len(inputs), dtype=torch.long)
+    return _lens(bench).edit(inputs, zero + target, zero + contrast)
 
 
 def _rendered(local: LocalEdit, inputs: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ import functools
 
 import broken_backends
 import broken_capabilities
+import broken_edits
 import broken_lenses
 import pytest
 from broken import BROKEN, SHAPE
 from exemplary import Exemplary
+from exemplary_edits import ExemplaryEdits
 
 import xlens
 from xlens.testing import Candidate
@@ -16,7 +18,7 @@ from xlens.testing.bench import Bench
 from xlens.testing.checking import all_checks
 
 # They register themselves.
-MODULES = (broken_backends, broken_lenses, broken_capabilities)
+MODULES = (broken_backends, broken_lenses, broken_capabilities, broken_edits)
 
 
 #: What has learned the toy world as it should, for the many that are broken elsewhere.
@@ -38,7 +40,15 @@ def exemplary_outcomes():
 
 def test_the_exemplary_backend_passes_every_check():
     assert {result.status for result in exemplary_outcomes().values()} == {"passed"}
-    assert list(exemplary_outcomes()) == [check.id for check in all_checks()]
+    asked = [check.id for check in all_checks() if check.applies(Exemplary())]
+    assert list(exemplary_outcomes()) == asked
+
+
+def test_the_exemplary_backend_that_edits_passes_every_check():
+    found = outcomes(Candidate(ExemplaryEdits(), shape=SHAPE))
+    silent = [name for name, result in found.items() if result.status != "passed"]
+    assert silent == ["meaning.features_are_of_their_class"], [found[name].message for name in silent]
+    assert {*found, *exemplary_outcomes()} == {check.id for check in all_checks()}
 
 
 def test_there_is_a_broken_backend_for_every_check():
