@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import toys
-from ours import OPTIONS, OURS, around
+from ours import OPTIONS, TRAINED, around
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -110,7 +110,7 @@ def main(folder: Path) -> None:
 
     # Lenses with noise and many losses: their processes have to stay in step, whatever they learn.
     alike = {}
-    for name in OURS:
+    for name in TRAINED:
         small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
         noisy = xlens.fit(around(model, name), INPUTS, small, mask=MASK, progress=False)
         alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}

@@ -188,7 +188,7 @@ def test_timm_prepares_images_for_its_models(here, capsys):
     torch.manual_seed(0)
     seen = []
 
-    class Saved(Exception):
+    class Saved(BaseException):
         pass
 
     for channels in (3, 1):

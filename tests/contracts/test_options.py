@@ -6,10 +6,15 @@ import dataclasses
 import json
 from typing import Literal
 
+import numpy as np
 import pytest
+import torch
+import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xlens
+from xlens.contracts.numbers import check_seed, is_count, is_number
 from xlens.contracts.options import Constraint, make, options, param, to_dict
 from xlens.errors import OptionError
 
@@ -144,3 +149,108 @@ def test_options_survive_json(steps, rate, widths):
 def test_bounds_mean_what_they_say(value, low, high):
     assert Constraint(ge=low, le=high).allows(value) == (low <= value <= high)
     assert Constraint(gt=low, lt=high).allows(value) == (low < value < high)
+
+
+# --- NumPy's numbers --------------------------------------------------------------------------------
+
+
+@given(
+    steps=st.integers(1, 100),
+    rate=st.floats(0.0625, 0.875, width=32),
+    flag=st.booleans(),
+    kinds=st.tuples(
+        st.sampled_from([np.int8, np.int32, np.int64, np.uint8, np.uint64]),
+        st.sampled_from([np.float32, np.float64]),
+    ),
+)
+def test_numpys_numbers_are_taken_as_pythons(steps, rate, flag, kinds):
+    whole, real = kinds
+    given_so = {
+        "steps": whole(steps), "rate": real(rate), "flag": np.bool_(flag), "mode": np.str_("slow"),
+        "limit": whole(steps), "sizes": (whole(steps), 3), "pair": (whole(steps), np.str_("x")),
+    }  # fmt: skip
+    plain = {
+        "steps": steps, "rate": float(real(rate)), "flag": flag, "mode": "slow", "limit": steps,
+        "sizes": (steps, 3), "pair": (steps, "x"),
+    }  # fmt: skip
+    for made in (Knobs(**given_so), make(Knobs, given_so)):
+        assert made == Knobs(**plain)
+        assert json.loads(json.dumps(to_dict(made))) == json.loads(json.dumps(to_dict(Knobs(**plain))))
+        parts = [part for value in vars(made).values() for part in (value if type(value) is tuple else (value,))]
+        assert {type(part) for part in parts} <= {int, float, str, bool, type(None)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": np.int64(0)},
+        {"steps": np.float64(3)},
+        {"steps": np.bool_(True)},
+        {"steps": np.array([3])},
+        {"rate": np.float32("nan")},
+        {"rate": np.float64(2)},
+        {"rate": 10**400},
+        {"flag": np.int64(1)},
+        {"mode": np.str_("slwo")},
+    ],
+    ids=str,
+)
+def test_numpys_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(OptionError):
+        Knobs(**wrong)
+
+
+SEEDS = [
+    np.int64(3),
+    np.uint8(3),
+    np.array(3)[()],
+    torch.tensor(3).numpy()[()],
+    np.random.default_rng(0).integers(9),
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_numpys_seeds(seed):
+    found = check_seed(seed)
+    assert type(found) is int
+    assert found == int(seed)
+
+
+@pytest.mark.parametrize(
+    "seed", [np.int64(-1), np.float64(3), np.bool_(True), True, 3.0, "3", None, 2**63, np.array([3])]
+)
+def test_what_is_no_seed(seed):
+    with pytest.raises(OptionError, match="seed must be an int >= 0"):
+        check_seed(seed)
+
+
+def test_counts_and_numbers():
+    assert is_count(np.int32(1))
+    assert not any(map(is_count, (np.int32(0), np.float32(1), np.bool_(True))))
+    assert all(map(is_number, (np.float32(0.5), np.int8(3), 2)))
+    assert not any(map(is_number, (np.float32("inf"), True, np.bool_(True), "1", None, 10**400)))
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_fit_and_its_questions_take_numpys_numbers(trained, images, tmp_path):
+    """Also a seed so large that its arithmetic would overflow."""
+    seed = np.int64(2**62)
+    options = {"strength": np.float32(0.5), "mask": xlens.MaskOptions(steps=np.int64(3))}
+    explainer = xlens.fit(trained, images, "toy", seed=seed, progress=np.bool_(False), **options)
+    plain = xlens.fit(trained, images, "toy", seed=2**62, progress=False, strength=0.5, mask=toys.SHORT_MASK)
+    whole = {"n_steps": np.int64(4), "internal_batch_size": np.int32(2), "tolerance": np.float32(0.5)}
+    found = explainer.explain(images[:2], target=np.int64(1), contrast=np.int64(0), **whole)
+    expected = plain.explain(
+        images[:2], target=1, contrast=0, n_steps=4, internal_batch_size=2, tolerance=float(np.float32(0.5))
+    )
+    assert torch.equal(found.counterfactual, expected.counterfactual)
+    assert torch.equal(found.attributions["lig"], expected.attributions["lig"])
+    assert torch.equal(explainer.sample(np.int64(2), 1, seed=np.int64(3)), plain.sample(2, 1, seed=3))
+    explainer.save(tmp_path)
+    assert xlens.load(tmp_path, trained).backend == explainer.backend
+    small = {"n": np.int64(6), "steps": np.int32(4), "share": np.float32(0.25), "seed": np.uint8(3)}
+    tables = [
+        xlens.evaluate(one, images[:20], methods=("lig", "random"), progress=False, **numbers).records()
+        for one, numbers in ((explainer, small), (plain, {key: value.item() for key, value in small.items()}))
+    ]
+    assert str(tables[0]) == str(tables[1])

@@ -63,7 +63,7 @@ def test_f_as_its_own_judge_is_named_and_other_classes_are_refused(fitted, known
     found = judged(fitted, known[0], n=6, oracle={"again": fitted.classifier.model, "other": Sure(1)})
     assert said(found, "again is the classifier itself")
     assert not said(found, "other is the classifier")
-    with pytest.raises(OptionError, match="'wide' tells other classes than f.*5 classes.*3"):
+    with pytest.raises(OptionError, match="'wide' tells other classes than the classifier.*5 classes.*3"):
         judged(fitted, known[0], oracle={"wide": Sure(0, 5)})
 
 

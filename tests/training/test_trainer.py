@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import threading
 import warnings
 
+import forged
 import pytest
 import torch
 import toys
@@ -14,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from xlens.data import as_data
-from xlens.errors import StorageError, TrainingError, XlensWarning
+from xlens.errors import StorageError, TrainingError, XlensError, XlensWarning
 from xlens.training import Trainer
 from xlens.training.checkpoint import pack, read_file, unpack, write_file
 
@@ -160,6 +164,111 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     finally:
         signal.signal(signal.SIGINT, previous)
     assert not hasattr(task, "survived")
+
+
+# --- SIGTERM --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminated():
+    """Give SIGTERM a handler, and see afterwards that it is still there."""
+
+    def install(handler):
+        signal.signal(signal.SIGTERM, handler)
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield install
+    signal.signal(signal.SIGTERM, before)
+
+
+def terminate_at(call, number=signal.SIGTERM):
+    def press(task):
+        if task.calls == call:
+            os.kill(os.getpid(), number)
+
+    return press
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, lambda number, frame: None], ids=["default", "a flag"])
+def test_sigterm_finishes_the_step_and_saves(tmp_path, terminated, handler):
+    terminated(handler)
+    expected = Task().fit().result()
+    task = Task(output_dir=tmp_path, at_step=terminate_at(6))
+    with pytest.raises(SystemExit) as said:
+        task.fit()
+    assert said.value.code == 143
+    assert (task.calls, task.trainer.step_index) == (6, 6)
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert read_file(tmp_path / "toy.checkpoint", "an xlens checkpoint")["step"] == 6
+    assert same(Task(output_dir=tmp_path, resume=True).fit().result(), expected)
+
+
+def test_the_programs_own_handler_of_sigterm_goes_first(tmp_path, terminated):
+    class Preempted(Exception):
+        pass
+
+    def handler(number, frame):
+        raise Preempted
+
+    terminated(handler)
+    with pytest.raises(Preempted):
+        Task(output_dir=tmp_path, at_step=terminate_at(3)).fit()
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_sigterm_that_a_program_ignores_stays_ignored(terminated):
+    terminated(signal.SIG_IGN)
+    assert Task(at_step=terminate_at(3)).fit().calls == STEPS
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_second_sigterm_stops_at_once(tmp_path, terminated):
+    terminated(signal.SIG_DFL)
+
+    def press_twice(task):
+        if task.calls == 3:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            task.survived = True
+
+    task = Task(output_dir=tmp_path, at_step=press_twice)
+    with pytest.raises(SystemExit):
+        task.fit()
+    assert not hasattr(task, "survived")
+    # Half a step is not kept.
+    assert read_file(tmp_path / "toy.checkpoint", "an xlens checkpoint")["step"] == 2
+
+
+def test_in_another_thread_signals_are_left_alone(terminated):
+    handler = signal.getsignal(signal.SIGTERM)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(Task().fit().calls))
+    thread.start()
+    thread.join()
+    assert found == [STEPS]
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_killed_process_resumes_from_its_first_steps(tmp_path):
+    """The first checkpoints come early: of what was done, less than half is lost."""
+    expected = Task(checkpoint_every=200).fit().result()
+    for killed_at in (1, 2, 3, 7, 12):
+        folder = tmp_path / str(killed_at)
+
+        class Killed(BaseException):
+            pass
+
+        def kill(event, killed_at=killed_at, kind=Killed):
+            if event.step == killed_at:
+                raise kind
+
+        with pytest.raises(Killed):
+            Task(checkpoint_every=200, output_dir=folder, on_step=kill).fit()
+        resumed = Task(checkpoint_every=200, output_dir=folder, resume=True).fit()
+        # What on_step of a step raises comes before that step is written.
+        kept = STEPS - resumed.calls
+        assert kept >= (killed_at - 1) / 2
+        assert same(resumed.result(), expected)
 
 
 def poison_at(*calls, value=torch.nan):
@@ -312,3 +421,37 @@ def test_nested_state_survives(tmp_path):
         assert again["nested"]["half"].dtype == torch.bfloat16
         assert again["by number"][0]["step"] == 3
         assert again["by number"][1] == {}
+
+
+PLACES = [
+    ("step",), ("identity",), ("rate_factor",), ("rollbacks",), ("generator",), ("generators",), ("networks",),
+    ("networks", "a"), ("averages",), ("optimizers",), ("optimizers", "a"), ("optimizers", "a", "state"),
+    ("stream",), ("stream", "epoch"), ("stream", "position"), ("rng",), ("rng", "torch"), ("rng", "numpy"),
+    ("rng", "python"), ("rng", "cuda"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES, ids=".".join)
+def test_fields_of_a_checkpoint_with_right_checksums(checkpoint, place):
+    """Refused in words, or gone on from; raw errors and endless loops are neither."""
+    tensors, plain, kind = forged.tree_of(checkpoint)
+    for value in (..., None, -1, 10**400, float("nan"), "x", [], {}, [[1]], {"a": 1}):
+        forged.write_tree(checkpoint, tensors, json.dumps(forged.with_field(plain, place, value)), kind)
+        with contextlib.suppress(XlensError):
+            Task(output_dir=checkpoint.parent, resume=True).fit()
+
+
+def test_a_save_that_is_interrupted_twice_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    Task(output_dir=tmp_path, steps=4).fit()
+    replace = os.replace
+    for seed in (1, 2):
+
+        def stopped(source, target):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", stopped)
+            Task(output_dir=tmp_path, seed=seed).fit()
+    assert os.replace is replace
+    assert read_file(tmp_path / "toy.checkpoint", "an xlens checkpoint")["step"] == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["toy.checkpoint"]

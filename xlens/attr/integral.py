@@ -18,7 +18,7 @@ from xlens.attr.quadrature import (
     paper_integral,
     tangent_integral,
 )
-from xlens.contracts.numbers import is_count
+from xlens.contracts.numbers import is_count, plain
 from xlens.errors import OptionError, did_you_mean
 
 __all__ = ["INTEGRATORS", "Integrator", "Placement", "path_integral"]
@@ -84,6 +84,7 @@ def path_integral(
             faults.append(f"{name} must be an int >= 1, got {value!r}")
     if faults:
         raise OptionError("path_integral: " + "; ".join(faults))
+    n, n_steps, internal_batch_size, tolerance = plain((n, n_steps, internal_batch_size, tolerance))
     wide = widest_float(device)
     attributions: Tensor | None = None
     deltas = torch.zeros(n, dtype=wide, device=device)

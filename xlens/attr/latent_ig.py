@@ -29,7 +29,7 @@ from xlens.attr.targets import (
 )
 from xlens.classifier.frozen import frozen
 from xlens.classifier.turns import Turn
-from xlens.contracts.numbers import is_count, is_number
+from xlens.contracts.numbers import is_count, is_number, plain
 from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 
 __all__ = ["LatentIntegratedGradients"]
@@ -117,6 +117,7 @@ class LatentIntegratedGradients:
             XlensWarning: a sum misses `tolerance` all the same, as at jumps, or with ``"lig_paper"``.
         """
         _check(integrator, method, placement, path, n_steps, tolerance, internal_batch_size, memory_budget)
+        n_steps, tolerance, internal_batch_size = plain((n_steps, tolerance, internal_batch_size))
         with Turn(), torch.enable_grad(), self._frozen():
             problem = self._problem(inputs, baselines, target, additional_forward_args)
             batch = internal_batch_size or problem.points_in_flight(memory_budget)

@@ -14,6 +14,7 @@ from xlens.attr.targets import Target, as_tuple, baselines_like
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import frozen
 from xlens.classifier.turns import Turn
+from xlens.contracts.numbers import plain
 from xlens.errors import DataError
 
 __all__ = ["LayerIntegratedGradients"]
@@ -80,7 +81,7 @@ class LayerIntegratedGradients:
             raise DataError(f"{_WHO}: inputs are {type(inputs).__name__}", allowed="a tensor (N, ...)")
         as_tuple(inputs, _WHO)
         (starts,) = baselines_like(baselines, (inputs,), _WHO)
-        classifier = self.classifier
+        classifier, internal_batch_size = self.classifier, plain(internal_batch_size)
         with Turn(), torch.enable_grad(), frozen(None, classifier.model, seed=0, copy_parameters=False):
             with torch.no_grad():
                 size = internal_batch_size or (1 if len(inputs) == 1 else self._in_flight(inputs, memory_budget))

@@ -28,6 +28,7 @@ __all__ = [
     "listed",
     "read_array",
     "read_images",
+    "readable",
 ]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
@@ -119,7 +120,7 @@ def class_folders(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder cannot be read.
     """
-    with _readable(folder):
+    with readable(folder):
         return [part for part in sorted(folder.iterdir()) if part.is_dir() and not _is_hidden(part)]
 
 
@@ -129,7 +130,7 @@ def listed(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder cannot be read.
     """
-    with _readable(folder):
+    with readable(folder):
         found = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file()]
     return sorted(path for path in found if not _is_hidden(path))
 
@@ -142,7 +143,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        with _readable(path):
+        with readable(path):
             folder, file = path.is_dir(), path.is_file()
         if folder:
             inside = listed(path) + [image for part in class_folders(path) for image in listed(part)]
@@ -194,7 +195,7 @@ def read_array(path: Path, max_bytes: int = MOST_BYTES) -> tuple[Any, Any]:
     Raises:
         DataError: missing, damaged, too large, holding objects instead of numbers, or without inputs.
     """
-    with _readable(path):
+    with readable(path):
         if not path.is_file():
             raise DataError("data: no such file", given=path, do="check the path")
         allowance = Allowance(path, max_bytes, DataError)
@@ -322,7 +323,12 @@ def _pixels_counted() -> Iterator[None]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Context in which a path is looked at.
+
+    Raises:
+        DataError: it cannot be, as where rights are missing or a link leads in a circle.
+    """
     try:
         yield
     except OSError as fault:

@@ -22,6 +22,7 @@ from xlens.cli.inputs import (
     listed,
     read_array,
     read_images,
+    readable,
 )
 from xlens.contracts.backend import Spec
 from xlens.errors import DataError, OptionError, XlensWarning
@@ -66,9 +67,11 @@ def check_data(path: Path) -> None:
     Raises:
         DataError: there is no such file or folder, or no images in it, or an empty folder among those of classes.
     """
-    if is_array(path) and path.is_file():
+    with readable(path):
+        file, folder = path.is_file(), path.is_dir()
+    if is_array(path) and file:
         return
-    if not path.is_dir():
+    if not folder:
         raise DataError(
             "fit: no such data", given=path, allowed="a folder of images (per class), .npz, .npy or .pt"
         )

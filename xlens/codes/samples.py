@@ -19,4 +19,4 @@ def sample(fitted: Fitted, n: int, target: Any, seed: int) -> Tensor:
     check_count("sample", n)
     generator = fitted.generator(seed)
     with fitted.asking():
-        return lens.sample(n, chosen, generator)
+        return lens.sample(int(n), chosen, generator)

@@ -47,7 +47,7 @@ def invariances(
     with fitted.asking():
         source = fitted.inputs(inputs)
         codes = fitted.encode(source, _BATCH)
-        varied = lens.invariances(codes, n, scale, generator, vary)
+        varied = lens.invariances(codes, int(n), float(scale), generator, vary)
         return _judge(fitted, source, codes, varied, carry)
 
 

@@ -119,7 +119,7 @@ def class_labels(values: Any) -> tuple[Tensor | None, str]:
     if labels.dim() == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.dim() == 2 and len(labels) and _one_hot(labels):
-        labels = labels.argmax(1)
+        labels = labels.long().argmax(1)
     if labels.dim() == 1:
         return labels.detach(), ""
     return (

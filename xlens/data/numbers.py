@@ -53,7 +53,12 @@ def _plain(values: np.ndarray) -> np.ndarray:
         raise TypeError("complex numbers, of which no classifier's input is made")
     if values.dtype.kind not in "biuf":
         raise TypeError(f"an array of {values.dtype}, which are no numbers")
-    kind = np.dtype(np.float64) if values.dtype.itemsize > 8 else values.dtype.newbyteorder("=")
+    kind = values.dtype.newbyteorder("=")
+    if kind.itemsize > 8:
+        kind = np.dtype(np.float64)
+    elif kind.kind == "u" and kind.itemsize > 1:
+        # Of these torch can add and compare none.
+        kind = np.dtype(np.int64)
     native = values.astype(kind, copy=False)
     if any(stride < 0 for stride in native.strides) or not native.flags.writeable:
         # A copy, also where it could be read in place: what is shared might be written to.

@@ -15,6 +15,7 @@ from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.margins import Classes, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
+from xlens.contracts.numbers import plain
 from xlens.counterfactual.carry import Carry
 from xlens.errors import XlensWarning
 from xlens.evaluation.checks import (
@@ -124,6 +125,9 @@ def evaluate(
         faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
         faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
         check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
+        n, smoothing, share, steps, restarts, confidence, seed = plain(
+            (n, smoothing, share, steps, restarts, confidence, seed)
+        )
         beside = {"masks": masks, "clean": clean, "factors": factors}
         beside = {name: value for name, value in beside.items() if value is not None}
         own = {

@@ -12,6 +12,7 @@ from torch import Tensor
 from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
 from xlens.classifier.margins import Classes
+from xlens.contracts.numbers import plain
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
 from xlens.explaining.asking import asks
@@ -57,6 +58,9 @@ def explain(
         internal_batch_size=internal_batch_size,
         path=path,
         faults=faults,
+    )
+    n_steps, tolerance, internal_batch_size, memory_budget = plain(
+        (n_steps, tolerance, internal_batch_size, memory_budget)
     )
     request = Request(wanted, n_steps, tolerance, path)
     with fitted.asking():

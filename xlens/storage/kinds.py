@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
 from xlens.counterfactual.fit_mask import MaskOptions
@@ -24,7 +25,7 @@ _PART: dict[str, Any] = {"backend": str, "options": dict[str, Any], "spec": dict
 #: What is said of the whole once.
 _WHOLE: dict[str, Any] = {
     "layer": str | None,
-    "outputs": Literal["logits", "probabilities"],
+    "outputs": typing.get_type_hints(Classifier.__init__)["outputs"],
     "class_names": tuple[str, ...] | None,
     "fingerprint": str,
     "preprocessing": dict[str, Any] | None,
@@ -81,6 +82,8 @@ def explanation_faults(explanation: Explanation) -> list[str]:
             faults.append(f"{name} is {value.dtype}")
         if name.startswith(("fidelity.", "convergence_delta.")) and tuple(value.shape) != (len(explanation),):
             faults.append(f"{name} is {tuple(value.shape)}, not {(len(explanation),)}")
+    if strange := set(explanation.convergence_delta) - set(explanation.attributions):
+        faults.append(f"convergence_delta has {_short(min(strange))}, which is no attribution")
     channels = explanation.inputs.shape[1]
     if explanation.codes.dim() != 2 or explanation.path.dim() < 2 or explanation.path.shape[1] < 1:
         faults.append("codes or path have no rows")
