@@ -101,10 +101,11 @@ def _number(stream: Any) -> int | None:
 def _elsewhere(number: int) -> None:
     """Let standard error take what is written to a file."""
     error = _number(sys.stderr)
-    try:
-        os.dup2(2 if error is None else error, number)
-    except OSError:
+    if error is None:
+        # Closed, or no file: what has its number now may be anything.
         _nowhere(number)
+    else:
+        os.dup2(error, number)
 
 
 def _nowhere(number: int) -> None:
@@ -117,13 +118,10 @@ def _back(real: TextIO, number: int, own: TextIO, lasting: bool) -> None:
     """Give standard output back; what others have left in it goes to the error first."""
     with suppress(OSError, ValueError):
         real.flush()
-    try:
-        own.flush()
-    finally:
-        if not lasting:
-            os.dup2(own.fileno(), number)
-        with suppress(OSError):
-            own.close()
+    if not lasting:
+        os.dup2(own.fileno(), number)
+    with suppress(OSError):
+        own.close()
 
 
 def _plain(value: Any) -> Any:
