@@ -24,8 +24,12 @@ test: $(STAMP) $(PLUGIN)
 # The example of a third party's distribution: built as a wheel, and installed from it.
 plugin: $(PLUGIN)
 
+# What the type checker learns of torch is kept in .mypy_cache: the first time takes a minute or two, and then seconds.
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python tests/typing/documents.py
 
 # Debian keeps the part of Python that makes virtual environments in a package of its own.
 venv-package:

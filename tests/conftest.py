@@ -78,6 +78,18 @@ def toy_installed(monkeypatch):
     monkeypatch.setattr(importlib.import_module("xlens.registry.entries"), "entry_points", entry_points)
 
 
+@pytest.fixture
+def short_masks(monkeypatch):
+    """Fit every mask in three steps, in documents and examples that leave it at its default."""
+    from xlens.api import fit
+
+    def briefly(*args, mask=None, **options):
+        return fit(*args, mask=mask or toys.SHORT_MASK, **options)
+
+    monkeypatch.setattr("xlens.api.fit", briefly)
+    return briefly
+
+
 #: What somebody keeps in a file of their own.
 _MODELS = """
 import torch, toys

@@ -7,7 +7,7 @@ import xlens
 
 
 class Directed(xlens.Lens):
-    """The code is the picture; two correlated directions in it, and f flips along one of them."""
+    """The code is the picture; two correlated directions in it, and the classifier flips along one of them."""
 
     def __init__(self):
         super().__init__()

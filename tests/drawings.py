@@ -45,8 +45,17 @@ def made(channels=1, trustworthy=True, n=2, size=8, mask=True):
         feature_names=("all",),
         feature_contributions=3 * ones[:, None],
         fidelity=fidelity,
+        verdicts={
+            "flips": torch.full((n,), trustworthy),
+            "likeness": torch.ones(n, dtype=torch.bool),
+            "specific": torch.ones(n, dtype=torch.bool) if mask else None,
+            "local": torch.ones(n, dtype=torch.bool) if mask else None,
+            "complete": torch.ones(n, dtype=torch.bool),
+        },
         trustworthy=torch.full((n,), trustworthy),
-        problems=((),) * n if trustworthy else (("the counterfactual does not change f's decision",),) * n,
+        problems=((),) * n
+        if trustworthy
+        else (("the counterfactual does not change the classifier's decision",),) * n,
         class_names=("healthy", "ill"),
         data_range=(-3.0, 3.0),
     )

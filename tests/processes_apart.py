@@ -79,13 +79,16 @@ def other_buffers():
 def one_fails(folder):
     explainer = fit()
     (folder / "in the way").touch()
-    # The first alone writes a checkpoint, to where a folder is.
-    (folder / "run" / "linear.checkpoint.partial").mkdir(parents=True, exist_ok=True)
+
+    def in_the_way(_event):
+        # The first alone writes a checkpoint, to where a folder is by then.
+        (folder / "run" / "linear.checkpoint").mkdir(parents=True, exist_ok=True)
+
     spoilt = INPUTS.clone()
     spoilt[3, 0, 0, 0] = torch.nan if RANK else 0
     return {
         "save": fault_of(lambda: explainer.save(folder / "in the way")),
-        "checkpoint": fault_of(lambda: fit(output_dir=folder / "run")),
+        "checkpoint": fault_of(lambda: fit(output_dir=folder / "run", on_step=in_the_way)),
         "survey": fault_of(lambda: fit(spoilt)),
     }
 

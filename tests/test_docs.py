@@ -27,7 +27,7 @@ def digits_classifier():
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
-def test_readme_runs_as_it_stands(tmp_path, monkeypatch):
+def test_readme_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
     monkeypatch.chdir(tmp_path)
     model, images = digits_classifier()
     code = "\n".join(blocks("README.md"))

@@ -1,15 +1,13 @@
 """The examples run as they stand; with few steps, since what is tested is that every line works."""
 
-import functools
 import os
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
-import toys
 
-import xlens.api
+import xlens.integrations.lightning  # noqa: F401  # before `fit` is replaced, which it takes by name
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -41,16 +39,6 @@ BRIEF_MASKS = """import functools, xlens.api
 xlens.api.fit = functools.partial(xlens.api.fit, mask=xlens.MaskOptions(steps=3))"""
 
 
-@pytest.fixture
-def short_masks(monkeypatch):
-    """Fit every mask in three steps; an example leaves that at its default."""
-    briefly = functools.partial(xlens.api.fit, mask=toys.SHORT_MASK)
-    monkeypatch.setattr("xlens.api.fit", briefly)
-    monkeypatch.setattr(
-        "xlens.integrations.lightning.fit", lambda *a, **k: briefly(*a, **{**k, "mask": toys.SHORT_MASK})
-    )
-
-
 def test_every_integration_is_run():
     assert {path.stem for path in (EXAMPLES / "integrations").glob("*.py")} == set(INTEGRATIONS)
     listed = (EXAMPLES.parent / "Makefile").read_text()
@@ -60,6 +48,7 @@ def test_every_integration_is_run():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", INTEGRATIONS)
 def test_integrations(name, tmp_path, monkeypatch, short_masks):
+    monkeypatch.setattr("xlens.integrations.lightning.fit", short_masks)
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--out", "out", "--steps", "4", *BRIEFLY.get(name, [])])

@@ -33,7 +33,7 @@ def folder(fitted, trained, tmp_path):
 
 def rewrite(folder, **changes):
     """Edit the JSON as a careful forger would, checksum included."""
-    from xlens.storage import _checksum
+    from xlens.storage.lenses import _checksum
 
     facts = json.loads((folder / "lens.json").read_text())
     del facts["checksum"]

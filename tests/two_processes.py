@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import xlens
-import xlens.storage
+import xlens.storage.lenses
 from xlens.registry.loading import load_backend
 from xlens.training import Trainer, alone
 
@@ -138,5 +138,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     # Loading finds the backend by name, as if it were installed.
-    xlens.storage.load_backend = lambda name: Linear if name == "linear" else load_backend(name)
+    xlens.storage.lenses.load_backend = lambda name: Linear if name == "linear" else load_backend(name)
     main(Path(sys.argv[1]))

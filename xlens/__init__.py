@@ -7,7 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xlens.api import fit, load
+    from xlens import (
+        attr,
+        datasets,
+        errors,
+        evaluation,
+        integrations,
+        metrics,
+        nn,
+        plot,
+        report,
+        teaching,
+        testing,
+        training,
+    )
+    from xlens.api import load
     from xlens.classifier.classifier import Classifier
     from xlens.contracts.backend import Backend, Run, Spec, StepEvent
     from xlens.contracts.explainer import Explainer
@@ -19,6 +33,7 @@ if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
     from xlens.fitted import asking
+    from xlens.fitting.overloads import fit
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.entries import backends
@@ -111,12 +126,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"xlens.{_HOME[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"xlens.{name}")
-    raise AttributeError(f"module 'xlens' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # A type checker would take it for a promise that there is every name.
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            return getattr(importlib.import_module(f"xlens.{_HOME[name]}"), name)
+        if name in _MODULES:
+            return importlib.import_module(f"xlens.{name}")
+        raise AttributeError(f"module 'xlens' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
+from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import to_dict
 from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
 from xlens.counterfactual.mask import EditMask
@@ -22,13 +24,18 @@ from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
+from xlens.fitting.answers import check_answers
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
+from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
 
 __all__ = ["fit", "load"]
+
+#: Real inputs by which edits are judged: at most, read at once, and at least.
+_BANK, _READ, _FEWEST = 256, 64, 16
 
 
 def fit(
@@ -97,61 +104,65 @@ def fit(
     >>> explainer.backend.steps
     2
     """
-    faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
-    chosen = as_backend(backend, options, faults)
-    check_uses(chosen, side_info=side_info, over=over)
-    begin = check_start(chosen, start_from)
-    below = None if over is None else as_fitted(over, "fit", "over")
-    wrapped = as_classifier(model)
-    source = as_data(data)
-    where = torch.device(device) if device is not None else wrapped.device
-    masked = {} if mask is None else to_dict(mask)
-    with _fitting(wrapped, seed):
-        together = processes(where)
-        progress = progress if together.writes else False
-        take_first_buffers(together, wrapped)
-        with together.jointly("fit", XlensError):
-            check_whole(together, source)
-            if output_dir is not None and not resume and together.writes:
-                _forget_checkpoints(Path(output_dir))
-            found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
-            check_over(below, wrapped, found.spec)
-        check_agreement(together, wrapped, found)
-        _check_names(wrapped, found)
-        table = side_info_rows(side_info, source)
-        begun = None if begin is None else digest_of_start(begin, found.spec)
-        run = Run(
-            seed=seed,
-            device=where,
-            spec=found.spec,
-            logits=found.logits,
-            supervision=supervision,
-            side_info=table,
-            over=below,
-            start_from=begin,
-            output_dir=Path(output_dir) if output_dir is not None else None,
-            resume=resume,
-            on_step=on_step,
-            progress=progress,
-            mixed_precision=mixed_precision,
-            identity=identity_of(
-                chosen,
-                wrapped,
-                found,
-                table,
+    with Turn():
+        faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
+        chosen = as_backend(backend, options, faults)
+        seed = check_seed(seed)
+        check_uses(chosen, side_info=side_info, over=over)
+        begin = check_start(chosen, start_from)
+        below = None if over is None else as_fitted(over, "fit", "over")
+        wrapped = as_classifier(model)
+        source = as_data(data)
+        where = torch.device(device) if device is not None else wrapped.device
+        masked = {} if mask is None else to_dict(mask)
+        with _fitting(wrapped, seed):
+            together = processes(where)
+            progress = progress if together.writes else False
+            take_first_buffers(together, wrapped)
+            with together.jointly("fit", XlensError):
+                check_whole(together, source)
+                if output_dir is not None and not resume and together.writes:
+                    _forget_checkpoints(Path(output_dir))
+                found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
+                check_over(below, wrapped, found.spec)
+                check_answers(wrapped, found.sample)
+            check_agreement(together, wrapped, found)
+            _check_names(wrapped, found)
+            table = side_info_rows(side_info, source)
+            begun = None if begin is None else digest_of_start(begin, found.spec)
+            run = Run(
                 seed=seed,
+                device=where,
+                spec=found.spec,
+                logits=found.logits,
                 supervision=supervision,
+                side_info=table,
                 over=below,
-                begun=begun,
+                start_from=begin,
+                output_dir=Path(output_dir) if output_dir is not None else None,
+                resume=resume,
+                on_step=on_step,
+                progress=progress,
                 mixed_precision=mixed_precision,
-                mask=masked,
-            ),
-        )
-        lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
-        opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
-    provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
-    provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
-    return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below))
+                identity=identity_of(
+                    chosen,
+                    wrapped,
+                    found,
+                    table,
+                    seed=seed,
+                    supervision=supervision,
+                    over=below,
+                    begun=begun,
+                    mixed_precision=mixed_precision,
+                    mask=masked,
+                ),
+            )
+            lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
+            opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
+            real = _real(source, run)
+        provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
+        provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
+        return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
 
 
 def load(
@@ -182,28 +193,15 @@ def load(
     if faults := device_faults(device):
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
-    return LensExplainer(load_lens(path, model, strict=strict, device=where))
+    with Turn():
+        return LensExplainer(load_lens(path, model, strict=strict, device=where))
 
 
 @contextmanager
 def _fitting(classifier: Classifier, seed: int) -> Iterator[None]:
-    """Return the context of a fit: gradients and float32 whatever the program's defaults, the classifier frozen."""
-    with ExitStack() as stack:
-        for context in (torch.inference_mode(False), torch.enable_grad(), process_state_restored(), _float32()):
-            stack.enter_context(context)
-        stack.enter_context(classifier.frozen(seed=seed))
+    """Return the context of a fit, within its turn: gradients on, the classifier frozen."""
+    with torch.enable_grad(), process_state_restored(), classifier.frozen(seed=seed):
         yield
-
-
-@contextmanager
-def _float32() -> Iterator[None]:
-    """Lenses are trained in float32, whatever the program's default is."""
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(default)
 
 
 def _forget_checkpoints(folder: Path) -> None:
@@ -247,3 +245,17 @@ def _mask(
         return None
     earlier = None if begin is None else begin.mask
     return fit_edit_mask(classifier, lens, data, run, sample, earlier, options).requires_grad_(False)
+
+
+def _real(data: Data, run: Run) -> PatchBank | None:
+    """Return the bank of real inputs by which edits are judged, or None where inputs are no images, or too few."""
+    if not run.spec.is_image or not PatchBank.scales_of(run.spec.shape):
+        return None
+    images, taken = [], 0
+    for batch in data.batches(_READ, generator=torch.Generator().manual_seed(run.seed)):
+        images.append(batch.inputs.cpu())
+        taken += len(batch)
+        if taken >= _BANK:
+            break
+    real = torch.cat(images)[:_BANK]
+    return PatchBank.of(real, run.seed).to(run.device) if len(real) >= _FEWEST else None

@@ -27,14 +27,14 @@ class Fidelity:
     """How far an explanation can be believed, per input; every field is ``(N,)``.
 
     Args:
-        score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far f's score moves under reconstruction.
+        score_gap: ``|f_c(x) - f_c(G(z))|`` in logits: how far the classifier's score moves under reconstruction.
         mse: mean squared error of the reconstruction, in the user's units; of a lens on a hidden layer, of the
             layer's activations.
         ssim: structural similarity of the reconstruction, or of the activations, at most 1.
-        agrees: whether f predicts the same class on the reconstruction as on the input.
-        flips: whether f predicts the contrast class on the counterfactual *of the real input*.
+        agrees: whether the classifier predicts the same class on the reconstruction as on the input.
+        flips: whether the classifier predicts the contrast class on the counterfactual *of the real input*.
         decoding_flips: the same on the lens's own decoding G(z0); alone it proves little.
-        monotone: share of the path's steps on which f's score does not fall.
+        monotone: share of the path's steps on which the classifier's score does not fall.
         coverage: share of the lens's whole change that the mask lets through, 0 to 1 (1 without a
             mask). Above about .6 the edit is not local.
     """
@@ -63,7 +63,7 @@ class Fidelity:
 class Explanation:
     """One batch of explanations: data only, batch first, iterable and indexable.
 
-    The score explained, f_c, is the margin of f's logits: logit of `target` minus logit of `contrast`.
+    The score explained, f_c, is the margin of the classifier's logits: logit of `target` minus logit of `contrast`.
 
     Args:
         inputs: ``(N, *S)`` the real inputs x.
@@ -86,7 +86,12 @@ class Explanation:
         feature_names: names of the F parts of the code.
         feature_contributions: ``(N, F)`` the same, summed over the dimensions of each part.
         fidelity: the figures by which to judge the explanation.
-        trustworthy: ``(N,)`` whether the explanation holds.
+        verdicts: what the explanation certifies, each ``(N,)`` bool or None where it does not apply: ``flips``, the
+            classifier changes its decision to the contrast class on the counterfactual; ``likeness``, the
+            reconstruction stands for the input, and the edited region is like what real inputs have; ``specific``,
+            the same mask moved elsewhere does not change the decision; ``local``, the edit is a part of the input;
+            ``complete``, attributions sum to what they should.
+        trustworthy: ``(N,)`` whether every verdict that applies holds.
         problems: per input, in words, what does not hold.
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
@@ -117,6 +122,7 @@ class Explanation:
     feature_names: tuple[str, ...]
     feature_contributions: Tensor
     fidelity: Fidelity
+    verdicts: Mapping[str, Tensor | None] = dataclasses.field(default_factory=dict)
     trustworthy: Tensor
     problems: tuple[tuple[str, ...], ...]
     class_names: tuple[str, ...]
@@ -147,6 +153,9 @@ class Explanation:
         for name, value in self.attributions.items():
             if tuple(value.shape) != (n, *shape):
                 faults.append(f"attributions[{name!r}] is {tuple(value.shape)}, not {(n, *shape)}")
+        for name, held in self.verdicts.items():
+            if held is not None and tuple(held.shape) != (n,):
+                faults.append(f"verdicts[{name!r}] is {tuple(held.shape)}, not {(n,)}")
         faults += [f"{name} is not finite" for name, value in self._tensors() if not _finite(value)]
         if len(self.problems) != n:
             faults.append(f"problems has {len(self.problems)} entries, not {n}")
@@ -162,7 +171,7 @@ class Explanation:
             if isinstance(value, Tensor):
                 yield field.name, value
             elif isinstance(value, Mapping):
-                yield from ((f"{field.name}.{key}", item) for key, item in value.items())
+                yield from ((f"{field.name}.{key}", item) for key, item in value.items() if item is not None)
             elif isinstance(value, Fidelity):
                 for part in dataclasses.fields(value):
                     yield f"{field.name}.{part.name}", getattr(value, part.name)
@@ -175,7 +184,7 @@ class Explanation:
             if isinstance(value, Tensor):
                 value = change(value)
             elif isinstance(value, Mapping):
-                value = {key: change(item) for key, item in value.items()}
+                value = {key: None if item is None else change(item) for key, item in value.items()}
             elif isinstance(value, Fidelity):
                 parts = {p.name: change(getattr(value, p.name)) for p in dataclasses.fields(value)}
                 value = Fidelity(**parts)

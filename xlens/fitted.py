@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,14 +14,23 @@ from torch import Tensor
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import Bound
 from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
-from xlens.contracts.capabilities import CAPABILITIES
+from xlens.contracts.capabilities import (
+    CAPABILITIES,
+    SupportsDirections,
+    SupportsDivergence,
+    SupportsInvariances,
+    SupportsSampling,
+    SupportsTeaching,
+)
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
 from xlens.data import as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
 
 __all__ = ["Fitted", "as_fitted", "asking"]
@@ -49,6 +58,7 @@ class Fitted:
         over: the record of the lens below, whose codes this one works on, or None.
         fitted_around: the classifier that lens and mask were fitted around, where it is not `classifier`.
         bound: whether the classifier is still what it was.
+        real: patches of real inputs, by which edits are judged; None where inputs are no images, or too small.
     """
 
     classifier: Classifier
@@ -59,6 +69,7 @@ class Fitted:
     provenance: dict[str, Any]
     over: Fitted | None = None
     fitted_around: Classifier = None  # type: ignore[assignment]  # `classifier`, where None is passed
+    real: PatchBank | None = None
     bound: Bound = None  # type: ignore[assignment]  # made, where None is passed
 
     def __post_init__(self) -> None:
@@ -99,21 +110,25 @@ class Fitted:
 
     def around(self, classifier: Classifier) -> Fitted:
         """Return the record with another classifier to explain; lens and mask go on asking their own."""
-        return replace(self, classifier=classifier, bound=None)
+        return replace(self, classifier=classifier, bound=Bound(classifier))
 
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Return the context in which classifier and lens are asked: frozen, seeded, without gradients.
 
+        Threads take turns, and the program's switches (autocast, default dtype and device, inference mode) do not
+        count; see :mod:`xlens.classifier.frozen` for what is promised.
+
         Warns:
             XlensWarning: the classifier has changed since the lens was fitted around it.
         """
-        self.bound.warn("xlens")
-        # Gradients are switched on where they are needed, which a caller's inference mode would forbid.
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
-            # Lens and mask ask theirs, which is another one where another classifier is explained.
-            with self.fitted_around.frozen(seed=0):
-                yield
+        with Turn(), torch.no_grad():
+            # Within the turn: others may be asking, and a forward pass of theirs may write to buffers.
+            self.bound.warn("xlens")
+            with self.classifier.frozen(seed=0):
+                # Lens and mask ask theirs, which is another one where another classifier is explained.
+                with self.fitted_around.frozen(seed=0):
+                    yield
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded generator on the lens's device.
@@ -123,15 +138,30 @@ class Fitted:
         """
         return seeded(seed, self.device)
 
-    def require(self, capability: str) -> None:
-        """Refuse what the lens cannot do, naming the backends that can.
+    @overload
+    def require(self, capability: Literal["sample"]) -> SupportsSampling: ...
+
+    @overload
+    def require(self, capability: Literal["directions"]) -> SupportsDirections: ...
+
+    @overload
+    def require(self, capability: Literal["invariances"]) -> SupportsInvariances: ...
+
+    @overload
+    def require(self, capability: Literal["divergence"]) -> SupportsDivergence: ...
+
+    @overload
+    def require(self, capability: Literal["teach"]) -> SupportsTeaching: ...
+
+    def require(self, capability: str) -> object:
+        """Return the lens as what it can do, and refuse what it cannot, naming the backends that can.
 
         Raises:
             UnsupportedError: the lens does not satisfy the capability's protocol.
         """
         protocol = CAPABILITIES[capability]
         if protocol is not None and isinstance(self.lens, protocol):
-            return
+            return self.lens
         raise UnsupportedError(
             f"{capability}: a {self.backend.name!r} lens cannot do this",
             allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
@@ -144,6 +174,12 @@ class Fitted:
         Raises:
             UnsupportedError: it does.
         """
+        if self.lens.decodes_to == "edits":
+            raise UnsupportedError(
+                f"{method}: this lens edits inputs directly, and decodes nothing",
+                given=f"a {self.backend.name!r} lens",
+                do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
+            )
         if self.lens.decodes_to == "layer":
             raise UnsupportedError(
                 f"{method}: this lens decodes to a hidden layer, and makes no inputs",
@@ -204,7 +240,7 @@ class Fitted:
 
     def probabilities(self, inputs: Tensor, batch: int = BATCH) -> Tensor:
         """Return the classifier's class probabilities ``(N, K)`` on the CPU."""
-        with torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
+        with Turn(), torch.no_grad(), self.classifier.frozen(seed=0):
             parts = [self.classifier.probabilities(part.to(self.device)) for part in inputs.split(batch)]
         return torch.cat(parts).cpu()
 
@@ -257,7 +293,8 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
         explainer.backend,
         dict(getattr(explainer, "provenance", {})),
         None if below is None else as_fitted(below, method, argument),
-        getattr(explainer, "fitted_around", None),
+        getattr(explainer, "fitted_around", explainer.classifier),
+        getattr(explainer, "real", None),
     )
 
 

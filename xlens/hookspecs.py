@@ -13,7 +13,7 @@ hookimpl = pluggy.HookimplMarker("xlens")
 
 
 @hookspec
-def xlens_backend() -> type[Backend]:
+def xlens_backend() -> type[Backend]:  # type: ignore[empty-body]  # a hookspec is called by nobody
     """Return the backend class that this plugin brings.
 
     The plugin is named by an entry point of the group ``xlens`` whose name equals ``Backend.name``.

@@ -1,4 +1,4 @@
-"""Invariances: what an input can turn into, with f's verdict on each variant."""
+"""Invariances: what an input can turn into, with the classifier's verdict on each variant."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ __all__ = ["DivergenceAttributions", "Invariances"]
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Invariances:
-    """Variants of each input, and whether f keeps its class on them: data only, batch first.
+    """Variants of each input, and whether the classifier keeps its class on them: data only, batch first.
 
-    A lens can only promise that f ignores what it varies. Whether f does is asked of f, variant by variant.
+    A lens can only promise that the classifier ignores what it varies. Whether the classifier does is asked of the
+    classifier, variant by variant.
 
     Args:
         inputs: ``(N, *S)`` the real inputs.
         variants: ``(N, n, *S)``; for a grid ``(N, T, T, *S)``.
-        kept: ``(N, n)`` or ``(N, T, T)``, whether f predicts the class that it predicts on the real input.
+        kept: ``(N, n)`` or ``(N, T, T)``, whether the classifier predicts the class that it predicts on the real
+            input.
         predicted: ``(N,)`` that class.
         class_names: names of the classes.
         data_range: smallest and largest value of the data.
@@ -58,11 +60,12 @@ class Invariances:
         """Return a line that fits a terminal."""
         per_input = self.kept[0].numel() if len(self) else 0
         share = float(self.kept.float().mean()) if self.kept.numel() else 0.0
-        return f"Invariances({len(self)} inputs, {per_input} variants each; f keeps its class on {share:.0%})"
+        kept = f"the classifier keeps its class on {share:.0%}"
+        return f"Invariances({len(self)} inputs, {per_input} variants each; {kept})"
 
     @property
     def share_kept(self) -> Tensor:
-        """Share of each input's variants on which f keeps its class, ``(N,)``."""
+        """Share of each input's variants on which the classifier keeps its class, ``(N,)``."""
         return self.kept.flatten(1).float().mean(1)
 
     @property
@@ -87,7 +90,7 @@ class Invariances:
         return torch.stack(means).to(self.variants.dtype)
 
     def only_kept(self, index: int) -> Tensor:
-        """Return the variants of one input on which f keeps its class, ``(m, *S)``.
+        """Return the variants of one input on which the classifier keeps its class, ``(m, *S)``.
 
         >>> found = explainer.invariances(images[:2], 4, scale=0.5)
         >>> len(found.only_kept(0)) == int(found.kept[0].sum())

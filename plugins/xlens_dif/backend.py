@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ class DIF(xlens.Backend):
     restarts: int = param(2, ge=0, help="how often a fit whose health test fails is begun anew")
 
     @classmethod
-    def paper(cls, **options: object) -> DIF:
+    def paper(cls, **options: Any) -> DIF:
         """Return the paper's settings where it states them: IntroVAE's margin, hard classes, C = 10, convolutions.
 
         The width of its code follows from its shares of features on MNIST.
@@ -81,7 +82,7 @@ class DIF(xlens.Backend):
         Args:
             **options: fields that should differ.
         """
-        faithful = {
+        faithful: dict[str, Any] = {
             "introspection": "margin",
             "drawn_classes": False,
             "bound": 10.0,
@@ -127,15 +128,13 @@ class DIF(xlens.Backend):
             XlensWarning: the health test failed. The fit is begun anew; after the last time, it says what is wrong.
                 Or batches hold too little of a class for ``separation="me"``.
         """
-        lens, problems = None, ()
-        for attempt in range(self.restarts + 1):
-            if attempt:
-                warnings.warn(f"fit: begun anew, because {'; '.join(problems)}", XlensWarning, stacklevel=3)
-            lens, health = self._attempt(classifier, data, run, attempt)
-            problems = health.problems
-            if not problems:
+        lens, health = self._attempt(classifier, data, run, 0)
+        for attempt in range(1, self.restarts + 1):
+            if not health.problems:
                 break
-        else:
+            warnings.warn(f"fit: begun anew, because {'; '.join(health.problems)}", XlensWarning, stacklevel=3)
+            lens, health = self._attempt(classifier, data, run, attempt)
+        if problems := health.problems:
             warnings.warn(
                 f"fit: the lens is not sound, also after {self.restarts} restarts: {'; '.join(problems)}. See "
                 "explainer.lens.health; lower learning_rate or separation_share, or set introspection='none'",
@@ -213,14 +212,14 @@ class DIF(xlens.Backend):
             network.load_state_dict(trainer.averaged(name).state_dict())
         lens.eval()
         played = self.introspection != "none"
-        health = examine(*networks.values(), data, span, seed=run.seed, bound=self.bound, played=played)
+        health = examine(lens.encoder, lens.decoder, data, span, seed=run.seed, bound=self.bound, played=played)
         lens.health_figures.copy_(torch.tensor([health.real_kl, health.fake_kl, health.error]))
         return lens, health
 
     def _terms(self) -> Terms:
         return Terms(
-            introspection=self.introspection,
-            separation=self.separation,
+            introspection=cast(Any, self.introspection),
+            separation=cast(Any, self.separation),
             reconstruction=self.reconstruction_weight,
             prior=self.prior_weight,
             play=self.play_weight,

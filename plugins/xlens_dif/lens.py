@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
+from xlens.contracts import whole
 from xlens.data import as_inputs
 from xlens.errors import OptionError, did_you_mean
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
@@ -68,6 +69,11 @@ class DIFLens(AskingLens):
         played: whether it is trained with introspection.
     """
 
+    orientation: Tensor
+    weights: Tensor
+    intercepts: Tensor
+    health_figures: Tensor
+
     def __init__(
         self,
         classifier: Classifier,
@@ -96,7 +102,8 @@ class DIFLens(AskingLens):
     @property
     def health(self) -> Health:
         """What the health test found when the lens was fitted."""
-        return Health(*self.health_figures.tolist(), played=self._played)
+        real_kl, fake_kl, error = self.health_figures.tolist()
+        return Health(real_kl, fake_kl, error, played=self._played)
 
     @property
     def selecting_weights(self) -> Tensor:
@@ -182,7 +189,7 @@ class DIFLens(AskingLens):
             DataError: inputs of another shape, none, or values that are not finite.
         """
         part = self._feature_of_class(feature)
-        if not isinstance(count, int) or isinstance(count, bool) or count < 2:
+        if (whole(count) or 0) < 2:
             raise OptionError("traversal: count is wrong", given=repr(count), allowed="an int of at least 2")
         x = self._checked(inputs)
         edge = _EDGE * self.bound
@@ -193,7 +200,7 @@ class DIFLens(AskingLens):
             chunks = moved.flatten(0, 1).split(_BATCH)
             frames = torch.cat([self.decode(chunk) for chunk in chunks])
             logits = torch.cat([self.classifier(chunk) for chunk in frames.split(_BATCH)])
-        wanted = torch.full((len(logits),), part.class_index, device=logits.device)
+        wanted = torch.full((len(logits),), cast(int, part.class_index), device=logits.device)
         scores = margin_over_rest(logits, wanted).view(len(x), count)
         return Traversal(values, frames.view(len(x), count, *self.spec.shape), scores)
 

@@ -44,7 +44,7 @@ def mean_embedding_separation(codes: Tensor, classes: Tensor, generator: torch.G
             count = max(1, int(_PROTOTYPES * len(side)))
             locations.append(codes[drawn[:count]].detach())
             means.append(codes[drawn[count:]])
-        found.append(mean_embedding_statistic(*means, torch.cat(locations), ridge=_RIDGE).log1p())
+        found.append(mean_embedding_statistic(means[0], means[1], torch.cat(locations), ridge=_RIDGE).log1p())
     return torch.stack(found).mean().to(codes.dtype) if found else None
 
 

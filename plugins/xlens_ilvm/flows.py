@@ -60,7 +60,7 @@ class ComposedFlow(nn.Module):
         return images
 
 
-def make_flow(name: str, width: int, layers: int, hidden: int) -> nn.Module:
+def make_flow(name: str, width: int, layers: int, hidden: int) -> PlanarFlow | ComposedFlow:
     """Return a flow in float64: in float32 the way back through many layers was seen half a unit off.
 
     Args:
@@ -82,7 +82,7 @@ def _linear(width: int) -> nn.Module:
 def _coupling(width: int, parity: int, hidden: int, spline: bool) -> nn.Module:
     if spline:
         univariate = partial(zuko.transforms.MonotonicRQSTransform, bound=_BOUND)
-        shapes = [(_BINS,), (_BINS,), (_BINS - 1,)]
+        shapes: list[tuple[int, ...]] = [(_BINS,), (_BINS,), (_BINS - 1,)]
     else:
         univariate = partial(zuko.transforms.MonotonicAffineTransform, slope=math.exp(-_SCALE_CAP))
         shapes = [(), ()]

@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,10 @@ class JLVMLens(Lens):
         code: width d of the code.
         names: names of the columns of side information; numbered where there are none.
     """
+
+    of_classes: Tensor
+    centres: Tensor
+    margins: Tensor
 
     def __init__(
         self, classifier: Classifier, spec: Spec, networks: JLVMNetworks, code: int, names: tuple[str, ...]
@@ -184,7 +189,8 @@ class JLVM(xlens.Backend):
             clip=200.0,
         )
         targets = None if run.side_info is None else targets_of(run.side_info, columns)
-        known = None if targets is None else (~targets.isnan()).any(1).nonzero()[:, 0]
+        nothing = torch.zeros(0, dtype=torch.long)
+        known = nothing if targets is None else (~targets.isnan()).any(1).nonzero()[:, 0]
         if targets is not None and len(known):
             # There are no codes yet to be alike, so that pixels stand in for them.
             some = known[:_SETTLED]
@@ -208,7 +214,7 @@ class JLVM(xlens.Backend):
         self, batch: Batch, data: Data, targets: Tensor, known: Tensor, trainer: Trainer
     ) -> tuple[Tensor, Tensor]:
         """Return inputs and targets, half of them of inputs with side information."""
-        own = targets[batch.index.cpu()]
+        own = targets[cast(Tensor, batch.index).cpu()]
         half = min(len(batch) // 2, len(known))
         if not half:
             return batch.inputs, own

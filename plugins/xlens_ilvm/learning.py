@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ _OFFSET = 2_000_003
 
 class _Best(nn.Module):
     """The model as it was when it read held-out side information best. A network, so that checkpoints hold it."""
+
+    loss: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -94,7 +97,7 @@ class Learning:
 
         def step(batch: Batch) -> Mapping[str, Tensor]:
             generator = trainer.generator
-            rows, wanted = y[batch.index.cpu()], nothing.expand(len(batch), -1)
+            rows, wanted = y[cast(Tensor, batch.index).cpu()], nothing.expand(len(batch), -1)
             if len(known):
                 chosen = known[torch.randint(len(known), (half,), generator=generator, device=device).cpu()]
                 rows, wanted = torch.cat([rows[: self.batch_size - half], y[chosen]]), targets[chosen]

@@ -38,6 +38,9 @@ class ILVMLens(Lens):
         teaching_steps: how long, when it is taught.
     """
 
+    of_classes: Tensor
+    margins: Tensor
+
     def __init__(
         self,
         classifier: Classifier,

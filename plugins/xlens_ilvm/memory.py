@@ -27,6 +27,10 @@ class Memory(_Kept):
         width: dimensions of y.
     """
 
+    y: Tensor
+    targets: Tensor
+    held_out: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("y", torch.zeros(0, width))
@@ -55,6 +59,10 @@ class Bank(_Kept):
         width: dimensions of a code.
         num_classes: number of classes K.
     """
+
+    inputs: Tensor
+    codes: Tensor
+    logits: Tensor
 
     def __init__(self, shape: tuple[int, ...], width: int, num_classes: int) -> None:
         super().__init__()

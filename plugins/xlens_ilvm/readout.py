@@ -29,6 +29,9 @@ class Readout(nn.Module):
         columns: the side information; may be empty until a state is loaded.
     """
 
+    kinds: Tensor
+    levels: Tensor
+
     def __init__(self, columns: Sequence[Column] = ()) -> None:
         super().__init__()
         self._shape(columns)

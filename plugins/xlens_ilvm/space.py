@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,16 @@ class Space(nn.Module):
         most: largest width of y.
     """
 
+    mean: Tensor
+    scale: Tensor
+    basis: Tensor
+
     def __init__(self, shape: tuple[int, ...], most: int) -> None:
         super().__init__()
         self.shape, size = tuple(shape), math.prod(shape)
         self.wide = size > most
         self.width = most if self.wide else size
-        kind = {"dtype": torch.float64}
+        kind: dict[str, Any] = {"dtype": torch.float64}
         self.register_buffer("mean", torch.zeros(size, **kind))
         self.register_buffer("scale", torch.ones(self.width, **kind))
         self.register_buffer("basis", torch.eye(size, most, **kind) if self.wide else torch.zeros(0, **kind))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -69,7 +71,7 @@ class IntroVAC(xlens.Backend):
     metropolis: bool = param(True, help="accept or reject each of its steps; False is the paper's iteration")
 
     @classmethod
-    def paper(cls, **options: object) -> IntroVAC:
+    def paper(cls, **options: Any) -> IntroVAC:
         """Return the paper's weights, width of the code, game and sampler.
 
         What differs from the paper still: convolutions are strided and not residual; ``steps`` and ``batch_size``
@@ -82,7 +84,7 @@ class IntroVAC(xlens.Backend):
         Args:
             **options: fields that should differ.
         """
-        faithful = {
+        faithful: dict[str, Any] = {
             "code": 256,
             "classed_samples": False,
             "network": "convolutional",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
+from xlens.contracts import whole
 from xlens.errors import OptionError, XlensWarning
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
 from xlens_introvac.calibration import calibrate
@@ -65,6 +66,10 @@ class IntroVACLens(AskingLens):
         langevin_step, langevin_steps, metropolis, sharpness: how new codes are drawn.
         attribute_names: names of the attributes; numbered where there are none.
     """
+
+    basis: Tensor
+    scale: Tensor
+    offsets: Tensor
 
     def __init__(
         self,
@@ -246,8 +251,8 @@ class IntroVACLens(AskingLens):
 
     def _check_draw(self, n: int, target: int) -> None:
         for name, value, least, most in (("n", n, 1, None), ("target", target, 0, self.spec.num_classes - 1)):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or value < least or (most is not None and value > most):
+            number = whole(value)
+            if number is None or value < least or (most is not None and value > most):
                 allowed = f"an int of at least {least}" if most is None else f"an int from {least} to {most}"
                 raise OptionError(f"draw: {name} is wrong", given=repr(value), allowed=allowed)
 

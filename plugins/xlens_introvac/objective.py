@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from xlens.data import Batch
 from xlens.nn import held
 from xlens.training import Trainer
+from xlens_introvac.networks import LinearHead
 
 __all__ = ["Attributes", "Objective", "Weights", "attribute_loss", "class_loss", "prior_loss"]
 
@@ -130,8 +132,8 @@ class Objective:
             "prior": prior_loss(mean, log_variance),
         }
         if self.attributes is not None:
-            index = batch.index.cpu()
-            read = self._network("head").read_attributes(codes)
+            index = cast(Tensor, batch.index).cpu()
+            read = cast(LinearHead, self._network("head")).read_attributes(codes)
             values = self.attributes.values[index].to(read.device)
             terms["attributes"] = attribute_loss(read, values, self.attributes.binary.to(read.device))
         if self.introspection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from xlens.nn import Penultimate
 from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
 from xlens_medxgan.lens import MedXGANLens
-from xlens_medxgan.networks import PrincipalComponents
+from xlens_medxgan.networks import Encoder, PrincipalComponents
 from xlens_medxgan.objective import Objective, Weights
 
 __all__ = ["MedXGAN"]
@@ -50,7 +51,7 @@ class MedXGAN(xlens.Backend):
     conditional: bool = param(True, help="the discriminator sees the classifier's class")
     warm_up: float = param(0.15, ge=0, lt=1, help="share of the steps spent on reconstruction alone")
     learning_rate: float = param(1e-3, gt=0, help="Adam's, for encoder and generator")
-    critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of f")
+    critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of the classifier")
     discriminator_rate: float = param(8e-4, gt=0, help="Adam's, for the discriminator")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
     mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")
@@ -64,13 +65,13 @@ class MedXGAN(xlens.Backend):
     cycle_weight: float = param(0.1, ge=0, help="edits and samples keep the z1 that they were made from")
 
     @classmethod
-    def paper(cls, **options: object) -> MedXGAN:
+    def paper(cls, **options: Any) -> MedXGAN:
         """Return the paper's settings: no encoder, z2 zero or on its shell, cross entropies alone.
 
         Args:
             **options: fields that should differ.
         """
-        faithful = {
+        faithful: dict[str, Any] = {
             "linear": False,
             "encoder": False,
             "inversion_steps": 500,
@@ -154,7 +155,7 @@ class MedXGAN(xlens.Backend):
         lens.generator.load_state_dict(trainer.averaged("generator").state_dict())
         if lens.encoder is not None:
             lens.encoder.load_state_dict(trainer.averaged("encoder").state_dict())
-            _settle(lens.eval(), data, run)
+            _settle(lens.eval(), lens.encoder, data, run)
         return lens
 
     def _weights(self) -> Weights:
@@ -180,7 +181,7 @@ class MedXGAN(xlens.Backend):
         weights = [
             p for network in networks.values() for p in network.parameters() if all(p is not d for d in direct)
         ]
-        groups = [{"params": weights}]
+        groups: list[dict[str, Any]] = [{"params": weights}]
         if direct:
             groups.append({"params": direct, "lr": self.learning_rate / 5})
         optimizers = {"lens": torch.optim.Adam(groups, self.learning_rate, (0.5, 0.99))}
@@ -224,12 +225,12 @@ def _schedule(done: float) -> float:
 
 
 @torch.no_grad()
-def _settle(lens: MedXGANLens, data: Data, run: Run) -> None:
+def _settle(lens: MedXGANLens, encoder: Encoder, data: Data, run: Run) -> None:
     """Take the prior from what the final encoder gives on the data."""
     codes: list[Tensor] = []
     for batch in data.batches(generator=torch.Generator().manual_seed(run.seed)):
         batch = batch.to(run.device)
-        codes.append(lens.encoder(batch.inputs)[0])
+        codes.append(encoder(batch.inputs)[0])
         if sum(map(len, codes)) >= 8192:
             break
     z1 = torch.cat(codes)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from xlens import Classifier, Spec
-from xlens.errors import ModelError
-from xlens.nn import Layout, Penultimate, margin_over_rest
+from xlens.nn import Layout, Penultimate, copied, margin_over_rest
 
 __all__ = ["ClassifierCritic", "ProjectionDiscriminator", "shifted"]
 
@@ -33,18 +30,12 @@ class ClassifierCritic(nn.Module):
 
     def __init__(self, classifier: Classifier, probe: Tensor, margin: float) -> None:
         super().__init__()
-        try:
-            self.body = _copy_without_hooks(classifier.model).float().eval().requires_grad_(True)
-        except (RuntimeError, TypeError, AttributeError, copy.Error) as fault:
-            raise ModelError(
-                "medxgan: the classifier cannot be copied, and the critic begins as its copy",
-                given=str(fault).splitlines()[0],
-                do="set critic_weight=0, or make the model work with copy.deepcopy",
-            ) from fault
-        copied = Classifier(self.body, outputs=classifier.outputs)
-        self._features = Penultimate(copied, self.body, probe)
+        do = "set critic_weight=0, or make the model work with copy.deepcopy"
+        self.body = copied(classifier.model, "medxgan", do).float().eval().requires_grad_(True)
+        critic = Classifier(self.body, outputs=classifier.outputs)
+        self._features = Penultimate(critic, self.body, probe)
         with torch.no_grad():
-            num_classes = copied(probe[:1]).shape[1]
+            num_classes = critic(probe[:1]).shape[1]
         self.head = nn.Linear(self._features.width, 1 + num_classes)
         nn.init.normal_(self.head.weight, 0, 0.02)
         nn.init.zeros_(self.head.bias)
@@ -68,16 +59,6 @@ class ClassifierCritic(nn.Module):
         return scores[:, 0] + own + self.scale * margin_over_rest(logits, classes)
 
 
-def _copy_without_hooks(model: nn.Module) -> nn.Module:
-    """Copy a model, but not its hooks, which may reach into the user's program."""
-    memo: dict[int, object] = {}
-    for module in model.modules():
-        for name, table in vars(module).items():
-            if name.endswith("_hooks") and isinstance(table, dict):
-                memo[id(table)] = type(table)()
-    return copy.deepcopy(model, memo)
-
-
 class ProjectionDiscriminator(nn.Module):
     """A spectrally normalised discriminator, conditioned on the class by projection.
 
@@ -89,6 +70,9 @@ class ProjectionDiscriminator(nn.Module):
     References:
         Miyato, Koyama (2018), cGANs with Projection Discriminator.
     """
+
+    low: Tensor
+    span: Tensor
 
     def __init__(self, spec: Spec, width: int = 32, conditional: bool = True) -> None:
         super().__init__()

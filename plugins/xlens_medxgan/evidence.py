@@ -27,6 +27,13 @@ class Evidence(nn.Module):
         block: width d2 of a block.
     """
 
+    margins: Tensor
+    below: Tensor
+    above: Tensor
+    classes: Tensor
+    seen: Tensor
+    drawable: Tensor
+
     def __init__(self, spec: Spec, reference: int, block: int) -> None:
         super().__init__()
         self.reference, self.block, self.num_classes = reference, block, spec.num_classes

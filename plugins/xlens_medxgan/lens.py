@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,8 @@ class MedXGANLens(Lens):
         encoder: whether there is an encoder; without one every code is found by inversion.
         inversion_steps: Adam steps that refine a code.
     """
+
+    usual: Tensor
 
     def __init__(
         self,
@@ -118,18 +122,19 @@ class MedXGANLens(Lens):
         has_own = own.norm(dim=1, keepdim=True) > 1e-3 * self.block**0.5
         kind = torch.where(has_own, self.evidence.on_sphere(own), self.usual[contrast])
         goal = self.evidence.margins[contrast, target]
-        best = best_margin = None
+        best: Tensor | None = None
+        best_margin: Tensor | None = None
         for amount in _AMOUNTS:
             amounts = torch.full_like(goal, amount)
             tried = torch.cat([z1, self.evidence.place(contrast, amounts, kind)], 1)
             margin = score_margin(self.classifier(self.decode(tried)), contrast, target)
-            if best is None:
+            if best is None or best_margin is None:
                 best, best_margin = tried, margin
                 continue
             better = (best_margin < goal) & (margin > best_margin)
             best = torch.where(better[:, None], tried, best)
             best_margin = torch.where(better, margin, best_margin)
-        return best
+        return cast(Tensor, best)
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:

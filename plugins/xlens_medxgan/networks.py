@@ -29,6 +29,9 @@ class Encoder(nn.Module):
         width: channels.
     """
 
+    components: Tensor
+    centre: Tensor
+
     def __init__(self, spec: Spec, nuisance: int, block: int, width: int) -> None:
         super().__init__()
         self.nuisance, self.block = nuisance, block
@@ -62,6 +65,11 @@ class Generator(nn.Module):
         width: channels.
         linear: whether z1 also reaches the image directly, through the data's principal components.
     """
+
+    low: Tensor
+    high: Tensor
+    span: Tensor
+    centre: Tensor
 
     def __init__(self, spec: Spec, evidence: Evidence, nuisance: int, width: int, linear: bool) -> None:
         super().__init__()
@@ -135,6 +143,11 @@ class Prior(nn.Module):
     Args:
         width: d1.
     """
+
+    mean: Tensor
+    covariance: Tensor
+    factor: Tensor
+    seen: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()

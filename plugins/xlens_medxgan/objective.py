@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 from xlens.data import Batch
 from xlens.nn import Penultimate, held
 from xlens.training import Trainer
-from xlens_medxgan.critics import shifted
+from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator, shifted
 from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.networks import Generator, Prior
 
@@ -103,7 +104,6 @@ class Objective:
         n = len(inputs)
         classes, amount = self.evidence.of_logits(logits)
         terms: dict[str, Tensor] = {}
-        samples = None
         editing = self.trainer.step_index >= self.warm_up or "encoder" not in self.networks
         if "encoder" in self.networks:
             z1, kind = self.networks["encoder"](inputs)
@@ -144,7 +144,7 @@ class Objective:
 
     @property
     def _generator(self) -> Generator:
-        return self.networks["generator"]
+        return cast(Generator, self.networks["generator"])
 
     @property
     def _span(self) -> Tensor:
@@ -172,7 +172,9 @@ class Objective:
     def _bound(self, images: Tensor) -> Tensor:
         return self._generator.bound(images)
 
-    def _plan_edits(self, predicted: Tensor, classes: Tensor, kind: Tensor) -> tuple[Tensor, ...]:
+    def _plan_edits(
+        self, predicted: Tensor, classes: Tensor, kind: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Plan an edit of each input toward another class; a quarter of them stop on the way."""
         evidence, n = self.evidence, len(predicted)
         positive = predicted != evidence.reference
@@ -190,7 +192,7 @@ class Objective:
         wanted = torch.where(to_reference, torch.full_like(blocks, evidence.reference), blocks)
         return evidence.place(blocks, amount, kind), wanted, blocks, amount, ~between
 
-    def _plan_samples(self, count: int, like: int) -> tuple[Tensor, ...]:
+    def _plan_samples(self, count: int, like: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Plan decodings of the prior: 40% without evidence, 30% with it, the rest between."""
         evidence = self.evidence
         choice = torch.randint(
@@ -234,22 +236,22 @@ class Objective:
     def _train_judges(self, inputs: Tensor, classes: Tensor, edited: _Edits, sampled: _Edits) -> None:
         n, sampled_count = len(inputs), len(sampled.images)
         if "critic" in self.networks:
-            critic = self.networks["critic"]
+            critic = cast(ClassifierCritic, self.networks["critic"])
             pure = edited.pure
             batch = torch.cat([inputs, edited.images[pure].detach(), sampled.images.detach()])
             logits, features = critic(shifted(batch, self.trainer.generator))
-            real = (logits[:n], features[:n])
+            shown = (logits[:n], features[:n])
             end = n + int(pure.sum())
-            loss = F.relu(1 - critic.judge(real, classes)).mean()
+            loss = F.relu(1 - critic.judge(shown, classes)).mean()
             wrong = self._other_class(classes, classes)
-            loss = loss + _WRONG_CLASS * F.relu(1 + critic.judge(real, wrong)).mean()
+            loss = loss + _WRONG_CLASS * F.relu(1 + critic.judge(shown, wrong)).mean()
             fake = F.relu(1 + critic.judge((logits[n:end], features[n:end]), edited.classes[pure]))
             made = F.relu(1 + critic.judge((logits[end:], features[end:]), sampled.classes)) * sampled.pure
             share = 0.7 if len(fake) else 0.0
-            fakes = share * (fake.mean() if len(fake) else 0.0) + (1 - share) * made.mean()
-            self.trainer.minimise(loss + (1 - _WRONG_CLASS) * fakes, "critic")
+            blamed = share * (fake.mean() if len(fake) else 0.0) + (1 - share) * made.mean()
+            self.trainer.minimise(loss + (1 - _WRONG_CLASS) * blamed, "critic")
         if "discriminator" in self.networks:
-            judge = self.networks["discriminator"]
+            judge = cast(ProjectionDiscriminator, self.networks["discriminator"])
             some = _first(edited, sampled_count)
             fakes = _join(some, sampled)
             features = judge(shifted(torch.cat([inputs, fakes.images.detach()]), self.trainer.generator))
@@ -265,7 +267,7 @@ class Objective:
         """What the lens has to change to convince its judges, which are held still."""
         terms: dict[str, Tensor] = {}
         if "critic" in self.networks:
-            critic = self.networks["critic"]
+            critic = cast(ClassifierCritic, self.networks["critic"])
             pure, count = edited.pure, int(edited.pure.sum())
             with held(critic):
                 batch = torch.cat([edited.images[pure], sampled.images])
@@ -275,7 +277,7 @@ class Objective:
             if count:
                 terms["critic"] = terms["critic"] - scores[:count].mean()
         if "discriminator" in self.networks:
-            judge = self.networks["discriminator"]
+            judge = cast(ProjectionDiscriminator, self.networks["discriminator"])
             fakes = _join(_first(edited, len(sampled.images)), sampled)
             with held(judge):
                 scores = judge.judge(judge(fakes.images), fakes.classes)

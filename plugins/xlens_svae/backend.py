@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,13 +87,13 @@ class SVAE(xlens.Backend):
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
 
     @classmethod
-    def paper(cls, **options: object) -> SVAE:
+    def paper(cls, **options: Any) -> SVAE:
         """Return the paper's objective, with alpha = 6000 and beta = 0.9, on which its figures are.
 
         Args:
             **options: fields that should differ.
         """
-        faithful = {
+        faithful: dict[str, Any] = {
             "alpha": 6000.0,
             "beta": 0.9,
             "class_code": 10,
@@ -105,7 +106,7 @@ class SVAE(xlens.Backend):
         return cls(**{**faithful, **options})
 
     @classmethod
-    def semi(cls, **options: object) -> SVAE:
+    def semi(cls, **options: Any) -> SVAE:
         """Return the baseline M2 with the same networks and budget, and without the consistency of the classifier.
 
         Args:
@@ -135,7 +136,7 @@ class SVAE(xlens.Backend):
         Raises:
             UnsupportedError: convolutions for what is no image, or too small a one.
         """
-        sizes = {
+        sizes: dict[str, Any] = {
             "nuisance": self.nuisance_code,
             "width": self.hidden,
             "convolutional": not is_dense(spec, self.network),
@@ -178,7 +179,7 @@ class SVAE(xlens.Backend):
             consistency = Consistency(classifier, run.spec, rows, self.consistency_scale)
         # The reconstruction is summed over the values of an input, so what is weighed against it grows with them.
         alpha = max(10.0, math.prod(run.spec.shape) / 4) if self.alpha is None else self.alpha
-        common = {
+        common: dict[str, Any] = {
             "alpha": alpha,
             "consistency": consistency,
             "consistency_weight": alpha * self.consistency,
@@ -186,9 +187,9 @@ class SVAE(xlens.Backend):
             "classes_of": classes_of,
         }
         variance = likelihood_variance(run.spec, self.noise).to(run.device)
-        if self.variant == "semivae":
+        if isinstance(lens.model, SemiVAE):
             return SemiVAEStep(trainer, lens.model, variance, **common)
-        weights = {
+        weights: dict[str, Any] = {
             "beta": self.beta,
             "predictive_weight": self.predictive_weight,
             "evidence_price": self.evidence_price,

@@ -25,6 +25,10 @@ class SVAELens(Lens):
         model: the generative model.
     """
 
+    margins: Tensor
+    centres: Tensor
+    factors: Tensor
+
     def __init__(self, classifier: Classifier, spec: Spec, model: Model) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state

@@ -5,7 +5,7 @@ Both make codes of a class part, which alone decides the class, followed by a nu
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,26 +16,6 @@ from xlens_svae.networks import ClassHead, Decoder, Posterior, Trunk
 from xlens_svae.terms import Gaussian, cross_entropy
 
 __all__ = ["Model", "SemiVAE", "SupervisedVAE"]
-
-
-class Model(Protocol):
-    """What a lens asks of either model."""
-
-    evidence: int
-    nuisance: int
-    decoder: Decoder
-
-    def encode(self, inputs: Tensor) -> Tensor:
-        """Map inputs ``(N, *S)`` to codes ``(N, d)``: what is expected of z."""
-
-    def class_logits(self, codes: Tensor) -> Tensor:
-        """Return the logits ``(N, K)`` that the class part stands for."""
-
-    def admissible(self, evidence: Tensor) -> Tensor:
-        """Return the nearest class parts ``(..., d1)`` that the model knows."""
-
-    def divergence(self, inputs: Tensor, variants: Tensor, part: str) -> Tensor:
-        """Return KL[q(z_k|x) || q(z_k|x~)] for that part of the code, ``(N,)``."""
 
 
 class SupervisedVAE(nn.Module):
@@ -127,3 +107,8 @@ class SemiVAE(nn.Module):
 
     def _posterior(self, hidden: Tensor, logits: Tensor) -> Gaussian:
         return self.informed(hidden, logits.softmax(1))
+
+
+#: Either model. Both have `evidence` and `nuisance`, the widths of the two parts, and a `decoder`; they `encode`,
+#: read `class_logits`, and say what is `admissible` as a class part and how far two inputs are apart.
+Model: TypeAlias = SupervisedVAE | SemiVAE

@@ -29,6 +29,9 @@ class Trunk(nn.Module):
         convolutional: convolutions first.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: Spec, width: int, convolutional: bool) -> None:
         super().__init__()
         self.out_features = max(width // 2, 8)
@@ -113,6 +116,12 @@ class Decoder(nn.Module):
         width: width of the hidden layers.
         convolutional: convolutions at the end.
     """
+
+    low: Tensor
+    span: Tensor
+    mean: Tensor
+    std: Tensor
+    layers: nn.Module
 
     def __init__(self, spec: Spec, evidence: int, nuisance: int, width: int, convolutional: bool) -> None:
         super().__init__()

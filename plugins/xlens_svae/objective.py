@@ -115,7 +115,14 @@ class SupervisedStep:
             "sufficiency": informed.kl(predictive),
             "classes": cross_entropy(classes, model.class_logits(codes)),
         }
-        bound = svae_bound(*terms.values(), alpha=self.alpha, beta=self.beta)
+        bound = svae_bound(
+            terms["reconstruction"],
+            terms["prior"],
+            terms["sufficiency"],
+            terms["classes"],
+            alpha=self.alpha,
+            beta=self.beta,
+        )
         loss = -bound.mean()
         terms = {name: term.mean() for name, term in terms.items()}
         if self.evidence_price:

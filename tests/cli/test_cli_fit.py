@@ -29,7 +29,7 @@ def test_from_a_folder_of_images_to_a_report(here, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["class_names"] == ["0-none", "1-bright", "2-dark"]
     assert (facts["inputs"], facts["shape"]) == (30, [1, 8, 8])
-    assert json.loads((here / "lens" / "inputs.json").read_text())["mean"] == [0.6]
+    assert json.loads((here / "lens" / "lens.json").read_text())["preprocessing"]["mean"] == [0.6]
 
     image = sorted((here / "photos" / "1-bright").iterdir())[0]
     assert cli.main([*EXPLAIN, str(image), "photos/2-dark", "--html", "why.html", "--json"]) == 0
@@ -49,8 +49,8 @@ def test_from_a_folder_of_images_to_a_report(here, capsys):
 def test_arrays_classes_and_exit_codes(here, capsys):
     assert cli.main([*FIT, "data.npz", "--option", "kind=sloppy", "--option", "strength=2"]) == 0
     assert "saved in lens" in capsys.readouterr().out
-    assert not (here / "lens" / "inputs.json").exists()
     stored = json.loads((here / "lens" / "lens.json").read_text())
+    assert stored["preprocessing"] is None
     assert stored["options"] == {"kind": "sloppy", "strength": 2}
     assert "my_models" not in json.dumps(stored)  # which code to run is not in the file
 
@@ -203,13 +203,27 @@ def test_images_are_resized_and_normalised(tmp_path):
         read_images([tmp_path / "c.png"], Preprocessing())
 
 
-def test_what_lies_beside_a_lens_is_checked(tmp_path):
-    Preprocessing(size=(4, 5), mode="grey", mean=(0.5,)).save(tmp_path)
-    assert Preprocessing.load(tmp_path) == Preprocessing(size=(4, 5), mode="grey", mean=(0.5,))
-    for content in ("[1]", "{", '{"mode": 1}', '{"command": "rm"}', '{"size": ["a", 1]}'):
-        (tmp_path / "inputs.json").write_text(content)
-        with pytest.raises((StorageError, OptionError)):
-            Preprocessing.load(tmp_path)
+DAMAGED = [
+    [1],
+    {"mode": 1},
+    {"command": "rm"},
+    {"size": ["a", 1]},
+    {"size": 3},
+    {"mean": 0.5},
+    {"mean": [10**400]},
+    {"mean": ["a"], "mode": "grey"},
+    {"std": None},
+    {"std": [0.0]},
+]
+
+
+@pytest.mark.parametrize("facts", DAMAGED, ids=range(len(DAMAGED)))
+def test_what_is_saved_of_preprocessing_is_checked(facts):
+    how = Preprocessing(size=(4, 5), mode="grey", mean=(0.5,))
+    assert Preprocessing.of({"preprocessing": json.loads(json.dumps(how.facts()))}) == how
+    assert Preprocessing.of({"seed": 3}) is None
+    with pytest.raises((StorageError, OptionError)):
+        Preprocessing.of({"preprocessing": facts})
 
 
 def test_the_current_folder_does_not_shadow_packages(tmp_path):

@@ -1,4 +1,4 @@
-"""Variants of inputs: what is varied, how they are carried, and that f is asked about each."""
+"""Variants of inputs: what is varied, how they are carried, and that the classifier is asked about each."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from xlens.errors import DataError, OptionError, UnsupportedError
 
 
 def decided(model, inputs):
-    """Ask f by hand, beside the model's own state."""
+    """Ask the classifier by hand, beside the model's own state."""
     from copy import deepcopy
 
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_f_is_asked_about_each_variant(ask, trained, images):
     torch.testing.assert_close(found.share_kept, by_hand.float().mean(1))
     row = int((found.share_kept < 1).nonzero()[0, 0])
     assert len(found.only_kept(row)) == int(by_hand[row].sum())
-    assert f"f keeps its class on {by_hand.float().mean():.0%}" in repr(found)
+    assert f"the classifier keeps its class on {by_hand.float().mean():.0%}" in repr(found)
 
 
 def test_distances_are_those_of_a_slow_loop(ask, images):

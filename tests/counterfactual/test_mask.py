@@ -11,7 +11,7 @@ from xlens.counterfactual.mask import EditMask, mask_that_flips
 
 
 class Planes(nn.Module):
-    """f sees two pixels' sums, so that the smallest flipping shift can be searched for by brute force."""
+    """Sees two pixels' sums, so that the smallest flipping shift can be searched for by brute force."""
 
     def forward(self, inputs):
         total = inputs.flatten(1).sum(1)

@@ -77,7 +77,7 @@ def test_maps_that_do_not_look_at_f_do_not_change_with_its_weights(found, fitted
     assert found.get("randomised", "saliency").value < 0.5
     # A lens keeps its edit, and so the support of its map; it has to say itself that this no longer holds.
     assert found.get("trustworthy", "good").value > 0.95
-    assert found.get("trustworthy, f shuffled", "good").value < 0.4
+    assert found.get("trustworthy, the classifier shuffled", "good").value < 0.4
 
 
 def other_classifier(explainer, model):
@@ -298,6 +298,6 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys, trained, fitted, t
     assert cli.main([*asked, *more, "-n", "5", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert {"integrated_gradients:nearest", "lens: lig"} <= {row["contender"] for row in facts["figures"]}
-    assert any("oracle is f itself" in note for note in facts["notes"])
+    assert any("oracle is the classifier itself" in note for note in facts["notes"])
     assert cli.main([*asked, "--method", "randm"]) == 2
     assert "Did you mean 'random'?" in capsys.readouterr().err

@@ -61,8 +61,8 @@ def test_a_judge_that_sees_no_input_positive_says_nothing_of_edits(fitted, known
 
 def test_f_as_its_own_judge_is_named_and_other_classes_are_refused(fitted, known):
     found = judged(fitted, known[0], n=6, oracle={"again": fitted.classifier.model, "other": Sure(1)})
-    assert said(found, "again is f itself")
-    assert not said(found, "other is f")
+    assert said(found, "again is the classifier itself")
+    assert not said(found, "other is the classifier")
     with pytest.raises(OptionError, match="'wide' tells other classes than f.*5 classes.*3"):
         judged(fitted, known[0], oracle={"wide": Sure(0, 5)})
 
@@ -231,7 +231,7 @@ def test_a_lens_on_a_layer_beside_one_on_inputs(tens, on_layer):
     )  # fmt: skip
     assert found.get("agrees", "layer").value == found.get("flips", "layer").value == 1
     assert found.get("DiffID", "layer: lig").low > found.get("DiffID", "random").high
-    assert found.get("trustworthy, f shuffled", "layer").value < 0.2
+    assert found.get("trustworthy, the classifier shuffled", "layer").value < 0.2
     assert said(found, "'layer' decodes to '0': its MSE and SSIM are of activations")
     assert not said(found, "'inputs' decodes")
     assert "nan" not in repr(found)
@@ -241,7 +241,7 @@ def test_a_lens_on_a_layer_beside_one_on_inputs(tens, on_layer):
 
 
 def test_influence_in_a_layer_goes_through_what_follows_it():
-    """Also where activations have the shape of inputs, which f would take as well."""
+    """Also where activations have the shape of inputs, which the classifier would take as well."""
     torch.manual_seed(0)
     model, inputs = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(120, 6)
     with torch.no_grad():
@@ -277,7 +277,7 @@ def test_a_lens_over_another_one(tens):
     # What they decode to is the same; where they lead is not.
     assert found.get("MSE", "svae").value == pytest.approx(found.get("MSE", "ilvm").value, rel=1e-2)
     assert found.get("L1", "svae").value != found.get("L1", "ilvm").value
-    assert found.get("trustworthy, f shuffled", "ilvm").value < 0.3
+    assert found.get("trustworthy, the classifier shuffled", "ilvm").value < 0.3
 
 
 def test_realism_has_the_shares_of_classes_that_the_edits_have(tens, on_layer):

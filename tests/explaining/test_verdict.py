@@ -17,7 +17,7 @@ from xlens.errors import DataError, UntrustworthyWarning
     ("lens", "message"),
     [
         (toys.BlindLens, "another class in the lens's reconstruction"),
-        (toys.StuckLens, "does not change f's decision"),
+        (toys.StuckLens, "does not change the classifier's decision"),
     ],
 )
 def test_a_lens_that_fails_says_so(ask, fitted, images, lens, message):

@@ -1,4 +1,4 @@
-"""Figures of counterfactuals, of codes and of f, against independent references and known answers."""
+"""Figures of counterfactuals, of codes and of the classifier, against independent references and known answers."""
 
 from __future__ import annotations
 

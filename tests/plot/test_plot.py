@@ -34,8 +34,8 @@ def test_images_of_one_to_four_channels(channels, mask, tmp_path):
 def test_the_warning_cannot_be_missed():
     figure = made(trustworthy=False).plot()
     words = texts(figure)
-    assert "DO NOT TRUST THIS EXPLANATION: the counterfactual does not change f's decision" in words
-    assert "✗  Without the evidence f does NOT decide for 'healthy'" in words
+    assert "DO NOT TRUST THIS EXPLANATION: the counterfactual does not change the classifier's decision" in words
+    assert "✗  Does NOT flip: the classifier stays with its decision" in words
     red, green, blue, _ = figure.subfigs[0].get_facecolor()
     assert red > 0.5
     assert max(green, blue) < 0.2
@@ -203,7 +203,7 @@ def test_parts_that_do_not_fit_are_refused(call):
 def test_the_explainer_draws_its_own_traversals_and_invariances(fitted, images):
     words = texts(plot.traversal(fitted, images[:2], "bright", [0.0, 1.0], target=1))
     assert "bright set to" in words
-    assert "p: f's probability of 'class 1'" in words
+    assert "p: the classifier's probability of 'class 1'" in words
     frames = fitted.traverse(images[:2], "bright", [0.0, 1.0])
     with torch.no_grad(), fitted.classifier.frozen():
         p = fitted.classifier.probabilities(frames.flatten(0, 1))[:, 1]
@@ -227,8 +227,8 @@ def test_drawing_leaves_pyplot_alone():
 def test_with_three_classes_the_probability_is_of_two():
     words = texts(dataclasses.replace(made(), class_names=("healthy", "ill", "odd")).plot())
     assert "p = p('ill' against 'healthy') under each frame" in words
-    assert "f's probability of" not in words
-    assert "f's probability of 'ill' under each frame" in texts(made().plot())
+    assert "the classifier's probability of" not in words
+    assert "the classifier's probability of 'ill' under each frame" in texts(made().plot())
 
 
 def test_differences_of_channels_do_not_cancel_and_rounding_noise_is_pale():

@@ -29,7 +29,10 @@ def report(tmp_path_factory) -> Path:
     fails = one.trustworthy.clone()
     fails[5] = False
     one = dataclasses.replace(
-        one, trustworthy=fails, problems=((),) * 5 + (("f sees another class",),), feature_names=("evidence",)
+        one,
+        trustworthy=fails,
+        problems=((),) * 5 + (("the classifier sees another class",),),
+        feature_names=("evidence",),
     )
     moved = Traversal(
         feature="evidence", values=tuple(range(11)), frames=one.path.flip(1), scores=one.path_scores.flip(1)
@@ -197,7 +200,7 @@ def test_sorting_and_filtering(started, report):
         assert page.inner_text("#shown") == "1 of 6 shown"
         open_card(tab)
         assert page.is_visible("#warning")
-        assert "f sees another class" in page.inner_text("#warning")
+        assert "the classifier sees another class" in page.inner_text("#warning")
         page.click("#back")
         page.select_option("#filter", "holds")
         open_card(tab)

@@ -1,4 +1,4 @@
-"""Class labels come from f, unless the user asked for the data's own."""
+"""Class labels come from the classifier, unless the user asked for the data's own."""
 
 import dataclasses
 

@@ -114,10 +114,10 @@ def captum_attribution(
     tensor([[1., 1.]])
     """
     options = dict(options or {})
-    if faults := check_captum(name, options):
-        near = did_you_mean(name, captum_names()) if _class_name(name) is None else ""
-        raise OptionError(f"captum_attribution: {'; '.join(faults)}.{near}")
     found = _class_name(name)
+    if (faults := check_captum(name, options)) or found is None:
+        near = did_you_mean(name, captum_names()) if found is None else ""
+        raise OptionError(f"captum_attribution: {'; '.join(faults)}.{near}")
     kind = _classes()[found]
     layer = _layer(function, kind, options.pop("layer", None), inputs, arguments)
     size = 1 if found in _ROW_BY_ROW else batch
@@ -147,7 +147,7 @@ def captum_attribution(
 
 
 def _one(
-    kind: type,
+    kind: Any,
     function: nn.Module,
     layer: nn.Module | None,
     inputs: Tensor,
@@ -166,7 +166,7 @@ def _one(
         # Captum asks DeepLiftShap's distribution to have two members at least; both are the one baseline.
         twice = kind.__name__.endswith("DeepLiftShap")
         given["baselines"] = torch.cat([baselines, baselines]) if twice else baselines
-    if "layer_baselines" in takes:
+    if "layer_baselines" in takes and layer is not None:
         given["layer_baselines"] = activations_of(layer, function, (baselines, *arguments))
     if "internal_batch_size" in takes:
         given["internal_batch_size"] = max(batch, len(inputs))
@@ -183,7 +183,7 @@ def _one(
     return attributions if attributions.shape == inputs.shape else spread(attributions, inputs)
 
 
-def _classes() -> dict[str, type]:
+def _classes() -> dict[str, Any]:
     import captum.attr
 
     members = vars(captum.attr).items()
@@ -204,7 +204,7 @@ def _refusal(name: str) -> str | None:
     return _OTHERS.get(name) or next(kinds, None) or abstract
 
 
-def _parameters(kind: type) -> tuple[str, ...]:
+def _parameters(kind: Any) -> tuple[str, ...]:
     """Return the options of a method, without what is given anyway."""
     own = inspect.signature(kind.attribute).parameters
     given = {"self", "inputs", "target", "additional_forward_args", "return_convergence_delta", "kwargs"}
@@ -214,7 +214,7 @@ def _parameters(kind: type) -> tuple[str, ...]:
 
 
 def _layer(
-    function: nn.Module, kind: type, chosen: Any, inputs: Tensor, arguments: tuple[Any, ...]
+    function: nn.Module, kind: Any, chosen: Any, inputs: Tensor, arguments: tuple[Any, ...]
 ) -> nn.Module | None:
     if "layer" not in _parameters(kind):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from xlens.attr.evaluate import Evaluation
 
 __all__ = ["chord_integral", "decision_edges", "uniform_edges"]
 
-#: A segment is halved at most this many times, which bounds the work at kinks of f.
+#: A segment is halved at most this many times, which bounds the work at kinks of the classifier.
 _DEEPEST = 8
 #: Share of the steps that decision placement spreads evenly, so that no part of a curve is skipped.
 _EVEN = 0.25
@@ -87,7 +88,8 @@ def _refined(evaluation: Evaluation, inexact: _Scored, sums: Tensor, difference:
             break
         halves = inexact.halved()
         pending = torch.zeros_like(sums)
-        refused, middles = [], []
+        refused: list[Tensor] = []
+        middles: list[Tensor] = []
         for part, values, at in _contributions(evaluation, halves.segments):
             start = sum(map(len, refused))
             bad = halves.part(slice(start, start + len(at))).inexact(_total(values), allowed)
@@ -158,7 +160,7 @@ def _sum_of(
         sums.index_add_(0, part.rows, values)
         totals.append(_total(values))
         middles.append(at)
-    return sums, torch.cat(totals), torch.cat(middles)
+    return cast(Tensor, sums), torch.cat(totals), torch.cat(middles)
 
 
 def _contributions(evaluation: Evaluation, segments: _Segments) -> Iterator[tuple[_Segments, Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -18,13 +18,14 @@ from xlens.attr.quadrature import (
     paper_integral,
     tangent_integral,
 )
+from xlens.contracts.numbers import is_count
 from xlens.errors import OptionError, did_you_mean
 
 __all__ = ["INTEGRATORS", "Integrator", "Placement", "path_integral"]
 
 Integrator = Literal["lig", "lig_paper", "idgi"]
 Placement = Literal["uniform", "decision"]
-INTEGRATORS: tuple[str, ...] = Integrator.__args__
+INTEGRATORS: tuple[str, ...] = get_args(Integrator)
 #: With exact velocities the nodes are doubled at most this often.
 _DOUBLINGS = 4
 
@@ -79,24 +80,25 @@ def path_integral(
     """
     faults = integral_faults(integrator, method, placement)
     for name, value in (("n", n), ("n_steps", n_steps), ("internal_batch_size", internal_batch_size)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_count(value):
             faults.append(f"{name} must be an int >= 1, got {value!r}")
     if faults:
         raise OptionError("path_integral: " + "; ".join(faults))
     wide = widest_float(device)
-    attributions, deltas = None, torch.zeros(n, dtype=wide, device=device)
+    attributions: Tensor | None = None
+    deltas = torch.zeros(n, dtype=wide, device=device)
     for members in torch.arange(n, device=device).split(internal_batch_size):
         evaluation = Evaluation(score, curve, members, internal_batch_size, wide)
         values, deltas[members] = _integrate(evaluation, n_steps, tolerance, integrator, method, placement)
         # Filled in place: joining parts at the end would hold all results twice.
         attributions = values.new_empty(n, *values.shape[1:]) if attributions is None else attributions
         attributions[members] = values
-    return attributions, deltas
+    return cast(Tensor, attributions), deltas
 
 
 def integral_faults(integrator: str, method: str, placement: str) -> list[str]:
     """Return, in words, what is wrong: unknown names, and combinations that mean nothing."""
-    allowed = {"integrator": INTEGRATORS, "method": METHODS, "placement": Placement.__args__}
+    allowed = {"integrator": INTEGRATORS, "method": METHODS, "placement": get_args(Placement)}
     given = {"integrator": integrator, "method": method, "placement": placement}
     faults = [
         f"{name} {given[name]!r} is unknown.{did_you_mean(str(given[name]), names)} Known: {', '.join(names)}"

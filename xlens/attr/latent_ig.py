@@ -28,6 +28,8 @@ from xlens.attr.targets import (
     target_index,
 )
 from xlens.classifier.frozen import frozen
+from xlens.classifier.turns import Turn
+from xlens.contracts.numbers import is_count, is_number
 from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean
 
 __all__ = ["LatentIntegratedGradients"]
@@ -115,7 +117,7 @@ class LatentIntegratedGradients:
             XlensWarning: a sum misses `tolerance` all the same, as at jumps, or with ``"lig_paper"``.
         """
         _check(integrator, method, placement, path, n_steps, tolerance, internal_batch_size, memory_budget)
-        with torch.inference_mode(False), self._frozen():
+        with Turn(), torch.enable_grad(), self._frozen():
             problem = self._problem(inputs, baselines, target, additional_forward_args)
             batch = internal_batch_size or problem.points_in_flight(memory_budget)
             values, delta = path_integral(
@@ -282,9 +284,9 @@ def _check(
         faults.append(f"path {path!r} is unknown.{did_you_mean(str(path), PATHS)} Known: {', '.join(PATHS)}")
     for name, value in (("n_steps", n_steps), ("internal_batch_size", internal_batch_size)):
         optional = name == "internal_batch_size" and value is None
-        if not optional and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        if not optional and not is_count(value):
             faults.append(f"{name} must be an int >= 1, got {value!r}")
-    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance > 0):
+    if tolerance is not None and not (is_number(tolerance) and tolerance > 0):
         faults.append(f"tolerance must be a number > 0 or None, got {tolerance!r}")
     if faults:
         raise OptionError(f"{_WHO}: " + "; ".join(faults))

@@ -13,6 +13,7 @@ from xlens.attr.quadrature import Method
 from xlens.attr.targets import Target, as_tuple, baselines_like
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import frozen
+from xlens.classifier.turns import Turn
 from xlens.errors import DataError
 
 __all__ = ["LayerIntegratedGradients"]
@@ -80,17 +81,18 @@ class LayerIntegratedGradients:
         as_tuple(inputs, _WHO)
         (starts,) = baselines_like(baselines, (inputs,), _WHO)
         classifier = self.classifier
-        with torch.inference_mode(False), frozen(None, classifier.model, seed=0, copy_parameters=False):
+        with Turn(), torch.enable_grad(), frozen(None, classifier.model, seed=0, copy_parameters=False):
             with torch.no_grad():
                 size = internal_batch_size or (1 if len(inputs) == 1 else self._in_flight(inputs, memory_budget))
-                ends = [
+                end, start = (
                     torch.cat([classifier.activations(part) for part in at.split(size)]) for at in (inputs, starts)
-                ]
+                )
                 self._refuse_nothing(inputs[:1], target)
             tail = classifier.cut(inputs[:1])
             engine = LatentIntegratedGradients(tail or classifier.tail, _same)
             return engine.attribute(
-                *ends,
+                end,
+                start,
                 target,
                 None if tail else inputs,
                 n_steps,

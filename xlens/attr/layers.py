@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.hooks import of_this_thread
 from xlens.errors import ModelError, did_you_mean
 
 __all__ = ["activations_of", "spatial_layer", "spread"]
@@ -49,7 +50,7 @@ def spatial_layer(
 def activations_of(layer: nn.Module, function: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
     """Return what `layer` puts out when ``function(*arguments)`` runs."""
     seen: list[Any] = []
-    handle = layer.register_forward_hook(lambda _module, _args, output: seen.append(output))
+    handle = layer.register_forward_hook(of_this_thread(lambda _module, _args, output: seen.append(output)))
     try:
         with torch.no_grad():
             function(*arguments)
@@ -73,7 +74,7 @@ def spread(maps: Tensor, inputs: Tensor) -> Tensor:
     summed = maps.sum(1, keepdim=True)
     size = inputs.shape[2:]
     if min(size[0] / summed.shape[2], size[1] / summed.shape[3]) < 1:
-        fine = nn.functional.adaptive_avg_pool2d(summed, size)
+        fine = nn.functional.adaptive_avg_pool2d(summed, (size[0], size[1]))
     else:
         fine = nn.functional.interpolate(summed, size=size, mode="bilinear", align_corners=False)
     fine = fine * (summed.shape[2] * summed.shape[3] / (size[0] * size[1]))
@@ -102,7 +103,8 @@ def _runs(function: nn.Module, probe: tuple[Any, ...]) -> list[tuple[nn.Module, 
         if isinstance(output, Tensor) and output.dim() == 4 and max(output.shape[2:]) > 1:
             runs.append((module, tuple(output.shape[2:])))
 
-    handles = [module.register_forward_hook(hook) for module in function.modules() if module is not function]
+    own = of_this_thread(hook)
+    handles = [module.register_forward_hook(own) for module in function.modules() if module is not function]
     try:
         with torch.no_grad():
             function(*probe)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from xlens.contracts.numbers import is_count
+
 __all__ = ["budget_faults", "default_budget", "peak_bytes", "points_in_flight"]
 
 #: On a processor large batches gain nothing: what fits into an eighth of a gigabyte keeps it busy.
@@ -29,7 +31,7 @@ def default_budget(device: torch.device) -> int:
     """Return the bytes that points in flight may take: 128 MiB on a CPU, else a quarter of what is free."""
     if device.type == "cpu":
         return _CPU_BUDGET
-    accelerator = getattr(torch, device.type, None)
+    accelerator: Any = getattr(torch, device.type, None)
     if hasattr(accelerator, "mem_get_info"):
         # What the allocator has reserved and not given out is as good as free.
         kept = accelerator.memory_reserved(device) - accelerator.memory_allocated(device)
@@ -41,8 +43,7 @@ def default_budget(device: torch.device) -> int:
 
 def budget_faults(memory_budget: int | None) -> list[str]:
     """Return, in words, what is wrong with a number of bytes."""
-    whole = isinstance(memory_budget, int) and not isinstance(memory_budget, bool)
-    if memory_budget is None or (whole and memory_budget > 0):
+    if memory_budget is None or is_count(memory_budget):
         return []
     return [f"memory_budget must be a number of bytes > 0 or None, got {memory_budget!r}"]
 
@@ -86,7 +87,7 @@ class _Census(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive: dict[int, weakref.finalize] = {}
+        self.alive: dict[int, weakref.finalize[Any, Any]] = {}
         self.now = self.peak = 0
 
     def __exit__(self, *fault: Any) -> None:

@@ -1,9 +1,10 @@
-"""Curves in codes other than the straight one: the shortest for the eye, and the one f cares least about."""
+"""Curves in codes other than the straight one: the shortest for the eye, and the one the classifier cares least
+about."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ __all__ = ["PATHS", "CodePath", "code_path", "geodesic", "guided"]
 
 CodePath = Literal["linear", "geodesic", "guided", "pixel"]
 #: ``"pixel"`` is straight between the decoded ends, so it is no curve in codes.
-PATHS: tuple[str, ...] = CodePath.__args__
+PATHS: tuple[str, ...] = get_args(CodePath)
 _KNOTS = 9
 _GUIDED_STEPS = 50
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ Method = Literal[
     "midpoint", "gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid"
 ]
 #: ``"midpoint"`` goes by chords; the others are Captum's, and need the curve's exact velocity.
-METHODS: tuple[str, ...] = Method.__args__
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 @lru_cache(maxsize=32)
@@ -53,14 +53,14 @@ def tangent_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> 
 
     On smooth curves and scores Gauss-Legendre nodes converge far faster than chords.
     """
-    sums = None
+    sums: Tensor | None = None
     for local, at, weight in _positions(evaluation, nodes, weights):
         points, velocity = evaluation.tangents(local, at)
         _, gradient = evaluation.gradients(local, points)
         del points
         product = velocity.to(evaluation.wide).mul_(gradient)
         sums = _added(sums, evaluation, local, product.mul_(_shaped(weight, product)))
-    return sums
+    return _some(sums)
 
 
 def paper_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor, chord: Tensor) -> Tensor:
@@ -74,12 +74,12 @@ def paper_integral(evaluation: Evaluation, nodes: Tensor, weights: Tensor, chord
         nodes, weights: ``(n,)``.
         chord: ``(G, *S)`` x(1) - x(0).
     """
-    mean = None
+    mean: Tensor | None = None
     for local, at, weight in _positions(evaluation, nodes, weights):
         _, gradient = evaluation.gradients(local, evaluation.points(local, at))
         gradient = gradient.to(evaluation.wide)
         mean = _added(mean, evaluation, local, gradient.mul_(_shaped(weight, gradient)))
-    return chord.to(evaluation.wide) * mean
+    return chord.to(evaluation.wide) * _some(mean)
 
 
 def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
     scores = evaluation.scores(torch.arange(g, device=edges.device).repeat_interleave(steps + 1), edges.reshape(-1))
     change = scores.view(g, -1).diff(dim=1).reshape(-1)
     low, high = edges[:, :-1].reshape(-1), edges[:, 1:].reshape(-1)
-    sums = None
+    sums: Tensor | None = None
     for start in range(0, len(local), evaluation.batch):
         chosen = slice(start, start + evaluation.batch)
         rows = local[chosen]
@@ -112,7 +112,7 @@ def direction_integral(evaluation: Evaluation, edges: Tensor) -> Tensor:
         total = squared.flatten(1).sum(1)
         share = change[chosen] / torch.where(total > 0, total, torch.ones_like(total))
         sums = _added(sums, evaluation, rows, squared.mul_(_shaped(share, squared)))
-    return sums
+    return _some(sums)
 
 
 def _positions(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -125,6 +125,11 @@ def _positions(evaluation: Evaluation, nodes: Tensor, weights: Tensor) -> Iterat
 
 def _shaped(weights: Tensor, values: Tensor) -> Tensor:
     return weights.view(-1, *([1] * (values.dim() - 1)))
+
+
+def _some(sums: Tensor | None) -> Tensor:
+    """Return what was summed: of one curve at least, at one node at least."""
+    return cast(Tensor, sums)
 
 
 def _added(sums: Tensor | None, evaluation: Evaluation, local: Tensor, values: Tensor) -> Tensor:

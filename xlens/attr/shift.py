@@ -1,4 +1,4 @@
-"""Latent shift: walk a code along the gradient of f, and see what changes."""
+"""Latent shift: walk a code along the gradient of the classifier, and see what changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def latent_shift(
     floor: float = 0.05,
     largest_change: float = 0.05,
 ) -> LatentShift:
-    """Move codes against the gradient of a score until f lets go, x_l = G(z + l d f_c(G(z))/dz).
+    """Move codes against the gradient of a score until the classifier lets go, x_l = G(z + l d f_c(G(z))/dz).
 
     Latent Shift (Cohen et al. 2021) needs no training of its own. The step doubles every fourth frame, from
     one that changes the score by about .1 to first order. A row stops where its probability has dropped by
@@ -67,7 +67,7 @@ def latent_shift(
         (gradient,) = torch.autograd.grad(margin.sum(), codes)
     codes, first, before = codes.detach(), first.detach(), margin.detach().sigmoid()
     steepness = gradient.square().sum(1).to(before.dtype)
-    # Where f does not respond at all there is nowhere to go, and the row stays.
+    # Where the classifier does not respond at all there is nowhere to go, and the row stays.
     unit = torch.where(steepness > 0, 0.1 / steepness, torch.zeros_like(steepness))
     shift = torch.zeros_like(before)
     live = torch.ones_like(before, dtype=torch.bool)

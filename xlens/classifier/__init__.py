@@ -1,6 +1,7 @@
 """The user's classifier and nothing else: its logits, hidden layers and margins, and that it is never changed."""
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.copies import copied
 from xlens.classifier.margins import default_contrast, margin_over_rest, score_margin
 from xlens.classifier.taps import FeatureMaps, Penultimate
 
@@ -9,6 +10,7 @@ __all__ = [
     "FeatureMaps",
     "Penultimate",
     "as_classifier",
+    "copied",
     "default_contrast",
     "margin_over_rest",
     "score_margin",

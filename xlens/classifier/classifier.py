@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from xlens.classifier.frozen import frozen
+from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.identity import Identity, identity_of
+from xlens.classifier.modes import factories_of
+from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail
+from xlens.classifier.wrappers import bare_name, unwrapped
 from xlens.errors import ModelError, did_you_mean
 
 __all__ = ["Classifier", "as_classifier"]
@@ -22,7 +25,9 @@ __all__ = ["Classifier", "as_classifier"]
 class Classifier:
     """A trained model with the facts that xlens needs about it.
 
-    The model is held by reference and left exactly as it is.
+    The model is held by reference and left exactly as it is. Wrappers are taken off: of what ``torch.compile``,
+    DataParallel, DistributedDataParallel, or a LightningModule that only calls the network is wrapped around, the
+    network itself is asked, and names and fingerprint are its own.
 
     Args:
         model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for
@@ -32,10 +37,11 @@ class Classifier:
             activations. A layer that runs several times per forward pass stands for its last run.
         outputs: whether the model returns ``"logits"`` or ``"probabilities"``; the latter are turned
             into log-probabilities.
-        class_names: names of the classes, for pictures and reports.
+        class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
+            to name, such as ``model.config.id2label``.
 
     Raises:
-        ModelError: the model is no module, or the layer does not exist.
+        ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
 
     >>> import torch
     >>> from xlens import Classifier
@@ -50,7 +56,7 @@ class Classifier:
         *,
         layer: str | nn.Module | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
-        class_names: Sequence[str] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -64,11 +70,12 @@ class Classifier:
                 given=repr(outputs),
                 allowed="'logits' or 'probabilities'",
             )
-        self.model = model
+        self.model, prefix = unwrapped(model)
         self.outputs = outputs
-        self.layer = _layer_name(model, layer)
-        self.class_names = tuple(map(str, class_names)) if class_names is not None else None
-        # What runs after the hidden layer, in a tuple once it was looked for; None where f cannot be cut.
+        self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
+        self.class_names = ordered_names(class_names)
+        # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
+        # cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
 
     def __repr__(self) -> str:
@@ -98,7 +105,7 @@ class Classifier:
         Raises:
             ModelError: the model returns something that is not one row of class scores per input.
         """
-        return self.logits(self.model(self._prepare(inputs)), inputs)
+        return self.logits(self._run(inputs), inputs)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return class probabilities ``(N, K)``."""
@@ -112,7 +119,7 @@ class Classifier:
         """
         name = self._require_layer()
         with self.record([name]) as seen:
-            self.model(self._prepare(inputs))
+            self._run(inputs)
         if name not in seen:
             raise ModelError(
                 f"Classifier: the layer {name!r} did not run in the forward pass",
@@ -121,7 +128,7 @@ class Classifier:
         return seen[name]
 
     def tail(self, activations: Tensor, inputs: Tensor) -> Tensor:
-        """Return the logits ``(N, K)`` that f gives when its hidden layer outputs `activations`.
+        """Return the logits ``(N, K)`` that the classifier gives when its hidden layer outputs `activations`.
 
         Where the model's structure allows, only the layers after the hidden one run. Otherwise the
         whole model runs on `inputs` and the layer's output is replaced.
@@ -136,12 +143,13 @@ class Classifier:
         return self.logits(output, inputs)
 
     def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
-        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where f cannot be cut.
+        """Return a function from the layer's activations ``(N, *A)`` to logits, or None where the classifier cannot
+        be cut.
 
         It needs no inputs, because only the layers after the hidden one run.
 
         Args:
-            probe: ``(N, *S)`` inputs on which the cut is compared with f.
+            probe: ``(N, *S)`` inputs on which the cut is compared with the classifier.
         """
         tail = self._structural(probe)
         if tail is None:
@@ -165,7 +173,7 @@ class Classifier:
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
         with torch.no_grad():
-            return _unwrap(self.model(self._prepare(probe[:1]))).numel()
+            return _unwrap(self._run(probe[:1])).numel()
 
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
@@ -198,7 +206,7 @@ class Classifier:
 
             return hook
 
-        handles = [modules[name].register_forward_hook(keep(name)) for name in names]
+        handles = [modules[name].register_forward_hook(of_this_thread(keep(name))) for name in names]
         try:
             yield seen
         finally:
@@ -211,17 +219,11 @@ class Classifier:
         A lens is bound to it. What a module computes beyond its type and the settings that its repr
         shows is not seen.
         """
-        digest = hashlib.sha256(f"{self.layer}|{self.outputs}".encode())
-        for name, module in self.model.named_modules():
-            settings = re.sub(r"0x[0-9a-f]+", "", module.extra_repr())
-            digest.update(f"{name}:{type(module).__name__}({settings});".encode())
-        state = {**self.model.state_dict(keep_vars=True), **dict(self.model.named_buffers())}
-        for name, tensor in sorted(state.items()):
-            if isinstance(tensor, Tensor):
-                digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-                flat = tensor.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return self.identity().digest
+
+    def identity(self) -> Identity:
+        """Return the fingerprint with the names of what decides outputs and could not be read for it."""
+        return identity_of(self.model, self.layer, self.outputs)
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""
@@ -247,6 +249,12 @@ class Classifier:
             values = torch.cat([torch.zeros_like(values), values], 1)
         return values
 
+    def _run(self, inputs: Tensor) -> Any:
+        """Return what the model itself does for inputs that may be on another device."""
+        prepared = self._prepare(inputs)
+        with factories_of(prepared.device, prepared.dtype):
+            return self.model(prepared)
+
     def _prepare(self, inputs: Tensor) -> Tensor:
         # A copy, because a model may begin with an in-place operation.
         return inputs.to(self.device, self.dtype).clone()
@@ -264,7 +272,7 @@ class Classifier:
         return self.layer
 
     def _structural(self, probe: Tensor) -> Callable[[Tensor], Any] | None:
-        """Return the layers after the hidden one if they reproduce f on the first of `probe`."""
+        """Return the layers after the hidden one if they reproduce the classifier on the first of `probe`."""
         name = self._require_layer()
         if self._cut is None:
             with torch.no_grad():
@@ -288,7 +296,7 @@ class Classifier:
 
     def _replace(self, activations: Tensor, inputs: Tensor) -> Any:
         module = dict(self.model.named_modules())[self._require_layer()]
-        runs = _count_runs(self.model, module, self._prepare(inputs[:1]))
+        runs = self._count_runs(module, inputs[:1])
         seen = 0
 
         def hook(_module: nn.Module, _args: Any, _output: Any) -> Tensor | None:
@@ -296,11 +304,26 @@ class Classifier:
             seen += 1
             return activations if seen == runs else None
 
-        handle = module.register_forward_hook(hook)
+        handle = module.register_forward_hook(of_this_thread(hook))
         try:
-            return self.model(self._prepare(inputs))
+            return self._run(inputs)
         finally:
             handle.remove()
+
+    def _count_runs(self, module: nn.Module, probe: Tensor) -> int:
+        runs = 0
+
+        def hook(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+
+        handle = module.register_forward_hook(of_this_thread(hook))
+        try:
+            with torch.no_grad():
+                self._run(probe)
+        finally:
+            handle.remove()
+        return runs
 
 
 def as_classifier(model: nn.Module | Classifier) -> Classifier:
@@ -332,6 +355,10 @@ def _unwrap(output: Any) -> Tensor:
     )
 
 
+def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
+    return isinstance(layer, str)
+
+
 def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
     if layer is None:
         return None
@@ -352,19 +379,3 @@ def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
             do="use a name from dict(model.named_modules())",
         )
     return layer
-
-
-def _count_runs(model: nn.Module, module: nn.Module, probe: Tensor) -> int:
-    runs = 0
-
-    def hook(*_: Any) -> None:
-        nonlocal runs
-        runs += 1
-
-    handle = module.register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            model(probe)
-    finally:
-        handle.remove()
-    return runs

@@ -1,4 +1,4 @@
-"""Whether f is still what a lens was fitted around."""
+"""Whether the classifier is still what a lens was fitted around."""
 
 from __future__ import annotations
 

@@ -1,117 +1,249 @@
-"""Temporary freezing of somebody else's model, with restoration that survives anything."""
+"""Somebody else's model, frozen while it is asked and put back whatever happens; one guard for all who ask.
+
+What is promised:
+
+- Afterwards parameters, buffers, flags, gradients, hooks, attributes and the global random numbers are bit for bit
+  as they were, after an exception, out of memory and Ctrl-C too.
+- Several threads may ask, through one explainer or several, around one model or several. Questions take turns, and
+  each gets the answer that it would get alone. A long fit lets others ask between its steps.
+- Another thread may predict with the model meanwhile, and gets the predictions of a model in eval mode: flags are
+  the model's and not a thread's. Hooks act for the thread that placed them alone. It may not train the model.
+- Random numbers that another thread draws from the global generators meanwhile come from a seeded sequence, and
+  are missing in it; predicting in eval mode draws none.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor, nn
+
+from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted, watch
+from xlens.classifier.kept import KeptModule, Swap, put_back, stand_ins
+from xlens.classifier.turns import Seeded, random_state_kept, seeded
+from xlens.classifier.values import KeptTensor, bits, unwatched
+from xlens.errors import ModelError
 
 __all__ = ["bits", "frozen", "seeded"]
 
 T = TypeVar("T")
 
 
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Within this context the global RNGs are seeded (unless None); afterwards they are as before.
+class _Held:
+    """A module or a tensor that somebody holds: how it was before, and by how many."""
 
-    >>> import torch
-    >>> before = torch.get_rng_state()
-    >>> with seeded(0):
-    ...     _ = torch.rand(3)
-    >>> bool((before == torch.get_rng_state()).all())
-    True
+    def __init__(self, kept: KeptModule | KeptTensor) -> None:
+        self.kept, self.count = kept, 0
+
+
+class _Hold:
+    """One context around a model, of one thread."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.thread = model, threading.get_ident()
+        self.modules = list(model.modules())
+        # Tensors of inference mode are not written to: copies stand in for them.
+        self.parameters = [p for p in model.parameters() if not p.is_inference()]
+        self.buffers = [b for b in model.buffers() if not b.is_inference()]
+        self.keys = {id(x) for x in (*self.modules, *self.parameters, *self.buffers)}
+        self.level: _Level | None = None
+
+    def tensors(self, copy_parameters: bool) -> Iterator[tuple[Tensor, bool]]:
+        """Yield the tensors, and whether their values are to be kept."""
+        yield from ((p, copy_parameters) for p in self.parameters)
+        yield from ((b, True) for b in self.buffers)
+
+
+class _Level:
+    """How a model was when a context within another began; the values of parameters are kept by the outermost."""
+
+    def __init__(self, hold: _Hold) -> None:
+        self.modules = [KeptModule(module) for module in hold.modules]
+        self.parameters = [KeptTensor(p, copy=False) for p in hold.parameters]
+        self.buffers = [KeptTensor(b, copy=True) for b in hold.buffers]
+
+    def put_back(self, held: Mapping[int, _Held]) -> list[BaseException]:
+        found = [held[id(p.tensor)].kept for p in self.parameters if p.written]
+        written = [kept for kept in found if isinstance(kept, KeptTensor)]
+        return put_back([*self.modules, *self.parameters, *self.buffers], written)
+
+
+class _Guards:
+    """All models that are frozen in this process, counted module by module and tensor by tensor.
+
+    So contexts around one model share it, and so do those around a model and a part of it, or around two models
+    with tied weights.
     """
-    python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    # Asking for CUDA's state would initialise CUDA; where it is not in use there is none to keep.
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        if seed is not None:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        if mps is not None:
-            torch.mps.set_rng_state(mps)
+
+    def __init__(self) -> None:
+        # Taken again by the same thread where the garbage collector ends a context in the middle of another.
+        self._lock = threading.RLock()
+        self._held: dict[int, _Held] = {}
+        self._holds: list[_Hold] = []
+
+    def asks(self) -> bool:
+        """Whether the thread that calls this holds any model."""
+        here = threading.get_ident()
+        return any(hold.thread == here for hold in tuple(self._holds))
+
+    @uninterrupted
+    def enter(self, model: nn.Module, copy_parameters: bool) -> _Hold:
+        """Freeze a model, or share in its being frozen."""
+        with self._lock, unwatched():
+            hold = _Hold(model)
+            # All that may fail or run out of memory comes first, while nothing has changed yet.
+            new = self._newly_held(hold, copy_parameters)
+            hold.level = None if new.keys() >= hold.keys else _Level(hold)
+            swaps = list(stand_ins(hold.modules))
+            self._held |= new
+            for key in hold.keys:
+                self._held[key].count += 1
+            self._holds.append(hold)
+            try:
+                self._freeze(hold, [held.kept for held in new.values()], swaps)
+            except BaseException:
+                self.leave(hold)
+                raise
+        return hold
+
+    @uninterrupted
+    def leave(self, hold: _Hold) -> None:
+        """End a context, and those within it that were never ended; put back what nobody holds any longer.
+
+        Raises:
+            ModelError: something could not be put back; everything else was.
+        """
+        faults: list[BaseException] = []
+        with self._lock:
+            if hold not in self._holds:
+                return
+            later = self._holds[self._holds.index(hold) + 1 :]
+            for one in (*reversed([h for h in later if h.thread == hold.thread]), hold):
+                faults += self._leave(one)
+        if faults:
+            raise _fault(faults)
+
+    def _newly_held(self, hold: _Hold, copy_parameters: bool) -> dict[int, _Held]:
+        new = {id(m): _Held(KeptModule(m)) for m in hold.modules if id(m) not in self._held}
+        for tensor, copy in hold.tensors(copy_parameters):
+            held = self._held.get(id(tensor))
+            if held is None:
+                new[id(tensor)] = _Held(KeptTensor(tensor, copy=copy))
+            elif copy and isinstance(held.kept, KeptTensor):
+                held.kept.keep_values()
+        return new
+
+    def _freeze(self, hold: _Hold, new: Iterable[KeptModule | KeptTensor], swaps: list[Swap]) -> None:
+        for kept in new:
+            if isinstance(kept, KeptModule):
+                kept.hide(self.asks)
+        for table, name, stand_in in swaps:
+            table[name] = stand_in
+        modules = [module for module in hold.modules if getattr(module, "training", False)]
+        if modules:
+            hold.model.eval()
+        for module in modules:
+            # A model may have a way of its own to go into eval mode.
+            module.training = False
+        for parameter in hold.parameters:
+            if parameter.requires_grad:
+                parameter.requires_grad_(False)
+
+    def _leave(self, hold: _Hold) -> list[BaseException]:
+        # Another thread's view of the model began at another moment: it is put back when all have left.
+        shared = any(h.thread != hold.thread and h.keys & hold.keys for h in self._holds)
+        faults: list[BaseException] = []
+        if hold.level is not None and not shared:
+            faults += hold.level.put_back(self._held)
+        faults += put_back([self._held[key].kept for key in hold.keys if self._held[key].count == 1])
+        # Only now: where something that no handler can hold back stops this, all of it is done again.
+        self._holds.remove(hold)
+        for key in hold.keys:
+            self._held[key].count -= 1
+            if not self._held[key].count:
+                del self._held[key]
+        return faults
 
 
-@contextmanager
-def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True) -> Iterator[T]:
+_guards = _Guards()
+
+
+class _Frozen(AbstractContextManager[T]):
+    """What :func:`frozen` returns."""
+
+    _hold: _Hold | None = None
+
+    def __init__(self, value: T, model: nn.Module, seed: int | None, copy_parameters: bool) -> None:
+        self._value, self._model, self._copy_parameters = value, model, copy_parameters
+        self._random = random_state_kept() if seed is None else seeded(seed)
+        self._watching: int | None = None
+
+    @own_lines_uninterrupted
+    def __enter__(self) -> T:
+        self._watching = watch.begin()
+        try:
+            self._random.__enter__()
+            try:
+                self._hold = _guards.enter(self._model, self._copy_parameters)
+            except BaseException as fault:
+                self._random.__exit__(type(fault), fault, fault.__traceback__)
+                raise
+        except BaseException:
+            watch.end(self._watching)
+            raise
+        return self._value
+
+    @own_lines_uninterrupted
+    def __exit__(self, *fault: Any) -> None:
+        try:
+            self._leave()
+            self._random.__exit__(*fault)
+        finally:
+            # Once more, where an exception that another thread sent came in between; else there is nothing to do.
+            self._leave()
+            if isinstance(self._random, Seeded):
+                self._random.end()
+            watch.end(self._watching)
+
+    @uninterrupted
+    def __del__(self) -> None:
+        # Where such an exception kept the context from being left at all.
+        self._leave()
+
+    @uninterrupted
+    def _leave(self) -> None:
+        if self._hold is not None:
+            _guards.leave(self._hold)
+            self._hold = None
+
+
+def frozen(value: T, model: nn.Module, seed: int | None, copy_parameters: bool = True) -> AbstractContextManager[T]:
     """Freeze `model`, yield `value`, restore the model and the global RNGs bit for bit.
 
     Args:
         value: what the context yields.
         model: the module to freeze.
-        seed: seeds the global RNGs meanwhile, unless None.
+        seed: seeds the global RNGs meanwhile, unless None; then this thread also has its turn, and the program's
+            switches are neutral.
         copy_parameters: guard against a forward pass that writes to its own parameters, which takes a copy of
             them. Buffers are copied always.
     """
-    flags = [(module, module.training) for module in model.modules()]
-    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    copies = [(p, p.detach().clone()) for p, *_ in parameters] if copy_parameters else []
-    gradients = [(grad, grad.detach().clone()) for *_, grad in parameters if grad is not None]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    # A TorchScript module keeps its slots where Python cannot replace them.
-    replaceable = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    slots = [(table, dict(table)) for m in replaceable for table in (m._buffers, m._parameters, m._modules)]
-    hooks = [(m, name, dict(table)) for m in model.modules() for name, table in _hook_tables(m)]
-    # What others leave on modules, as some of Captum's methods do, and what a forward pass keeps there.
-    attributes = [(module, dict(vars(module))) for module in replaceable]
-    with seeded(seed):
-        try:
-            model.eval()
-            for parameter, *_ in parameters:
-                parameter.requires_grad_(False)
-            yield value
-        finally:
-            for table, entries in slots:
-                table.clear()
-                table.update(entries)
-            for module, entries in attributes:
-                live = vars(module)
-                for name in set(live) - set(entries):
-                    del live[name]
-                live.update(entries)
-            for module, training in flags:
-                module.training = training
-            with torch.no_grad():
-                _restore(copies)
-                _restore(buffers)
-                _restore(gradients)
-            for parameter, requires_grad, grad in parameters:
-                parameter.requires_grad_(requires_grad)
-                parameter.grad = grad
-            for module, name, table in hooks:
-                live = getattr(module, name)
-                live.clear()
-                live.update(table)
+    return _Frozen(value, model, seed, copy_parameters)
 
 
-def _restore(pairs: list[tuple[Tensor, Tensor]]) -> None:
-    for live, kept in pairs:
-        # Writing only what changed leaves version counters, which autograd checks, alone.
-        if live.shape != kept.shape or not torch.equal(bits(live), bits(kept)):
-            live.set_(kept) if live.shape != kept.shape else live.copy_(kept)
-
-
-def bits(tensor: Tensor) -> Tensor:
-    """Return the values as bytes ``(n,)``, so that NaN equals NaN and -0 differs from 0."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-
-
-def _hook_tables(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, table in vars(module).items():
-        if name.endswith("_hooks") and isinstance(table, dict):
-            yield name, table
+def _fault(faults: list[BaseException]) -> BaseException:
+    """Return one exception for all."""
+    for fault in faults:
+        if not isinstance(fault, Exception):
+            return fault
+    first = faults[0]
+    error = ModelError(
+        "the classifier could not be put back in full as it was",
+        given=f"{len(faults)} faults, the first a {type(first).__name__}: {first}",
+        do="load its weights again before you use it",
+    )
+    error.__cause__ = first
+    return error

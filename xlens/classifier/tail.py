@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -45,11 +46,25 @@ def _sequential_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | 
 
 
 class _LayerTracer(fx.Tracer):
-    """Traces through the model but keeps the hidden layer, and all library modules, in one piece."""
+    """Traces through the model but keeps the hidden layer, and all library modules, in one piece.
+
+    torch.fx stands in for the call of every module in the process meanwhile. What other threads call is not traced.
+    """
 
     def __init__(self, layer: str) -> None:
         super().__init__()
         self.layer = layer
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return qualified_name == self.layer or super().is_leaf_module(module, qualified_name)

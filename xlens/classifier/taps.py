@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.hooks import of_this_thread
 
 __all__ = ["FeatureMaps", "Penultimate"]
 
@@ -69,7 +70,7 @@ class Penultimate:
         self.forward = forward
         order: list[nn.Linear] = []
         handles = [
-            module.register_forward_hook(lambda module, *_: order.append(module))
+            module.register_forward_hook(of_this_thread(lambda module, *_: order.append(module)))
             for module in model.modules()
             if isinstance(module, nn.Linear)
         ]
@@ -81,7 +82,7 @@ class Penultimate:
                 handle.remove()
         # A gate inside the network may run later than the head, but only the head is as wide as the logits.
         heads = [layer for layer in order if layer.out_features in (1, logits.shape[1])]
-        self.layer = (heads or order or [None])[-1]
+        self.layer: nn.Linear | None = [None, *order, *heads][-1]
         self.width = self.layer.in_features if self.layer is not None else logits.shape[1]
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,7 @@ class Penultimate:
         def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
             seen.append(args[0])
 
-        handle = self.layer.register_forward_pre_hook(keep)
+        handle = self.layer.register_forward_pre_hook(of_this_thread(keep))
         try:
             logits = self.forward(inputs)
         finally:
@@ -109,14 +110,15 @@ def _maps_by_resolution(classifier: Classifier, probe: Tensor) -> dict[tuple[int
 
     def look(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: object, output: object) -> None:
-            usable = isinstance(output, Tensor) and output.dim() == 4 and len(output) == len(probe)
-            if usable and min(output.shape[2:]) > 1:
+            if not isinstance(output, Tensor) or output.dim() != 4 or len(output) != len(probe):
+                return
+            if min(output.shape[2:]) > 1:
                 found[tuple(output.shape[2:])] = (name, output.shape[1])
 
         return hook
 
     handles = [
-        module.register_forward_hook(look(name))
+        module.register_forward_hook(of_this_thread(look(name)))
         for name, module in classifier.model.named_modules()
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -26,7 +26,7 @@ def make_classifier(
     model: nn.Module | Classifier,
     *,
     layer: str | None,
-    outputs: str | None,
+    outputs: Literal["logits", "probabilities"] | None,
     class_names: Sequence[str] | None,
 ) -> Classifier:
     """Return the classifier with what the command line says of it.
@@ -63,20 +63,20 @@ def make_classifier(
 
 
 def check_order(classifier: Classifier, inputs: Any, labels: Any, folders: Sequence[str]) -> None:
-    """Refuse folders whose order is not that of f's classes, which would name every class wrongly.
+    """Refuse folders whose order is not that of the classifier's classes, which would name every class wrongly.
 
     Args:
-        classifier: f.
+        classifier: the classifier.
         inputs: ``(n, *S)`` images out of the folders.
         labels: ``(n,)`` the number of the folder that each lay in.
         folders: their names, sorted.
 
     Raises:
-        DataError: as many folders as classes are needed, or f agrees much better with another order.
-        ModelError: f fails on these images.
+        DataError: as many folders as classes are needed, or the classifier agrees much better with another order.
+        ModelError: the classifier fails on these images.
 
     Warns:
-        XlensWarning: f agrees with the folders no better than chance.
+        XlensWarning: the classifier agrees with the folders no better than chance.
     """
     counts = _confusion(classifier, inputs, labels, len(folders)).double()
     classes, n = counts.shape[1], int(counts.sum())
@@ -111,7 +111,7 @@ def check_order(classifier: Classifier, inputs: Any, labels: Any, folders: Seque
 
 
 def _confusion(classifier: Classifier, inputs: Any, labels: Any, folders: int) -> Tensor:
-    """Count f's predictions per folder, ``(folders, K)``, on images spread evenly over both."""
+    """Count the classifier's predictions per folder, ``(folders, K)``, on images spread evenly over both."""
     labels = torch.as_tensor(labels)
     of_each = max(_LOOKED_AT // folders, _OF_EACH)
     index = torch.cat([_spread((labels == folder).nonzero()[:, 0], of_each) for folder in range(folders)])

@@ -18,7 +18,7 @@ from xlens.api import load
 from xlens.classifier.classifier import Classifier
 from xlens.cli.classes import check_order, make_classifier
 from xlens.cli.demo import run_demo
-from xlens.cli.inputs import Preprocessing, is_array
+from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.output import print_json
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
@@ -73,8 +73,8 @@ def fit(chosen: argparse.Namespace) -> int:
     _check_output(chosen.output, "-o")
     if chosen.checkpoints is not None:
         _check_output(chosen.checkpoints, "--checkpoints")
-    model = load_model(chosen.model, chosen.weights)
-    examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said))
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
+    examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said), chosen.max_bytes)
     classifier = _classifier(chosen, model, examples)
     began = time.perf_counter()
     explainer = fit_lens(
@@ -89,10 +89,9 @@ def fit(chosen: argparse.Namespace) -> int:
         progress=False if chosen.json else None,
     )
     seconds = time.perf_counter() - began
-    explainer.save(chosen.output)
-    Preprocessing.forget(chosen.output)
     if examples.how is not None:
-        examples.how.save(chosen.output)
+        explainer.fitted.provenance[PREPROCESSING] = examples.how.facts()
+    explainer.save(chosen.output)
     n = len(examples.inputs)
     facts = {
         "lens": str(chosen.output),
@@ -105,8 +104,8 @@ def fit(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print_json(facts)
     else:
-        said = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
-        print(visible(said))
+        sentence = f"{explainer!r}, fitted on {n} inputs in {seconds:.0f} s, saved in {chosen.output}"
+        print(visible(sentence))
     return 0
 
 
@@ -114,10 +113,10 @@ def explain(chosen: argparse.Namespace) -> int:
     """``xlens explain``."""
     if chosen.html is not None:
         check_writable(chosen.html)
-    stored = Preprocessing.load(chosen.lens)
-    model = load_model(chosen.model, chosen.weights)
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, device=chosen.device)
-    inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
+    stored = Preprocessing.of(explainer.provenance)
+    inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     with warnings.catch_warnings():
         # What does not hold is said input by input below.
         warnings.simplefilter("ignore", XlensWarning)
@@ -141,7 +140,7 @@ def explain(chosen: argparse.Namespace) -> int:
 
 def _as_trained(chosen: argparse.Namespace, model: nn.Module | Classifier, said: dict[str, Any]) -> Preprocessing:
     """Return how images are prepared where the command line says nothing; timm knows it of its models."""
-    if not chosen.model.startswith("timm:") or is_array(chosen.data):
+    if isinstance(model, Classifier) or not chosen.model.startswith("timm:") or is_array(chosen.data):
         return Preprocessing()
     known = {name: value for name, value in preprocessing_of(model).items() if name not in said}
     how = Preprocessing(**{**known, **said})
@@ -161,7 +160,7 @@ def _classifier(chosen: argparse.Namespace, model: nn.Module | Classifier, examp
 
 def _options(pairs: list[str]) -> dict[str, Any]:
     """Return backend options from NAME=VALUE; a value is a number, True, False, None, or else text."""
-    found = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or not name:

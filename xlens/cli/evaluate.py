@@ -23,17 +23,18 @@ def evaluate(chosen: argparse.Namespace) -> int:
     """``xlens evaluate``."""
     if chosen.plot is not None:
         check_writable(chosen.plot)
-    model = load_model(chosen.model, chosen.weights)
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     folders = [chosen.lens, *chosen.also]
     lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
-    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights)
-    how = said_of(chosen), Preprocessing.load(chosen.lens), lenses[_name(chosen.lens, folders)].spec
+    oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
+    first = lenses[_name(chosen.lens, folders)]
+    how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes
     inputs, _ = data_to_explain(chosen.images, *how)
     options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
     found = evaluated(
         lenses,
         inputs,
-        masks=None if chosen.masks is None else read_array(chosen.masks)[0],
+        masks=None if chosen.masks is None else read_array(chosen.masks, chosen.max_bytes)[0],
         clean=None if chosen.clean is None else data_to_explain([chosen.clean], *how)[0],
         oracle=oracle,
         references=None if chosen.references is None else data_to_explain(chosen.references, *how)[0],

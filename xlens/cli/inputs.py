@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from xlens.contracts.numbers import is_count, is_number
 from xlens.errors import DataError, OptionError, StorageError
+from xlens.files.limits import MOST_BYTES, Allowance, check_archive
+from xlens.files.plain import said
 
-__all__ = ["Preprocessing", "class_folders", "find_images", "is_array", "listed", "read_array", "read_images"]
+__all__ = [
+    "PREPROCESSING",
+    "Preprocessing",
+    "class_folders",
+    "find_images",
+    "is_array",
+    "listed",
+    "read_array",
+    "read_images",
+]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _ARRAYS = {".npz", ".npy", ".pt"}
 _INPUTS, _LABELS = ("x", "X", "images", "inputs", "x_train", "arr_0"), ("y", "Y", "labels", "y_train", "arr_1")
-_FILE = "inputs.json"
+#: The name of the fact that is saved with a lens.
+PREPROCESSING = "preprocessing"
+#: A photo with a preview or a depth map behind it, as telephones make them: the first is the photo.
+_PHOTOS = {"MPO"}
+_CHANNELS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +61,16 @@ class Preprocessing:
         if self.mode not in ("grey", "rgb"):
             faults.append(f"mode must be 'grey' or 'rgb', got {self.mode!r}")
         if self.size is not None and not (
-            len(self.size) == 2 and all(isinstance(side, int) and 1 <= side <= 8192 for side in self.size)
+            isinstance(self.size, tuple)
+            and len(self.size) == 2
+            and all(is_count(side) and side <= 8192 for side in self.size)
         ):
             faults.append(f"size must be one or two whole numbers of pixels, got {self.size!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
-            if len(values) not in (1, channels) or not all(np.isfinite(value) for value in values):
+            if not isinstance(values, tuple) or len(values) not in (1, channels) or not all(map(is_number, values)):
                 faults.append(f"{name} must be 1 or {channels} numbers for {self.mode} images, got {values!r}")
-        if any(value <= 0 for value in self.std):
+        if not faults and any(value <= 0 for value in self.std):
             faults.append(f"std must be above 0, got {self.std!r}")
         if faults:
             raise OptionError("inputs: " + "; ".join(faults))
@@ -68,44 +86,52 @@ class Preprocessing:
         mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def save(self, folder: Path) -> None:
-        """Write it beside a lens, as plain JSON."""
-        content = json.dumps(dataclasses.asdict(self), indent=2)
-        (folder / _FILE).write_text(content, encoding="utf-8")
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain JSON, to be saved with a lens."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
     @staticmethod
-    def forget(folder: Path) -> None:
-        """Remove what an earlier fit wrote there."""
-        (folder / _FILE).unlink(missing_ok=True)
-
-    @staticmethod
-    def load(folder: Path) -> Preprocessing | None:
-        """Read it, or return None where a lens has none.
+    def of(provenance: Mapping[str, Any]) -> Preprocessing | None:
+        """Return it from what is saved with a lens, or None where inputs were numbers already.
 
         Raises:
-            StorageError: it was damaged.
+            StorageError: it is nothing that :meth:`facts` returned.
         """
-        path = folder / _FILE
-        if not path.is_file():
+        facts = provenance.get(PREPROCESSING)
+        if facts is None:
             return None
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            values = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()
+            }
             return Preprocessing(**values)
-        except (ValueError, TypeError, AttributeError) as fault:
+        except (ValueError, TypeError, AttributeError, OverflowError) as fault:
             raise StorageError(
-                f"explain: {path.name!r} is damaged", given=fault, do="say --size, --mode, --mean and --std again"
+                "explain: how images become this lens's inputs is damaged",
+                given=said(fault),
+                do="say --size, --mode, --mean and --std again, and fit anew",
             ) from None
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the folders inside `folder`, sorted by name, without hidden ones."""
-    return [part for part in sorted(folder.iterdir()) if part.is_dir() and not part.name.startswith((".", "__"))]
+    """Return the folders inside `folder`, sorted by name, without hidden ones.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    with _readable(folder):
+        return [part for part in sorted(folder.iterdir()) if part.is_dir() and not _is_hidden(part)]
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return the image files that lie in `folder` itself, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file())
+    """Return the image files that lie in `folder` itself, sorted, without hidden ones, as ``._photo.png`` of a Mac.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    with _readable(folder):
+        found = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file()]
+    return sorted(path for path in found if not _is_hidden(path))
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -116,25 +142,32 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
+        with _readable(path):
+            folder, file = path.is_dir(), path.is_file()
+        if folder:
             inside = listed(path) + [image for part in class_folders(path) for image in listed(part)]
             if not inside:
                 raise DataError("images: no image in this folder", given=path, allowed=", ".join(sorted(_IMAGES)))
             found += inside
-        elif not path.is_file():
+        elif not file:
             raise DataError("images: no such file or folder", given=path, do="check the path")
         else:
             found.append(path)
     return found
 
 
-def read_images(paths: Sequence[Path], how: Preprocessing) -> Tensor:
-    """Read image files as inputs ``(n, C, H, W)``.
+def read_images(paths: Sequence[Path], how: Preprocessing, max_bytes: int = MOST_BYTES) -> Tensor:
+    """Read image files as inputs ``(n, C, H, W)``, turned upright as their EXIF says.
+
+    Args:
+        paths: the files, of one image each.
+        how: how they become inputs.
+        max_bytes: what one of them may become in memory, in bytes of its pixels in three channels.
 
     Raises:
-        DataError: a file is no image, or sizes differ and none was asked for.
+        DataError: a file is no image, or holds several, or is too large; or sizes differ and none was asked for.
     """
-    images = [_read(path, how) for path in paths]
+    images = [_read(path, how, max_bytes) for path in paths]
     sizes = {image.shape[:2] for image in images}
     if len(sizes) > 1:
         raise DataError(
@@ -151,28 +184,77 @@ def is_array(path: Path) -> bool:
     return path.suffix.lower() in _ARRAYS
 
 
-def read_array(path: Path) -> tuple[Any, Any]:
+def read_array(path: Path, max_bytes: int = MOST_BYTES) -> tuple[Any, Any]:
     """Return inputs and labels (or None) from an ``.npz``, ``.npy`` or ``.pt`` file; nothing in it is executed.
 
+    Args:
+        path: the file. Of an ``.npz`` only inputs and labels are read.
+        max_bytes: what they may become when they are unpacked, unless the file is larger than that itself.
+
     Raises:
-        DataError: missing, damaged, holding objects instead of numbers, or without inputs.
+        DataError: missing, damaged, too large, holding objects instead of numbers, or without inputs.
     """
-    if not path.is_file():
-        raise DataError("data: no such file", given=path, do="check the path")
+    with _readable(path):
+        if not path.is_file():
+            raise DataError("data: no such file", given=path, do="check the path")
+        allowance = Allowance(path, max_bytes, DataError)
     try:
-        if path.suffix.lower() == ".pt":
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            content = np.load(path)  # NumPy refuses objects unless told otherwise
-            content = dict(content) if path.suffix.lower() == ".npz" else content
+        content = _READERS[path.suffix.lower()](path, allowance)
+    except DataError:
+        raise
     except Exception as fault:  # noqa: BLE001 - damaged files fail in many ways, refused ones too
         raise DataError(
             f"data: {path.name!r} cannot be read as numbers",
-            given=str(fault).splitlines()[0] if str(fault) else type(fault).__name__,
+            given=said(fault),
             allowed="arrays or tensors; files with Python objects in them are refused",
             do="np.savez(file, x=inputs), or torch.save(tensor, file)",
         ) from None
     return _split(path, content)
+
+
+def _read_pt(path: Path, allowance: Allowance) -> Any:
+    check_archive(path, allowance)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    # A tensor may repeat a few stored numbers as often as it says.
+    spread = Allowance(path, allowance.most, DataError)
+    for tensor in _tensors(content):
+        spread.take(tensor.numel() * tensor.element_size(), "a tensor")
+    return content
+
+
+def _read_npy(path: Path, allowance: Allowance) -> Any:
+    return np.load(path)  # NumPy refuses objects unless told otherwise; nothing is packed here
+
+
+def _read_npz(path: Path, allowance: Allowance) -> Any:
+    """Return inputs and labels alone: another entry may be anything, and of any size."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        found: dict[str, Any] = dict.fromkeys(names)
+        for wanted in (_INPUTS, _LABELS):
+            key = next((key for key in wanted if key in names), None)
+            if key is not None:
+                found[key] = _entry(archive, names[key], allowance)
+    return found
+
+
+def _entry(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> np.ndarray:
+    size = archive.getinfo(name).file_size
+    allowance.take(size, f"the entry {name!r}")
+    with archive.open(name) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """Yield the tensors in what a ``.pt`` may hold as inputs and labels."""
+    parts = content.values() if isinstance(content, Mapping) else content
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Mapping | tuple | list):
+        yield from (part for part in parts if isinstance(part, Tensor))
+
+
+_READERS = {".pt": _read_pt, ".npy": _read_npy, ".npz": _read_npz}
 
 
 def _split(path: Path, content: Any) -> tuple[Any, Any]:
@@ -191,20 +273,61 @@ def _split(path: Path, content: Any) -> tuple[Any, Any]:
     return inputs, labels
 
 
-def _read(path: Path, how: Preprocessing) -> np.ndarray:
+def _read(path: Path, how: Preprocessing, max_bytes: int) -> np.ndarray:
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(
-                    "images: more than 8 bits per channel, which would be cut off",
-                    given=f"{path}: mode {image.mode}",
-                    do="convert it to 8 bits, or pass the inputs as .npz, .npy or .pt",
-                )
-            image = image.convert("L" if how.mode == "grey" else "RGB")
+        with _pixels_counted(), Image.open(path) as opened:
+            width, height = opened.size
+            Allowance(path, max_bytes, DataError).take(width * height * _CHANNELS, f"{width}x{height} pixels")
+            _refuse_unreadable(path, opened)
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            mode = "L" if how.mode == "grey" else "RGB"
+            image = image if image.mode == mode else image.convert(mode)
             if how.size is not None and image.size != (how.size[1], how.size[0]):
                 image = image.resize((how.size[1], how.size[0]), Image.Resampling.BILINEAR)
             return np.asarray(image)
     except DataError:
         raise
     except Exception as fault:  # noqa: BLE001 - damaged images fail in many ways
-        raise DataError("images: cannot be read", given=f"{path}: {fault}", do="remove or repair it") from None
+        raise DataError(
+            "images: cannot be read", given=f"{path}: {said(fault)}", do="remove or repair it"
+        ) from None
+
+
+def _refuse_unreadable(path: Path, image: Image.Image) -> None:
+    """Refuse what would lose something without a word: all frames but the first, or bits."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _PHOTOS:
+        raise DataError(
+            "images: several images in one file, of which one alone would be read",
+            given=f"{path}: {frames} frames",
+            do="save each that is meant as a file of its own, or pass the inputs as .npz, .npy or .pt",
+        )
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            "images: more than 8 bits per channel, which would be cut off",
+            given=f"{path}: mode {image.mode}",
+            do="convert it to 8 bits, or pass the inputs as .npz, .npy or .pt",
+        )
+
+
+@contextmanager
+def _pixels_counted() -> Iterator[None]:
+    """Within this context pixels are counted here, and not by Pillow, whose limit warns at first."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise DataError("data: cannot be read", given=fault, do="check the path and its rights") from None
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith((".", "__"))

@@ -23,9 +23,9 @@ def label(chosen: argparse.Namespace) -> int:
     wrong = [f"--{name} must be >= {least}" for name, value, least in _numbers(chosen) if value < least]
     if wrong:
         raise OptionError("label: " + "; ".join(wrong))
-    stored = Preprocessing.load(chosen.lens)
-    explainer = load(chosen.lens, load_model(chosen.model, chosen.weights), device=chosen.device)
-    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec)
+    explainer = load(chosen.lens, load_model(chosen.model, chosen.weights, chosen.max_bytes), device=chosen.device)
+    stored = Preprocessing.of(explainer.provenance)
+    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     session = Session(
         explainer,
         as_inputs(torch.as_tensor(inputs), explainer.spec.shape),

@@ -8,13 +8,14 @@ import importlib
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TextIO, TypeAlias
 
 from xlens.cli.output import escaping, flushed, only_json, silenced
 from xlens.cli.text import visible
 from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
+from xlens.files.limits import MOST_BYTES
 
 __all__ = ["main", "visible"]
 
@@ -60,9 +61,10 @@ xlens.Classifier leaves open, --layer, --outputs and --class-names fill; where t
 
 Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
 nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
-How images were prepared is written to LENS/inputs.json, so that `xlens explain` prepares them alike. Which model it
-was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model again, and refuses a
-model with other weights.
+Images are turned upright as their EXIF says; hidden files, such as ._photo.png, are left out; a file that holds
+several images is refused. How images were prepared is saved in the lens, so that `xlens explain` prepares them
+alike. Which model it was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model
+again, and refuses a model with other weights.
 """
 _EXPLAIN_EPILOG = """\
 examples:
@@ -146,10 +148,14 @@ def _said(line: str, code: int = 2) -> int:
     return code
 
 
+#: What a parser of commands is added to; at run time the class takes no argument.
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as the commands do."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**options)
 
@@ -174,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_demo(commands) -> None:
+def _add_demo(commands: _Commands) -> None:
     demo = commands.add_parser("demo", help="train a CNN on real images, fit a lens, write pictures and a report")
     demo.add_argument(
         "--data", choices=_DATASETS, default="digits", help="digits: 3 against 8; fashion-mnist: coat against shirt"
@@ -185,14 +191,14 @@ def _add_demo(commands) -> None:
     demo.set_defaults(run=_later("demo"))
 
 
-def _add_backends(commands) -> None:
+def _add_backends(commands: _Commands) -> None:
     backends = commands.add_parser("backends", help="list the installed backends, or the options of one")
     backends.add_argument("name", metavar="NAME", nargs="?", help="list what fit --option takes of this one")
     backends.add_argument("--json", action="store_true", help="for machines")
     backends.set_defaults(run=_later("backends"))
 
 
-def _add_fit(commands) -> None:
+def _add_fit(commands: _Commands) -> None:
     fit = commands.add_parser("fit", help="fit a lens around a classifier", epilog=_FIT_EPILOG)
     fit.add_argument("model", metavar="MODEL", help=_MODEL)
     fit.add_argument("data", metavar="DATA", type=Path, help="images or arrays; see below")
@@ -221,7 +227,7 @@ def _add_fit(commands) -> None:
     fit.set_defaults(run=_later("fit"))
 
 
-def _add_explain(commands) -> None:
+def _add_explain(commands: _Commands) -> None:
     explain = commands.add_parser("explain", help="explain images through a fitted lens", epilog=_EXPLAIN_EPILOG)
     explain.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote")
     explain.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, folders, or arrays")
@@ -238,7 +244,7 @@ def _add_explain(commands) -> None:
     explain.set_defaults(run=_later("explain"))
 
 
-def _add_evaluate(commands) -> None:
+def _add_evaluate(commands: _Commands) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="judge lenses and attribution methods side by side", epilog=_EVALUATE_EPILOG
     )
@@ -274,7 +280,7 @@ def _add_evaluate(commands) -> None:
     evaluate.set_defaults(run=_later("evaluate", "evaluate"))
 
 
-def _add_label(commands) -> None:
+def _add_label(commands: _Commands) -> None:
     label = commands.add_parser("label", help="teach a lens on a local web page", epilog=_LABEL_EPILOG)
     label.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote; saved there again")
     label.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="what to ask about: images or arrays")
@@ -299,6 +305,22 @@ def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--weights", type=Path, default=None, metavar="FILE", help=".safetensors or .pt2, loaded into the model"
     )
+    command.add_argument(
+        "--max-bytes",
+        type=_bytes,
+        default=MOST_BYTES,
+        metavar="N",
+        help=f"the most that one file of images, arrays or weights may become when it is unpacked; {MOST_BYTES} if "
+        "not given, and always as much as the file has itself",
+    )
+
+
+def _bytes(text: str) -> int:
+    """Return a number of bytes."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _add_preprocessing(command: argparse.ArgumentParser) -> None:
@@ -309,7 +331,7 @@ def _add_preprocessing(command: argparse.ArgumentParser) -> None:
     group.add_argument("--std", type=float, nargs="+", metavar="S", help="divided by")
 
 
-def _later(name: str, module: str = "commands"):
+def _later(name: str, module: str = "commands") -> Callable[[argparse.Namespace], int]:
     """Return a command that is imported when it runs, so that --help does not wait for torch."""
 
     def run(chosen: argparse.Namespace) -> int:
@@ -318,7 +340,14 @@ def _later(name: str, module: str = "commands"):
     return run
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     kind = "untrustworthy" if issubclass(category, UntrustworthyWarning) else "warning"
     if issubclass(category, XlensWarning):
         print(f"xlens: {kind}: {visible(str(message))}", file=file or sys.stderr)

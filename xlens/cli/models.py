@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from xlens.classifier.classifier import Classifier
 from xlens.cli.weights import read_weights
 from xlens.errors import ModelError, did_you_mean
+from xlens.files.limits import MOST_BYTES
 
 __all__ = ["load_model", "preprocessing_of"]
 
 
-def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
+def load_model(spec: str, weights: Path | None, max_bytes: int = MOST_BYTES) -> nn.Module | Classifier:
     """Return the model in eval mode.
 
     Args:
         spec: ``package.module:factory``, where the factory is called without arguments (a module itself is taken as
             it is), or ``timm:NAME``. It comes from the user's command line and from nowhere else.
         weights: file to load into the model; needed for timm, whose models would be untrained without.
+        max_bytes: what that file may become when it is unpacked.
 
     Raises:
         ModelError: there is no such model, or the weights do not fit.
@@ -31,7 +33,7 @@ def load_model(spec: str, weights: Path | None) -> nn.Module | Classifier:
     place, separator, name = spec.partition(":")
     if not separator or not place or not name:
         raise ModelError("model: cannot be found", given=spec, allowed="package.module:factory, or timm:NAME")
-    state = None if weights is None else read_weights(weights)
+    state = None if weights is None else read_weights(weights, max_bytes)
     if place == "timm":
         return _timm(name, state).eval()
     model = _imported(place, name)
@@ -53,14 +55,14 @@ def preprocessing_of(model: nn.Module) -> dict[str, Any]:
 
     Of a model of one channel only the size is known: mean and std are those of colours.
     """
-    facts = model.pretrained_cfg
+    facts: Any = model.pretrained_cfg
     found = {"size": tuple(facts["input_size"][1:])}
     if _channels(facts["first_conv"], model.state_dict()) == 1:
         return {**found, "mode": "grey"}
     return {**found, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
 
 
-def _imported(place: str, name: str) -> object:
+def _imported(place: str, name: str) -> Any:
     # Last, so that a file in the current folder cannot take the place of an installed package.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
@@ -102,7 +104,7 @@ def _timm(name: str, state: dict[str, Tensor] | None) -> nn.Module:
         raise ModelError(
             f"model: timm:{name} would be untrained", do="pass its weights: --weights FILE.safetensors or FILE.pt2"
         )
-    facts = timm.get_pretrained_cfg(name)
+    facts: Any = timm.get_pretrained_cfg(name)
     head = _weight(state, facts and facts.classifier)
     if head is None:
         raise ModelError(

@@ -25,6 +25,7 @@ from xlens.cli.inputs import (
 )
 from xlens.contracts.backend import Spec
 from xlens.errors import DataError, OptionError, XlensWarning
+from xlens.files.limits import MOST_BYTES
 
 __all__ = ["Examples", "check_data", "data_to_explain", "data_to_fit", "said_of"]
 
@@ -87,20 +88,23 @@ def check_data(path: Path) -> None:
         )
 
 
-def data_to_fit(path: Path, said: Mapping[str, Any], default: Preprocessing) -> Examples:
+def data_to_fit(
+    path: Path, said: Mapping[str, Any], default: Preprocessing, max_bytes: int = MOST_BYTES
+) -> Examples:
     """Read images, bytes or numbers to fit on.
 
     Args:
         path: what :func:`check_data` let pass.
         said: what the command line says of preprocessing.
         default: what is done where it says nothing.
+        max_bytes: what one file may become when it is read.
 
     Raises:
         DataError: the files cannot be read, or hold neither numbers with a fraction nor pixels.
         OptionError: preprocessing was said that does not go with these data.
     """
     if is_array(path):
-        inputs, labels = read_array(path)
+        inputs, labels = read_array(path, max_bytes)
         if not _are_bytes(path, inputs):
             _refuse("fit", path, said, said)
             return Examples(inputs, labels)
@@ -109,18 +113,22 @@ def data_to_fit(path: Path, said: Mapping[str, Any], default: Preprocessing) -> 
     how = dataclasses.replace(default, **said)
     folders = class_folders(path)
     if not folders:
-        images, labels = read_images(find_images([path]), how), None
+        images, labels = read_images(find_images([path]), how, max_bytes), None
     else:
         files = [listed(folder) for folder in folders]
         labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
-        images = read_images([image for part in files for image in part], how)
+        images = read_images([image for part in files for image in part], how, max_bytes)
     # What is explained later takes this size, and may come in any.
-    how = dataclasses.replace(how, size=tuple(images.shape[2:]))
+    how = dataclasses.replace(how, size=(images.shape[2], images.shape[3]))
     return Examples(images, labels, tuple(folder.name for folder in folders) or None, how)
 
 
 def data_to_explain(
-    paths: list[Path], said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec
+    paths: list[Path],
+    said: Mapping[str, Any],
+    stored: Preprocessing | None,
+    spec: Spec,
+    max_bytes: int = MOST_BYTES,
 ) -> tuple[Any, list[str]]:
     """Return the inputs to explain, and their names.
 
@@ -129,6 +137,7 @@ def data_to_explain(
         said: what the command line says of preprocessing.
         stored: what was done when the lens was fitted, or None.
         spec: what the lens was fitted on.
+        max_bytes: what one file may become when it is read.
 
     Raises:
         DataError: the files cannot be read, or how they become inputs is not known.
@@ -141,9 +150,9 @@ def data_to_explain(
         )
     if not arrays:
         found = find_images(paths)
-        return read_images(found, _how(said, stored, spec)), [str(path) for path in found]
+        return read_images(found, _how(said, stored, spec), max_bytes), [str(path) for path in found]
     (path,) = arrays
-    inputs, _ = read_array(path)
+    inputs, _ = read_array(path, max_bytes)
     names = [f"{path.name} {i}" for i in range(len(inputs))]
     if not _are_bytes(path, inputs):
         _refuse("explain", path, said, said)
@@ -161,7 +170,7 @@ def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> P
             given=f"inputs of shape {spec.shape}",
             do="pass the inputs as .npz, .npy or .pt of floats",
         )
-    own = Preprocessing(size=spec.shape[1:], mode="grey" if spec.shape[0] == 1 else "rgb")
+    own = Preprocessing(size=_side(spec), mode="grey" if spec.shape[0] == 1 else "rgb")
     how = dataclasses.replace(stored or own, **said)
     if stored is None and "mean" not in said and (min(spec.minimum) < -0.05 or max(spec.maximum) > 1.05):
         raise DataError(
@@ -169,7 +178,7 @@ def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> P
             given=f"a lens fitted on values from {min(spec.minimum):.3g} to {max(spec.maximum):.3g}",
             do="say --mean and --std, or pass the inputs as .npz, .npy or .pt of floats",
         )
-    return how if how.size is not None else dataclasses.replace(how, size=spec.shape[1:])
+    return how if how.size is not None else dataclasses.replace(how, size=_side(spec))
 
 
 def _are_bytes(path: Path, inputs: Any) -> bool:
@@ -233,3 +242,9 @@ def _warn_of_range(path: Path, inputs: Any, spec: Spec) -> None:
             XlensWarning,
             stacklevel=2,
         )
+
+
+def _side(spec: Spec) -> tuple[int, int]:
+    """Return height and width of images."""
+    _, height, width = spec.shape
+    return height, width

@@ -44,7 +44,9 @@ def _carry(fitted: Fitted, inputs: Tensor, before: Tensor, after: Tensor, carry:
     if carry == "none":
         return decoded
     reconstruction = fitted.lens.decode(before)
-    opened = _opened(fitted, fitted.mask, inputs, reconstruction, decoded) if carry == "masked" else None
+    opened = None
+    if carry == "masked" and fitted.mask is not None:
+        opened = _opened(fitted, fitted.mask, inputs, reconstruction, decoded)
     edited = clamped(carried(carry, inputs, reconstruction, decoded, opened), inputs, *fitted.limits(inputs))
     # An edit of nothing leaves the input, whatever the lens leaves out of it.
     still = (after == before).all(1).view(-1, *([1] * (inputs.dim() - 1)))
@@ -58,6 +60,6 @@ def _opened(fitted: Fitted, mask: EditMask, inputs: Tensor, reconstruction: Tens
     opened = mask(inputs, reconstruction, decoded, seen).sigmoid()
     rows = (seen != classifier(reconstruction).argmax(1)).nonzero()[:, 0]
     if len(rows):
-        parts = (part[rows] for part in (inputs, reconstruction, decoded, seen))
-        opened[rows] = mask_that_flips(mask, classifier, *parts, *fitted.limits(inputs))
+        x, own, other, wanted = (part[rows] for part in (inputs, reconstruction, decoded, seen))
+        opened[rows] = mask_that_flips(mask, classifier, x, own, other, wanted, *fitted.limits(inputs))
     return opened

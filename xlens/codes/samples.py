@@ -14,9 +14,9 @@ __all__ = ["sample"]
 
 def sample(fitted: Fitted, n: int, target: Any, seed: int) -> Tensor:
     """Return `n` new inputs of one class ``(n, *S)``; arguments as for ``explainer.sample``."""
-    fitted.require("sample")
+    lens = fitted.require("sample")
     chosen = int(fitted.class_of("sample", "target", target, 1))
     check_count("sample", n)
     generator = fitted.generator(seed)
     with fitted.asking():
-        return fitted.lens.sample(n, chosen, generator)
+        return lens.sample(n, chosen, generator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -14,13 +14,15 @@ from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count
 from xlens.counterfactual.carry import carried, clamped
 from xlens.errors import OptionError
-from xlens.explaining.assembling import asks
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
 
 __all__ = ["VariantCarry", "invariances", "traverse"]
 
 VariantCarry = Literal["none", "residual"]
+#: Two features to cross.
+Pair = tuple[str | int, str | int]
 
 #: Variants decoded, or shown to the classifier, at once.
 _BATCH = 64
@@ -30,7 +32,7 @@ def invariances(
     fitted: Fitted, inputs: Any, n: int, scale: float, vary: str, carry: VariantCarry, seed: int
 ) -> Invariances:
     """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
-    fitted.require("invariances")
+    lens = fitted.require("invariances")
     fitted.require_decoder("invariances")
     faults = _carry_faults(carry)
     if vary not in ("nuisance", "class"):
@@ -45,8 +47,20 @@ def invariances(
     with fitted.asking():
         source = fitted.inputs(inputs)
         codes = fitted.encode(source, _BATCH)
-        varied = fitted.lens.invariances(codes, n, scale, generator, vary)
+        varied = lens.invariances(codes, n, scale, generator, vary)
         return _judge(fitted, source, codes, varied, carry)
+
+
+@overload
+def traverse(
+    fitted: Fitted, inputs: Any, feature: str | int, values: Any, relative: bool | None, carry: VariantCarry
+) -> Tensor: ...
+
+
+@overload
+def traverse(
+    fitted: Fitted, inputs: Any, feature: Pair, values: Any, relative: bool | None, carry: VariantCarry
+) -> Invariances: ...
 
 
 def traverse(
@@ -81,8 +95,11 @@ def _along(
         moved_to = source.to(fitted.device)
         codes = fitted.lens.encode(moved_to)
         moved = traversed(fitted.lens, codes, feature, values, relative=relative)
-        first = () if fitted.lens.decodes_to == "inputs" else find_feature(fitted.lens.features, feature).dims
-        frames = torch.cat([lens.show(part, first) for part in moved.flatten(0, 1).split(_BATCH)])
+        first = find_feature(fitted.lens.features, feature).dims if fitted.lens.decodes_to == "layer" else ()
+        show = lens.shower(moved_to)
+        owners = torch.arange(len(source), device=moved.device).repeat_interleave(len(values))
+        rows = zip(moved.flatten(0, 1).split(_BATCH), owners.split(_BATCH), strict=True)
+        frames = torch.cat([show(part, owner, first) for part, owner in rows])
         frames = frames.view(len(source), len(values), *fitted.spec.shape)
         if carry == "residual":
             own, rebuilt = (part.unsqueeze(1) for part in (moved_to, fitted.lens.decode(codes)))

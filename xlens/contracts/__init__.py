@@ -13,18 +13,20 @@ from xlens.contracts.capabilities import (
     SupportsTeaching,
 )
 from xlens.contracts.explainer import Explainer
-from xlens.contracts.lens import Feature, FittedLens, Lens
-from xlens.contracts.numbers import check_count, seeded
+from xlens.contracts.lens import EditingLens, Feature, FittedLens, Lens, LocalEdit
+from xlens.contracts.numbers import check_count, seeded, whole
 from xlens.contracts.options import options, param
 
 __all__ = [
     "CAPABILITIES",
     "CONTRACT_VERSION",
     "Backend",
+    "EditingLens",
     "Explainer",
     "Feature",
     "FittedLens",
     "Lens",
+    "LocalEdit",
     "Question",
     "Run",
     "Spec",
@@ -40,4 +42,5 @@ __all__ = [
     "options",
     "param",
     "seeded",
+    "whole",
 ]

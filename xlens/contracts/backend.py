@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,8 +34,8 @@ class Spec:
         num_classes: number of classes K of the classifier, at least 2.
         minimum, maximum: smallest and largest value per channel in the user's own normalisation.
         mean, std: mean and standard deviation per channel.
-        class_margins: ``(K, K)``; entry ``[c][t]`` is the median of f's logit c minus logit t over
-            the inputs that f puts in class c (0 where there are none).
+        class_margins: ``(K, K)``; entry ``[c][t]`` is the median of the classifier's logit c minus logit t over
+            the inputs that the classifier puts in class c (0 where there are none).
 
     >>> spec = explainer.spec
     >>> spec.shape, spec.num_classes, spec.span().shape
@@ -56,7 +56,7 @@ class Spec:
         return len(self.shape) == 3
 
     def usual_margins(self) -> Tensor:
-        """Return `class_margins` ``(K, K)`` with the typical margin for classes that f never predicts.
+        """Return `class_margins` ``(K, K)`` with the typical margin for classes that the classifier never predicts.
 
         >>> explainer.spec.usual_margins().shape
         torch.Size([2, 2])
@@ -95,9 +95,9 @@ class Run:
         seed: seeds every random choice of the fit.
         device: where the lens is trained.
         spec: what is known of data and classifier.
-        logits: ``(n, K)`` f's outputs on the data in the order of the data's indices, or None
+        logits: ``(n, K)`` the classifier's outputs on the data in the order of the data's indices, or None
             when the data have no stable order.
-        supervision: where class labels come from: f itself, or the data's own labels.
+        supervision: where class labels come from: the classifier itself, or the data's own labels.
         side_info: ``(n, A)`` attributes in float64, NaN where not observed.
         over: the explainer whose codes the new lens works on.
         start_from: the explainer whose lens the fit begins with; the Trainer sees to it.
@@ -134,6 +134,9 @@ class Backend(ABC):
     name: ClassVar[str]
     #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
+    if TYPE_CHECKING:
+        # What the decorator gives a subclass.
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     #: The version of this contract that it was written for; one that says nothing was written for the first.
     contract: ClassVar[int] = 1
 

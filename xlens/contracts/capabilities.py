@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens.contracts.backend import Run
+from xlens.contracts.lens import EditingLens
 
 __all__ = [
     "CAPABILITIES",
@@ -87,8 +88,8 @@ class SupportsRetrieval(Protocol):
 
         Args:
             codes: ``(N, d)``.
-            classes: ``(N,)`` classes that f must put them in; distances are then taken in everything but the named
-                dimensions. None: in the whole code.
+            classes: ``(N,)`` classes that the classifier must put them in; distances are then taken in everything
+                but the named dimensions. None: in the whole code.
             first: dimensions that count first: only the tenth of the inputs that is nearest in these is looked at.
         """
 
@@ -127,7 +128,7 @@ class SupportsTeaching(Protocol):
         """Learn further, from the current state, with the side information ``(N, A)`` of these inputs."""
 
 
-#: What a backend may declare -> protocol that its lens then satisfies (None: an argument of ``fit``).
+#: What a backend may declare -> protocol, or class, that its lens then satisfies (None: an argument of ``fit``).
 CAPABILITIES: dict[str, type | None] = {
     "sample": SupportsSampling,
     "directions": SupportsDirections,
@@ -135,6 +136,7 @@ CAPABILITIES: dict[str, type | None] = {
     "invert": SupportsInversion,
     "divergence": SupportsDivergence,
     "retrieve": SupportsRetrieval,
+    "edits": EditingLens,
     "teach": SupportsTeaching,
     "side_info": None,
     "over": None,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.errors import UnsupportedError
 
-__all__ = ["Feature", "FittedLens", "Lens"]
+__all__ = ["EditingLens", "Feature", "FittedLens", "Lens", "LocalEdit"]
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,81 @@ class Lens(nn.Module, ABC):
     def features(self) -> Sequence[Feature]:
         """The named parts of the code; each of its dimensions is in exactly one."""
 
-    #: The class that all others are explained against ("healthy"), or None for f's runner-up.
+    #: The class that all others are explained against ("healthy"), or None for the classifier's runner-up.
     reference_class: int | None = None
     #: Whether ``encode`` is a plain forward pass. Where it searches, the mask is fitted on fewer inputs.
     encodes_directly: bool = True
     #: What ``decode`` returns: inputs, or the activations ``(N, *A)`` of the classifier's named layer, of which
-    #: f's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs instead.
-    decodes_to: Literal["inputs", "layer"] = "inputs"
-    #: Real inputs ``(B, *S)`` that the lens keeps, or None. The mask is fitted anew on them once it was taught.
-    kept_inputs: Tensor | None = None
+    #: the classifier's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs
+    #: instead. ``"edits"`` is that of an :class:`EditingLens`, which decodes nothing without the input.
+    decodes_to: Literal["inputs", "layer", "edits"] = "inputs"
+    if TYPE_CHECKING:
+
+        @property
+        def kept_inputs(self) -> Tensor | None:
+            """For type checkers a property, so that a lens may make it one, a buffer or a plain attribute."""
+    else:
+        #: Real inputs ``(B, *S)`` that the lens keeps, or None. The mask is fitted anew on them once it was taught.
+        kept_inputs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LocalEdit:
+    """What a lens that edits inputs directly would change: what it fills in, and where, part by part.
+
+    The counterfactual is ``inputs + sum_p parts[:, p] * (filled - inputs)``.
+
+    Args:
+        filled: ``(N, C, H, W)`` the inputs with the parts filled; outside of them it does not matter.
+        parts: ``(N, P, H, W)`` in [0, 1], which nowhere add up to more than 1; a part that is not there is zero.
+        problems: per input, in words, why there is no local counterfactual; None where there is one.
+    """
+
+    filled: Tensor
+    parts: Tensor
+    problems: tuple[str | None, ...]
+
+
+class EditingLens(Lens):
+    """A lens that edits real inputs directly, where the evidence is: nothing is encoded, and nothing decoded.
+
+    Its code has one dimension for each part of the edit: 1 where that part of the input is as it was, 0 where it is
+    filled. Its features name the parts, one dimension each, by how much they carry.
+    """
+
+    decodes_to: Literal["inputs", "layer", "edits"] = "edits"
+
+    @abstractmethod
+    def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:
+        """Return where the evidence for `target` is, and the inputs ``(N, C, H, W)`` with it filled.
+
+        Args:
+            inputs: ``(N, C, H, W)``.
+            target, contrast: ``(N,)`` the class left, and the class that the result should belong to.
+        """
+
+    @abstractmethod
+    def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Fill any region ``(N, 1, H, W)`` of inputs, without a look at the classifier."""
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return ones ``(N, P)``: every part is as it was."""
+        return torch.ones(len(inputs), len(self.features), device=inputs.device, dtype=inputs.dtype)
+
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Return zeros ``(N, P)``: every part is filled."""
+        return torch.zeros_like(codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Refuse: what a code stands for depends on the input.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            "decode: this lens edits inputs, and decodes nothing without them",
+            do="ask the explainer: explain, counterfactual or traverse",
+        )
 
 
 @runtime_checkable

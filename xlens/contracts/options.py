@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
 
+from xlens.contracts.numbers import plain
 from xlens.errors import OptionError, did_you_mean, warn
 
 __all__ = ["Constraint", "fits", "make", "options", "param", "to_dict"]
@@ -95,7 +96,9 @@ def param(
     return dataclasses.field(default=default, metadata={**facts, "values_formerly": dict(values_formerly or {})})
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(param,))
+# Without field_specifiers: `param` takes its default by position, and type checkers look for a keyword. To them it
+# is then a default like any other.
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def options(cls: type[T]) -> type[T]:
     """Class decorator: a frozen, keyword-only dataclass that checks its values on construction.
 
@@ -112,7 +115,7 @@ def options(cls: type[T]) -> type[T]:
     ...
     xlens.errors.OptionError: Ridge: 1 option is wrong: unknown option 'rnk'. Did you mean 'rank'?...
     """
-    checked = dataclass(frozen=True, kw_only=True)(cls)
+    checked: Any = dataclass(frozen=True, kw_only=True)(cls)
     missing = [f.name for f in dataclasses.fields(checked) if f.default is MISSING]
     if missing:
         raise TypeError(f"{cls.__name__}: every option needs a default; {missing} have none")
@@ -122,7 +125,7 @@ def options(cls: type[T]) -> type[T]:
     generated_init = checked.__init__
 
     def __init__(self: Any, *args: Any, **values: Any) -> None:
-        values, faults = _current(checked, values)
+        values, faults = _current(checked, {name: plain(value) for name, value in values.items()})
         faults += _faults(checked, values)
         if args:
             faults.insert(0, f"options are given by keyword, got {len(args)} positional")
@@ -130,8 +133,8 @@ def options(cls: type[T]) -> type[T]:
         generated_init(self, **values)
 
     __init__.__doc__ = generated_init.__doc__
-    __init__.__wrapped__ = generated_init  # inspect.signature shows the options
     checked.__init__ = __init__
+    checked.__init__.__wrapped__ = generated_init  # inspect.signature shows the options
     if not hasattr(checked, "__getattr__"):
         checked.__getattr__ = _under_an_earlier_name
     return checked
@@ -149,7 +152,8 @@ def make(cls: type[T], values: Mapping[str, Any], *, extra: Sequence[str] = (), 
     Raises:
         OptionError: an unknown name or a value outside its constraint.
     """
-    cleaned, both = _current(cls, {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = {k: plain(tuple(v) if isinstance(v, list) else v) for k, v in values.items()}
+    cleaned, both = _current(cls, given)
     _raise(cls, [*both, *_faults(cls, cleaned, extra), *faults])
     return cls(**cleaned)
 
@@ -248,9 +252,22 @@ def fits(value: Any, hint: Any) -> bool:
     kind = origin or (type(None) if hint is None else hint)
     if isinstance(value, bool):
         return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and _finite(value)
     if isinstance(value, float) and not math.isfinite(value):
         return False
-    return isinstance(value, (int, float) if kind is float else kind)
+    if isinstance(value, Mapping) and len(parts) == 2:
+        pairs = list(value.items())
+        return isinstance(value, kind) and all(fits(key, parts[0]) and fits(item, parts[1]) for key, item in pairs)
+    return isinstance(value, kind)
+
+
+def _finite(value: float) -> bool:
+    """Whether a number is finite, also as a float: whole numbers may be larger than any."""
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

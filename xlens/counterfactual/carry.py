@@ -12,7 +12,7 @@ from torch import Tensor
 from xlens.attr.curve import Curve, broadcast
 from xlens.errors import OptionError
 
-__all__ = ["CARRIES", "CarriedCurve", "Carry", "carried", "clamped", "default_carry"]
+__all__ = ["CARRIES", "CarriedCurve", "Carry", "PartsCurve", "carried", "clamped", "default_carry"]
 
 Carry = Literal["masked", "residual", "none"]
 CARRIES: tuple[str, ...] = ("masked", "residual", "none")
@@ -110,3 +110,30 @@ class CarriedCurve:
         # At the end it is x exactly, whatever a decoder's rounding makes of the same code twice; the curve's
         # velocity there stays what it is.
         return torch.where(alphas == 1, edited - edited.detach() + inputs, edited)
+
+
+@dataclass(frozen=True)
+class PartsCurve:
+    """Inputs whose parts are filled by amounts: x(a) = x + sum_p m_p (1 - z_p(a)) (fill - x).
+
+    Args:
+        inputs: ``(N, C, H, W)`` x.
+        codes: z(a) ``(M, P)``, 1 where a part is as it was.
+        filled: ``(N, C, H, W)``.
+        parts: ``(N, P, H, W)`` m_p.
+    """
+
+    inputs: Tensor
+    codes: Curve
+    filled: Tensor
+    parts: Tensor
+
+    def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
+        """Return points ``(M, C, H, W)``."""
+        return self.rendered(self.codes(rows, alphas), rows)
+
+    def rendered(self, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return inputs with each part as a code says ``(M, P)``; where it is 1 throughout, the input exactly."""
+        mask = torch.einsum("mp,mphw->mhw", 1 - codes, self.parts[rows]).unsqueeze(1)
+        inputs = self.inputs[rows]
+        return inputs + mask * (self.filled[rows] - inputs)

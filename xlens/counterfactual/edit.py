@@ -11,7 +11,7 @@ from xlens.attr.curve import Curve, Segment
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.contracts.lens import Lens
-from xlens.counterfactual.carry import CarriedCurve, Carry
+from xlens.counterfactual.carry import CarriedCurve, Carry, PartsCurve
 from xlens.counterfactual.mask import EditMask, mask_that_flips
 
 __all__ = ["Edit", "make_edit"]
@@ -31,6 +31,7 @@ class Edit:
         curve: the curve between them.
         moved: ``(N, d)`` the lens's own counterfactual code, where `counterfactual_codes` are those of a retrieved
             real input.
+        problems: per input, why there is no counterfactual, or None; empty where the lens does not say.
     """
 
     inputs: Tensor
@@ -41,11 +42,14 @@ class Edit:
     mask: Tensor | None
     start: Tensor
     end: Tensor
-    curve: CarriedCurve | Segment
+    curve: CarriedCurve | PartsCurve | Segment
     moved: Tensor | None = None
+    problems: tuple[str | None, ...] = ()
 
-    def along(self, codes: Curve) -> CarriedCurve:
+    def along(self, codes: Curve) -> CarriedCurve | PartsCurve:
         """Return the curve that another path through the codes makes, carried the same way."""
+        if isinstance(self.curve, Segment):
+            raise TypeError("a lens on a hidden layer carries no path through its codes onto the inputs")
         return dataclasses.replace(self.curve, codes=codes)
 
 
@@ -77,7 +81,7 @@ def make_edit(
     counterfactual_codes = lens.counterfactual(codes, target, contrast)
     reconstruction, decoded = lens.decode(codes), lens.decode(counterfactual_codes)
     opened = None
-    if carry == "masked":
+    if carry == "masked" and mask is not None:
         opened = mask_that_flips(mask, classifier, inputs, reconstruction, decoded, contrast, low, high)
     curve = CarriedCurve(
         inputs=inputs,

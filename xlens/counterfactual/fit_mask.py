@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ def fit_edit_mask(
     )
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
-        some = pool.take(batch.index.cpu(), run.device)
+        some = pool.take(cast(Tensor, batch.index).cpu(), run.device)
         opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded, some.contrast)
         edited = carried("masked", some.inputs, some.reconstruction, some.decoded, opened.sigmoid())
         edited = clamped(edited, some.inputs, low, high)
@@ -126,7 +127,8 @@ def fit_edit_mask(
 
 
 def _begin(mask: EditMask, earlier: EditMask) -> bool:
-    """Copy an earlier mask, but for the statistics of f's features, which are f's own; whether it fits."""
+    """Copy an earlier mask, but for the statistics of the classifier's features, which are the classifier's own;
+    whether it fits."""
     known = {key: value for key, value in earlier.state_dict().items() if not key.startswith("maps.")}
     own = {key: value for key, value in mask.state_dict().items() if not key.startswith("maps.")}
     if {key: value.shape for key, value in known.items()} != {key: value.shape for key, value in own.items()}:
@@ -137,7 +139,7 @@ def _begin(mask: EditMask, earlier: EditMask) -> bool:
 
 @torch.no_grad()
 def _follow_area(mask: EditMask, area: Tensor, some: _Pool) -> None:
-    """Keep a running mean, per contrast class, of the area that flips f."""
+    """Keep a running mean, per contrast class, of the area that flips the classifier."""
     counts = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip)
     sums = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip * area)
     seen = counts > 0
@@ -163,8 +165,8 @@ class _Pool:
     Args:
         inputs, reconstruction, decoded: ``(n, *S)`` x, G(z), G(z0).
         contrast: ``(n,)`` class of G(z0).
-        goal: ``(n,)`` margin that f should reach.
-        can_flip: ``(n,)`` 1 where f flips on G(z0). Other inputs would only open the mask everywhere.
+        goal: ``(n,)`` margin that the classifier should reach.
+        can_flip: ``(n,)`` 1 where the classifier flips on G(z0). Other inputs would only open the mask everywhere.
     """
 
     inputs: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ _RUNGS, _HALVINGS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0), 10
 class EditMask(nn.Module):
     """A small network that says where, when the lens has said what.
 
-    It sees the input, its reconstruction, its counterfactual's decoding, their differences, f's own
+    It sees the input, its reconstruction, its counterfactual's decoding, their differences, the classifier's own
     feature maps and the contrast class, and returns the logits of a mask. The edited input is
     x' = x + m (G(z0) - x).
 
@@ -34,9 +35,13 @@ class EditMask(nn.Module):
         classifier: the frozen classifier.
         channels: channels C of the images.
         num_classes: classes K.
-        probe: ``(N, C, H, W)`` inputs from which the statistics of f's features are taken.
+        probe: ``(N, C, H, W)`` inputs from which the statistics of the classifier's features are taken.
         width: channels of the network.
     """
+
+    log_lambda: Tensor
+    area: Tensor
+    reach: Tensor
 
     def __init__(
         self, classifier: Classifier, channels: int, num_classes: int, probe: Tensor, width: int = 24
@@ -60,10 +65,10 @@ class EditMask(nn.Module):
         # One read-out per contrast class, so that what one class needs does not blur another's.
         self.exit = nn.Conv2d(width, num_classes, 3, padding=1)
         nn.init.normal_(self.exit.weight, 0, 0.01)
-        nn.init.constant_(self.exit.bias, -2.0)
+        nn.init.constant_(cast(Tensor, self.exit.bias), -2.0)
         with torch.no_grad():
-            for projection in self.projections:
-                projection.weight.mul_(0.5)
+            for weight in self.projections.parameters():
+                weight.mul_(0.5)
 
     def forward(self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, contrast: Tensor) -> Tensor:
         """Return the mask's logits ``(N, 1, H, W)``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -59,13 +60,13 @@ def load_images(name: str, folder: Path = _FASHION) -> Images:
         # Every fourth image is held out; the data set's own order mixes the writers.
         held = torch.arange(len(images)) % 4 == 0
         return Images(images[~held], labels[~held], images[held], labels[held], ("3", "8"))
-    parts: list[Tensor] = []
+    parts: list[tuple[Tensor, Tensor]] = []
     for split in ("train", "t10k"):
         images = read_idx(folder / f"{split}-images-idx3-ubyte.gz").float().div(255).unsqueeze(1)
         labels = read_idx(folder / f"{split}-labels-idx1-ubyte.gz").long()
         keep = (labels == 4) | (labels == 6)
-        parts += [images[keep], (labels[keep] == 6).long()]
-    return Images(*parts, ("coat", "shirt"))
+        parts.append((images[keep], (labels[keep] == 6).long()))
+    return Images(*parts[0], *parts[1], ("coat", "shirt"))
 
 
 def small_cnn(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
@@ -96,7 +97,7 @@ def train_classifier(
     hide = None if progress is None else not progress
     for _ in tqdm(range(steps), desc="classifier", disable=hide):
         batch = stream.next()
-        loss = F.cross_entropy(model(batch.inputs), batch.labels, label_smoothing=0.02)
+        loss = F.cross_entropy(model(batch.inputs), cast(Tensor, batch.labels), label_smoothing=0.02)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

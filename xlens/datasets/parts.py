@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from xlens.contracts.numbers import is_number, whole
 from xlens.datasets.known import KnownCause, refuse
 from xlens.errors import DataError, OptionError, did_you_mean
 
@@ -58,9 +59,9 @@ def parts(n: int, *, size: int = 28, probability: float = 0.5, seed: int = 0) ->
     """
     faults = []
     for name, value, least in (("n", n, 1), ("size", size, 16), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        if (number := whole(value)) is None or not least <= number < 2**63:
             faults.append(f"{name} must be an int >= {least}, got {value!r}")
-    if not isinstance(probability, int | float) or not 0 <= probability <= 1:
+    if not is_number(probability) or not 0 <= probability <= 1:
         faults.append(f"probability must be from 0 to 1, got {probability!r}")
     refuse("parts", faults)
     generator = torch.Generator().manual_seed(seed)

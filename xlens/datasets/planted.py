@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xlens.contracts.numbers import is_number, whole
 from xlens.datasets.known import KnownCause, Ranges, range_faults, refuse
 from xlens.errors import DataError, did_you_mean
 
@@ -76,11 +77,11 @@ def planted(
     clean = _checked(images)
     known = tuple(CAUSES)
     faults = [] if cause in known else [f"unknown cause {cause!r}.{did_you_mean(str(cause), known)}"]
-    if not isinstance(probability, int | float) or not 0 <= probability <= 1:
+    if not is_number(probability) or not 0 <= probability <= 1:
         faults.append(f"probability must be from 0 to 1, got {probability!r}")
-    if not isinstance(scale, int | float) or not 0 < scale <= 10:
+    if not is_number(scale) or not 0 < scale <= 10:
         faults.append(f"scale must be above 0 and at most 10, got {scale!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+    if (number := whole(seed)) is None or not 0 <= number < 2**63:
         faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
     faults += range_faults("strength", strength, 0.0, 1.0)
     if data_range is not None:

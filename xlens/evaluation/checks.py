@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
-from xlens.explaining.assembling import asks
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = [
@@ -77,7 +78,7 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     return [
         f"{name!r}: {fault}"
         for name, one in named.items()
-        if one.lens.decodes_to == "layer"
+        if one.lens.decodes_to != "inputs"
         for fault in asks(one).faults(asked, carry, "linear")
     ]
 
@@ -90,14 +91,14 @@ def number_faults(
     for name, value, least in (("n", n, 1), ("steps", steps, 1), ("seed", seed, 0), ("restarts", restarts, 0)):
         if name == "n" and value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        if (number := whole(value)) is None or not least <= number < 2**63:
             faults.append(f"{name} must be an int >= {least}, got {value!r}")
     if restarts == 1:
         faults.append("restarts must be 0, or 2 and more to compare")
     for name, value, low, high in (
         ("smoothing", smoothing, 0, 100), ("share", share, 1e-9, 1), ("confidence", confidence, 0.01, 0.999),
     ):  # fmt: skip
-        if not isinstance(value, int | float) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             faults.append(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
     return faults
 
@@ -135,7 +136,7 @@ def named_oracles(oracle: Any) -> Mapping[str, Any]:
 
 
 def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:
-    """Refuse judges, which are frozen by the caller, that tell other classes than f.
+    """Refuse judges, which are frozen by the caller, that tell other classes than the classifier.
 
     Raises:
         OptionError: another number of classes.
@@ -145,10 +146,10 @@ def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:
             count = oracle(asked.inputs[:1]).shape[1]
         if count != asked.spec.num_classes:
             raise OptionError(
-                f"evaluate: the oracle {name!r} tells other classes than f",
+                f"evaluate: the oracle {name!r} tells other classes than the classifier",
                 given=f"{count} classes",
-                allowed=f"{asked.spec.num_classes}, in f's order",
-                do="wrap it in a module that returns the logits of f's classes, in their order",
+                allowed=f"{asked.spec.num_classes}, in the classifier's order",
+                do="wrap it in a module that returns the logits of the classifier's classes, in their order",
             )
 
 

@@ -1,4 +1,5 @@
-"""Figures of a lens's codes: what their parts do to f, what they know of factors, and whether restarts agree."""
+"""Figures of a lens's codes: what their parts do to the classifier, what they know of factors, and whether restarts
+agree."""
 
 from __future__ import annotations
 
@@ -25,18 +26,21 @@ _FITTED = 0.75
 
 
 def code_scores(suite: Suite, fitted: Fitted, codes: Tensor, factors: Tensor | None) -> Iterator[Score]:
-    """Judge what the parts of a code do to f, and what they know of known factors."""
+    """Judge what the parts of a code do to the classifier, and what they know of known factors."""
     yield from _influences(suite, fitted, codes)
     if factors is not None:
         yield from _factors(suite, codes, factors)
 
 
 def _influences(suite: Suite, fitted: Fitted, codes: Tensor) -> Iterator[Score]:
+    if fitted.lens.decodes_to == "edits":
+        suite.note("influence is left out: the code says which parts of an input are filled, and decodes to none")
+        return
     classify: Callable[[Tensor], Tensor] | None = suite.asked.classifier
     if fitted.lens.decodes_to == "layer":
         classify = fitted.classifier.cut(suite.asked.inputs[:1])
     if classify is None:
-        suite.note(f"influence is left out: f cannot be cut after {fitted.classifier.layer!r}")
+        suite.note(f"influence is left out: the classifier cannot be cut after {fitted.classifier.layer!r}")
         return
     influence = metrics.causal_influence(
         classify,

@@ -32,11 +32,11 @@ class Asked:
     """The inputs and all that maps without a lens may need.
 
     Args:
-        classifier: f, which is frozen by the caller.
+        classifier: the classifier, which is frozen by the caller.
         spec: range and mean of the data.
         inputs: ``(N, *S)``.
         target, contrast: ``(N,)``.
-        references: real inputs ``(M, *S)`` with f's classes of them ``(M,)``, or None.
+        references: real inputs ``(M, *S)`` with the classifier's classes of them ``(M,)``, or None.
         clean: ``(N, *S)`` the inputs without the cause, or None.
         seed: of the random map.
     """
@@ -129,7 +129,7 @@ def lens_free(one: Contender, asked: Asked, rows: Tensor, classifier: Classifier
         one: the method.
         asked: what it may need.
         rows: ``(n,)``.
-        classifier: another classifier in the place of f, for the randomisation check.
+        classifier: another classifier in the place of the classifier, for the randomisation check.
     """
     inputs = asked.inputs[rows]
     if one.method in CONTROLS:
@@ -151,17 +151,17 @@ def _baselines(name: str | None, asked: Asked, rows: Tensor) -> Tensor:
         return value.to(inputs).expand_as(inputs).clone()
     if name == "blurred":
         return blurred(inputs, _BLUR * min(inputs.shape[2:]))
-    if name == "nearest":
-        return _nearest(asked, rows)
-    if name == "clean":
+    if name == "nearest" and asked.references is not None:
+        return _nearest(asked, asked.references, rows)
+    if name == "clean" and asked.clean is not None:
         return asked.clean[rows]
     # A method that takes none; Captum's bridge passes it on to nobody.
     return torch.zeros_like(inputs)
 
 
-def _nearest(asked: Asked, rows: Tensor) -> Tensor:
-    """Return for each input the nearest real one that f puts in its contrast class, which has some."""
-    references, classes = asked.references
+def _nearest(asked: Asked, known: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+    """Return for each input the nearest real one that the classifier puts in its contrast class, which has some."""
+    references, classes = known
     found = torch.empty_like(asked.inputs[rows])
     for wanted in asked.contrast[rows].unique():
         candidates = references[classes == wanted]
@@ -198,5 +198,5 @@ def _constant(inputs: Tensor, _seed: int) -> Tensor:
     return torch.ones_like(inputs)
 
 
-#: Maps that do not look at f: what is not better than these says nothing.
+#: Maps that do not look at the classifier: what is not better than these says nothing.
 CONTROLS: dict[str, Callable[[Tensor, int], Tensor]] = {"random": _random, "edges": _edges, "constant": _constant}

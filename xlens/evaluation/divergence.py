@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
+from xlens.contracts.capabilities import SupportsDivergence
 from xlens.contracts.explainer import Explainer
-from xlens.contracts.lens import Lens
 from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean, warn
 from xlens.fitted import Fitted, as_fitted
 from xlens.invariances import DivergenceAttributions
@@ -30,7 +30,7 @@ _TOLERANCE = 0.05
 class _Divergence(nn.Module):
     """d(x, x~) as a function of x~; a module, because some methods look for layers inside it."""
 
-    def __init__(self, lens: Lens, part: str) -> None:
+    def __init__(self, lens: SupportsDivergence, part: str) -> None:
         super().__init__()
         self.lens, self.part = lens, part
 
@@ -70,14 +70,20 @@ def divergence_attributions(
         XlensWarning: a method that promises the sum misses it by more than 5%.
     """
     fitted = as_fitted(explainer, "divergence_attributions", "explainer")
-    fitted.require("divergence")
+    lens = fitted.require("divergence")
     _check(part, method, {} if options is None else options)
     with fitted.asking():
-        return _attributed(fitted, inputs, variants, part, method, options)
+        return _attributed(fitted, lens, inputs, variants, part, method, options)
 
 
 def _attributed(
-    fitted: Fitted, inputs: Any, variants: Any, part: str, method: str, options: Mapping[str, Any] | None
+    fitted: Fitted,
+    lens: SupportsDivergence,
+    inputs: Any,
+    variants: Any,
+    part: str,
+    method: str,
+    options: Mapping[str, Any] | None,
 ) -> DivergenceAttributions:
     source, shape = fitted.inputs(inputs), fitted.spec.shape
     values = _tensor(variants)
@@ -93,7 +99,7 @@ def _attributed(
         )
     flat = fitted.inputs(values.reshape(-1, *shape)).to(fitted.device)
     own = source.to(fitted.device).repeat_interleave(draws.numel(), 0)
-    function = _Divergence(fitted.lens, part)
+    function = _Divergence(lens, part)
     with torch.enable_grad():
         found = captum_attribution(method, function, flat, own, (own,), options=options, batch=_BATCH)
     pairs = zip(flat.split(_BATCH), own.split(_BATCH), strict=True)

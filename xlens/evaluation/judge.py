@@ -27,7 +27,7 @@ from xlens.metrics import rank_correlation, shuffled_weights
 __all__ = ["Judge", "possible"]
 
 _BATCH = 64
-#: Inputs on which f's weights are shuffled.
+#: Inputs on which the classifier's weights are shuffled.
 _RANDOMISED = 32
 _RESTART_STEPS = 200
 
@@ -105,7 +105,7 @@ class Judge:
             suite.note("true fill and true original are left out: no input differs from its clean version")
         for name, oracle in suite.oracles.items():
             if same_network(oracle, asked.classifier):
-                suite.note(f"{name} is f itself: that it is convinced proves nothing")
+                suite.note(f"{name} is the classifier itself: that it is convinced proves nothing")
 
     def _lens(self, name: str, fitted: Fitted) -> list[Figure]:
         # Its lens may ask the classifier that it was fitted around, whichever is explained.
@@ -143,13 +143,15 @@ class Judge:
             own, other = explanation.counterfactual, shuffled.attributions.get(one.method)
             yield from self._map(f"{name}: {one.name}", maps, other, own)
             if other is None:
-                self.suite.note(f"randomised: not of {one.name!r}, whose references are chosen by f's own classes")
-        held = Score("trustworthy, f shuffled", shuffled.trustworthy.float(), "lower", self._few())
+                self.suite.note(
+                    f"randomised: not of {one.name!r}, whose references are chosen by the classifier's own classes"
+                )
+        held = Score("trustworthy, the classifier shuffled", shuffled.trustworthy.float(), "lower", self._few())
         yield self._figure(name, held)
 
     def _lens_free(self, one: Contender) -> Iterator[Figure]:
         asked = self.suite.asked
-        # What does not look at f is one pass over all inputs, and draws for all of them at once.
+        # What does not look at the classifier is one pass over all inputs, and draws for all of them at once.
         parts = (torch.cat(self._chunks()),) if one.method in CONTROLS else self._chunks()
         maps = torch.cat([lens_free(one, asked, rows) for rows in parts])
         if one.method in CONTROLS:
@@ -197,14 +199,14 @@ class Judge:
         )
 
     def _shuffled(self, fitted: Fitted) -> Explanation:
-        """Explain f with shuffled weights through the same lens."""
+        """Explain the classifier with shuffled weights through the same lens."""
         # It may put none of the references in a class that is contrasted.
         shuffled = fitted.around(fitted.classifier.around(self._shuffled_model))
         return self._explained(shuffled, self._few(), without="ig_ensemble")
 
     @cached_property
     def _shuffled_model(self) -> nn.Module:
-        """f's model with permuted weights; every explainer's has the same ones."""
+        """The classifier's model with permuted weights; every explainer's has the same ones."""
         return shuffled_weights(self.suite.asked.classifier.model, seed=self.suite.asked.seed)
 
     def _figure(self, contender: str, score: Score) -> Figure:

@@ -69,7 +69,8 @@ def _held_where_possible(direction: Tensor, every: Tensor) -> Tensor:
 
     Directions of classes depend on each other: perpendicular to all of the others, nothing is left of any of them.
     """
-    left, held = direction.double(), []
+    left = direction.double()
+    held: list[Tensor] = []
     cosines = F.normalize(every, dim=1) @ direction
     own = int(cosines.argmax())
     for index in cosines.abs().argsort(stable=True).tolist():

@@ -1,4 +1,4 @@
-"""How real edited inputs look to f: Frechet distances, and beside them what real inputs get."""
+"""How real edited inputs look to the classifier: Frechet distances, and beside them what real inputs get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ Features = Callable[[Tensor], Tensor]
 
 
 def realism(suite: Suite, edited: Tensor) -> Iterator[Score]:
-    """Judge counterfactuals ``(N, *S)`` in f's own penultimate features; nothing where these are too many."""
+    """Judge counterfactuals ``(N, *S)`` in the classifier's own penultimate features; nothing where these are too
+    many."""
     asked = suite.asked
     penultimate = Penultimate(asked.classifier, asked.classifier.model, asked.inputs)
     few = len(edited) // 2
@@ -29,8 +30,8 @@ def realism(suite: Suite, edited: Tensor) -> Iterator[Score]:
         few = min(len(edited), int(torch.isin(asked.references[1], asked.contrast).sum()))
     if few <= penultimate.width:
         suite.note(
-            "sFID is left out: it takes more inputs than f has penultimate features (twice as many without "
-            "references, else as many references of the contrast classes)"
+            "sFID is left out: it takes more inputs than the classifier has penultimate features (twice as many "
+            "without references, else as many references of the contrast classes)"
         )
         return
     if few < _MANY * penultimate.width:
@@ -46,7 +47,7 @@ def realism(suite: Suite, edited: Tensor) -> Iterator[Score]:
     if asked.references is None:
         yield from _halves(suite, features, edited)
     else:
-        yield from _against_references(suite, features, edited, penultimate.width)
+        yield from _against_references(suite, asked.references, features, edited, penultimate.width)
 
 
 def _halves(suite: Suite, features: Features, edited: Tensor) -> Iterator[Score]:
@@ -55,9 +56,11 @@ def _halves(suite: Suite, features: Features, edited: Tensor) -> Iterator[Score]
     yield of_all("sFID, unedited", metrics.split_frechet_distance(real, real, seed=seed))
 
 
-def _against_references(suite: Suite, features: Features, edited: Tensor, width: int) -> Iterator[Score]:
+def _against_references(
+    suite: Suite, references: tuple[Tensor, Tensor], features: Features, edited: Tensor, width: int
+) -> Iterator[Score]:
     asked = suite.asked
-    images, classes = asked.references
+    images, classes = references
     wanted = torch.isin(classes, asked.contrast)
     real, classes = features(images[wanted]), classes[wanted]
     weights = _shares(classes, asked.contrast)

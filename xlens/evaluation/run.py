@@ -13,6 +13,7 @@ from torch import nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.margins import Classes, named_classes
+from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
 from xlens.errors import XlensWarning
@@ -31,6 +32,7 @@ from xlens.evaluation.inputs import check_order, chosen_inputs, real_inputs, row
 from xlens.evaluation.judge import Judge, possible
 from xlens.evaluation.suite import Suite
 from xlens.evaluation.table import Evaluation
+from xlens.explaining.asking import asks
 from xlens.explaining.explain import references_of
 from xlens.explaining.request import check_explain
 from xlens.fitted import Fitted
@@ -82,8 +84,8 @@ def evaluate(
             `references`. xlens's own, and Captum's in snake case with the lens's counterfactual as baseline, are
             another map for each lens. ``"METHOD:BASELINE"`` is Captum's from a baseline that
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
-            `references` that f puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
-            ``"constant"`` do not look at f.
+            `references` that the classifier puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
+            ``"constant"`` do not look at the classifier.
         target, contrast: an index, a name, or ``(N,)`` of either, as in :meth:`xlens.Explainer.explain`; None for
             what the first explainer takes.
         carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
@@ -99,8 +101,8 @@ def evaluate(
     Returns:
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
         exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
-        ``randomised`` is the rank correlation with the map for f with shuffled weights, on the first 32 inputs:
-        near 1, a map does not look at what f has learnt.
+        ``randomised`` is the rank correlation with the map for the classifier with shuffled weights, on the first
+        32 inputs: near 1, a map does not look at what the classifier has learnt.
 
     Raises:
         OptionError: an unknown method or a number out of range, all faults in one error; or an oracle of other
@@ -113,59 +115,62 @@ def evaluate(
     >>> found.count, 0 <= found.get("flips", "medxgan").value <= 1
     (12, True)
     """
-    named = named_explainers(explainers)
-    first = next(iter(named.values()))
-    given = {"references": references, "clean": clean}
-    asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
-    contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
-    faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
-    faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
-    check_explain("evaluate", any(one.mask is not None for one in named.values()), carry=carry, faults=faults)
-    beside = {"masks": masks, "clean": clean, "factors": factors}
-    beside = {name: value for name, value in beside.items() if value is not None}
-    own = {
-        name: named_classes("evaluate", name, value, first.class_names)
-        for name, value in (("target", target), ("contrast", contrast))
-    }
-    target, contrast = own["target"], own["contrast"]
-    own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
-    check_order(data, [*beside, *own])
-    chosen = chosen_inputs(data, n, seed, first.spec.shape)
-    rows = {name: rows_of(name, value, chosen) for name, value in (beside | own).items()}
-    check_shapes(rows, chosen.inputs)
-    real = None if references is None else real_inputs(references, first.spec.shape, seed)
-    oracles = {name: as_classifier(model) for name, model in named_oracles(oracle).items()}
-    with ExitStack() as stack:
-        for context in (torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings()):
-            stack.enter_context(context)
-        # What does not hold is a figure here.
-        warnings.simplefilter("ignore", XlensWarning)
-        for classifier in (first.classifier, *oracles.values()):
-            stack.enter_context(classifier.frozen(seed=0))
-        inputs = chosen.inputs.to(first.device)
-        clean, masks = (None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks"))
-        classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
-        others = None if real is None else references_of(first, real, _BATCH)
-        asked = Asked(
-            first.classifier,
-            first.spec,
-            inputs,
-            *classes,
-            references=None if others is None else (others.inputs, others.classes),
-            clean=None if clean is None else clean.to(inputs),
+    with Turn():
+        named = named_explainers(explainers)
+        first = next(iter(named.values()))
+        given = {"references": references, "clean": clean}
+        asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
+        contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
+        faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
+        faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
+        check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
+        beside = {"masks": masks, "clean": clean, "factors": factors}
+        beside = {name: value for name, value in beside.items() if value is not None}
+        own = {
+            name: named_classes("evaluate", name, value, first.class_names)
+            for name, value in (("target", target), ("contrast", contrast))
+        }
+        target, contrast = own["target"], own["contrast"]
+        own = {name: value for name, value in own.items() if value is not None and np.ndim(value)}
+        check_order(data, [*beside, *own])
+        chosen = chosen_inputs(data, n, seed, first.spec.shape)
+        rows = {name: rows_of(name, value, chosen) for name, value in (beside | own).items()}
+        check_shapes(rows, chosen.inputs)
+        real = None if references is None else real_inputs(references, first.spec.shape, seed)
+        oracles = {name: as_classifier(model) for name, model in named_oracles(oracle).items()}
+        with ExitStack() as stack:
+            for context in (torch.no_grad(), warnings.catch_warnings()):
+                stack.enter_context(context)
+            # What does not hold is a figure here.
+            warnings.simplefilter("ignore", XlensWarning)
+            for classifier in (first.classifier, *oracles.values()):
+                stack.enter_context(classifier.frozen(seed=0))
+            inputs = chosen.inputs.to(first.device)
+            clean, masks = (
+                None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks")
+            )
+            classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
+            others = None if real is None else references_of(first, real, _BATCH)
+            asked = Asked(
+                first.classifier,
+                first.spec,
+                inputs,
+                *classes,
+                references=None if others is None else (others.inputs, others.classes),
+                clean=None if clean is None else clean.to(inputs),
+                seed=seed,
+            )
+            check_oracles(oracles, asked)
+            check_nearest(contenders, asked)
+            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, steps)
+            contenders = possible(suite, contenders, must=methods is not None)
+            judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
+            figures = judge.all(named)
+        return Evaluation(
+            figures=tuple(figures),
+            count=len(inputs),
+            index=chosen.index,
+            confidence=confidence,
             seed=seed,
+            notes=tuple(suite.notes),
         )
-        check_oracles(oracles, asked)
-        check_nearest(contenders, asked)
-        suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, steps)
-        contenders = possible(suite, contenders, must=methods is not None)
-        judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
-        figures = judge.all(named)
-    return Evaluation(
-        figures=tuple(figures),
-        count=len(inputs),
-        index=chosen.index,
-        confidence=confidence,
-        seed=seed,
-        notes=tuple(suite.notes),
-    )

@@ -17,18 +17,18 @@ __all__ = ["lens_scores", "map_scores"]
 
 def map_scores(suite: Suite, maps: Tensor, own: Tensor | None = None) -> Iterator[Score]:
     """Judge one map of each input, ``(N, *S)``; `own` ``(N, *S)`` are the counterfactuals that it came with."""
-    asked, where = suite.asked, suite.masked
-    if len(where):
-        yield from _localisation(maps[where], suite.masks[where], where, "")
+    asked, where, masks = suite.asked, suite.masked, suite.masks
+    if masks is not None and len(where):
+        yield from _localisation(maps[where], masks[where], where, "")
         if suite.smoothing and maps.dim() == 4:
             smooth = blurred(maps[where].sum(1, keepdim=True).float(), suite.smoothing)
-            yield from _localisation(smooth, suite.masks[where], where, ", smoothed")
+            yield from _localisation(smooth, masks[where], where, ", smoothed")
     grey = asked.spec.per_channel("mean").to(asked.inputs).expand_as(asked.inputs)
-    # Grey is something that f has never seen, so what it says of it need not be about the cause.
+    # Grey is something that the classifier has never seen, so what it says of it need not be about the cause.
     for label, fill in (("", grey), (", own fill", own)):
         if fill is not None:
             yield from _exchanged(suite, maps, fill, label)
-    if len(truly := suite.has_clean.nonzero()[:, 0]):
+    if asked.clean is not None and len(truly := suite.has_clean.nonzero()[:, 0]):
         yield from _exchanged(suite, maps, asked.clean, ", true fill", truly)
     dropped = metrics.intensity_drop(asked.classifier, asked.inputs, maps, asked.target, share=suite.share)
     yield Score("drop", dropped, "higher")
@@ -73,10 +73,10 @@ def lens_scores(suite: Suite, explanation: Explanation) -> Iterator[Score]:
     both = (asked.target, asked.contrast)
     yield Score("COUT", metrics.cout(asked.classifier, x, edited, *both, steps=suite.steps), "higher")
     yield from _oracles(suite, edited)
-    where = suite.masked
-    if len(where):
+    where, masks = suite.masked, suite.masks
+    if masks is not None and len(where):
         energy = (edited - x).square()[where]
-        inside = (energy * suite.masks[where]).flatten(1).sum(1)
+        inside = (energy * masks[where]).flatten(1).sum(1)
         share = inside / energy.flatten(1).sum(1).clamp_min(1e-12)
         yield Score("edit inside the mask", share, "higher", where)
     yield from realism(suite, edited)
@@ -92,7 +92,7 @@ def _oracles(suite: Suite, edited: Tensor) -> Iterator[Score]:
         else:
             suite.note(f"{name}: flips is left out: it sees the class to explain in none of the inputs")
         truly = (found.counted & suite.has_clean).nonzero()[:, 0]
-        if len(truly):
+        if asked.clean is not None and len(truly):
             right = metrics.validity(oracle, asked.clean[truly], asked.contrast[truly])
             yield Score(f"{name}: true original", right.float(), "", truly)
         yield Score(f"{name}: unedited", found.unedited.float())

@@ -10,24 +10,17 @@ from torch import Tensor
 from xlens.classifier.margins import score_margin
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError
-from xlens.explaining.on_inputs import OnInputs
-from xlens.explaining.on_layer import OnLayer
+from xlens.explaining.asking import Asks
 from xlens.explaining.request import Request
-from xlens.explaining.verdict import problems_of
+from xlens.explaining.verdict import judge
 from xlens.explanation import Explanation, Fidelity
-from xlens.fitted import Fitted
 from xlens.metrics.fidelity import monotone_share
 
-__all__ = ["asks", "explain_batch"]
-
-
-def asks(fitted: Fitted) -> OnInputs | OnLayer:
-    """Return what asks the lens: it decodes to inputs, or to a hidden layer. It is chosen here alone."""
-    return OnLayer(fitted) if fitted.lens.decodes_to == "layer" else OnInputs(fitted)
+__all__ = ["explain_batch"]
 
 
 def explain_batch(
-    lens: OnInputs | OnLayer, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry, request: Request
+    lens: Asks, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry, request: Request
 ) -> Explanation:
     """Explain one batch ``(N, *S)`` that lies on the lens's device, within ``fitted.asking()``."""
     edit = lens.carry(inputs, target, contrast, carry)
@@ -49,9 +42,14 @@ def explain_batch(
     )
     if code_total is None:
         code_total = margins["reconstruction"] - margins["decoded"]
-    incomplete = {n: (a.delta.float(), a.total.float().abs()) for n, a in found.items() if a.total is not None}
+    incomplete = {
+        name: (one.delta.float(), one.total.float().abs())
+        for name, one in found.items()
+        if one.total is not None and one.delta is not None
+    }
     incomplete["feature_contributions"] = (code_delta.float(), code_total.float().abs())
-    problems = problems_of(fidelity, margins, incomplete, predicted["inputs"] == contrast, request.tolerance)
+    already = predicted["inputs"] == contrast
+    judged = judge(lens, edit, fidelity, margins, incomplete, already, contrast, request.tolerance)
     fitted, features = lens.fitted, lens.fitted.lens.features
     return Explanation(
         inputs=inputs,
@@ -71,8 +69,9 @@ def explain_batch(
         feature_names=tuple(feature.name for feature in features),
         feature_contributions=torch.stack([per_code[:, list(f.dims)].sum(1) for f in features], 1).detach(),
         fidelity=fidelity,
-        trustworthy=torch.tensor([not rows for rows in problems], device=per_code.device),
-        problems=problems,
+        verdicts=judged.verdicts,
+        trustworthy=judged.trustworthy,
+        problems=judged.problems,
         class_names=fitted.class_names,
         data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
         channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,16 @@ from torch import Tensor, nn
 from xlens.attr.captum_methods import captum_attribution, promises_completeness
 from xlens.attr.curve import Curve, Segment
 from xlens.attr.evaluate import Score, widest_float
-from xlens.attr.integral import path_integral
+from xlens.attr.integral import Integrator, path_integral
 from xlens.attr.paths import code_path, guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.edit import Edit
-from xlens.explaining.request import _OPTIONS, OWN, Request
+from xlens.explaining.request import _OPTIONS, FRAMES, OWN, References, Request
 
-__all__ = ["Attribution", "Margin", "Question", "attribute"]
+__all__ = ["Attribution", "Margin", "Question", "attribute", "frames_along"]
 
 #: Whose sum is the score difference, or the explanation does not hold.
 _COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
@@ -67,6 +68,11 @@ class Question:
         return self.edit.along(self.codes)
 
     @cached_property
+    def line_integral(self) -> tuple[Tensor, Tensor]:
+        """The line integral along the curve ``(N, *S)`` and its delta ``(N,)``."""
+        return self.integrate(self.curve)
+
+    @cached_property
     def difference(self) -> Tensor:
         """f_c at the end of the curve minus f_c at its beginning, ``(N,)``."""
         rows = torch.arange(len(self.target), device=self.target.device)
@@ -83,7 +89,7 @@ class Question:
     def integrate(
         self,
         curve: Curve,
-        integrator: str = "lig",
+        integrator: Integrator = "lig",
         score: Score | None = None,
         n: int | None = None,
         batch: int | None = None,
@@ -127,11 +133,26 @@ def attribute(question: Question, name: str) -> Attribution:
         return _guided(question)
     if name == "ig_counterfactual":
         found = question.integrate(straight)
+    elif name == "lig":
+        found = question.line_integral
     elif name in OWN:
-        found = question.integrate(question.curve, name)
+        found = question.integrate(question.curve, cast(Integrator, name))
     else:
         return _captum(question, name)
     return _summed(*found, name in _COMPLETE)
+
+
+def frames_along(question: Question) -> tuple[Tensor, Tensor]:
+    """Return frames along the curve ``(N, T, *S)`` and the score on each ``(N, T)``."""
+    inputs, batch = question.edit.inputs, question.request.batch
+    n = len(inputs)
+    rows = torch.arange(n, device=inputs.device).repeat_interleave(FRAMES)
+    alphas = torch.linspace(0, 1, FRAMES, device=inputs.device).repeat(n)
+    pairs = zip(rows.split(batch), alphas.split(batch), strict=True)
+    frames = torch.cat([question.curve(r, a) for r, a in pairs])
+    pairs = zip(frames.split(batch), rows.split(batch), strict=True)
+    scores = torch.cat([question.score(points, r) for points, r in pairs])
+    return frames.view(n, FRAMES, *inputs.shape[1:]), scores.view(n, FRAMES)
 
 
 def _summed(values: Tensor, delta: Tensor, promised: bool = True) -> Attribution:
@@ -159,8 +180,9 @@ def _ensemble(question: Question, straight: Segment) -> Attribution:
     """Return the mean of integrals from several counterfactuals, as expected gradients take it over baselines."""
     references = question.request.references
     k = question.request.attributions["ig_ensemble"].get("k", _OPTIONS["ig_ensemble"]["k"])
-    # Nearest to what the lens makes of the input: nearest to the input itself are f's borderline cases.
-    real = references.nearest(question.edit.decoded, question.contrast, k).unbind(1)
+    # Nearest to what the lens makes of the input: nearest to the input itself are the classifier's borderline
+    # cases.
+    real = cast(References, references).nearest(question.edit.decoded, question.contrast, k).unbind(1)
     starts = (straight.start, *real)
     parts = [question.integrate(Segment(start, straight.end)) for start in starts]
     values, deltas = (torch.stack(column).mean(0) for column in zip(*parts, strict=True))
@@ -172,8 +194,12 @@ def _shifted(question: Question) -> Attribution:
     heat = []
     # Each walk keeps its frames.
     for part in rows.split(max(1, question.request.code_batch // 8)):
+
+        def score(points: Tensor, part: Tensor = part) -> Tensor:
+            return question.score(points, part)
+
         shift = latent_shift(
-            lambda points, part=part: question.score(points, part),
+            score,
             question.lens.decode,
             question.edit.codes[part],
             span=question.span,

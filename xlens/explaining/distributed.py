@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -26,7 +27,7 @@ def join(parts: Sequence[Explanation]) -> Explanation:
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
-    joined = {}
+    joined: dict[str, Any] = {}
     for field in dataclasses.fields(Explanation):
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], Tensor):
@@ -35,7 +36,9 @@ def join(parts: Sequence[Explanation]) -> Explanation:
             names = [f.name for f in dataclasses.fields(Fidelity)]
             joined[field.name] = Fidelity(**{k: torch.cat([getattr(v, k) for v in values]) for k in names})
         elif isinstance(values[0], dict):
-            joined[field.name] = {k: torch.cat([value[k] for value in values]) for k in values[0]}
+            joined[field.name] = {
+                k: None if values[0][k] is None else torch.cat([value[k] for value in values]) for k in values[0]
+            }
         elif field.name == "problems":
             joined[field.name] = tuple(row for value in values for row in value)
         else:

@@ -14,7 +14,8 @@ from xlens.attr.paths import CodePath
 from xlens.classifier.margins import Classes
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
-from xlens.explaining.assembling import asks, explain_batch
+from xlens.explaining.asking import asks
+from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
 from xlens.explaining.request import References, Request, check_attributions, check_explain
@@ -49,7 +50,7 @@ def explain(
     faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
     carry = check_explain(
         "explain",
-        fitted.mask is not None,
+        lens.masked,
         carry=carry,
         n_steps=n_steps,
         tolerance=tolerance,
@@ -91,7 +92,7 @@ def counterfactual(
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
     lens = asks(fitted)
     faults = lens.faults({}, carry, "linear")
-    carry = check_explain("counterfactual", fitted.mask is not None, carry=carry, faults=faults)
+    carry = check_explain("counterfactual", lens.masked, carry=carry, faults=faults)
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)

@@ -28,16 +28,14 @@ def feature_maps(question: Question) -> dict[str, Attribution]:
     """
     lens, n = question.lens, len(question.target)
     parts = [list(feature.dims) for feature in lens.features]
-    maps: Tensor | None = None
-    rows, allowed = torch.arange(n, device=question.target.device), None
+    rows = torch.arange(n, device=question.target.device)
     difference = question.difference.double()
+    allowed = question.request.tolerance * difference.abs().clamp_min(1e-3)
     steps = question.request.n_steps
-    for _ in range(_DOUBLINGS + 1):
-        found = _integrated(question, parts, rows, steps)
-        if maps is None:
-            maps, allowed = found, question.request.tolerance * difference.abs().clamp_min(1e-3)
-        else:
-            maps[rows] = found
+    maps = _integrated(question, parts, rows, steps)
+    for doubling in range(_DOUBLINGS + 1):
+        if doubling:
+            maps[rows] = _integrated(question, parts, rows, steps)
         delta = maps.flatten(1).sum(1) - difference
         rows = (delta.abs() > allowed).nonzero()[:, 0]
         if not len(rows):

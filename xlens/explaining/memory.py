@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from xlens.attr.memory import points_in_flight
-from xlens.explaining.on_inputs import OnInputs
-from xlens.explaining.on_layer import OnLayer
+from xlens.explaining.asking import Asks
 
 __all__ = ["in_flight"]
 
 
-def in_flight(
-    lens: OnInputs | OnLayer, inputs: Tensor, size: int | None, memory_budget: int | None
-) -> tuple[int, int]:
+def in_flight(lens: Asks, inputs: Tensor, size: int | None, memory_budget: int | None) -> tuple[int, int]:
     """Return how many points fit at once: of the classifier alone, and of the classifier behind the generator.
 
     Args:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit, make_edit
-from xlens.explaining.attributions import Attribution, Question, attribute
+from xlens.explaining.attributions import Attribution, Question, attribute, frames_along
 from xlens.explaining.feature_maps import feature_maps
-from xlens.explaining.request import FEATURE_MAPS, FRAMES, Request
+from xlens.explaining.request import FEATURE_MAPS, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
 
@@ -28,6 +27,11 @@ class OnInputs:
 
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
+
+    @property
+    def masked(self) -> bool:
+        """Whether changes can be carried by a mask."""
+        return self.fitted.mask is not None
 
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
@@ -49,9 +53,17 @@ class OnInputs:
         """Return the classifier's logits ``(N, K)`` on what codes decode to."""
         return self.fitted.classifier(self.fitted.lens.decode(codes))
 
-    def show(self, codes: Tensor, first: Sequence[int] = ()) -> Tensor:
-        """Return inputs ``(N, *S)`` that codes stand for: their decodings."""
-        return self.fitted.lens.decode(codes)
+    def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
+        """Return what shows codes ``(M, d)`` of the inputs of these rows: their decodings ``(M, *S)``."""
+
+        def show(codes: Tensor, _rows: Tensor, _first: Sequence[int] = ()) -> Tensor:
+            return self.fitted.lens.decode(codes)
+
+        return show
+
+    def filled(self, edit: Edit, mask: Tensor) -> Tensor | None:
+        """Return what would stand under another mask: the decoded counterfactual; None where nothing is masked."""
+        return None if edit.mask is None else edit.decoded
 
     def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
@@ -84,15 +96,7 @@ class OnInputs:
 
     def frames(self, question: Question) -> tuple[Tensor, Tensor]:
         """Return frames along the curve ``(N, T, *S)`` and the score on each ``(N, T)``."""
-        inputs, batch = question.edit.inputs, question.request.batch
-        n = len(inputs)
-        rows = torch.arange(n, device=inputs.device).repeat_interleave(FRAMES)
-        alphas = torch.linspace(0, 1, FRAMES, device=inputs.device).repeat(n)
-        pairs = zip(rows.split(batch), alphas.split(batch), strict=True)
-        frames = torch.cat([question.curve(r, a) for r, a in pairs])
-        pairs = zip(frames.split(batch), rows.split(batch), strict=True)
-        scores = torch.cat([question.score(points, r) for points, r in pairs])
-        return frames.view(n, FRAMES, *inputs.shape[1:]), scores.view(n, FRAMES)
+        return frames_along(question)
 
     def judged(self, edit: Edit) -> dict[str, Tensor]:
         """Return the classifier's logits on the input, its reconstruction, the counterfactual and its decoding."""

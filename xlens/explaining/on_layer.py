@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class OnLayer:
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
 
+    @property
+    def masked(self) -> bool:
+        """Whether changes can be carried by a mask."""
+        return False
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens on inputs can do."""
@@ -79,9 +84,17 @@ class OnLayer:
         """Return the logits ``(N, K)`` that the classifier's tail makes of what codes decode to."""
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
 
-    def show(self, codes: Tensor, first: Sequence[int] = ()) -> Tensor:
-        """Return the kept real inputs ``(N, *S)`` nearest to codes, in the dimensions `first` before all others."""
-        return self._retrieve(codes, first=first)
+    def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
+        """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first."""
+
+        def show(codes: Tensor, _rows: Tensor, first: Sequence[int] = ()) -> Tensor:
+            return self._retrieve(codes, first=first)
+
+        return show
+
+    def filled(self, edit: Edit, mask: Tensor) -> Tensor | None:
+        """Return None: nothing is masked."""
+        return None
 
     def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
@@ -136,7 +149,7 @@ class OnLayer:
             "inputs": classifier(inputs),
             "reconstruction": self.decode(edit.codes, inputs),
             "start": classifier(edit.start),
-            "decoded": self.decode(edit.moved, inputs),
+            "decoded": self.decode(cast(Tensor, edit.moved), inputs),
         }
 
     def likeness(self, edit: Edit) -> dict[str, Tensor]:
@@ -156,7 +169,7 @@ class OnLayer:
         """Return what the lens made, by what it is called in errors."""
         return {
             "code": edit.codes,
-            "counterfactual code": edit.moved,
+            "counterfactual code": cast(Tensor, edit.moved),
             "code of a kept input": edit.counterfactual_codes,
         }
 
@@ -189,7 +202,7 @@ def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[s
     """Return the map of each named part of the code, and under ``"lig"`` their sum."""
     edit, lens = question.edit, question.lens
     change = (edit.codes - edit.counterfactual_codes).double()
-    # The mean slope of f along the line, which is all that is left where a dimension does not change.
+    # The mean slope of the classifier along the line, which is all that is left where a dimension does not change.
     slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
     line = Segment(edit.start, edit.end)
     found: dict[str, Attribution] = {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xlens.attr.captum_methods import captum_names, check_captum
 from xlens.attr.paths import PATHS, CodePath
-from xlens.contracts.numbers import is_count
+from xlens.contracts.numbers import is_count, is_number
 from xlens.counterfactual.carry import CARRIES, Carry, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
 
@@ -23,7 +23,7 @@ OWN = {
     "ig_counterfactual": "the line integral along the straight line from the counterfactual",
     "idgi": "important-direction gradients along the generative path",
     "lig_paper": "equation 7 of Dravid et al. (2022) as printed, not complete",
-    "guided_ig": "the line integral along the pixel path that f responds to least",
+    "guided_ig": "the line integral along the pixel path that the classifier responds to least",
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
 }
@@ -45,7 +45,7 @@ class References:
 
     Args:
         inputs: ``(M, *S)``.
-        classes: ``(M,)`` f's predictions on them.
+        classes: ``(M,)`` the classifier's predictions on them.
     """
 
     inputs: Tensor
@@ -63,7 +63,7 @@ class References:
             if len(candidates) < k:
                 raise DataError(
                     "explain: too few references of a contrast class",
-                    given=f"{len(candidates)} that f puts in class {wanted}",
+                    given=f"{len(candidates)} that the classifier puts in class {wanted}",
                     allowed=f"{k} or more for 'ig_ensemble'",
                     do="pass more real inputs as references",
                 )
@@ -125,7 +125,7 @@ def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
     takes = ", ".join(known) or "none"
     faults = [f"{name!r} has no option {key!r}; it takes {takes}" for key in options if key not in known]
     k = options.get("k", 1)
-    if "k" in known and not (isinstance(k, int) and not isinstance(k, bool) and k >= 1):
+    if "k" in known and not is_count(k):
         faults.append(f"k of {name!r} must be an int >= 1, got {k!r}")
     return faults
 
@@ -161,7 +161,7 @@ def check_explain(
         faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
     if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
-    if not isinstance(tolerance, int | float) or not 0 < tolerance <= 1:
+    if not is_number(tolerance) or not 0 < tolerance <= 1:
         faults.append(f"tolerance must be in (0, 1], got {tolerance!r}")
     if internal_batch_size is not None and not is_count(internal_batch_size):
         faults.append(f"internal_batch_size must be an int >= 1 or None, got {internal_batch_size!r}")

@@ -1,54 +1,144 @@
-"""The verdict: how faithful an explanation is, and why it does not hold, in words."""
+"""The verdict: what an explanation certifies, each part on its own, and why it does not hold, in words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
+from xlens.counterfactual.edit import Edit
+from xlens.explaining.asking import Asks
+from xlens.explaining.placebo import placebo_flips
 from xlens.explanation import Fidelity
 
-__all__ = ["not_local", "problems_of"]
+__all__ = ["Judged", "judge", "not_local"]
 
 #: Above this share of the lens's whole change, and of the image's area, an edit is not local.
 _LOCAL = 0.6
 _LOCAL_AREA = 0.2
-#: A reconstruction on which f's probability is further off does not stand for the input.
+#: A reconstruction on which the classifier's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
 
 
-def problems_of(
-    fidelity: Fidelity,
-    margins: dict[str, Tensor],
-    deltas: dict[str, tuple[Tensor, Tensor]],
-    already: Tensor,
-    tolerance: float,
-) -> tuple[tuple[str, ...], ...]:
-    """Say in words, per input, why its explanation does not hold; an empty tuple where it does.
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts on a batch.
 
     Args:
-        fidelity: the figures.
-        margins: f's score on the inputs and on the lens's decodings.
+        verdicts: name -> ``(N,)`` bool, or None where it does not apply.
+        problems: per input, in words, what does not hold.
+    """
+
+    verdicts: dict[str, Tensor | None]
+    problems: tuple[tuple[str, ...], ...]
+
+    @property
+    def trustworthy(self) -> Tensor:
+        """``(N,)`` whether every verdict that applies holds."""
+        return torch.stack([held for held in self.verdicts.values() if held is not None]).all(0)
+
+
+def judge(
+    lens: Asks,
+    edit: Edit,
+    fidelity: Fidelity,
+    margins: Mapping[str, Tensor],
+    deltas: Mapping[str, tuple[Tensor, Tensor]],
+    already: Tensor,
+    contrast: Tensor,
+    tolerance: float,
+) -> Judged:
+    """Judge one batch, within ``fitted.asking()``.
+
+    Args:
+        lens: asks the lens.
+        edit: what is judged.
+        fidelity: its figures.
+        margins: the score on the inputs, the reconstruction and the counterfactual.
         deltas: name -> what an integral is off by, and what it should sum to, each ``(N,)``.
-        already: ``(N,)`` whether f predicts the contrast class on the input itself.
+        already: ``(N,)`` whether the classifier predicts the contrast class on the input itself.
+        contrast: ``(N,)``.
         tolerance: largest relative error of an integral.
     """
-    gap = (margins["inputs"].sigmoid() - margins["reconstruction"].sigmoid()).abs()
-    found: list[tuple[str, ...]] = []
-    for i in range(len(gap)):
-        rows = []
+    rows: list[list[str]] = [[] for _ in range(len(already))]
+    names = lens.fitted.class_names
+    verdicts: dict[str, Tensor | None] = {
+        "flips": _flips(rows, edit, fidelity, already, [names[c] for c in contrast.tolist()]),
+        "likeness": _likeness(rows, lens, edit, fidelity, margins),
+        "specific": _specific(rows, lens, edit, contrast),
+        "local": _local(rows, edit, fidelity),
+        "complete": _complete(rows, deltas, tolerance),
+    }
+    return Judged(verdicts, tuple(map(tuple, rows)))
+
+
+def _flips(rows: list[list[str]], edit: Edit, fidelity: Fidelity, already: Tensor, names: list[str]) -> Tensor:
+    holds = fidelity.flips & ~already
+    for i in (~holds).nonzero()[:, 0].tolist():
+        found = edit.problems[i] if edit.problems else None
         if already[i]:
-            rows.append("f predicts the contrast class already, so there is no evidence to take away")
+            found = "the classifier predicts the contrast class already, so there is no evidence to take away"
+        rows[i].append(found or f"the counterfactual does not change the classifier's decision to {names[i]!r}")
+    return holds
+
+
+def _likeness(
+    rows: list[list[str]], lens: Asks, edit: Edit, fidelity: Fidelity, margins: Mapping[str, Tensor]
+) -> Tensor | None:
+    gap = (margins["inputs"].sigmoid() - margins["reconstruction"].sigmoid()).abs()
+    holds = fidelity.agrees & (gap <= _PROBABILITY_GAP)
+    for i in (~holds).nonzero()[:, 0].tolist():
         if not fidelity.agrees[i]:
-            rows.append("f sees another class in the lens's reconstruction")
-        elif gap[i] > _PROBABILITY_GAP:
-            rows.append(f"f's probability on the reconstruction is off by {gap[i]:.2f}")
-        if not fidelity.flips[i]:
-            rows.append("the counterfactual does not change f's decision to the contrast class")
-        for name, (delta, total) in deltas.items():
-            # A little more than the tolerance, for rounding between batches.
-            if delta[i].abs() > 1.02 * tolerance * total[i].clamp_min(1e-3) + 1e-5:
-                rows.append(f"{name} is incomplete by {delta[i]:.3g} of {total[i]:.3g}")
-        found.append(tuple(rows))
-    return tuple(found)
+            rows[i].append("the classifier sees another class in the lens's reconstruction")
+        else:
+            rows[i].append(f"the classifier's probability on the reconstruction is off by {gap[i]:.2f}")
+    bank = lens.fitted.real
+    if bank is None or edit.mask is None:
+        return holds
+    strange = bank.strangeness(edit.start, edit.mask)
+    for i in (strange > 1).nonzero()[:, 0].tolist():
+        rows[i].append(
+            f"the edit looks like nothing in real inputs ({strange[i]:.1f} times as strange as they get)"
+        )
+    return holds & (strange <= 1)
+
+
+def _specific(rows: list[list[str]], lens: Asks, edit: Edit, contrast: Tensor) -> Tensor | None:
+    found = placebo_flips(lens, edit, contrast)
+    if found is None:
+        return None
+    flips, possible = found
+    for i in flips.nonzero()[:, 0].tolist():
+        rows[i].append("the same mask, moved elsewhere and filled the same way, changes the decision too")
+    # Where there was no room for a placebo, the edit covers so much that it is not local, which says so.
+    return ~flips | ~possible
+
+
+def _local(rows: list[list[str]], edit: Edit, fidelity: Fidelity) -> Tensor | None:
+    if edit.mask is None:
+        return None
+    wide = not_local(fidelity, edit.mask)
+    for i in wide.nonzero()[:, 0].tolist():
+        rows[i].append(
+            f"the edit is not local: it covers {float(edit.mask[i].mean()):.0%} of the input, and lets "
+            f"{float(fidelity.coverage[i]):.0%} of the lens's change through"
+        )
+    return ~wide
+
+
+def _complete(
+    rows: list[list[str]], deltas: Mapping[str, tuple[Tensor, Tensor]], tolerance: float
+) -> Tensor | None:
+    holds: Tensor | None = None
+    for name, (delta, total) in deltas.items():
+        # A little more than the tolerance, for rounding between batches.
+        within = delta.abs() <= 1.02 * tolerance * total.clamp_min(1e-3) + 1e-5
+        for i in (~within).nonzero()[:, 0].tolist():
+            rows[i].append(f"{name} is incomplete by {delta[i]:.3g} of {total[i]:.3g}")
+        holds = within if holds is None else holds & within
+    return holds
 
 
 def not_local(fidelity: Fidelity, mask: Tensor) -> Tensor:

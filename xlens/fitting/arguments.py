@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xlens.contracts.backend import Backend
+from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import make
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.data import Data, side_info_table
@@ -80,8 +81,10 @@ def argument_faults(
         faults.append(f"mask must be xlens.MaskOptions(...) or None, got {mask!r}")
     if supervision not in ("classifier", "labels"):
         faults.append(f"supervision must be 'classifier' or 'labels', got {supervision!r}")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    try:
+        check_seed(seed)
+    except OptionError as fault:
+        faults.append(str(fault).rstrip("."))
     if mixed_precision not in ("no", "bf16"):
         faults.append(f"mixed_precision must be 'no' or 'bf16', got {mixed_precision!r}")
     if resume and output_dir is None:

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import seeded
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
+from xlens.contracts.numbers import is_count, whole
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.data import Batch, as_data
 from xlens.errors import MissingExtraError, OptionError, XlensWarning
@@ -101,10 +102,9 @@ class ExplainCallback(Callback):
         faults = [
             f"{name} must be an int >= 1, got {value!r}"
             for name, value in {"every_n_epochs": every_n_epochs, "warm_steps": warm_steps}.items()
-            if (value is not None or name != "warm_steps")
-            and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+            if (value is not None or name != "warm_steps") and not is_count(value)
         ]
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        if (number := whole(seed)) is None or not 0 <= number < 2**63:
             faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
         if mask is not None and not isinstance(mask, MaskOptions):
             faults.append(f"mask must be xlens.MaskOptions(...) or None, got {mask!r}")
@@ -182,10 +182,11 @@ class ExplainCallback(Callback):
     def _warm(self) -> Backend:
         """Return the backend for a lens that begins with the last one."""
         if self.warm_steps is not None:
-            return dataclasses.replace(self.backend, steps=self.warm_steps)
+            return _with_steps(self.backend, self.warm_steps)
         # A backend that trains nothing may mean something else by its steps.
-        if _has_steps(self.backend) and self.backend.steps in self._trains_for:
-            return dataclasses.replace(self.backend, steps=max(1, round(self.backend.steps * _WARM_SHARE)))
+        steps = getattr(self.backend, "steps", None) if _has_steps(self.backend) else None
+        if steps is not None and steps in self._trains_for:
+            return _with_steps(self.backend, max(1, round(steps * _WARM_SHARE)))
         return self.backend
 
     def _note(self, event: StepEvent) -> None:
@@ -210,7 +211,7 @@ class ExplainCallback(Callback):
         place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         figures = []
         with _harmless("no pictures"):
-            figures = [self.explanation.plot(i) for i in range(len(self.explanation))]
+            figures = [self.explanation.plot(i) for i in range(len(self.explanation))] if self.explanation else []
         for logger in trainer.loggers:
             with _harmless(f"no pictures in {type(logger).__name__}"):
                 taken = [log_figure(logger, f"xlens/panel-{i}", one, **place) for i, one in enumerate(figures)]
@@ -249,6 +250,10 @@ def _harmless(what: str) -> Iterator[None]:
 
 def _has_steps(backend: Backend | type[Backend]) -> bool:
     return any(field.name == "steps" for field in dataclasses.fields(backend))
+
+
+def _with_steps(backend: Backend, steps: int) -> Backend:
+    return dataclasses.replace(cast(Any, backend), steps=steps)
 
 
 def _describe(value: Any) -> str:

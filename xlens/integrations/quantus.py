@@ -12,6 +12,7 @@ from torch import nn
 from xlens.attr.paths import CodePath
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.carry import Carry
+from xlens.explaining.asking import asks
 from xlens.explaining.explain import explain
 from xlens.explaining.request import FEATURE_MAPS, check_attributions, check_explain
 from xlens.fitted import Fitted, as_fitted
@@ -49,7 +50,7 @@ def as_quantus(
         faults.append(f"{FEATURE_MAPS!r} is several maps, and Quantus takes one")
     check_explain(
         "as_quantus",
-        fitted.mask is not None,
+        asks(fitted).masked,
         carry=carry,
         n_steps=n_steps,
         tolerance=tolerance,
@@ -62,7 +63,8 @@ def as_quantus(
         targets = torch.as_tensor(np.asarray(targets)).long().reshape(-1)
         own = fitted.classifier
         # Quantus hands over copies of the model, some with other weights, and wants those explained.
-        asked = fitted if model is own.model else fitted.around(own.around(model))
+        other = own.around(model)
+        asked = fitted if other.model is own.model else fitted.around(other)
         # The lens may ask the classifier that it was fitted around, whichever is explained.
         with own.frozen(seed=0):
             found = explain(

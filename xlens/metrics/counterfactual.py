@@ -1,4 +1,4 @@
-"""Whether counterfactuals do what they claim, to f and to others, and at what price."""
+"""Whether counterfactuals do what they claim, to the classifier and to others, and at what price."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def oracle_validity(
 ) -> OracleValidity:
     """Ask an independently trained classifier whether the edits convince it too.
 
-    A figure on f alone proves little, because what only fools f flips it as well.
+    A figure on the classifier alone proves little, because what only fools the classifier flips it as well.
 
     Args:
-        oracle: maps inputs to logits ``(M, K)``; it must have had no part in fitting f or the lens.
+        oracle: maps inputs to logits ``(M, K)``; it must have had no part in fitting the classifier or the lens.
         inputs, counterfactuals: ``(N, *S)``.
         target, contrast: ``(N,)``.
 

@@ -16,8 +16,8 @@ def frechet_distance(first: Tensor, second: Tensor, *, weights: Tensor | None = 
     It is biased upward for small sets: each should have many times more rows than features.
 
     Args:
-        first, second: ``(n, d)`` and ``(m, d)`` features, such as f's own penultimate ones. Those of a network
-            made for other images mean nothing.
+        first, second: ``(n, d)`` and ``(m, d)`` features, such as the classifier's own penultimate ones. Those of a
+            network made for other images mean nothing.
         weights: ``(n,)`` of the rows of `first`, such as give its classes the shares that they have in `second`;
             None for all alike.
 

@@ -1,4 +1,4 @@
-"""How much each part of a code decides of f's output: causal influence."""
+"""How much each part of a code decides of the classifier's output: causal influence."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ def causal_influence(
     others: int = 24,
     seed: int = 0,
 ) -> Tensor:
-    """Return the information flow from each part of the code to f's class, ``(F,)`` in nats, at most log K.
+    """Return the information flow from each part of the code to the classifier's class, ``(F,)`` in nats, at most
+    log K.
 
-    That is E_a KL(p(y | part = a) || p(y)), where p(y | part = a) is the mean of f's probabilities on decodings in
-    which the part is set to a and everything else is drawn on its own, from other codes. Every a meets the same
-    draws of everything else: a part that f does not listen to gets 0, and not what chance makes of the draws.
+    That is E_a KL(p(y | part = a) || p(y)), where p(y | part = a) is the mean of the classifier's probabilities on
+    decodings in which the part is set to a and everything else is drawn on its own, from other codes. Every a meets
+    the same
+    draws of everything else: a part that the classifier does not listen to gets 0, and not what chance makes of the
+        draws.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.

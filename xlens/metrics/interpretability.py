@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens.contracts.numbers import whole
 from xlens.errors import DataError, OptionError
 
 __all__ = ["Interpretability", "interpretability"]
@@ -94,7 +95,7 @@ def interpretability(
     faults = [
         f"{name} must be an int >= {least}, got {value!r}"
         for name, value, least in (("bins", bins, 2), ("max_rows", max_rows, 10), ("seed", seed, 0))
-        if not isinstance(value, int) or isinstance(value, bool) or value < least
+        if (number := whole(value)) is None or number < least
     ]
     if (test_codes is None) != (test_side_info is None):
         faults.append("test_codes and test_side_info go together")
@@ -177,7 +178,8 @@ def _classes(values: Tensor, wanted: Tensor, bins: int) -> tuple[Tensor, Tensor]
         truth = torch.where(known[index] == wanted, index, len(known))
         return torch.searchsorted(known, values.contiguous()), truth
     edges = values.quantile(torch.linspace(0, 1, bins + 1, dtype=values.dtype)[1:-1]).unique()
-    return tuple(torch.searchsorted(edges, part.contiguous(), right=True) for part in (values, wanted))
+    own, truth = (torch.searchsorted(edges, part.contiguous(), right=True) for part in (values, wanted))
+    return own, truth
 
 
 def _calibrated(codes: Tensor, classes: Tensor, tested: Tensor, rarest: int, seed: int) -> Tensor:

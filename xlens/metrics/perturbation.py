@@ -1,10 +1,11 @@
-"""What f says when pixels are exchanged in the order of an attribution."""
+"""What the classifier says when pixels are exchanged in the order of an attribution."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from xlens.contracts.numbers import is_count, is_number
 from xlens.errors import DataError, OptionError
 from xlens.metrics.classes import Classify, probabilities_of
 from xlens.metrics.maps import removal_order
@@ -45,10 +46,10 @@ def transition(
             f"attributions {tuple(attributions.shape)}",
             allowed="one shape, (N, *S); attributions (N, 1, *spatial) too",
         )
-    if not isinstance(steps, int) or steps < 1:
+    if not is_count(steps):
         raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
     parts = (values.split(_BATCH) for values in (inputs, others, attributions))
-    return torch.cat([_exchanged(classify, *rows, steps) for rows in zip(*parts, strict=True)])
+    return torch.cat([_exchanged(classify, x, y, a, steps) for x, y, a in zip(*parts, strict=True)])
 
 
 def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, steps: int) -> Tensor:
@@ -62,7 +63,8 @@ def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions:
 def deletion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
 ) -> Tensor:
-    """Return the area under f's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small is good.
+    """Return the area under the classifier's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small
+    is good.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
@@ -81,7 +83,8 @@ def deletion(
 def insertion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
 ) -> Tensor:
-    """Return the area under f's probability of the target as its pixels come, ``(N,)`` in [0, 1]; large is good.
+    """Return the area under the classifier's probability of the target as its pixels come, ``(N,)`` in [0, 1];
+    large is good.
 
     Arguments and source as for :func:`deletion`; the image begins as the baseline.
     """
@@ -105,7 +108,8 @@ def diff_id(
 def intensity_drop(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, *, share: float = 0.05
 ) -> Tensor:
-    """Return how far f's probability of the target falls when the most salient pixels become mean grey, ``(N,)``.
+    """Return how far the classifier's probability of the target falls when the most salient pixels become mean
+    grey, ``(N,)``.
 
     Every method loses the same share of the image, so that one that marks much of it gains nothing by that.
 
@@ -123,7 +127,7 @@ def intensity_drop(
     References:
         Dravid et al. (2022), medXGAN, section 4.1.
     """
-    if not isinstance(share, int | float) or not 0 < share <= 1:
+    if not is_number(share) or not 0 < share <= 1:
         raise OptionError(f"intensity_drop: share must be above 0 and at most 1, got {share!r}")
     if not _fits(attributions, inputs):
         raise DataError(

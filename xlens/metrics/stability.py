@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.copies import copied
 from xlens.errors import DataError
 from xlens.metrics.fidelity import ssim
 from xlens.metrics.maps import pixel_maps
@@ -46,8 +46,9 @@ def restart_stability(codes: Tensor, images: Tensor, data_range: float) -> tuple
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """Return Spearman's correlation of the magnitudes of each pair of maps, ``(N,)`` in [-1, 1].
 
-    Between maps for f and maps for f with other weights this is the model-randomisation check: near 1, a method
-    does not look at the weights. Two constant maps are alike (1); a constant one is like no other (0).
+    Between maps for the classifier and maps for the classifier with other weights this is the model-randomisation
+    check: near 1, a method does not look at the weights. Two constant maps are alike (1); a constant one is like no
+        other (0).
 
     Args:
         first, second: ``(N, *S)`` attributions.
@@ -73,7 +74,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def shuffled_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Return a copy of a model in which the numbers of each parameter are permuted.
+    """Return a copy of a model, without hooks, in which the numbers of each parameter are permuted.
 
     So every layer keeps the distribution of its weights, and all that was learnt is gone. Buffers stay.
 
@@ -84,7 +85,7 @@ def shuffled_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
     True
     """
     generator = torch.Generator().manual_seed(seed)
-    other = copy.deepcopy(model)
+    other = copied(model, "shuffled_weights")
     with torch.no_grad():
         for parameter in other.parameters():
             order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)

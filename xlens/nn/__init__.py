@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from xlens.classifier.copies import copied
 from xlens.classifier.margins import margin_over_rest, score_margin
 from xlens.classifier.taps import FeatureMaps, Penultimate
 from xlens.deprecated import forwarded_module
@@ -20,6 +21,7 @@ __all__ = [
     "ImageEncoder",
     "Layout",
     "Penultimate",
+    "copied",
     "held",
     "is_dense",
     "margin_over_rest",

@@ -22,6 +22,8 @@ class AskingLens(Lens):
         spec: the data and the classes.
     """
 
+    margins: Tensor
+
     def __init__(self, classifier: Classifier, spec: Spec) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
@@ -39,15 +41,15 @@ class AskingLens(Lens):
         return self.classifier.names(self.spec.num_classes)
 
     def convinces(self, codes: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
-        """Ask f whether decodings are what counterfactuals should be.
+        """Ask the classifier whether decodings are what counterfactuals should be.
 
         Args:
             codes: ``(N, d)``.
             target, contrast: ``(N,)`` the class left and the class wanted.
 
         Returns:
-            f's margin of `contrast` over all others ``(N,)``, and whether it is above 0 and that over `target` is
-            the median that f gives to real inputs of `contrast`, ``(N,)`` bool.
+            The classifier's margin of `contrast` over all others ``(N,)``, and whether it is above 0 and that over
+            `target` is the median that the classifier gives to real inputs of `contrast`, ``(N,)`` bool.
         """
         logits = self.classifier(self.decode(codes)).to(codes.dtype)
         over_rest = margin_over_rest(logits, contrast)

@@ -51,6 +51,10 @@ class GaussianEncoder(nn.Module):
         dense: which of the two.
     """
 
+    low: Tensor
+    span: Tensor
+    trunk: nn.Module
+
     def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
         super().__init__()
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
@@ -79,6 +83,10 @@ class GaussianEncoder(nn.Module):
 
 class CodeDecoder(nn.Module):
     """Codes to inputs within the data's range; arguments as for :class:`GaussianEncoder`."""
+
+    low: Tensor
+    span: Tensor
+    trunk: nn.Module
 
     def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
         super().__init__()

@@ -63,6 +63,9 @@ class ImageEncoder(nn.Module):
         width: channels at the first halving; doubled at the second.
     """
 
+    low: Tensor
+    span: Tensor
+
     def __init__(self, spec: Spec, out_features: int, width: int = 24) -> None:
         super().__init__()
         self.layout = Layout(spec.shape)
@@ -119,10 +122,8 @@ class ImageDecoder(nn.Module):
         # Strided images leave as they were entered, a cell of pixels at a time.
         self.out = nn.Conv2d(channels, layout.channels * layout.stride**2, 3, padding=1)
         for modulation in self.modulations:
-            nn.init.normal_(modulation.weight, 0, 0.05)
-            nn.init.zeros_(modulation.bias)
-        nn.init.normal_(self.out.weight, 0, 0.01)
-        nn.init.zeros_(self.out.bias)
+            _begin(modulation, 0.05)
+        _begin(self.out, 0.01)
 
     def forward(self, vectors: Tensor, condition: Tensor) -> Tensor:
         """Map ``(N, in_features)`` and ``(N, condition)`` to unbounded images ``(N, C, H, W)``."""
@@ -141,3 +142,12 @@ class ImageDecoder(nn.Module):
 def _double(values: Tensor) -> Tensor:
     # Interpolation and not transposed convolution, which leaves dots.
     return F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _begin(layer: nn.Module, spread: float) -> None:
+    """Draw a layer's weights, and leave its biases at zero."""
+    for name, parameter in layer.named_parameters():
+        if name == "weight":
+            nn.init.normal_(parameter, 0, spread)
+        else:
+            nn.init.zeros_(parameter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def smallest_step(
     (tensor([0.3125, 2.0000, 4.0000]), tensor([ True,  True, False]))
     """
     # Not the program's default, which may be another.
-    kind = {"device": device, "dtype": torch.float32}
+    kind: dict[str, Any] = {"device": device, "dtype": torch.float32}
     upper, lower = torch.zeros(n, **kind), torch.zeros(n, **kind)
     best = torch.full((n,), -torch.inf, **kind)
     reached = torch.zeros(n, dtype=torch.bool, device=device)

@@ -5,6 +5,7 @@ from xlens.plot.evaluation import plot_evaluation
 from xlens.plot.explanation import plot_explanation
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.parts import plot_features
+from xlens.plot.verdicts import verdict_lines
 
 __all__ = [
     "invariances",
@@ -14,4 +15,5 @@ __all__ = [
     "plot_invariances",
     "plot_traversal",
     "traversal",
+    "verdict_lines",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -28,7 +30,7 @@ BLUE, RED = "#0072B2", "#D55E00"
 VIOLET = "#54278f"
 _CHANNELS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 #: Text that came from outside is never read as mathematics: a ``$`` in a class name is a ``$``.
-plain = {"parse_math": False}
+plain: dict[str, Any] = {"parse_math": False}
 
 
 def shorten(text: str, most: int = 32) -> str:

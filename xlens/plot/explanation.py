@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from xlens.explanation import Explanation
@@ -49,8 +51,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
 
     On top input, reconstruction, counterfactual, mask, signed difference and attributions (those that are complete
     on one symmetric scale), then the path from counterfactual to input (with ``carry="none"``, to the
-    reconstruction), f's probability along it, and what the figures mean. Of more than two classes that probability
-    is the target's against the contrast's. An explanation that does not hold carries a red banner that says why.
+    reconstruction), the classifier's probability along it, and what the figures mean. Of more than two classes that
+    probability is the target's against the contrast's. An explanation that does not hold carries a red banner that
+    says why.
 
     Args:
         explanation: of images ``(N, C, H, W)`` with 1 to 4 channels, or of signals ``(N, C, L)`` or ``(N, D)``.
@@ -74,9 +77,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
     heights = [loud, 0.5, (side + 0.5) * len(rows), 0.3, side + 0.6, 2.5]
     figure = new_figure(_WIDTH, sum(heights))
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.05)
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.07, h_pad=0.05)
     kept = [height for height in heights if height]
-    parts = list(figure.subfigures(len(kept), 1, height_ratios=kept))
+    parts = list(figure.subfigures(len(kept), 1, height_ratios=kept, squeeze=False)[:, 0])
     if banner:
         warning = parts.pop(0)
         warning.set_facecolor(_WARNING)
@@ -172,7 +175,7 @@ def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
     where = "under each frame" if one.reconstruction is not None else "on the path"
     if len(one.class_names) == 2:
-        said = f"f's probability of {target!r} {where}"
+        said = f"the classifier's probability of {target!r} {where}"
     else:
         said = f"p = {probability_of(repr(target), repr(contrast), len(one.class_names))} {where}"
     frames.suptitle(f"{path_of(one)}, with {said}", fontsize=10.5, **plain)
@@ -186,8 +189,8 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
     axis.set_ylim(-0.04, 1.04)
     axis.set_xlim(-0.02, 1.02)
     axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["counterfactual", "¼", "½", "¾", end_of_path(one)])
-    names = [shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast)]
-    axis.set_ylabel(probability_of(*names, len(one.class_names)), fontsize=9, **plain)
+    target, contrast = (shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast))
+    axis.set_ylabel(probability_of(target, contrast, len(one.class_names)), fontsize=9, **plain)
     axis.tick_params(labelsize=9)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -196,7 +199,7 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
 def _draw_words(axis: Axes, one: Explanation) -> None:
     axis.axis("off")
     places = ", ".join(f"{name} {values[0]:+.2f}" for name, values in scores_of(one))
-    lines = [f"f's score (logit margin): {places}"]
+    lines = [f"the classifier's score (logit margin): {places}"]
     mark = {True: "✓", False: "✗", None: "·"}
     lines += [f"{mark[holds]}  {sentence}" for holds, sentence in sentences(one)]
     text = "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)

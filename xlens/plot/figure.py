@@ -17,7 +17,8 @@ def new_figure(width: float, height: float) -> Figure:
     either: Weights & Biases knows matplotlib's figures by the name of their very type.
     """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure._repr_png_ = functools.partial(_png, figure)
+    # What a notebook looks for on an object.
+    setattr(figure, "_repr_png_", functools.partial(_png, figure))  # noqa: B010 - matplotlib does not declare it
     return figure
 
 

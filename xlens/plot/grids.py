@@ -36,7 +36,7 @@ def plot_traversal(
         steps: the T values.
         feature: what was set to them.
         inputs: ``(N, *S)`` drawn before each row where given.
-        probabilities: ``(N, T)`` f's probability on each frame, written under it.
+        probabilities: ``(N, T)`` the classifier's probability on each frame, written under it.
         class_name: of what class `probabilities` are.
         ranges: (darkest, brightest) value, one pair or one per channel; taken from the frames if None.
 
@@ -59,7 +59,11 @@ def plot_traversal(
             finish(axis, f"{values[t]:g}" if i == 0 else "")
             if probabilities is not None:
                 axis.set_xlabel(f"p = {float(probabilities[i, t]):.2f}", fontsize=9.5)
-    under = f"; p: f's probability of {shorten(class_name)!r}" if class_name and probabilities is not None else ""
+    under = (
+        f"; p: the classifier's probability of {shorten(class_name)!r}"
+        if class_name and probabilities is not None
+        else ""
+    )
     figure.suptitle(f"{shorten(feature, 60) or 'feature'} set to …{under}", fontsize=12, x=0.01, ha="left", **plain)
     return figure
 
@@ -67,12 +71,13 @@ def plot_traversal(
 def plot_invariances(
     inputs: Tensor, variants: Tensor, kept: Tensor | None = None, *, ranges: Ranges | None = None
 ) -> Figure:
-    """Draw inputs, each with variants that f should not tell from it.
+    """Draw inputs, each with variants that the classifier should not tell from it.
 
     Args:
         inputs: ``(N, *S)``.
         variants: ``(N, n, *S)``.
-        kept: ``(N, n)`` bool, whether f's decision stayed; a variant on which it did not is framed and marked.
+        kept: ``(N, n)`` bool, whether the classifier's decision stayed; a variant on which it did not is framed and
+            marked.
         ranges: (darkest, brightest) value, one pair or one per channel; taken from the inputs if None.
 
     Raises:
@@ -94,7 +99,7 @@ def plot_invariances(
             finish(axis, f"variant {j + 1}" if i == 0 else "")
             if kept is not None:
                 _judge(axis, bool(kept[i, j]))
-    title = "What may change without changing f's decision"
+    title = "What may change without changing the classifier's decision"
     if kept is not None:
         title += f": it stayed on {int(kept.sum())} of {kept.numel()}"
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")

@@ -1,4 +1,4 @@
-"""What each named part of the code contributes to f's score."""
+"""What each named part of the code contributes to the classifier's score."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST = 20
 def plot_features(explanation: Explanation) -> Figure:
     """Draw what each feature contributes to the first input's change of score, the largest on top.
 
-    The bars add up to f's score on the lens's reconstruction minus that on its counterfactual. Beyond 20 features
-    the smallest ones are drawn as one bar.
+    The bars add up to the classifier's score on the lens's reconstruction minus that on its counterfactual. Beyond
+    20 features the smallest ones are drawn as one bar.
 
     Args:
         explanation: of any inputs.
@@ -46,7 +46,7 @@ def plot_features(explanation: Explanation) -> Figure:
     axis.axvline(0, color="#333333", linewidth=0.8)
     axis.margins(x=0.16)
     axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.set_xlabel("contribution to f's score (logit margin)", fontsize=9.5)
+    axis.set_xlabel("contribution to the classifier's score (logit margin)", fontsize=9.5)
     axis.tick_params(axis="x", labelsize=9)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
+from xlens.plot.verdicts import verdict_lines
 
 __all__ = [
     "complete_methods",
@@ -42,7 +42,8 @@ _OTHER_SUMS = {
 
 
 def complete_methods(one: Explanation) -> tuple[str, ...]:
-    """Return the attributions that add up to the same difference, that of f's score on the path's two ends.
+    """Return the attributions that add up to the same difference, that of the classifier's score on the path's two
+    ends.
 
     With them the shares of named parts of the code, which do so together.
     """
@@ -66,7 +67,8 @@ def end_of_path(one: Explanation) -> str:
 
 
 def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
-    """Return (what f looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends there."""
+    """Return (what the classifier looked at, scores ``(N,)``); ``scores`` are the reconstruction's if the path ends
+    there."""
     found = [("input", one.scores)] if end_of_path(one) == "input" else []
     if one.reconstruction_scores is not None:
         found.append((_rebuilt(one), one.reconstruction_scores))
@@ -79,7 +81,7 @@ def _rebuilt(one: Explanation) -> str:
 
 
 def path_of(one: Explanation) -> str:
-    """Return what the frames of the path are, and what f is asked about.
+    """Return what the frames of the path are, and what the classifier is asked about.
 
     A lens on a hidden layer decodes to no inputs: real inputs near the path, which is in the layer, are shown.
     """
@@ -89,7 +91,8 @@ def path_of(one: Explanation) -> str:
 def probability_of(target: str, contrast: str, classes: int) -> str:
     """Return what the probability is called that a score, the margin of two logits, stands for.
 
-    With two classes it is f's own; with more it is that of one class if f had only these two to choose from.
+    With two classes it is the classifier's own; with more it is that of one class if the classifier had only these
+    two to choose from.
 
     >>> probability_of("ill", "healthy", 2), probability_of("cat", "dog", 10)
     ('p(ill)', 'p(cat against dog)')
@@ -110,18 +113,16 @@ def question(one: Explanation, index: int = 0) -> str:
 
 
 def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]:
-    """Say what the figures mean: ``(holds, sentence)``, with None where a sentence is neither good nor bad."""
+    """Say what the figures mean: ``(holds, sentence)``, with None where a sentence is neither good nor bad.
+
+    The verdicts come first; what follows are figures, which no tick stands before.
+    """
     figures, i = one.fidelity, index
-    target, contrast = (one.class_names[int(values[i])] for values in (one.target, one.contrast))
-    agrees, flips = bool(figures.agrees[i]), bool(figures.flips[i])
-    said: list[tuple[bool | None, str]] = [
-        (flips, f"Without the evidence f {'decides' if flips else 'does NOT decide'} for {contrast!r}."),
-        (
-            agrees,
-            f"f {'decides the same' if agrees else 'decides OTHERWISE'} on the lens's {_rebuilt(one)}"
-            f" (score off by {float(figures.score_gap[i]):.2f}).",
-        ),
-    ]
+    target = one.class_names[int(one.target[i])]
+    said: list[tuple[bool | None, str]] = [(holds, line) for _, holds, line in verdict_lines(one, i)]
+    same = "decides the same" if bool(figures.agrees[i]) else "decides OTHERWISE"
+    gap = float(figures.score_gap[i])
+    said.append((None, f"The classifier {same} on the lens's {_rebuilt(one)} (score off by {gap:.2f})."))
     if one.reconstruction is not None:
         said.append((None, f"Likeness of the reconstruction: SSIM {float(figures.ssim[i]):.2f}."))
     share = float(figures.monotone[i])
@@ -132,10 +133,5 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
         total = f"{found - float(delta[i]):.2f}{_OTHER_SUMS.get(name, '')}"
         said.append((None, f"{method_title(name)} sums to {found:.2f} of {total}."))
     if one.mask is not None:
-        wide = bool(not_local(figures, one.mask)[i])
-        share = float(figures.coverage[i])
-        local = "The edit is NOT local" if wide else "The edit is local"
-        # An edit that does not do what it is for has nothing to be praised for.
-        mark = not wide if wide or bool(figures.flips[i]) else None
-        said.append((mark, f"{local}: {share:.0%} of the lens's change is carried over."))
+        said.append((None, f"{float(figures.coverage[i]):.0%} of the lens's change is carried over."))
     return said

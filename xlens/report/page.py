@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
+from xlens.files.writing import write_whole
 from xlens.plot.words import end_of_path
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
@@ -94,8 +95,8 @@ def save_html(
     if not processes(explanation.inputs.device).writes:
         return
     try:
-        Path(path).write_text(page, encoding="utf-8")
-    except OSError as fault:
+        write_whole(Path(path), page.encode())
+    except (OSError, UnicodeError) as fault:
         raise StorageError("save_html: cannot write", given=fault, do=_WRITE_TO) from None
 
 
@@ -106,16 +107,26 @@ def check_writable(path: str | Path) -> None:
         StorageError: its folder does not exist, or file or folder cannot be written.
     """
     file = Path(path)
-    place = file if file.exists() else file.parent
-    if file.is_dir():
-        problem = "a folder"
-    elif not place.exists():
-        problem = "no such folder"
-    elif not os.access(place, os.W_OK):
-        problem = f"{place} is read-only"
-    else:
+    try:
+        problem = _unwritable(file)
+    except OSError as fault:
+        problem = str(fault)
+    if not problem:
         return
     raise StorageError("save_html: cannot write", given=f"{file}: {problem}", do=_WRITE_TO)
+
+
+def _unwritable(file: Path) -> str:
+    """Return, in words, why a file cannot be written, or nothing."""
+    if file.is_dir():
+        return "a folder"
+    # A file is written beside its place first; a device is written to as it is.
+    place = file if file.exists() and not file.is_file() else file.parent
+    if not place.exists():
+        return "no such folder"
+    if not os.access(place, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
+        return f"{place} is read-only"
+    return ""
 
 
 def notebook_html(explanation: Explanation) -> str | None:

@@ -176,8 +176,8 @@ def _limits(whole: Explanation, maps: list[Tensor]) -> list[float]:
 
 def _table(whole: Explanation, i: int) -> list[list[str]]:
     """Return rows of the table of numbers: what, value."""
-    names = (whole.class_names[int(c[i])] for c in (whole.target, whole.contrast))
-    p = probability_of(*names, len(whole.class_names))
+    target, contrast = (whole.class_names[int(c[i])] for c in (whole.target, whole.contrast))
+    p = probability_of(target, contrast, len(whole.class_names))
     rows = [
         [f"score and {p} on the {name}", f"{float(s[i]):+.3f}, {float(s[i].sigmoid()):.3f}"]
         for name, s in scores_of(whole)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Run, StepEvent
 from xlens.contracts.numbers import check_count, check_seed
 from xlens.counterfactual.fit_mask import fit_edit_mask
@@ -20,7 +21,7 @@ from xlens.training.processes import process_state_restored
 __all__ = ["STRATEGIES", "Strategy", "Teaching"]
 
 Strategy = Literal["power_mutual_information", "mutual_information", "max_entropy", "random"]
-STRATEGIES: tuple[str, ...] = Strategy.__args__
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 #: Before the name of what inputs are drawn in proportion to.
 _POWER = "power_"
 #: Inputs that are asked about at once, and of which the statistics for a new mask are taken.
@@ -59,7 +60,7 @@ class Teaching:
             al. (2023), Stochastic Batch Acquisition.
         """
         fitted = self.fitted
-        fitted.require("teach")
+        lens = fitted.require("teach")
         check_count("query", n)
         if strategy not in STRATEGIES:
             raise OptionError(
@@ -75,7 +76,7 @@ class Teaching:
             for part in inputs.split(_BATCH):
                 # The same draws for each part, so that its size does not decide between two inputs.
                 generator = fitted.generator(seed)
-                parts.append(fitted.lens.informativeness(part.to(fitted.device), of, generator))
+                parts.append(lens.informativeness(part.to(fitted.device), of, generator))
             value = torch.cat(parts)
             if strategy.startswith(_POWER):
                 value = _drawn(value, generator)
@@ -114,8 +115,8 @@ class Teaching:
                 on this one's codes, and changes with it. Warnings come before anything is learned.
         """
         fitted = self.fitted
-        fitted.require("teach")
-        check_seed(seed)
+        lens = fitted.require("teach")
+        seed = check_seed(seed)
         source = fitted.inputs(inputs).to(fitted.device)
         table = side_info_table("teach", side_info)
         if table.dim() != 2 or len(table) != len(source) or bool(table.isinf().any()):
@@ -139,7 +140,7 @@ class Teaching:
         before = {key: value.clone() for key, value in fitted.lens.state_dict().items()}
         try:
             with self._training(seed):
-                fitted.lens.teach(source, table, run)
+                lens.teach(source, table, run)
             fitted.lens.eval().requires_grad_(False)
             if fitted.mask is not None and refit_mask and kept is not None:
                 self._fit_mask(Data(kept.cpu()), run)
@@ -174,13 +175,14 @@ class Teaching:
         >>> explainer.teaching.refit_mask(images, progress=False)
         """
         fitted = self.fitted
-        check_seed(seed)
+        seed = check_seed(seed)
         if fitted.mask is None:
             raise UnsupportedError("refit_mask: there is none to fit", allowed="lenses that decode to images")
-        if data is None and fitted.lens.kept_inputs is None:
+        kept = fitted.lens.kept_inputs
+        if data is None and kept is None:
             raise UnsupportedError("refit_mask: this lens keeps no inputs", do="pass data, as to fit")
         run = Run(seed=seed, device=fitted.device, spec=fitted.spec, on_step=on_step, progress=progress)
-        self._fit_mask(Data(fitted.lens.kept_inputs.cpu()) if data is None else as_data(data), run)
+        self._fit_mask(Data(kept.cpu()) if data is None and kept is not None else as_data(data), run)
 
     def _fit_mask(self, data: Data, run: Run) -> None:
         fitted = self.fitted
@@ -193,7 +195,7 @@ class Teaching:
 
     @contextmanager
     def _training(self, seed: int) -> Iterator[None]:
-        with torch.inference_mode(False), torch.enable_grad(), process_state_restored():
+        with Turn(), torch.enable_grad(), process_state_restored():
             with self.fitted.classifier.frozen(seed=seed):
                 yield
 

@@ -16,7 +16,7 @@ from torch import nn
 from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import CONTRACT_VERSION, Backend, Spec
-from xlens.contracts.lens import Lens
+from xlens.contracts.lens import EditingLens, Lens
 from xlens.contracts.options import Constraint, fits, make, to_dict
 from xlens.errors import OptionError, XlensError
 from xlens.registry.entries import entries
@@ -133,7 +133,7 @@ def options_survive_json(bench: Bench) -> None:
     """Written as JSON and read again, the options are the same: this is how a lens is saved."""
     backend = bench.backend
     try:
-        again = make(type(backend), json.loads(json.dumps(to_dict(backend))))
+        again: object = make(type(backend), json.loads(json.dumps(to_dict(backend))))
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         again = fault
     require(
@@ -186,7 +186,7 @@ def builds_or_refuses_any_shape(bench: Bench) -> None:
                 )
                 continue
             except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
-                found = f"{type(fault).__name__}: {fault}"
+                found: str | None = f"{type(fault).__name__}: {fault}"
             else:
                 found = _shapes_of(lens, inputs)
             require(
@@ -203,10 +203,14 @@ def _shapes_of(lens: Any, inputs: torch.Tensor) -> str | None:
         return f"a {type(lens).__name__} and no xlens.Lens"
     try:
         codes = lens.eval().encode(inputs.clone())
-        decoded = lens.decode(codes)
+        # An editing lens decodes nothing without inputs; what it fills has their shape.
+        if isinstance(lens, EditingLens):
+            decoded = lens.fill(inputs.clone(), torch.zeros_like(inputs[:, :1]))
+        else:
+            decoded = lens.decode(codes)
     except Exception as fault:  # noqa: BLE001 - whatever it raises is the finding
         return f"{type(fault).__name__}: {fault}"
-    wanted = inputs.shape if lens.decodes_to == "inputs" else inputs.flatten(1).shape
+    wanted = inputs.shape if lens.decodes_to != "layer" else inputs.flatten(1).shape
     if codes.dim() != 2 or len(codes) != len(inputs) or decoded.shape != wanted:
         return f"codes {tuple(codes.shape)}, decoded {tuple(decoded.shape)}"
     return None
@@ -245,7 +249,17 @@ def _violations(cls: type[Backend]) -> Iterator[tuple[str, Any]]:
 
 
 #: Values of many types, of which no annotation allows all.
-_STRANGE = (_Strange(), "no such choice", 0.5, float("nan"), True, None, (1, "two"), (None,), ({},))
+_STRANGE: tuple[Any, ...] = (
+    _Strange(),
+    "no such choice",
+    0.5,
+    float("nan"),
+    True,
+    None,
+    (1, "two"),
+    (None,),
+    ({},),
+)
 
 
 def _out_of_bounds(constraint: Constraint, hint: Any) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Backend, Run, StepEvent
-from xlens.contracts.lens import Lens
+from xlens.contracts.lens import EditingLens, Lens
 from xlens.data import as_data
 from xlens.errors import XlensError, XlensWarning
 from xlens.explainer import LensExplainer
@@ -218,16 +218,26 @@ class Bench:
         with quiet(), torch.inference_mode(False), torch.no_grad(), self.classifier.frozen(seed=0):
             yield lens
 
+    def decoded(self, lens: Lens, codes: Tensor) -> Tensor:
+        """Return what codes ``(n, d)`` decode to: of a lens that edits inputs, the first n inputs, so edited."""
+        if not isinstance(lens, EditingLens):
+            return lens.decode(codes)
+        inputs = self.inputs[: len(codes)].clone()
+        zero = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+        local = lens.edit(inputs, zero + 1, zero)
+        amount = ((1 - codes)[:, :, None, None] * local.parts).sum(1, keepdim=True)
+        return inputs + amount * (local.filled - inputs)
+
     def decoded_shape(self, lens: Lens) -> tuple[int, ...]:
         """Return the shape of one decoding: of an input, or of the hidden layer's activations."""
-        if lens.decodes_to == "inputs":
+        if lens.decodes_to != "layer":
             return self.candidate.shape
         return tuple(self.classifier.activations(self.inputs[:1].clone()).shape[1:])
 
     def logits(self, lens: Lens, codes: Tensor) -> Tensor:
-        """Return what f says of what codes decode to."""
-        decoded = lens.decode(codes)
-        if lens.decodes_to == "inputs":
+        """Return what the classifier says of what codes decode to."""
+        decoded = self.decoded(lens, codes)
+        if lens.decodes_to != "layer":
             return self.classifier(decoded)
         return self.classifier.tail(decoded, self.inputs[:1].expand(len(codes), *self.candidate.shape))
 

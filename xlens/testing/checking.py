@@ -28,6 +28,7 @@ _GROUPS = {
     "distances": "capabilities",
     "extras": "capabilities",
     "teaching": "capabilities",
+    "edits": "capabilities",
     "speed": "speed",
 }
 
@@ -66,6 +67,7 @@ class Check:
         function: asks it; raises CheckFailedError, or NotCheckedError.
         needs: checks that have to hold before this one says anything of its own.
         capability: asked only of backends that declare this.
+        decoding: asked only of backends whose lens decodes codes, and not of those that declare ``"edits"``.
         essential: whether nothing else can be asked where it fails, so that no failure of it can be expected.
     """
 
@@ -73,21 +75,28 @@ class Check:
     function: Callable[[Any], None]
     needs: tuple[Check, ...] = ()
     capability: str | None = None
+    decoding: bool = False
     essential: bool = False
 
     def applies(self, backend: Backend) -> bool:
         """Whether this backend is asked."""
+        if self.decoding and "edits" in backend.capabilities:
+            return False
         return self.capability is None or self.capability in backend.capabilities
 
 
 def check(
-    *, needs: tuple[Check, ...] = (), capability: str | None = None, essential: bool = False
+    *,
+    needs: tuple[Check, ...] = (),
+    capability: str | None = None,
+    decoding: bool = False,
+    essential: bool = False,
 ) -> Callable[[Callable[[Any], None]], Check]:
     """Decorate a function of a bench as a check; the arguments are those of :class:`Check`."""
 
     def decorate(function: Callable[[Any], None]) -> Check:
         group = _GROUPS[function.__module__.rpartition(".")[2]]
-        return Check(f"{group}.{function.__name__}", function, needs, capability, essential)
+        return Check(f"{group}.{function.__name__}", function, needs, capability, decoding, essential)
 
     return decorate
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from xlens.contracts import SupportsInvariances, SupportsSampling
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import check, require, same
 from xlens.testing.correctness import shapes_are_right
@@ -24,14 +25,15 @@ def devices_are_kept(bench: Bench) -> None:
         draw = torch.Generator().manual_seed
         calls: dict[str, Callable[[], Tensor]] = {
             "encode": lambda: lens.encode(inputs),
-            "decode": lambda: lens.decode(codes.clone()),
+            "decode": lambda: bench.decoded(lens, codes.clone()),
             "counterfactual": lambda: lens.counterfactual(codes.clone(), one, other),
         }
         if "sample" in declared and callable(getattr(lens, "sample", None)):
-            calls["sample"] = lambda: lens.sample(2, 1, draw(0))
+            calls["sample"] = lambda: cast(SupportsSampling, lens).sample(2, 1, draw(0))
         if "invariances" in declared and callable(getattr(lens, "invariances", None)):
+            varying = cast(SupportsInvariances, lens)
             calls["invariances"] = lambda: torch.cat(
-                [lens.invariances(codes.clone(), 2, 1.0, draw(0), vary) for vary in ("nuisance", "class")]
+                [varying.invariances(codes.clone(), 2, 1.0, draw(0), vary) for vary in ("nuisance", "class")]
             )
         found = {name: _elsewhere(call) for name, call in calls.items()}
     for name, fault in found.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from xlens.contracts import Lens, SupportsDivergence, SupportsInversion
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.capabilities import declared_capabilities_are_there
 from xlens.testing.checking import check, require, same
@@ -67,8 +69,9 @@ def divergence_is_a_distance(bench: Bench) -> None:
     parts = {}
     with bench.asking() as lens, torch.enable_grad():
         for part in ("class", "nuisance"):
-            none = lens.divergence(inputs, inputs.clone(), part)
-            some = lens.divergence(inputs, others, part)
+            told = cast(SupportsDivergence, lens)
+            none = told.divergence(inputs, inputs.clone(), part)
+            some = told.divergence(inputs, others, part)
             require(
                 none.shape == some.shape == (len(inputs),),
                 f"{name}: divergence returns a wrong shape",
@@ -102,13 +105,13 @@ def divergence_is_a_distance(bench: Bench) -> None:
 def directions_have_length_one(bench: Bench) -> None:
     """``directions`` maps names to finite unit vectors ``(d,)``."""
     width = bench.codes().shape[1]
-    found = bench.base.lens.directions
+    found: object = bench.base.lens.directions
     right = isinstance(found, Mapping) and all(
         isinstance(key, str) and tuple(v.shape) == (width,) and abs(float(v.norm()) - 1) < 1e-3
         for key, v in found.items()
     )
     require(
-        right and len(found) > 0,
+        right and isinstance(found, Mapping) and len(found) > 0,
         f"{bench.backend.name}: directions are wrong",
         given=type(found).__name__,
         allowed=f"a mapping from names to unit vectors of {width} values",
@@ -116,7 +119,11 @@ def directions_have_length_one(bench: Bench) -> None:
     )
 
 
-def _inverted(lens: object, inputs: Tensor, steps: int, seed: int) -> Tensor:
+def _inverted(lens: Lens, inputs: Tensor, steps: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     with torch.enable_grad():
-        return lens.invert(inputs.clone(), steps=steps, restarts=2, generator=generator).detach()
+        return (
+            cast(SupportsInversion, lens)
+            .invert(inputs.clone(), steps=steps, restarts=2, generator=generator)
+            .detach()
+        )

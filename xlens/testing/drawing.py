@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from xlens.contracts import SupportsInvariances, SupportsSampling
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.capabilities import declared_capabilities_are_there
 from xlens.testing.checking import check, require, same
@@ -21,7 +24,7 @@ def samples_are_reproducible(bench: Bench) -> None:
     """``sample`` returns ``(n, *S)``, finite, each another, decided by its generator."""
 
     def draw(seed: int) -> Tensor:
-        return lens.sample(3, 1, torch.Generator().manual_seed(seed))
+        return cast(SupportsSampling, lens).sample(3, 1, torch.Generator().manual_seed(seed))
 
     with bench.asking() as lens:
         found = draw(0)
@@ -35,7 +38,8 @@ def samples_are_reproducible(bench: Bench) -> None:
 
 @check(needs=(declared_capabilities_are_there,), capability="sample")
 def samples_are_of_their_class(bench: Bench) -> None:
-    """f puts most samples of a lens that has learned in the class that was asked for, in each class."""
+    """The classifier puts most samples of a lens that has learned in the class that was asked for, in each
+    class."""
     explainer = bench.learned
     shares = []
     for target in range(3):
@@ -46,7 +50,7 @@ def samples_are_of_their_class(bench: Bench) -> None:
     require(
         min(shares) >= _KEPT,
         f"{bench.backend.name}: samples are not of their class",
-        given="f puts in the class that was asked for "
+        given="the classifier puts in the class that was asked for "
         + ", ".join(f"{share:.0%} of class {target}" for target, share in enumerate(shares)),
         allowed=f"at least {_KEPT:.0%} of each",
         do=_ADVICE,
@@ -60,13 +64,14 @@ def variants_hold_the_other_part(bench: Bench) -> None:
     roles = {role: _dims(bench, role) for role in ("class", "nuisance")}
 
     def draw(seed: int, vary: str, scale: float = 1.0) -> Tensor:
-        return lens.invariances(codes.clone(), 4, scale, torch.Generator().manual_seed(seed), vary)
+        varying = cast(SupportsInvariances, lens)
+        return varying.invariances(codes.clone(), 4, scale, torch.Generator().manual_seed(seed), vary)
 
     with bench.asking() as lens:
         for vary, held in (("nuisance", "class"), ("class", "nuisance")):
             found = draw(0, vary)
             expected = (len(codes), 4, codes.shape[1])
-            is_drawn(bench, f"invariances(vary={vary!r})", found, expected, lambda s, v=vary: draw(s, v))
+            is_drawn(bench, f"invariances(vary={vary!r})", found, expected, partial(draw, vary=vary))
             kept = codes[:, None, roles[held]].expand(-1, 4, -1)
             require(
                 same(found[:, :, roles[held]], kept),
@@ -84,19 +89,20 @@ def variants_hold_the_other_part(bench: Bench) -> None:
 
 @check(needs=(variants_hold_the_other_part,), capability="invariances")
 def variants_keep_the_class(bench: Bench) -> None:
-    """f mostly keeps its class while a lens that has learned varies the nuisance."""
+    """The classifier mostly keeps its class while a lens that has learned varies the nuisance."""
     explainer = bench.learned
     inputs = bench.world.held_out[:12]
     with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0):
         codes = explainer.lens.encode(inputs.clone())
-        varied = explainer.lens.invariances(codes, 6, 0.5, torch.Generator().manual_seed(0), "nuisance")
+        varying = cast(SupportsInvariances, explainer.lens)
+        varied = varying.invariances(codes, 6, 0.5, torch.Generator().manual_seed(0), "nuisance")
         again = explainer.classifier(explainer.lens.decode(varied.flatten(0, 1))).argmax(1).view(len(inputs), -1)
         kept = again == explainer.classifier(inputs).argmax(1)[:, None]
     share = float(kept.float().mean())
     require(
         share >= _KEPT,
-        f"{bench.backend.name}: varying the nuisance changes f's class",
-        given=f"f keeps its class on {share:.0%} of the variants",
+        f"{bench.backend.name}: varying the nuisance changes the classifier's class",
+        given=f"the classifier keeps its class on {share:.0%} of the variants",
         allowed=f"at least {_KEPT:.0%}",
         do=_ADVICE,
     )

@@ -21,7 +21,7 @@ def side_information_is_taken(bench: Bench) -> None:
     fitted = bench.fit(side_info=table)
     with bench.asking():
         codes = fitted.lens.encode(bench.inputs.clone())
-        decoded = fitted.lens.decode(codes.clone())
+        decoded = bench.decoded(fitted.lens, codes.clone())
     require(
         bool(codes.isfinite().all() and decoded.isfinite().all()),
         f"{bench.backend.name}: with side_info codes or decodings are not finite",

@@ -24,20 +24,20 @@ def fits_a_lens(bench: Bench) -> None:
     lens = bench.base.lens
     with bench.asking():
         codes = lens.encode(bench.inputs.clone())
-        lens.decode(codes.clone())
+        bench.decoded(lens, codes.clone())
     bench.explain(bench.base.explainer)
 
 
 @check(needs=(fits_a_lens,))
 def leaves_the_model_alone(bench: Bench) -> None:
     """The user's model is the same, bit for bit, when ``fit`` and the lens's methods return."""
-    advice = "work on a copy; the core restores the model, but until then f is not f"
+    advice = "work on a copy; the core restores the model, but until then the classifier is not the classifier"
     changed = differing(bench.base.model_before, bench.base.model_after)
     require(not changed, f"{bench.backend.name}: fit changes the user's model", given=_first(changed), do=advice)
     with bench.asking() as lens:
         before = model_state(bench.classifier.model)
         codes = lens.encode(bench.inputs.clone())
-        lens.decode(codes.clone())
+        bench.decoded(lens, codes.clone())
         lens.counterfactual(codes.clone(), _classes(codes, 1), _classes(codes, 0))
         changed = differing(before, model_state(bench.classifier.model))
     what = f"{bench.backend.name}: the lens changes the user's model"
@@ -73,7 +73,7 @@ def leaves_the_data_alone(bench: Bench) -> None:
         codes = lens.encode(inputs)
         _untouched(bench, "encode", "inputs", inputs, bench.inputs)
         kept = codes.clone()
-        lens.decode(codes)
+        bench.decoded(lens, codes)
         _untouched(bench, "decode", "codes", codes, kept)
         target, contrast = _classes(codes, 1), _classes(codes, 0)
         lens.counterfactual(codes, target, contrast)
@@ -176,7 +176,8 @@ def gives_the_same_for_the_same_seed(bench: Bench) -> None:
 
 @check(needs=(gives_the_same_for_the_same_seed,))
 def explains_f_and_not_the_labels(bench: Bench) -> None:
-    """Labels that came with the data change nothing: classes are f's own, unless the user asks otherwise."""
+    """Labels that came with the data change nothing: classes are the classifier's own, unless the user asks
+    otherwise."""
     wrong = (bench.world.labels + 1) % 3
     first, second = bench.base.lens.state_dict(), bench.fit((bench.world.inputs.clone(), wrong)).lens.state_dict()
     different = [key for key in first if key not in second or not same(first[key], second[key], exactly=True)]
@@ -184,7 +185,7 @@ def explains_f_and_not_the_labels(bench: Bench) -> None:
         not different,
         f"{bench.backend.name}: labels in the data change the lens",
         given=_first(different),
-        do="take classes from xlens.training.supervising_logits, which are f's own unless the user asks otherwise",
+        do="take classes from xlens.training.supervising_logits: the classifier's own unless asked otherwise",
     )
 
 

@@ -28,9 +28,9 @@ _ADVICE = (
 )
 
 
-@check(needs=(fits_a_lens,))
+@check(needs=(fits_a_lens,), decoding=True)
 def codes_decode_to_what_was_encoded(bench: Bench) -> None:
-    """The decoding of an input's code resembles the input, for the eye and for f."""
+    """The decoding of an input's code resembles the input, for the eye and for the classifier."""
     explanation = bench.explanation
     inputs = explanation.inputs
     whole, found = inputs, explanation.reconstruction
@@ -49,7 +49,7 @@ def codes_decode_to_what_was_encoded(bench: Bench) -> None:
     agrees = float(explanation.fidelity.agrees.float().mean())
     require(
         agrees >= _AGREES,
-        f"{bench.backend.name}: f sees another class in decode(encode(x)) than in x",
+        f"{bench.backend.name}: the classifier sees another class in decode(encode(x)) than in x",
         given=f"the same class in {agrees:.0%}",
         allowed=f"at least {_AGREES:.0%}",
         do=_ADVICE,
@@ -58,14 +58,15 @@ def codes_decode_to_what_was_encoded(bench: Bench) -> None:
 
 @check(needs=(fits_a_lens,))
 def counterfactuals_flip_f(bench: Bench) -> None:
-    """f puts the counterfactual in the contrast class, decoded and as an edited input, from each class to each."""
+    """The classifier puts the counterfactual in the contrast class, decoded and as an edited input, from each class
+    to each."""
     fidelity = bench.explanation.fidelity
     pairs = torch.stack([bench.explanation.target, bench.explanation.contrast], 1)
     for what, flips in (("decoding", fidelity.decoding_flips), ("edited input", fidelity.flips)):
         share = float(flips.float().mean())
         require(
             share >= _FLIPS,
-            f"{bench.backend.name}: counterfactuals do not flip f ({what})",
+            f"{bench.backend.name}: counterfactuals do not flip the classifier ({what})",
             given=f"{share:.0%} of {len(flips)} pictures flip",
             allowed=f"at least {_FLIPS:.0%}",
             do=_ADVICE,
@@ -75,10 +76,10 @@ def counterfactuals_flip_f(bench: Bench) -> None:
             share = float(flips[rows].float().mean())
             require(
                 share >= _FLIPS_OF_A_PAIR,
-                f"{bench.backend.name}: counterfactuals do not flip f ({what}) from class {pair[0]} to {pair[1]}",
+                f"{bench.backend.name}: counterfactuals do not flip it ({what}) from class {pair[0]} to {pair[1]}",
                 given=f"{share:.0%} of {int(rows.sum())} pictures flip",
                 allowed=f"at least {_FLIPS_OF_A_PAIR:.0%} of each pair, {_FLIPS:.0%} in all",
-                do="move to the contrast that is given, not to f's runner-up; else " + _ADVICE,
+                do="move to the contrast that is given, not to the classifier's runner-up; else " + _ADVICE,
             )
 
 
@@ -94,7 +95,8 @@ def features_are_of_their_class(bench: Bench) -> None:
     if not owned:
         raise NotCheckedError("no feature has a class_index")
     inputs = bench.world.held_out.clone()
-    own, others = [], []
+    own: list[float] = []
+    others: list[float] = []
     with quiet(), torch.no_grad(), explainer.classifier.frozen(seed=0), bench.classifier.frozen(seed=0):
         codes = explainer.lens.encode(inputs)
         predicted = bench.classifier(inputs).argmax(1)
@@ -114,7 +116,7 @@ def features_are_of_their_class(bench: Bench) -> None:
     require(
         gone > other,
         f"{bench.backend.name}: features do not hold the evidence of the class that they are said to",
-        given=f"replaced by those of a third class, f's score of their class falls by {gone:.3g}, and by "
+        given=f"replaced by those of a third class, the score of their class falls by {gone:.3g}, and by "
         f"{_mean(others):.3g} where features of another class are replaced",
         allowed="more than for those of another class, and more than 0",
         do="class_index is the class that grows with the feature; None where there is no such class",

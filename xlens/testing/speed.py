@@ -12,15 +12,16 @@ from xlens.testing.bench import Bench
 from xlens.testing.checking import check, require
 from xlens.testing.correctness import shapes_are_right
 
-#: An explanation is allowed as many operations in the lens as this many decodings that f looks at.
+#: An explanation is allowed as many operations in the lens as this many decodings that the classifier looks at.
 _DECODINGS = 100
 #: From as many on, finding a code is a search and no forward pass.
 _SEARCH = 10
 
 
-@check(needs=(shapes_are_right,))
+@check(needs=(shapes_are_right,), decoding=True)
 def explaining_costs_few_decodings(bench: Bench) -> None:
-    """Finding a code and its counterfactual takes no more operations than 100 decodings with f's look at them."""
+    """Finding a code and its counterfactual takes no more operations than 100 decodings with the classifier's look
+    at them."""
     inputs = bench.inputs.clone()
     n = len(inputs)
     with bench.asking() as lens:
@@ -37,7 +38,7 @@ def explaining_costs_few_decodings(bench: Bench) -> None:
     )
 
 
-@check(needs=(shapes_are_right,))
+@check(needs=(shapes_are_right,), decoding=True)
 def a_search_is_called_one(bench: Bench) -> None:
     """``encodes_directly`` is False where ``encode`` searches, so that the mask is fitted on fewer inputs."""
     inputs = bench.inputs.clone()

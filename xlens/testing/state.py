@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ def process_state() -> dict[str, Any]:
     >>> differing(before, process_state())
     ['rng.torch']
     """
+    numpy_state = cast(tuple[Any, ...], np.random.get_state())
     return {
         "rng.torch": _bytes(torch.get_rng_state()),
-        "rng.numpy": [str(part) for part in np.random.get_state()] + [np.random.get_state()[1].tobytes()],
+        "rng.numpy": [str(part) for part in numpy_state] + [numpy_state[1].tobytes()],
         "rng.python": random.getstate(),
         "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "default dtype": torch.get_default_dtype(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
+from xlens.contracts import SupportsRetrieval, SupportsTeaching
 from xlens.contracts.backend import Run
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.capabilities import declared_capabilities_are_there
@@ -20,7 +23,11 @@ def retrieved_inputs_are_real(bench: Bench) -> None:
     classes = torch.arange(len(bench.inputs)) % 3
     codes = bench.codes()
     with bench.asking() as lens:
-        found = {"any class": lens.retrieve(codes.clone()), "given classes": lens.retrieve(codes.clone(), classes)}
+        keeping = cast(SupportsRetrieval, lens)
+        found = {
+            "any class": keeping.retrieve(codes.clone()),
+            "given classes": keeping.retrieve(codes.clone(), classes),
+        }
         seen = bench.classifier(found["given classes"]).argmax(1)
     real = bench.world.inputs.flatten(1)
     for name, inputs in found.items():
@@ -34,8 +41,8 @@ def retrieved_inputs_are_real(bench: Bench) -> None:
     require(
         bool((seen == classes).all()),
         f"{bench.backend.name}: retrieve does not heed the classes",
-        given=f"f puts {int((seen == classes).sum())} of {len(classes)} in the class that was asked for",
-        do="keep inputs of every class that f predicts",
+        given=f"{int((seen == classes).sum())} of {len(classes)} are in the class that was asked for",
+        do="keep inputs of every class that the classifier predicts",
     )
 
 
@@ -47,9 +54,10 @@ def teaching_goes_on_from_where_it_was(bench: Bench) -> None:
     unseen = table.clone()
     unseen[8:] = torch.nan
     lens = bench.fit(side_info=unseen).lens
+    taught = cast(SupportsTeaching, lens)
 
     def ask(seed: int, strategy: str) -> Tensor:
-        return lens.informativeness(bench.inputs.clone(), strategy, torch.Generator().manual_seed(seed))
+        return taught.informativeness(bench.inputs.clone(), strategy, torch.Generator().manual_seed(seed))
 
     with bench.asking():
         for strategy in ("mutual_information", "max_entropy"):
@@ -65,7 +73,7 @@ def teaching_goes_on_from_where_it_was(bench: Bench) -> None:
         before = {key: value.clone() for key, value in lens.state_dict().items()}
     run = Run(seed=0, device=bench.classifier.device, spec=bench.base.explainer.spec, progress=False)
     with quiet(), torch.enable_grad(), process_state_restored(), bench.classifier.frozen(seed=0):
-        lens.teach(world.inputs[8:40].clone(), table[8:40].clone(), run)
+        taught.teach(world.inputs[8:40].clone(), table[8:40].clone(), run)
     after = lens.state_dict()
     changed = [key for key in after if key not in before or not same(before[key], after[key], exactly=True)]
     require(

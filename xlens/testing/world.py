@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,13 @@ def pictures(n: int, seed: int, shape: tuple[int, ...] = (1, 8, 8)) -> tuple[Ten
     labels = torch.arange(n) % _CLASSES
     sides = shape[1:] if len(shape) > 1 else shape
     for i, label in enumerate(labels.tolist()):
-        where = []
+        where: list[Any] = []
         for side in sides:
             width = 3 * side // 8
             first = int(torch.randint(0, side - width + 1, (1,), generator=generator))
             where.append(slice(first, first + width))
         if label:
-            inputs[(i, ..., *where)] = BRIGHT if label == 1 else DARK
+            inputs[i, ..., *where] = BRIGHT if label == 1 else DARK
     return inputs, labels
 
 
@@ -56,6 +57,7 @@ class Cnn(nn.Module):
 
     def __init__(self, classes: int = _CLASSES, channels: int = 1) -> None:
         super().__init__()
+        self.channels = channels
         self.body = nn.Sequential(
             nn.Conv2d(channels, 8, 3, padding=1),
             nn.BatchNorm2d(8),
@@ -138,6 +140,6 @@ class World:
 
     def model(self) -> Cnn:
         """Return a classifier of your own, messy as a user would hand it over."""
-        model = Cnn(channels=self.trained.body[0].in_channels)
+        model = Cnn(channels=self.trained.channels)
         model.load_state_dict(self.trained.state_dict())
         return _made_messy(model)

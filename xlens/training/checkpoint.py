@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load
+from safetensors.torch import save as dump
 from torch import Tensor
 
 from xlens.errors import StorageError
+from xlens.files.plain import parse, said
+from xlens.files.writing import write_whole
 
-__all__ = ["pack", "read_file", "unpack", "write_file"]
+__all__ = ["WrongKindError", "decode", "encode", "pack", "read_file", "unpack", "write_file"]
 
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
@@ -62,23 +63,41 @@ def unpack(tensors: dict[str, Tensor], plain: Any) -> Any:
     return plain
 
 
+def encode(kind: str, tensors: dict[str, Tensor], plain: Any) -> bytes:
+    """Return named tensors and plain JSON as the content of one safetensors file, with a checksum over both."""
+    text = json.dumps(plain)
+    return dump(tensors, metadata={"kind": kind, "json": text, "checksum": _checksum(text, tensors)})
+
+
+def decode(content: bytes, kind: str) -> tuple[dict[str, Tensor], Any]:
+    """Return the tensors and the JSON that :func:`encode` wrote.
+
+    Raises:
+        WrongKindError: it is of another kind.
+        ValueError, SafetensorError: it is truncated, damaged or edited.
+    """
+    metadata = _metadata(content)
+    if metadata.get("kind") != kind:
+        raise WrongKindError(metadata.get("kind", "a safetensors file that xlens did not write"))
+    tensors, text = load(content), str(metadata.get("json"))
+    if metadata.get("checksum") != _checksum(text, tensors):
+        raise ValueError("its checksum is another one: it was edited after it was saved")
+    return tensors, parse(text)
+
+
+class WrongKindError(ValueError):
+    """A safetensors file of another kind; the message says which."""
+
+
 def write_file(path: Path, kind: str, tree: Any) -> None:
     """Write `tree` to one file; a reader sees the old file or the new one, never a part.
 
     Raises:
         StorageError: it cannot be written.
     """
-    tensors, plain = pack(tree)
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(plain)
-    metadata = {"kind": kind, "json": text, "checksum": _checksum(text, tensors)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata=metadata)
-        os.replace(partial, path)
+        write_whole(path, encode(kind, *pack(tree)))
     except (OSError, SafetensorError) as fault:
-        with suppress(OSError):
-            partial.unlink()
         raise StorageError("save: cannot write", given=fault, do="choose a file that can be written") from None
 
 
@@ -88,27 +107,36 @@ def read_file(path: Path, kind: str) -> Any:
     Raises:
         StorageError: it is missing, truncated, edited or of another kind.
     """
-    if not path.is_file():
-        raise StorageError(f"load: there is no file {path.name!r}", given=path, do="check the path")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != kind:
-                raise StorageError(
-                    f"load: {path.name!r} is not {kind}",
-                    given=metadata.get("kind", "a safetensors file that xlens did not write"),
-                    do="pass the file or folder that save() wrote",
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if metadata["checksum"] != _checksum(metadata["json"], tensors):
-                raise ValueError("its checksum is another one: it was edited after it was saved")
-            return unpack(tensors, json.loads(metadata["json"]))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as fault:
+        if not path.is_file():
+            raise StorageError(f"load: there is no file {path.name!r}", given=path, do="check the path")
+        return unpack(*decode(path.read_bytes(), kind))
+    except WrongKindError as fault:
         raise StorageError(
-            f"load: {path.name!r} is truncated or damaged",
-            given=str(fault).splitlines()[0],
-            do="write it again with save()",
+            f"load: {path.name!r} is not {kind}", given=fault, do="pass the file or folder that save() wrote"
         ) from None
+    except OSError as fault:
+        raise StorageError(f"load: {path.name!r} cannot be read", given=fault, do="check the path") from None
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as fault:
+        raise StorageError(
+            f"load: {path.name!r} is truncated or damaged", given=said(fault), do="write it again with save()"
+        ) from None
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Return what a safetensors file says of itself.
+
+    Raises:
+        ValueError: it says nothing that can be read.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise ValueError("its header is longer than the file")
+    header = parse(content[8 : 8 + length])
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError("its header is no table")
+    return found
 
 
 def _checksum(text: str, tensors: dict[str, Tensor]) -> str:

@@ -62,9 +62,9 @@ class BatchStream:
         self._epoch, self._position = state["epoch"], state["position"]
         self._order, self._iterator = None, None
         if not self._data.indexed:
-            self._begin_epoch()
+            batches = self._begin_epoch()
             for _ in range(self._position):
-                next(self._iterator)
+                next(batches)
 
     def _next_indexed(self) -> Batch:
         n = len(self._data)
@@ -80,9 +80,8 @@ class BatchStream:
         return self._data.take(self._own(self._order[start : start + self._size]))
 
     def _next_streamed(self) -> Batch:
-        if self._iterator is None:
-            self._begin_epoch()
-        batch = next(self._iterator, None)
+        batches = self._begin_epoch() if self._iterator is None else self._iterator
+        batch = next(batches, None)
         if batch is None:
             self._epoch, self._position, self._iterator = self._epoch + 1, 0, None
             return self._next_streamed()
@@ -98,12 +97,13 @@ class BatchStream:
         self.weight = 1 / self._processes.count if len(rows) < self._processes.count else len(own) / len(rows)
         return own
 
-    def _begin_epoch(self) -> None:
+    def _begin_epoch(self) -> Iterator[Batch]:
         seed = self._epoch_seed()
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         self._iterator = iter(self._data.batches())
+        return self._iterator
 
     def _epoch_seed(self) -> int:
         return (self._seed * 1_000_003 + self._epoch) % 2**63

@@ -1,6 +1,8 @@
-"""Where class labels come from: f itself, unless the user asked for the data's own."""
+"""Where class labels come from: the classifier itself, unless the user asked for the data's own."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,8 @@ __all__ = ["classifier_logits", "supervising_logits"]
 def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor:
     """Return the logits ``(n, K)`` that stand for the classes of a batch on the run's device.
 
-    f's own outputs, kept from the survey where the data have a stable order. With
-    ``supervision="labels"`` the label's class instead, as sure as f typically is of that class.
+    The classifier's own outputs, kept from the survey where the data have a stable order. With
+    ``supervision="labels"`` the label's class instead, as sure as the classifier typically is of that class.
 
     Args:
         classifier: the frozen classifier.
@@ -27,13 +29,14 @@ def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor
     if run.supervision == "labels":
         margins = torch.tensor(run.spec.class_margins, device=batch.inputs.device)
         sureness = margins.sum(1) / (run.spec.num_classes - 1)
-        labels = batch.labels.long()
+        labels = cast(Tensor, batch.labels).long()
         return F.one_hot(labels, run.spec.num_classes) * sureness.clamp_min(1.0)[labels].unsqueeze(1)
     return classifier_logits(classifier, run, batch)
 
 
 def classifier_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor:
-    """Return f's own logits ``(n, K)`` on a batch, kept from the survey where the data have a stable order.
+    """Return the classifier's own logits ``(n, K)`` on a batch, kept from the survey where the data have a stable
+    order.
 
     Args:
         classifier: the frozen classifier.

@@ -1,4 +1,4 @@
-"""One pass over the data: their shape and range, and what f says of each input."""
+"""One pass over the data: their shape and range, and what the classifier says of each input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Survey:
 
     Args:
         spec: shape, range and classes.
-        logits: ``(n, K)`` f's outputs in the data's order, or None for a stream of batches and for data with
-            random transforms.
+        logits: ``(n, K)`` the classifier's outputs in the data's order, or None for a stream of batches and for
+            data with random transforms.
         sample: up to 512 of the inputs, for what needs a look at the data.
         digest: a hash of inputs and labels in their order; empty for a stream of batches.
         seen: a hash of what this pass saw, batch by batch, also where another pass sees something else.
@@ -74,7 +74,7 @@ class _Statistics:
 
 
 def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False) -> Survey:
-    """Go through the data once, check them, and keep what f says.
+    """Go through the data once, check them, and keep what the classifier says.
 
     Args:
         classifier: the frozen classifier.
@@ -84,8 +84,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
 
     Raises:
         DataError: no inputs, inputs of different shapes, values that are not finite, constant inputs,
-            or labels that are missing or outside f's classes.
-        ModelError: f gives values that are not finite, or its number of classes changes.
+            or labels that are missing or outside the classifier's classes.
+        ModelError: the classifier gives values that are not finite, or its number of classes changes.
     """
     statistics: _Statistics | None = None
     logits: list[Tensor] = []
@@ -98,24 +98,33 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
             found = classify(classifier, batch, logits)
-            if use_labels:
-                _check_labels(batch, found.shape[1])
-                labelled.update(batch.labels.long().unique().tolist())
+            labels = _checked_labels(batch, found.shape[1]) if use_labels else None
+            if labels is not None:
+                labelled.update(labels.long().unique().tolist())
             logits.append(found.float().cpu())
             # Sharing out a stream goes by its batches, so how it is cut counts as well.
             digest.update(b"" if data.indexed else f"{len(batch)};".encode())
             digest.update(batch.inputs.contiguous().numpy().tobytes())
-            if use_labels:
-                digest.update(batch.labels.contiguous().numpy().tobytes())
+            if labels is not None:
+                digest.update(labels.contiguous().numpy().tobytes())
             sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
             # Halved when it grows too long, so that it stays spread over all of the data.
             if len(sample) > 2 * _SAMPLED_BATCHES:
                 sample = sample[::2]
             bar.update(len(batch))
+    if statistics is None:
+        raise DataError("data: there are no inputs")
     figures = statistics.as_tuples()
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
     outputs = torch.cat(logits)
+    if classifier.outputs == "logits" and _sigmoid(outputs):
+        raise ModelError(
+            "fit: the classifier's single output looks like a probability, and a logit was promised",
+            given=f"{len(outputs)} numbers from 0 to 1",
+            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
+            "without its sigmoid",
+        )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
             "data: the classifier puts every input in one class, so there is nothing to contrast",
@@ -142,6 +151,12 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], seen, seen)
 
 
+def _sigmoid(logits: Tensor) -> bool:
+    """Whether a single logit, which stands beside a column of zeros, is never below 0 and never above 1."""
+    single = logits.shape[1] == 2 and not bool(logits[:, 0].any())
+    return single and bool(((logits[:, 1] >= 0) & (logits[:, 1] <= 1)).all()) and bool(logits[:, 1].any())
+
+
 def _repeats(data: Data) -> bool:
     """Whether the data set gives the same inputs again; with random transforms it does not."""
     some = torch.arange(min(8, len(data)))
@@ -149,7 +164,7 @@ def _repeats(data: Data) -> bool:
 
 
 def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
-    """Return f's logits ``(n, K)`` on a batch.
+    """Return the classifier's logits ``(n, K)`` on a batch.
 
     Args:
         classifier: the frozen classifier.
@@ -157,7 +172,7 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
         before: logits of earlier batches, which have to be of as many classes.
 
     Raises:
-        ModelError: f fails, gives values that are not finite, or its number of classes changes.
+        ModelError: the classifier fails, gives values that are not finite, or its number of classes changes.
     """
     try:
         logits = classifier(batch.inputs)
@@ -183,11 +198,13 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
     return logits
 
 
-def _check_labels(batch: Batch, num_classes: int) -> None:
+def _checked_labels(batch: Batch, num_classes: int) -> Tensor:
     if batch.labels is None:
         raise DataError(
             "fit: supervision='labels', but the data have no labels",
-            do="pass (X, y), or leave supervision='classifier': the lens explains f, not the labels",
+            given=batch.unlabelled or "no labels",
+            allowed="one whole number per input, (n,) or (n, 1), or one-hot rows (n, K)",
+            do="pass (X, y), or leave supervision='classifier': the lens explains the classifier, not the labels",
         )
     if not bool((batch.labels == batch.labels.long()).all()):
         raise DataError(
@@ -202,6 +219,7 @@ def _check_labels(batch: Batch, num_classes: int) -> None:
             given=f"labels from {low} to {high}",
             allowed=f"0 to {num_classes - 1}",
         )
+    return batch.labels
 
 
 def _class_margins(logits: Tensor) -> tuple[tuple[float, ...], ...]:

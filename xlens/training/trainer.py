@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import random
-import signal
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,10 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
+from xlens.classifier.turns import give_way
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
+from xlens.files.plain import said
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file
+from xlens.training.interruption import stops_deferred
 from xlens.training.processes import processes
 from xlens.training.stream import BatchStream
 from xlens.training.warm_start import begin_from
@@ -55,7 +55,8 @@ class Trainer:
         schedule: maps the share of steps done, 0 to 1, to a factor on every learning rate.
         ema: name -> decay, for networks whose weights are averaged exponentially.
         clip: largest gradient norm per optimiser, or None.
-        checkpoint_every: steps between checkpoints, when the run has an output_dir.
+        checkpoint_every: steps between checkpoints, when the run has an output_dir. The first come earlier, after
+            1, 2, 4, ... steps: whatever stops a fit, it loses no more than as many steps as it keeps.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class Trainer:
         Raises:
             TrainingError: losses were not finite again and again, also at lower learning rates.
             KeyboardInterrupt: Ctrl-C, after the step in hand is finished and a checkpoint is written.
+            SystemExit: SIGTERM, likewise, unless the program's own handler for it raises something else.
         """
         stream = BatchStream(data, batch_size, self.run.seed, strata, self.processes)
         if self.processes.index:
@@ -139,11 +141,13 @@ class Trainer:
             desc=self.phase,
             disable=None if self.run.progress is None else not self.run.progress,
         )
-        with bar, _interrupts_deferred() as pressed:
+        with bar, stops_deferred() as stop:
             try:
                 while self.step_index < self.steps:
+                    # Other threads may be waiting to explain.
+                    give_way()
                     losses = self._one_step(stream, step)
-                    finite, interrupted = self._agreed(losses, pressed())
+                    finite, interrupted = self._agreed(losses, stop.asked)
                     last = self.step_index == self.steps
                     if self.step_index % _SNAPSHOT_EVERY == 0 or last or not finite:
                         if finite and all_finite(self._weights()):
@@ -153,11 +157,11 @@ class Trainer:
                             bar.n = self.step_index
                             continue
                     self._report(bar, losses)
-                    if last or self.step_index % self.checkpoint_every == 0:
+                    if last or self._checkpoint_is_due():
                         self._save(stream)
                     if interrupted:
-                        raise KeyboardInterrupt
-            except KeyboardInterrupt:
+                        stop.leave()
+            except (KeyboardInterrupt, SystemExit):
                 # Raised inside a step, it leaves half a step's changes, which are not worth keeping.
                 if self._between_steps and all_finite(self._weights()):
                     self._save(stream)
@@ -183,8 +187,12 @@ class Trainer:
         self._between_steps = True
         return {name: loss.detach() for name, loss in losses.items()}
 
+    def _checkpoint_is_due(self) -> bool:
+        step = self.step_index
+        return step % self.checkpoint_every == 0 or (step < self.checkpoint_every and step & (step - 1) == 0)
+
     def _agreed(self, losses: dict[str, Tensor], pressed: bool) -> tuple[bool, bool]:
-        """Return whether the losses of all processes are finite, and whether Ctrl-C reached any of them.
+        """Return whether the losses of all processes are finite, and whether any of them is to stop.
 
         The losses themselves are not exchanged: a share need not have all of them.
         """
@@ -210,7 +218,7 @@ class Trainer:
             raise TrainingError(
                 f"fit: {', '.join(bad)} was not finite after {_MOST_ROLLBACKS} roll-backs",
                 given=f"phase {self.phase!r}, step {self.step_index}",
-                do="lower the backend's learning rates, or check the range of the inputs and of f's logits",
+                do="lower the backend's learning rates, or check the range of inputs and logits",
             )
         rollbacks, factor = self._rollbacks, self._rate_factor / 2
         failed = self.step_index
@@ -284,14 +292,16 @@ class Trainer:
         self._check_step(path, tree)
         if tree is None:
             return
-        self._load({**tree, "generator": tree["generators"][self.processes.index]})
-        stream.load(tree["stream"])
-        torch.set_rng_state(tree["rng"]["torch"])
-        keys, position = tree["rng"]["numpy"]
-        np.random.set_state(("MT19937", keys.to(torch.int64).numpy().astype(np.uint32), position))
-        random.setstate((3, tuple(tree["rng"]["python"]), None))
-        if tree["rng"]["cuda"]:
-            torch.cuda.set_rng_state_all(tree["rng"]["cuda"])
+        try:
+            self._load({**tree, "generator": tree["generators"][self.processes.index]})
+            stream.load(tree["stream"])
+            _load_generators(tree["rng"])
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as fault:
+            raise StorageError(
+                f"fit: the checkpoint {path.name!r} does not fit what is trained",
+                given=said(fault),
+                do="choose another output_dir, or resume=False",
+            ) from fault
 
     def _check_step(self, path: Path, tree: dict[str, Any] | None) -> None:
         """Refuse to go on where the processes would begin at different steps, and wait for each other for ever."""
@@ -309,7 +319,12 @@ class Trainer:
     def _read(self, path: Path) -> dict[str, Any]:
         tree = read_file(path, _KIND)
         # A checkpoint of an earlier version has none: it is refused like one of another run.
-        if tree["identity"] != self.run.identity or "generators" not in tree:
+        if not isinstance(tree, dict) or not {"identity", "step"} <= tree.keys() or not _is_step(tree["step"]):
+            raise StorageError(
+                f"fit: the checkpoint {path.name!r} has parts of the wrong kind",
+                do="choose another output_dir, or resume=False",
+            )
+        if tree["identity"] != self.run.identity or not isinstance(tree.get("generators"), list):
             raise StorageError(
                 f"fit: the checkpoint {path.name!r} belongs to another run",
                 given="another classifier, other data, options or seed",
@@ -326,8 +341,23 @@ class Trainer:
         return tree
 
 
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _load_generators(states: Mapping[str, Any]) -> None:
+    """Give the process's random generators the states that a checkpoint kept."""
+    torch.set_rng_state(states["torch"])
+    keys, position = states["numpy"]
+    state = {"key": keys.to(torch.int64).numpy().astype(np.uint32), "pos": position}
+    np.random.set_state({"bit_generator": "MT19937", "state": state})
+    random.setstate((3, tuple(states["python"]), None))
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
 def _numpy_state() -> list[Any]:
-    state = np.random.get_state(legacy=True)
+    state = cast(tuple[Any, ...], np.random.get_state(legacy=True))
     return [torch.from_numpy(state[1].astype(np.int64)), int(state[2])]
 
 
@@ -340,25 +370,3 @@ def _average(network: nn.Module, decay: float) -> AveragedModel:
         return average.lerp(current.to(average.dtype), 1 - warmed)
 
     return AveragedModel(network, avg_fn=update, use_buffers=True)
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[Callable[[], bool]]:
-    """Let the step in hand finish on Ctrl-C, so that what is saved is a state between two steps."""
-    pressed = False
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed and callable(previous):
-            previous(number, frame)
-        pressed = True
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)

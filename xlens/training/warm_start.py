@@ -28,8 +28,9 @@ def begin_from(networks: Mapping[str, nn.Module], lens: Lens, phase: str) -> Non
     """
     modules = dict(lens.named_modules())
     # A lens trained as a whole may be called anything.
-    earlier = {name: lens if isinstance(net, Lens) else modules.get(name) for name, net in networks.items()}
-    shared = [name for name in networks if earlier[name] is not None]
+    found = {name: lens if isinstance(net, Lens) else modules.get(name) for name, net in networks.items()}
+    earlier = {name: module for name, module in found.items() if module is not None}
+    shared = list(earlier)
     if not shared:
         raise UnsupportedError(
             f"fit: the stage {phase!r} cannot start from an earlier lens",

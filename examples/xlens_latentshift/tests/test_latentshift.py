@@ -17,8 +17,8 @@ from xlens.testing.world import World, pictures
 QUICK = xlens.MaskOptions(steps=3)
 SHAPE = (1, 8, 8)
 EXPECTED = {
-    "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of f, so a shift spills beyond the "
-    "cause: 42% of the mass is on it, where half is asked",
+    "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of the classifier, so a shift spills "
+    "beyond the cause: 42% of the mass is on it, where half is asked",
 }
 
 
@@ -197,7 +197,7 @@ def test_a_distribution_gives_its_mode_and_not_a_sample():
 
 
 def test_the_straight_shift_is_the_equation_of_the_paper(known):
-    """z + lambda * df/dz at z: against a closed form, with f and decoder linear."""
+    """z + lambda * df/dz at z: against a closed form, with the classifier and decoder linear."""
 
     class Identity(nn.Module):
         def encode(self, inputs):

@@ -251,7 +251,7 @@ def test_classes_of_the_same_name_keep_features_of_their_own():
 @pytest.mark.parametrize(("options", "share"), [({}, 0.4), ({"drawn_classes": False}, 0.5)])
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_classes_are_drawn_from_what_f_gives_them(monkeypatch, options, share):
-    """f gives class 1 to one half of the inputs with .7, and to the other with .1."""
+    """The classifier gives class 1 to one half of the inputs with .7, and to the other with .1."""
     linear = nn.Linear(5, 1)
     with torch.no_grad():
         linear.weight.zero_()[0, 0] = 1

@@ -83,7 +83,7 @@ def test_the_score_difference_is_shared_out_over_attributes_and_pixels(explainer
 
 
 def test_the_map_of_an_attribute_is_the_chain_of_both_integrals(explainer, digits):
-    """Against sums over a fine grid: slopes of f in the code, times integrated gradients of the code."""
+    """Against sums over a fine grid: slopes in the code, times integrated gradients of the code."""
     image = digits[0][HELD + 3 : HELD + 4]
     found = explainer.explain(image, tolerance=0.002)
     lens, classifier = explainer.lens, explainer.classifier
@@ -244,7 +244,7 @@ def test_the_amortised_mode_recovers_the_layer_nearly_and_says_how_nearly(digits
 
 
 def test_the_unit_of_the_layer_does_not_decide_which_inputs_are_near(digits, some):
-    """The same f, with a layer in thousandths: a power of two, so that nothing else changes."""
+    """The same the classifier, with a layer in thousandths: a power of two, so that nothing else changes."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         first = nn.Sequential(

@@ -1,4 +1,4 @@
-"""The SVAE backend: any input, that it learns what f ignores, and all that a fit goes through."""
+"""The SVAE backend: any input, that it learns what the classifier ignores, and all that a fit goes through."""
 
 import dataclasses
 
@@ -74,7 +74,7 @@ def test_m2s_class_parts_are_probabilities(baseline, digits):
 
 
 class Read(nn.Module):
-    """f: which of the first three numbers is largest."""
+    """The classifier: which of the first three numbers is largest."""
 
     def forward(self, inputs):
         return 8 * inputs[:, :3]
@@ -82,7 +82,7 @@ class Read(nn.Module):
 
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_centres_and_covariances_are_those_of_all_data(monkeypatch, shuffled):
-    """Also of classes that a sorted stream brings last; a class that f never predicts is guessed from its score."""
+    """Also of classes that a sorted stream brings last; a class that is never predicted is guessed."""
     torch.manual_seed(0)
     inputs = torch.randn(600, 5)
     inputs[:, 2] -= 9  # never the largest

@@ -78,7 +78,7 @@ class ExemplaryLens(toys.ToyLens):
 
 @xlens.options
 class Exemplary(xlens.Backend):
-    """Trains an offset away, and remembers how often f predicts each class.
+    """Trains an offset away, and remembers how often the classifier predicts each class.
 
     The last column of `side_info` says in which direction of the code something grows; from a lens that it is
     fitted over it takes how long that lens's codes are.

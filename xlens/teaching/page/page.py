@@ -50,10 +50,13 @@ def make_app(session: Session, token: str) -> Flask:
     shape = tuple(session.pool.shape[1:])
     if kind_of(shape, "label") != "image":
         raise UnsupportedError("label: only images can be shown", given=f"inputs of shape {shape}")
-    app = Flask(__name__, static_folder=None)
+
+    class Page(Flask):
+        def log_exception(self, exc_info: Any) -> None:
+            """Log nothing: Flask's own would write the address, and with it the token."""
+
+    app = Page(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
-    # Flask's own would write the address, and with it the token, into the log.
-    app.log_exception = lambda _: None
 
     @app.errorhandler(Exception)
     def failed(fault: Exception) -> Any:
@@ -154,7 +157,9 @@ def serve(session: Session, *, port: int = 0) -> tuple[Any, str]:
         raise UnsupportedError(
             f"label: port {port} cannot be used", do="choose another, or 0 for a free one"
         ) from None
-    server.log = lambda kind, message, *rest: _say_failed(token, message % rest if rest else message)
+    # Its own would write the address too.
+    log = lambda kind, message, *rest: _say_failed(token, message % rest if rest else message)  # noqa: E731
+    server.log = log  # type: ignore[method-assign]  # of this server alone, which werkzeug's factory makes
     return server, f"http://{_HOST}:{server.server_port}/{token}/"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_count
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, XlensError, warn
+from xlens.files.writing import write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
 from xlens.storage import save_lens
@@ -84,7 +84,7 @@ class Session:
         self.fitted = as_fitted(explainer, "label", "explainer")
         self.teaching = Teaching(self.fitted)
         self.teaching.query(pool[:1], 1, "random", seed=seed)  # refuses what cannot be taught
-        self.questions = tuple(self.fitted.lens.questions)
+        self.questions = tuple(self.fitted.require("teach").questions)
         if not self.questions:
             raise UnsupportedError("label: this lens has nothing to ask", do="fit it with side_info or kinds")
         self.teaching.query(pool[:1], 1, strategy, seed=seed)  # refuses what cannot be asked like this
@@ -238,7 +238,7 @@ class Session:
             raise StorageError(
                 "label: lens and answers do not belong together",
                 given=f"a lens that has learned round {learned}, and answers of round {facts['round']}",
-                do=f"put the lens back that was saved with {_FILE}, or fit it anew, to learn from every answer",
+                do=f"put the lens back that was saved with {_FILE}, or fit it anew: it then learns every answer",
             )
         warn(
             f"label: this lens has not learned from the first {facts['round'] - 1} rounds of answers; it does now."
@@ -307,7 +307,7 @@ class Session:
         if self._on_disk is None:
             order = torch.randperm(len(self.pool), generator=torch.Generator().manual_seed(self._seed))
             first = order[:check].tolist()
-            facts = {"check": first, "asked": list(first), "answers": {}, "history": [], "round": 0}
+            facts: dict[str, Any] = {"check": first, "asked": list(first), "answers": {}, "history": [], "round": 0}
             ids = {name: secrets.token_hex(8) for name in ("session", "turn")}
             return {"format": _FORMAT, "pool": digest, "questions": names, **ids, **facts}
         try:
@@ -372,14 +372,9 @@ class Session:
 
     def _write(self, content: bytes) -> None:
         path = self.folder / _FILE
-        partial = path.with_name(path.name + ".partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            write_whole(path, content)
         except OSError as fault:
             raise StorageError("label: cannot write the answers", given=fault, do="free the folder") from None
         self._on_disk = content

@@ -1,4 +1,4 @@
-"""Latent shift: codes of your own autoencoder, moved along f's gradient; nothing is trained.
+"""Latent shift: codes of your own autoencoder, moved along the classifier's gradient; nothing is trained.
 
 References:
     Cohen, Brooks, En, Zucker, Pareek, Lungren, Chaudhari (2021), Gifsplanation via Latent Shift: A Simple

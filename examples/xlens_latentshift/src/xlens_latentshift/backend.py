@@ -16,7 +16,7 @@ __all__ = ["LatentShift"]
 
 @xlens.options
 class LatentShift(xlens.Backend):
-    """Moves codes of an autoencoder along the gradient of f's score until f changes its mind.
+    """Moves codes of an autoencoder along the gradient of the classifier's score until it changes its mind.
 
     The autoencoder is handed over by :func:`xlens_latentshift.register`, or with ``LatentShift.of(autoencoder)``.
     ``LatentShift.paper(...)`` shifts along one straight line, as the paper does; the default turns.

@@ -1,4 +1,4 @@
-"""The lens: an autoencoder's codes, shifted along f's gradient."""
+"""The lens: an autoencoder's codes, shifted along the classifier's gradient."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LatentShiftLens(Lens):
 
     @property
     def features(self) -> list[Feature]:
-        """One feature: an autoencoder that f did not train does not tell evidence from the rest."""
+        """One feature: an autoencoder that the classifier did not train does not tell evidence from the rest."""
         return [Feature("latent", tuple(range(math.prod(self.latent))), "class")]
 
     def encode(self, inputs: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ class LatentShiftLens(Lens):
         return decoded(self.autoencoder, codes.view(-1, *self.latent))
 
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Shift codes along the gradient of f's margin for `contrast` over `target` (paper, equation 2).
+        """Shift codes along the gradient of the classifier's margin for `contrast` over `target` (equation 2).
 
-        It stops at the first length at which f is as sure as of real inputs of the contrast class, with that class
-        on top; where none is, at the length with the best margin.
+        It stops at the first length at which the classifier is as sure as of real inputs of the contrast class,
+        with that class on top; where none is, at the length with the best margin.
         """
         goal = self.margins[contrast, target].to(codes)
         moved, best = codes.detach(), codes.detach().clone()

@@ -1,0 +1,111 @@
+"""What threads, Ctrl-C, errors and full memory at random moments leave behind, around a small and a 100 MB model.
+
+python -m benchmarks.engine.faults [--times N] [--pairs N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import xlens
+from xlens.classifier.frozen import frozen
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "stress"))
+from faults import Faulty, World, alarm, changed_by, moments, sent_after  # noqa: E402
+from test_threads import at_once, questions  # noqa: E402
+
+#: Share of `--times` that a verb gets: the slower it is, the fewer.
+_SHARE = {"guard alone": 1.0, "explain": 1.0, "fit": 0.25, "evaluate": 0.05}
+
+
+def guard_alone(world: World) -> Callable[[], None]:
+    """Enter and leave the guard alone, where nearly every moment is one of set-up or clean-up."""
+
+    def ask() -> None:
+        for _ in range(3):
+            with frozen(None, world.model, 0):
+                pass
+
+    return ask
+
+
+def troubles(kind: str, n: int, seconds: float, operations: int) -> Iterator[Any]:
+    """Yield contexts that bring one fault each, at random moments of a call or operations of torch's."""
+    draw = random.Random(kind)
+    faults = {"error": RuntimeError("broken"), "out of memory": torch.OutOfMemoryError("full")}
+    for moment in moments(7, n, seconds):
+        if kind == "Ctrl-C":
+            yield alarm(moment)
+        elif kind == "past every handler":
+            yield sent_after(moment, threading.get_ident())
+        else:
+            yield Faulty(draw.randrange(1, max(operations, 2)), faults[kind])
+
+
+def interruptions(world: World, size: str, times: int) -> None:
+    for verb, share in _SHARE.items():
+        ask = guard_alone(world) if verb == "guard alone" else getattr(world, verb)
+        ask()
+        began = time.perf_counter()
+        ask()
+        seconds = time.perf_counter() - began
+        with Faulty(0, None) as counting:
+            ask()
+        kinds = ["Ctrl-C", "past every handler"]
+        # The guard's own operations are not the user's: no mode sees them.
+        kinds += ["error", "out of memory"] if verb != "guard alone" else []
+        for kind in kinds:
+            n = max(int(times * share), 5)
+            found = [changed_by(world.model, ask, one) for one in troubles(kind, n, seconds, counting.count)]
+            came, left = sum(came for _, came in found), sum(bool(changed) for changed, _ in found)
+            print(f"| {verb} | {size} | {kind} | {n} | {came} | {left} |", flush=True)
+
+
+def threads(world: World, pairs: int) -> None:
+    mask = xlens.MaskOptions(steps=2)
+    other = xlens.fit(world.model, world.inputs, "svae", steps=4, seed=1, mask=mask, progress=False)
+    for count in (1, 2):
+        asked = questions(world, (world.explainer, world.explainer if count == 1 else other))
+        began = time.perf_counter()
+        for _ in range(pairs):
+            for ask in asked:
+                ask()
+        in_turn = time.perf_counter() - began
+        for beside in (None, (world.inputs[:4], world.plain)):
+            # A model that serves is in eval mode already.
+            world.model.train(beside is None)
+            wrong, off, changed, seconds = at_once(world.model, asked, pairs, beside)
+            who = "and one predicts" if beside is not None else ""
+            print(
+                f"| {count} | {who} | {2 * pairs} | {len(wrong)} | {len(off)} | {len(changed)} "
+                f"| {seconds / in_turn:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--times", type=int, default=1000, help="faults of each kind in explain")
+    parser.add_argument("--pairs", type=int, default=100, help="pairs of calls from two threads")
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    small = World()
+    print(
+        "| explainers | beside | calls | wrong answers | wrong predictions | left changed | time, of that in turn |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    threads(small, chosen.pairs)
+    print("\n| verb | model | fault | calls | faults that came | left changed |\n|---|---|---|---|---|---|")
+    interruptions(small, "small", chosen.times)
+    interruptions(World(large=True), "100 MB", chosen.times // 10)

@@ -1,0 +1,137 @@
+"""The infill backend: its options, and the survey that takes the place of training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Data
+from xlens.errors import DataError, UnsupportedError, XlensWarning
+from xlens_infill.lens import InfillLens
+from xlens_infill.survey import levels_of, separation, survey
+from xlens_infill.within import object_of, shows_objects
+
+__all__ = ["Infill"]
+
+#: Inputs read at once.
+_READ = 64
+#: Below this, patches tell the classes apart no better than chance would let them.
+_LEAST_SEPARATION = 0.65
+
+
+@xlens.options
+class Infill(xlens.Backend):
+    """Counterfactuals of local evidence in photographs, without training: lesions, defects, parts, stickers.
+
+    One survey of the data counts which small patches the classifier's classes have and lack; on a new input that
+    gives nested masks, each of which takes everything that looks alike. Each is filled from its surroundings by a
+    function that never sees the classifier, and the smallest that convinces the classifier is the answer. Where
+    none does, the answer is that there is no local counterfactual.
+
+    It takes evidence away. For evidence that is added, for shape and for tone choose a lens that decodes.
+
+    >>> import xlens
+    >>> explainer = xlens.fit(classifier, images, "infill", progress=False)
+    >>> len(explainer.features)
+    6
+    """
+
+    name = "infill"
+    capabilities = ("edits",)
+
+    fill: str = param(
+        "harmonic",
+        choices=("harmonic", "nearest"),
+        help="what stands in a hole: a smooth continuation with the image's own detail, or its nearest patches, "
+        "which suit line art and binary images",
+    )
+    survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
+    words: int = param(384, ge=8, help="kinds of patches that are told apart")
+    goal: float = param(
+        0.0, ge=0, le=1, help="how sure the classifier has to be, as a share of its median margin on real inputs"
+    )
+    largest: float = param(0.3, gt=0, le=1, help="share of the object that an edit may take")
+    parts: int = param(6, ge=1, help="parts of an edit that are named; the last holds whatever is left")
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> InfillLens:
+        """Survey the data; nothing is trained."""
+        lens = self.build(classifier, run.spec).to(run.device)
+        inputs, decided = self._surveyed(classifier, data, run)
+        within = object_of(inputs)
+        cut = shows_objects(within, decided)
+        within = within if cut else torch.ones_like(within)
+        found = survey(inputs, within, decided, run.spec.num_classes, words=self.words, seed=run.seed)
+        lens.remember(found, levels_of(found, inputs, within, decided, run.spec.num_classes), cut)
+        apart = separation(found, inputs[::2], within[::2], decided[::2])
+        if apart < _LEAST_SEPARATION:
+            warnings.warn(
+                f"infill: small patches hardly tell the classifier's classes apart (AUC {apart:.2f}); its evidence "
+                "may be no local thing, and few inputs will have a local counterfactual. A lens that decodes can "
+                "show changes of shape and tone; xlens.backends() lists them",
+                XlensWarning,
+                stacklevel=2,
+            )
+        return lens
+
+    def build(self, classifier: Classifier, spec: Spec) -> InfillLens:
+        """Return a lens that has surveyed nothing yet.
+
+        Raises:
+            UnsupportedError: the inputs are no images of 8 pixels and more.
+        """
+        if not spec.is_image or min(spec.shape[1:]) < 8:
+            raise UnsupportedError(
+                "infill: it fills holes in images",
+                given=f"inputs of shape {spec.shape}",
+                allowed="(C, H, W) with sides of at least 8 pixels",
+            )
+        return InfillLens(
+            classifier,
+            spec,
+            fill=self.fill,
+            words=self.words,
+            goal=self.goal,
+            largest=self.largest,
+            parts=self.parts,
+        )
+
+    def _surveyed(self, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor]:
+        """Return some inputs ``(M, C, H, W)``, as evenly over the classes as the data allow, and the decisions on
+        them."""
+        most = max(1, self.survey // run.spec.num_classes)
+        counts = torch.zeros(run.spec.num_classes, dtype=torch.long)
+        kept: list[Tensor] = []
+        classes: list[Tensor] = []
+        for inputs, decided in self._decided(classifier, data, run):
+            for c in decided.unique().tolist():
+                rows = (decided == c).nonzero()[: most - int(counts[c]), 0]
+                kept.append(inputs[rows])
+                classes.append(decided[rows])
+                counts[c] += len(rows)
+            if bool((counts >= most).all()):
+                break
+        if int((counts > 0).sum()) < 2:
+            raise DataError(
+                "infill: the classifier sees one class alone in these data",
+                given=f"{int(counts.sum())} inputs, all of class {int(counts.argmax())}",
+                do="pass data with inputs of the class to explain and of one to explain it against",
+            )
+        return torch.cat(kept), torch.cat(classes)
+
+    def _decided(self, classifier: Classifier, data: Data, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+        hide = None if run.progress is None else not run.progress
+        generator = torch.Generator().manual_seed(run.seed)
+        for batch in tqdm(data.batches(_READ, generator=generator), desc="survey", unit="batch", disable=hide):
+            inputs = batch.inputs.to(run.device)
+            if run.logits is not None and batch.index is not None:
+                decided = run.logits[batch.index.cpu()].argmax(1).to(run.device)
+            else:
+                with torch.no_grad():
+                    decided = classifier(inputs).argmax(1)
+            yield inputs, decided

@@ -1,0 +1,125 @@
+"""The infill lens: where the evidence of an input is, part by part, and the input with it filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from xlens import Classifier, Feature, Spec
+from xlens.contracts import EditingLens, LocalEdit
+from xlens_infill.fill import fill_harmonic, fill_patches
+from xlens_infill.survey import LEVELS, Survey, described_width
+from xlens_infill.where import Found, find
+from xlens_infill.within import object_of
+
+__all__ = ["InfillLens"]
+
+_FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
+
+
+class InfillLens(EditingLens):
+    """Infilling of what a survey of patches calls evidence, where the classifier agrees.
+
+    Args:
+        classifier: the user's classifier; neither a submodule nor part of the state.
+        spec: the data and the classes.
+        fill, words, goal, largest, parts: the backend's options of these names.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    words: Tensor
+    counts: Tensor
+    levels: Tensor
+    cut: Tensor
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        *,
+        fill: str,
+        words: int,
+        goal: float,
+        largest: float,
+        parts: int,
+    ) -> None:
+        super().__init__()
+        self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
+        self.spec = spec
+        self.filling, self.goal, self.largest, self.parts = fill, goal, largest, parts
+        width, kept = described_width(spec.shape[0])
+        classes = spec.num_classes
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("basis", torch.zeros(width, kept))
+        self.register_buffer("words", torch.zeros(words, kept))
+        self.register_buffer("counts", torch.zeros(classes, words))
+        self.register_buffer("levels", torch.zeros(classes, classes, len(LEVELS)))
+        self.register_buffer("cut", torch.tensor(0.0))
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """The parts of an edit, by how much they carry; the last is whatever is left."""
+        last = self.parts
+        names = [f"part {p + 1}" for p in range(last - 1)] + ["part 1" if last == 1 else "all other parts"]
+        return tuple(Feature(name, (p,), "class") for p, name in enumerate(names))
+
+    def within(self, inputs: Tensor) -> Tensor:
+        """Return the object in each input, ``(N, 1, H, W)`` bool: all of it, unless the data show objects."""
+        return object_of(inputs) if self.cut > 0 else torch.ones_like(inputs[:, :1], dtype=torch.bool)
+
+    def remember(self, found: Survey, levels: Tensor, cut: bool) -> None:
+        """Keep a survey, the levels of evidence ``(K, K, L)``, and whether the data show objects."""
+        self.cut.fill_(float(cut))
+        for name in ("mean", "basis", "words", "counts"):
+            getattr(self, name).copy_(getattr(found, name))
+        self.levels.copy_(levels)
+
+    @torch.no_grad()
+    def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:
+        """Return the smallest of the nested masks whose filling convinces the classifier, and its parts.
+
+        Each input is searched on its own, so that nothing depends on the batch.
+        """
+        known = Survey(self.mean, self.basis, self.words, self.counts)
+        within = self.within(inputs)
+        goals = self.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]
+        filled, parts, problems = [], [], []
+        for i, (t, c) in enumerate(zip(target.tolist(), contrast.tolist(), strict=True)):
+            one = slice(i, i + 1)
+            evidence = known.evidence(inputs[one], within[one], t, c)
+            found = find(
+                self._classifier[0],
+                inputs[one],
+                c,
+                evidence,
+                self.levels[t, c].tolist(),
+                _FILLS[self.filling],
+                within[one],
+                goal=float(goals[i]),
+                largest=self.largest,
+            )
+            problems.append(found.problem)
+            filled.append(inputs[i] if found.problem else found.filled)
+            parts.append(self._parts(found))
+        return LocalEdit(torch.stack(filled), torch.stack(parts), tuple(problems))
+
+    @torch.no_grad()
+    def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Fill any region of inputs, from what lies around it inside the object."""
+        return _FILLS[self.filling](inputs, mask > 0.5, self.within(inputs))
+
+    def _parts(self, found: Found) -> Tensor:
+        """Return the parts ``(P, H, W)``, the ones that carry most first, and everything else in the last."""
+        count = self.parts
+        masks = found.filled.new_zeros(count, *found.mask.shape[1:])
+        if found.problem:
+            return masks
+        order = found.credit.argsort(descending=True, stable=True)
+        for rank, part in enumerate(order.tolist()):
+            masks[min(rank, count - 1)] += (found.parts[0] == part + 1).to(masks.dtype)
+        # What belongs to no part is the rim of one that was put back.
+        masks[count - 1] += (found.mask[0] & (masks.sum(0) == 0)).to(masks.dtype)
+        return masks

@@ -1,0 +1,118 @@
+"""What is asked of the classifier before anything is trained."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import xlens
+from xlens import Classifier
+from xlens.errors import ModelError, XlensWarning
+from xlens.fitting.answers import check_gradient, check_outputs
+from xlens.testing.world import pictures, trained_cnn
+
+INPUTS = pictures(64, seed=1)[0]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained_cnn()
+
+
+class Through(nn.Module):
+    """Another way to the same logits."""
+
+    def __init__(self, net, way):
+        super().__init__()
+        self.net, self.way = net, way
+
+    def forward(self, inputs):
+        return self.way(self.net, inputs)
+
+
+def without_gradients(net, inputs):
+    with torch.no_grad():
+        return net(inputs)
+
+
+def in_inference_mode(net, inputs):
+    with torch.inference_mode():
+        return net(inputs)
+
+
+def fit(model):
+    trained = []
+    try:
+        short = xlens.MaskOptions(steps=1)
+        xlens.fit(model, INPUTS, "svae", steps=2, mask=short, progress=False, on_step=trained.append)
+    finally:
+        fit.steps = len(trained)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        without_gradients,
+        in_inference_mode,
+        lambda net, x: net(x).detach(),
+        lambda net, x: net(x.detach()),
+        lambda net, x: torch.from_numpy(net(x.detach()).detach().numpy()),
+    ],
+    ids=["no_grad", "inference_mode", "detached outputs", "detached inputs", "numpy"],
+)
+def test_no_gradient_is_refused_before_training(model, way):
+    with pytest.raises(ModelError, match="no gradient of the classifier reaches its inputs.*torch.no_grad"):
+        fit(Through(model, way))
+    assert fit.steps == 0
+
+
+def test_a_quantised_model_is_refused_in_words():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        net = torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, torch.qint8)
+    with pytest.raises(ModelError, match="no gradient.*not quantised"):
+        fit(net)
+    assert fit.steps == 0
+
+
+def test_probabilities_that_were_promised_as_logits(model):
+    softmax = Through(model, lambda net, x: net(x).softmax(1))
+    with pytest.raises(ModelError, match="look like probabilities.*outputs='probabilities'"):
+        fit(softmax)
+    assert fit.steps == 0
+    fit(Classifier(softmax, outputs="probabilities"))
+    sigmoid = Through(model, lambda net, x: (net(x)[:, 1] - net(x)[:, 0]).sigmoid())
+    with pytest.raises(ModelError, match="single output looks like a probability.*without its sigmoid"):
+        fit(sigmoid)
+    fit(Classifier(sigmoid, outputs="probabilities"))
+
+
+@pytest.mark.parametrize("outputs", ["logits", "probabilities"])
+def test_independent_labels_are_said(model, outputs):
+    labels = Through(model, lambda net, x: net(x).sigmoid())
+    with pytest.warns(XlensWarning, match="yes/no labels"):
+        fit(Classifier(labels, outputs=outputs))
+
+
+def test_logits_that_were_promised_as_probabilities(model):
+    with pytest.raises(ModelError, match="probabilities were promised, and the classifier's outputs are none"):
+        fit(Classifier(model, outputs="probabilities"))
+    assert fit.steps == 0
+
+
+def test_ordinary_outputs_are_not_remarked_upon(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", XlensWarning)
+        check_outputs("logits", torch.tensor([[0.1, 0.9], [3.0, -1.0]]))
+        check_outputs("logits", torch.tensor([[0.0, 0.5], [0.0, -0.5]]))
+        check_outputs("probabilities", torch.tensor([[0.25, 0.75], [1.0, 0.0]]).clamp_min(1e-38).log())
+        check_gradient(Classifier(model), INPUTS[:4])
+
+
+def test_a_gradient_of_nothing_is_said(model):
+    with pytest.warns(XlensWarning, match="exactly 0 on all of 4"):
+        check_gradient(Classifier(Through(model, lambda net, x: net(x.round() * 1.0))), INPUTS[:4])

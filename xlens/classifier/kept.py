@@ -1,0 +1,141 @@
+"""A module as it was: its flag, its attributes, its hooks and what it is made of; and putting it all back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlens.classifier.hooks import own_tables, place
+from xlens.classifier.interrupts import tried
+from xlens.classifier.values import KeptTensor, unwatched
+
+__all__ = ["KeptModule", "Swap", "put_back", "stand_ins"]
+
+#: A table of a module, a name in it, and what takes its place there.
+Swap = tuple[dict[str, Any], str, Tensor]
+
+#: Where ``module.compile()`` puts what runs instead of the module.
+_COMPILED = "_compiled_call_impl"
+
+
+class KeptModule:
+    """What a module is made of beside values: everything that ``vars(module)`` holds, and what its tables hold.
+
+    Putting it back is a matter of dictionaries and cannot fail.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        # A TorchScript module keeps its flag and its slots where Python cannot replace them.
+        self.scripted = isinstance(module, torch.jit.ScriptModule)
+        self.training: bool | None = getattr(module, "training", None)
+        self.attributes = _own(module) if self.scripted else dict(vars(module))
+        self.tables = [(table, dict(table)) for table in _tables_of(module)]
+
+    def hide(self, asks: Callable[[], bool]) -> None:
+        """Let stand-ins take the place of the tables of hooks, and of what compilation has put there.
+
+        Hooks that are placed from now on act for the thread that places them, and compiled code, which need not
+        call hooks, does not run for threads that explain. Others find the model as it was.
+
+        Args:
+            asks: whether the thread that calls it explains.
+        """
+        live = vars(self.module)
+        live.update(own_tables(live))
+        compiled = live.get(_COMPILED)
+        if compiled is not None:
+            live[_COMPILED] = _for_others(self.module, compiled, asks)
+
+    def put_back(self) -> None:
+        """Put back attributes, hooks, slots and the flag."""
+        for table, entries in self.tables:
+            _refill(table, entries)
+        live = vars(self.module)
+        if not self.scripted:
+            for name in live.keys() - self.attributes.keys():
+                live.pop(name, None)
+        live.update(self.attributes)
+        if self.scripted and self.training is not None:
+            self.module.training = self.training
+
+
+def stand_ins(modules: Iterable[nn.Module]) -> Iterator[Swap]:
+    """Yield copies of a model's tensors of inference mode, through which no gradient could flow to the inputs."""
+    copies: dict[int, Tensor] = {}
+    for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                if tensor is None or not tensor.is_inference():
+                    continue
+                if id(tensor) not in copies:
+                    with torch.inference_mode(False):
+                        copy = tensor.detach().clone()
+                    made = isinstance(tensor, nn.Parameter)
+                    copies[id(tensor)] = nn.Parameter(copy, requires_grad=False) if made else copy
+                yield table, name, copies[id(tensor)]
+
+
+def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTensor] = ()) -> list[BaseException]:
+    """Put everything back, what costs nothing first, and each part whatever became of the others.
+
+    Args:
+        kept: what is put back.
+        values: that of which the values alone are.
+
+    Returns:
+        what went wrong.
+    """
+    modules = [one for one in kept if isinstance(one, KeptModule)]
+    tensors = [one for one in kept if isinstance(one, KeptTensor)]
+    steps = [one.put_back for one in modules] + [one.put_back_flags for one in tensors]
+    faults: list[BaseException] = []
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(unwatched())
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the steps below are tried
+            faults.append(fault)
+        for step in steps + [one.put_back_values for one in (*tensors, *values)]:
+            faults += tried(step)
+    return faults
+
+
+def _tables_of(module: nn.Module) -> Iterator[dict[Any, Any]]:
+    """Yield a module's tables of hooks, parameters, buffers and submodules, as far as Python holds them."""
+    own = vars(module)
+    if not isinstance(module, torch.jit.ScriptModule):
+        yield from (own[name] for name in ("_buffers", "_parameters", "_modules"))
+    yield from (table for name, table in own.items() if name.endswith("_hooks") and isinstance(table, dict))
+
+
+def _own(module: nn.Module) -> dict[str, Any]:
+    return {name: table for name, table in vars(module).items() if name.endswith("_hooks")}
+
+
+def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
+    now = list(table.items())
+    if len(now) == len(entries) and all(
+        key == name and value is entry for (key, value), (name, entry) in zip(now, entries.items(), strict=True)
+    ):
+        return
+    # Another thread may be reading: what stays is not taken out, unless the order asks for it.
+    for name in table.keys() - entries.keys():
+        del table[name]
+    if list(table) != [name for name in entries if name in table] or len(table) < len(entries):
+        table.clear()
+    for name, entry in entries.items():
+        place(table, name, entry)
+
+
+def _for_others(module: nn.Module, compiled: Callable[..., Any], asks: Callable[[], bool]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # A thread that explains runs the module itself, hooks and all.
+        return (module._call_impl if asks() else compiled)(*args, **kwargs)
+
+    return call

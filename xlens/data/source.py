@@ -1,0 +1,204 @@
+"""Data that can be gone through again and again, from tensors, data sets, loaders and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate.data_loader import DataLoaderDispatcher, DataLoaderShard
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+
+from xlens.data.batch import Batch, batch_labels, check, collate, to_batch
+from xlens.data.numbers import as_tensor, is_array
+from xlens.errors import DataError
+from xlens.files.plain import said
+
+__all__ = ["Data", "as_data"]
+
+# Batches are handed out on the CPU: where the data lie is not where the lens is trained.
+_CPU = torch.device("cpu")
+
+
+class Data:
+    """Batches of inputs that can be gone through again and again.
+
+    Made by :func:`as_data`. Nothing is copied: a Dataset or a DataLoader is read batch by batch.
+    """
+
+    def __init__(self, source: Any, labels: Tensor | None = None, unlabelled: str = "no labels") -> None:
+        self._source, self._labels, self._unlabelled = source, labels, unlabelled
+        self._indexed = is_array(source) or _is_map_style(source)
+
+    @property
+    def indexed(self) -> bool:
+        """Whether inputs have a stable position, so that facts about each can be kept."""
+        return self._indexed
+
+    @property
+    def shares_out(self) -> str | None:
+        """What makes a loader give each process another part of the data, in words; None where nothing does."""
+        if isinstance(self._source, DataLoaderShard | DataLoaderDispatcher):
+            return f"a {type(self._source).__name__} that accelerate prepared"
+        if not isinstance(self._source, DataLoader):
+            return None
+        samplers = self._source.sampler, getattr(self._source.batch_sampler, "sampler", None)
+        found = next((sampler for sampler in samplers if isinstance(sampler, DistributedSampler)), None)
+        return None if found is None else f"a {type(self._source).__name__} with a {type(found).__name__}"
+
+    def __len__(self) -> int:
+        """Return the number of inputs of indexed data.
+
+        Raises:
+            TypeError: the data are a stream of batches, of unknown length.
+        """
+        if not self._indexed:
+            raise TypeError("a stream of batches has no known length")
+        return len(self._source)
+
+    def take(self, index: Tensor) -> Batch:
+        """Return the inputs at these positions of indexed data."""
+        if is_array(self._source):
+            inputs = _rows(self._source, index)
+            labels = None if self._labels is None else self._labels[index]
+            return check(Batch(inputs, labels, index, self._unlabelled)).to(_CPU)
+        found = collate([self._source[int(i)] for i in index])
+        return check(Batch(found.inputs, found.labels, index, found.unlabelled)).to(_CPU)
+
+    def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """Go through the data once.
+
+        Args:
+            batch_size: inputs per batch; a stream of batches keeps its own size.
+            generator: shuffles indexed data; None keeps their order.
+
+        Raises:
+            DataError: an input is not finite, or its shape is not that of the others.
+        """
+        if not self._indexed:
+            empty = True
+            for item in self._source:
+                empty = False
+                yield check(to_batch(item)).to(_CPU)
+            if empty:
+                raise DataError(
+                    "data: empty",
+                    given="0 batches on this pass",
+                    do="pass an object with inputs whose __iter__ starts anew each time, such as a DataLoader",
+                )
+            return
+        n = len(self)
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        for index in order.split(batch_size):
+            yield self.take(index)
+
+
+def as_data(data: Any) -> Data:
+    """Wrap the user's data.
+
+    Args:
+        data: a tensor or array ``(n, *S)`` of any strides and byte order, a pair ``(X, y)``, a Dataset, a
+            DataLoader, or any iterable of batches that can be iterated over more than once. A batch is a tensor, a
+            tuple that begins with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels are whole
+            numbers or one-hot rows; anything else beside the inputs (names of files, boxes, several targets, None)
+            is not looked at, and counts as no labels.
+
+    Raises:
+        DataError: the form is unknown, there are no inputs, there is another number of labels, or the iterable
+            is used up after one pass.
+
+    >>> import torch
+    >>> from xlens.data import as_data
+    >>> len(as_data(torch.zeros(5, 1, 8, 8)))
+    5
+    """
+    if isinstance(data, Data):
+        return data
+    if is_array(data):
+        return _nonempty(Data(data))
+    if _is_pair(data):
+        return _nonempty(_labelled(*data))
+    if isinstance(data, DataLoader) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
+        return _nonempty(Data(data))
+    if isinstance(data, IterableDataset):
+        # It yields single inputs; a loader makes batches of them.
+        return Data(DataLoader(data, batch_size=128, collate_fn=collate))
+    if isinstance(data, Iterator):
+        raise DataError(
+            "data: this iterator is used up after one pass, and fitting takes many",
+            given=type(data).__name__,
+            do="pass the DataLoader itself, a list of batches, or an object whose __iter__ starts anew",
+        )
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        return Data(data)
+    raise DataError(
+        "data: cannot make batches of this",
+        given=type(data).__name__,
+        allowed="a tensor or array (n, *S), a pair (X, y), a Dataset, a DataLoader, or an iterable of batches",
+        do="turn the inputs into one of these forms",
+    )
+
+
+def _is_map_style(source: Any) -> bool:
+    return isinstance(source, Dataset) and not isinstance(source, IterableDataset)
+
+
+def _is_pair(data: Any) -> bool:
+    """Whether these are inputs and what belongs to them, and not two batches of inputs."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        return False
+    inputs, beside = data
+    if not is_array(inputs) or inputs.ndim < 2:
+        return False
+    if is_array(beside):
+        rows = beside.ndim == 2 and inputs.ndim > 2
+        apart = isinstance(data, tuple) and tuple(beside.shape[1:]) != tuple(inputs.shape[1:])
+        return beside.ndim <= 1 or rows or (apart and len(beside) == len(inputs))
+    if isinstance(beside, tuple | list) and beside and is_array(beside[0]):
+        # A batch of inputs with their labels, or two targets.
+        return beside[0].ndim < 2 or isinstance(data, tuple)
+    return not isinstance(beside, Mapping) or isinstance(data, tuple)
+
+
+def _labelled(inputs: Any, beside: Any) -> Data:
+    """Return inputs with their labels, or with what is wrong with these; it matters where labels are used.
+
+    Raises:
+        DataError: there are as many labels as of other inputs.
+    """
+    labels, fault = batch_labels(beside)
+    if labels is not None and len(labels) != len(inputs):
+        raise DataError(
+            "data: labels do not fit the inputs",
+            given=f"{len(labels)} labels for {len(inputs)} inputs",
+            do="pass one label per input, or no labels at all: xlens does not need them",
+        )
+    return Data(inputs, labels, fault)
+
+
+def _nonempty(data: Data) -> Data:
+    try:
+        empty = len(data._source) == 0
+    except TypeError:  # a loader over a stream has no length
+        return data
+    if empty:
+        raise DataError("data: empty", given="0 inputs", allowed="at least one", do="pass some inputs")
+    return data
+
+
+def _rows(source: Any, index: Tensor) -> Tensor:
+    """Return these rows of a tensor or an array.
+
+    Raises:
+        DataError: it does not hold numbers.
+    """
+    try:
+        return as_tensor(source[index if isinstance(source, Tensor) else index.numpy()])
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(
+            "data: the inputs are not tensors of numbers",
+            given=said(fault),
+            allowed="a tensor or array of numbers (n, *S)",
+            do="turn the inputs into one, without values that are masked out",
+        ) from None

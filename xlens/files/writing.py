@@ -1,0 +1,110 @@
+"""Files written whole: a reader sees the old one or the new one, whenever the writer is stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["write_all", "write_whole"]
+
+_PREFIX, _SUFFIX = ".xlens-", ".partial"
+#: Seconds after which a partial file is what a stopped program left, and nobody is writing it any more.
+_LEFT_BEHIND = 3600
+_AT_ONCE = 2**24
+#: What some file systems answer where a folder has nothing to be flushed.
+_NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part; power loss included.
+
+    A device or a pipe is written to as it is. A link gives way to the file.
+
+    Args:
+        path: the file; its folder is made where it does not exist.
+        content: all of it.
+
+    Raises:
+        OSError: it cannot be written; then everything is as it was.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)
+        return
+    write_all(((path, content),))
+
+
+def write_all(parts: Sequence[tuple[Path, bytes]]) -> None:
+    """Write several files of one folder: first all of them beside their places, then one after the other in place.
+
+    Stopped in between, those that come first are new and the others old; each is whole. Which of them may be new
+    while others are old is the caller's to make sense of.
+
+    Args:
+        parts: file -> content, in the order in which they take their places.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    folder = parts[0][0].parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with _partial_files(folder, [content for _, content in parts]) as written:
+        for (path, _), partial in zip(parts, written, strict=True):
+            os.replace(partial, path)
+            # Before the next one: after a loss of power, too, they are new in this order.
+            _flush_folder(folder)
+    _forget_left_behind(folder)
+
+
+@contextmanager
+def _partial_files(folder: Path, contents: Sequence[bytes]) -> Iterator[list[Path]]:
+    """Return files of these contents on disk, under names that nobody can foresee; what is left of them goes."""
+    written: list[Path] = []
+    try:
+        for content in contents:
+            written.append(folder / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+            _write_new(written[-1], content)
+        yield written
+    finally:
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that does not exist yet, as the process's umask says, and see it on disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest[:_AT_ONCE]) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """See the folder's names on disk, where the system has that."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as fault:
+        if fault.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _forget_left_behind(folder: Path) -> None:
+    """Remove what programs that were killed have left here, but nothing that another one may be writing now."""
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _LEFT_BEHIND:
+                path.unlink()

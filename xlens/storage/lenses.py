@@ -1,0 +1,374 @@
+"""A lens as a folder: whole at every moment, also while it is written over, and checked before use.
+
+``lens.safetensors`` holds everything: the tensors, and in its header the facts that the lens is built from.
+``lens.json`` says the facts again, for people, and which tensors they belong to. In a folder in which the two do
+not belong together, the first is right where its header says that it was to take the place of the lens that
+``lens.json`` is of: a save was stopped there. Anything else is a mixture of two lenses, and is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor, nn
+
+from xlens.classifier.classifier import Classifier
+from xlens.contracts.backend import CONTRACT_VERSION, Spec
+from xlens.contracts.options import make, to_dict
+from xlens.counterfactual.mask import EditMask
+from xlens.errors import OptionError, StorageError
+from xlens.files.plain import parse, said
+from xlens.files.writing import write_all
+from xlens.fitted import Fitted
+from xlens.metrics.likeness import PatchBank
+from xlens.registry.loading import load_backend
+from xlens.storage.kinds import facts_faults, spec_of
+from xlens.training.checkpoint import decode, encode
+from xlens.training.processes import processes
+
+__all__ = ["load_lens", "save_lens"]
+
+_FORMAT = "xlens lens"
+_VERSION = 1
+_JSON, _TENSORS = "lens.json", "lens.safetensors"
+_KIND = "an xlens lens"
+#: Where versions before 0.2 wrote how files become inputs, and what they had ready while a lens was being written.
+_OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
+_PREPROCESSING = "preprocessing"
+
+
+def save_lens(fitted: Fitted, path: str | Path) -> None:
+    """Write a lens to a folder, each file whole or not at all; of several processes the first writes.
+
+    Args:
+        fitted: what was fitted.
+        path: the folder; made where it does not exist.
+
+    Raises:
+        StorageError: the folder cannot be written; raised in every process.
+    """
+    together = processes(fitted.device)
+    with together.jointly("save", StorageError):
+        if together.writes:
+            _write_lens(fitted, Path(path))
+
+
+def _write_lens(fitted: Fitted, folder: Path) -> None:
+    found = {f"lens.{key}": value for key, value in fitted.lens.state_dict().items()} | _masks(fitted)
+    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in found.items()}
+    facts = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "contract": CONTRACT_VERSION,
+        **_made_of(fitted),
+        "layer": fitted.classifier.layer,
+        "outputs": fitted.classifier.outputs,
+        "class_names": fitted.classifier.class_names,
+        "fingerprint": fitted.bound.fingerprint,
+        # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
+        _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
+    }
+    try:
+        content = encode(_KIND, tensors, {"facts": facts, "replaces": _digest(_bytes_of(folder / _JSON))})
+        # Through JSON and back, so that the checksum is that of what a reader will see.
+        facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
+        facts["checksum"] = _checksum(facts)
+        write_all(((folder / _TENSORS, content), (folder / _JSON, json.dumps(facts, indent=2).encode())))
+        for left in (_OLD_READY, f"{_TENSORS}.partial", _OLD_PREPROCESSING):
+            (folder / left).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as fault:
+        raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
+
+
+def load_lens(
+    path: str | Path, model: nn.Module | Classifier, *, strict: bool, device: torch.device | None
+) -> Fitted:
+    """Read a folder that :func:`save_lens` wrote, and build the lens around the classifier.
+
+    Args:
+        path: the folder.
+        model: the classifier that the lens was fitted around; of a bare module, layer, outputs and class names
+            are taken from the file, of a Classifier the layer and the class names that it leaves open.
+        strict: refuse a classifier with another fingerprint.
+        device: where the lens goes; the classifier's device if None.
+
+    Raises:
+        StorageError: missing, truncated, edited, of another version, or for another classifier.
+        BackendNotFoundError: its backend is not installed.
+    """
+    folder = Path(path)
+    facts, tensors = _contents(folder)
+    classifier = _classifier(model, facts)
+    device = device or classifier.device
+    own = classifier.identity()
+    if strict and own.unread:
+        raise StorageError(
+            "load: whether this lens was fitted around this classifier cannot be told",
+            given=f"a {type(classifier.model).__name__} with state that cannot be read: {_few(own.unread)}",
+            do="return tensors, numbers or bytes from get_extra_state; or, if you are sure, pass strict=False",
+        )
+    if strict and facts["fingerprint"] != own.digest:
+        raise StorageError(
+            "load: this lens was fitted around another classifier",
+            given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
+            do="pass the classifier that it was fitted around, or strict=False to use it all the same",
+        )
+    with classifier.frozen(seed=0):
+        stored = _built(classifier, facts)
+        lens = stored.lens.to(device)
+        # The tensors of a lens below are among those of the lens that is over it.
+        _fill(lens, tensors, "lens.")
+        lens.eval()
+        return _masked(stored, facts, classifier, tensors, device)
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _masks(fitted: Fitted, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of its mask, and of the masks of explainers below it."""
+    own = {} if fitted.mask is None else fitted.mask.state_dict()
+    found = {f"{prefix}mask.{key}": value for key, value in own.items()}
+    if fitted.real is not None:
+        found |= {f"{prefix}real.{key}": value for key, value in fitted.real.state_dict().items()}
+    return found if fitted.over is None else found | _masks(fitted.over, f"{prefix}over.")
+
+
+def _made_of(fitted: Fitted) -> dict[str, Any]:
+    """Return what a lens is built from; of one over another, of both."""
+    facts = {
+        "masked": fitted.mask is not None,
+        "backend": fitted.backend.name,
+        "options": to_dict(fitted.backend),
+        "spec": dataclasses.asdict(fitted.spec),
+        "provenance": {key: value for key, value in fitted.provenance.items() if key != _PREPROCESSING},
+    }
+    if fitted.real is not None:
+        facts["real"] = fitted.real.scales
+    return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
+
+
+def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
+    """Return the untrained lens that these facts describe, built over the one below where there is one."""
+    backend_class = load_backend(facts["backend"])
+    try:
+        backend, spec = make(backend_class, facts["options"]), spec_of(facts["spec"])
+    except (OptionError, TypeError) as fault:
+        raise StorageError(
+            f"load: the installed {facts['backend']!r} backend does not know this lens's options",
+            given=fault,
+            do="install the version of the backend that saved it, or fit again",
+        ) from None
+    below = _built(classifier, facts["over"]) if "over" in facts else None
+    try:
+        lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+    except Exception as fault:  # a plugin's own code, on what the file says
+        raise StorageError(
+            f"load: the installed {facts['backend']!r} backend cannot build this lens",
+            given=said(fault),
+            do="pass the classifier that it was fitted around, install the version of the backend that saved it, "
+            "or fit again",
+        ) from fault
+    provenance = facts["provenance"]
+    if facts.get(_PREPROCESSING) is not None:
+        provenance = {**provenance, _PREPROCESSING: facts[_PREPROCESSING]}
+    return Fitted(classifier, lens, spec, None, backend, provenance, below)
+
+
+def _masked(
+    stored: Fitted,
+    facts: dict[str, Any],
+    classifier: Classifier,
+    tensors: dict[str, Tensor],
+    device: torch.device,
+    prefix: str = "",
+) -> Fitted:
+    """Return it with its mask, and with those of the lenses below it."""
+    mask, below, spec = None, stored.over, stored.spec
+    # Of a lens below, earlier versions kept none.
+    if facts.get("masked", False):
+        probe = spec.per_channel("mean").expand(2, *spec.shape)
+        try:
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+        except (RuntimeError, ValueError, TypeError, LookupError) as fault:
+            raise StorageError(
+                "load: the classifier does not take inputs of the saved shape",
+                given=said(fault),
+                allowed=spec.shape,
+                do="pass the classifier that it was fitted around",
+            ) from fault
+        _fill(mask, tensors, f"{prefix}mask.")
+    real = _bank(facts.get("real"), spec, tensors, device, f"{prefix}real.")
+    if below is not None:
+        below = _masked(below, facts["over"], classifier, tensors, device, f"{prefix}over.")
+    for part in (stored.lens, mask):
+        if part is not None:
+            part.requires_grad_(False)
+    return dataclasses.replace(stored, mask=mask, over=below, real=real)
+
+
+def _bank(
+    scales: Any, spec: Spec, tensors: dict[str, Tensor], device: torch.device, prefix: str
+) -> PatchBank | None:
+    """Return the bank of real patches that a lens was saved with; earlier versions kept none."""
+    if scales is None:
+        return None
+    if scales not in (1, 2, 3):
+        raise StorageError("load: the lens's bank of real patches is damaged", given=scales, do="save it again")
+    bank = PatchBank(spec.shape[0], scales).to(device)
+    _fill(bank, tensors, prefix)
+    return bank
+
+
+def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
+    own = model if isinstance(model, Classifier) else Classifier(model, outputs=facts["outputs"])
+    # Another model need not have the layer; the fingerprint then says so.
+    known = facts["layer"] if facts["layer"] in dict(own.model.named_modules()) else None
+    layer, names = own.layer or known, own.class_names or facts["class_names"]
+    if (layer, names) == (own.layer, own.class_names):
+        return own
+    return Classifier(own.model, layer=layer, outputs=own.outputs, class_names=names)
+
+
+def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the facts and the tensors of a lens: of a folder that was being written, those that are whole."""
+    try:
+        text, content = _bytes_of(folder / _JSON), _bytes_of(folder / _TENSORS)
+        found = _stopped(text, content)
+        if found is None:
+            facts = _facts_for(content, text, _bytes_of(folder / _OLD_READY), folder)
+            found = facts, _read_tensors(content, facts["tensors"])
+        facts, tensors = found
+        if _PREPROCESSING not in facts:
+            facts[_PREPROCESSING] = _old_preprocessing(_bytes_of(folder / _OLD_PREPROCESSING))
+    except OSError as fault:
+        raise StorageError("load: cannot read the lens", given=fault, do="check the path and its rights") from None
+    if faults := facts_faults(facts):
+        raise StorageError(
+            f"load: {_JSON!r} has facts of the wrong kind", given="; ".join(faults[:5]), do="save the lens again"
+        )
+    return facts, tensors
+
+
+def _stopped(text: bytes | None, content: bytes | None) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return the lens of a save that was stopped before its second file; None where none was."""
+    try:
+        tensors, plain = decode(content or b"", _KIND)
+        facts, replaces = plain["facts"], plain["replaces"]
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError):
+        return None
+    if replaces != _digest(text) or not isinstance(facts, dict):
+        return None
+    _refuse_version(facts)
+    return facts, tensors
+
+
+def _facts_for(content: bytes | None, text: bytes | None, ready: bytes | None, folder: Path) -> dict[str, Any]:
+    """Return the facts in ``lens.json``, or those that a version before 0.2 had ready for these tensors."""
+    if ready is not None and content is not None:
+        with suppress(StorageError):
+            facts = _parsed(ready)
+            if facts["tensors"] == _digest(content):
+                return facts
+    if text is None:
+        raise StorageError(
+            "load: there is no saved lens here", given=folder, do="pass the folder that save() wrote"
+        )
+    return _parsed(text)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        facts = parse(text)
+        checksum = facts.pop("checksum")
+        known = [facts[key] for key in ("format", "version", "contract", "tensors")]
+    except (ValueError, LookupError, AttributeError, TypeError):
+        known = None
+    if known is None:
+        raise StorageError(f"load: {_JSON!r} is truncated or was not written by xlens", do="save the lens again")
+    _refuse_version(facts)
+    if checksum != _checksum(facts):
+        raise StorageError(f"load: {_JSON!r} was edited after it was saved", do="save the lens again")
+    return facts
+
+
+def _refuse_version(facts: dict[str, Any]) -> None:
+    known = [facts.get(key) for key in ("format", "version", "contract")]
+    if known != [_FORMAT, _VERSION, CONTRACT_VERSION]:
+        raise StorageError(
+            "load: this lens is of another format or version",
+            given=f"{known[0]!r}, version {known[1]}, contract {known[2]}",
+            allowed=f"{_FORMAT!r}, version {_VERSION}, contract {CONTRACT_VERSION}",
+            do="fit and save it again with this version of xlens",
+        )
+
+
+def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
+    if _digest(content or b"") != digest:
+        raise StorageError(
+            f"load: {_TENSORS!r} is missing, truncated, or belongs to another lens",
+            given=f"{len(content or b'')} bytes with another checksum",
+            do="copy the whole folder, or save the lens again",
+        )
+    try:
+        return load_tensors(content or b"")
+    except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
+        raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
+
+
+def _old_preprocessing(content: bytes | None) -> Any:
+    """Return what a version before 0.2 wrote beside a lens.
+
+    Raises:
+        StorageError: it was damaged.
+    """
+    if content is None:
+        return None
+    try:
+        found = parse(content)
+        if isinstance(found, dict):
+            return found
+        fault: object = type(found).__name__
+    except ValueError as raised:
+        fault = said(raised)
+    raise StorageError(
+        f"load: {_OLD_PREPROCESSING!r} is damaged",
+        given=fault,
+        do="remove it, and say size, mode, mean and std again",
+    )
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """Return a file's content, or None where there is none."""
+    return path.read_bytes() if path.is_file() else None
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError, ValueError, LookupError) as fault:
+        raise StorageError(
+            "load: the saved tensors do not fit the lens that the installed backend builds",
+            given=(str(fault).splitlines() or [type(fault).__name__])[-1].strip(),
+            do="install the version of the backend that saved it, pass a classifier of the same "
+            "architecture, or fit again",
+        ) from None
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
