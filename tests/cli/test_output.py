@@ -1,4 +1,4 @@
-"""What comes out of a command: JSON alone, into closed pipes and full disks, in any encoding, with its exit code."""
+"""What comes out of a command: JSON alone, into closed pipes, full disks and any encoding, with its exit code."""
 
 import json
 import os
@@ -46,7 +46,6 @@ def run(*arguments, env=None, **options):
 def test_json_is_alone_on_standard_output_whatever_a_factory_prints(tmp_path):
     import numpy as np
     import toys
-    from safetensors.torch import save_file
 
     (tmp_path / "talks.py").write_text(_TALKS)
     (tmp_path / "my_models.py").write_text(
@@ -56,7 +55,6 @@ def test_json_is_alone_on_standard_output_whatever_a_factory_prints(tmp_path):
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 2))\n"
     )
     np.save(tmp_path / "x.npy", toys.pictures(40, seed=0)[0].numpy())
-    del save_file
     options = [f"--option={pair}" for pair in ("steps=3", "layers=1")]
     fit = ["fit", "talks:net", "x.npy", "--backend", "ilvm", "--layer", "1", "-o", "lens", "--json", *options]
     said = run(*fit, cwd=tmp_path)
