@@ -183,6 +183,10 @@ SUGAR: dict[str, tuple[str, ...]] = {
 }
 
 
+#: What a relative import counts as.
+RELATIVE = "a relative import"
+
+
 def files(root: Path = ROOT) -> dict[str, Path]:
     """Return the files of the package by their dotted names without ``xlens.``; packages end in ``__init__``."""
     package = root / "xlens"
@@ -199,6 +203,9 @@ def seen(source: str, known: Mapping[str, object]) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.update(name for alias in node.names if (name := _file(alias.name, known)))
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            # Nobody's place: a relative import is wrong wherever it stands.
+            found.add(RELATIVE)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "xlens":
             for alias in node.names:
                 inner = _file(f"{node.module}.{alias.name}", known)
@@ -237,6 +244,8 @@ def place(name: str) -> tuple[int, int]:
     Raises:
         KeyError: it has none.
     """
+    if name == RELATIVE:
+        return len(ROOMS), 0
     room = room_of(name)
     order = list(ROOMS)
     inside = ROOMS[room]
@@ -261,7 +270,7 @@ def circles(sources: Mapping[str, str]) -> list[set[str]]:
     """Return the circles of files, without the named sugar, the largest first."""
     graph: dict[str, set[str]] = {name: set() for name in sources}
     for name, other in arrows(sources):
-        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()):
+        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()) and other in graph:
             graph[name].add(other)
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -61,6 +61,7 @@ PLANTED = {
     ),
     "behind a condition": ("data.batch", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
     "of a file later in the room": ("codes.moves", "from xlens.codes.variants import traverse\n"),
+    "relatively": ("codes.moves", "from . import variants\n"),
     "of its own package": ("codes.moves", "from xlens.codes import variants\nimport xlens.codes\n"),
 }
 
