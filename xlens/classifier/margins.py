@@ -61,6 +61,8 @@ def _index_of(method: str, name: str, value: Any, known: Sequence[str]) -> int:
     found = [index for index, one in enumerate(known) if isinstance(value, str) and one == value]
     if len(found) == 1:
         return found[0]
+    # A classifier tells classes of one name apart by their numbers, in the name that is shown.
+    found = found or [index for index, one in enumerate(known) if one == f"{value} (class {index})"]
     if found:
         raise DataError(
             f"{method}: {name} is the name of several classes",

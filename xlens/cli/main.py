@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
-import importlib.metadata
 import sys
 import traceback
 import warnings
@@ -21,6 +21,8 @@ __all__ = ["main", "visible"]
 
 #: As of a program that the system ends when it writes to a pipe that nobody reads.
 _CLOSED = 141
+#: What comes of printing to a pipe that is closed, or to a disk that is full.
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG)
 _DATASETS = ("digits", "fashion-mnist")
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
 _EPILOG = """\
@@ -130,9 +132,9 @@ def _run(arguments: Sequence[str] | None, lasting: bool) -> int:
         return _said(" ".join(str(fault).split()))
     except KeyboardInterrupt:
         return _said("interrupted", 130)
-    except BrokenPipeError:
-        raise
-    except Exception:  # noqa: BLE001 - Python's own exit code for it is that of --strict
+    except Exception as fault:  # noqa: BLE001 - Python's own exit code for it is that of --strict
+        if isinstance(fault, OSError) and fault.errno in _UNWRITTEN and fault.filename is None:
+            raise
         traceback.print_exc()
         return _said("this should not have happened; please report it with the lines above", 3)
 
@@ -167,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="xlens", description="Put a generative lens around the classifier you already have.", epilog=_EPILOG
     )
-    parser.add_argument("--version", action="version", version=f"xlens {importlib.metadata.version('xlens')}")
+    parser.add_argument("--version", action="version", version=f"xlens {sys.modules['xlens'].__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_backends(commands)

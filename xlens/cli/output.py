@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
@@ -52,8 +52,10 @@ def only_json(*, lasting: bool) -> Iterator[None]:
             real.flush()
             kept = os.dup(number)
             own = os.fdopen(kept, "w", encoding=real.encoding or "utf-8", errors="backslashreplace")
-            _elsewhere(number)
-            stack.callback(_back, real, number, own, lasting)
+            numbers = _same_file(number)
+            for one in numbers:
+                _elsewhere(one)
+            stack.callback(_back, real, numbers, own, lasting)
         redirected = redirect_stdout(sys.stderr)
         redirected.__enter__()
         if not lasting:
@@ -98,13 +100,22 @@ def _number(stream: Any) -> int | None:
         return None
 
 
+def _same_file(number: int) -> list[int]:
+    """Return the file, and what is written to past Python where that is the same one."""
+    try:
+        return list({number, 1}) if os.path.samestat(os.fstat(number), os.fstat(1)) else [number]
+    except OSError:
+        return [number]
+
+
 def _elsewhere(number: int) -> None:
     """Let standard error take what is written to a file."""
     error = _number(sys.stderr)
-    try:
-        os.dup2(2 if error is None else error, number)
-    except OSError:
+    if error is None:
+        # Closed, or no file: what has its number now may be anything.
         _nowhere(number)
+    else:
+        os.dup2(error, number)
 
 
 def _nowhere(number: int) -> None:
@@ -113,17 +124,14 @@ def _nowhere(number: int) -> None:
     os.close(sink)
 
 
-def _back(real: TextIO, number: int, own: TextIO, lasting: bool) -> None:
+def _back(real: TextIO, numbers: Sequence[int], own: TextIO, lasting: bool) -> None:
     """Give standard output back; what others have left in it goes to the error first."""
     with suppress(OSError, ValueError):
         real.flush()
-    try:
-        own.flush()
-    finally:
-        if not lasting:
-            os.dup2(own.fileno(), number)
-        with suppress(OSError):
-            own.close()
+    for number in [] if lasting else numbers:
+        os.dup2(own.fileno(), number)
+    with suppress(OSError):
+        own.close()
 
 
 def _plain(value: Any) -> Any:

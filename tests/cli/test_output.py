@@ -1,0 +1,169 @@
+"""What comes out of a command: JSON alone, into closed pipes, full disks and any encoding, with its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from command_line import EXPLAIN, FIT
+
+import xlens
+from xlens import cli
+from xlens.cli import commands, output
+from xlens.errors import BackendNotFoundError
+from xlens.registry.described import described, options_table
+from xlens.registry.loading import load_backend
+from xlens.registry.status import statuses
+
+#: A factory that talks: in Python, past Python, through another program, and when the program ends.
+_TALKS = """
+import atexit, os, sys, subprocess
+import my_models
+print("imported")
+
+def net():
+    print("made")
+    sys.__stdout__.write("made past the name\\n")
+    os.write(1, b"made past Python\\n")
+    subprocess.run(["echo", "made by another program"])
+    atexit.register(print, "the end")
+    return my_models.net()
+
+def ends():
+    sys.exit(1)
+"""
+
+
+def run(*arguments, env=None, **options):
+    """Run the command as a program of its own; an argument that is no text is a stream."""
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run(
+        [sys.executable, "-m", "xlens.cli", *arguments], env={**os.environ, **(env or {})}, check=False, **settings
+    )
+
+
+def test_json_is_alone_on_standard_output_whatever_a_factory_prints(tmp_path):
+    import numpy as np
+    import toys
+
+    (tmp_path / "talks.py").write_text(_TALKS)
+    (tmp_path / "my_models.py").write_text(
+        "import torch\n"
+        "def net():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, 2))\n"
+    )
+    np.save(tmp_path / "x.npy", toys.pictures(40, seed=0)[0].numpy())
+    options = [f"--option={pair}" for pair in ("steps=3", "layers=1")]
+    fit = ["fit", "talks:net", "x.npy", "--backend", "ilvm", "--layer", "1", "-o", "lens", "--json", *options]
+    said = run(*fit, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["backend"] == "ilvm"
+    for words in (b"imported", b"made\n", b"past the name", b"past Python", b"another program", b"the end"):
+        assert words in said.stderr
+
+
+def test_json_within_a_program_and_standard_output_is_given_back(here, capfd):
+    (here / "talks.py").write_text(_TALKS)
+    given = [word.replace("my_models", "talks") for word in FIT]
+    assert cli.main([*given, "data.npz", "--json"]) == 0
+    print("after")
+    said = capfd.readouterr()
+    assert json.loads(said.out.removesuffix("after\n"))["inputs"] == 60
+    assert "made past Python" in said.err
+    # Without it, it is not.
+    assert cli.main([*given, "data.npz"]) == 0
+    assert "made past Python" in capfd.readouterr().out
+
+
+def test_numbers_that_json_has_not_are_null(capsys):
+    output.print_json({"a": [float("nan"), (1.5, float("-inf"))]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"a": [None, [1.5, None]]}
+
+
+@pytest.mark.parametrize("arguments", [["backends"], ["backends", "--json"], ["backends", "ilvm"], ["--help"]])
+def test_a_closed_pipe_ends_quietly(arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    said = run(*arguments, stdout=writing)
+    os.close(writing)
+    assert said.stderr == b""
+    assert said.returncode == (0 if "--help" in arguments else 141)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+@pytest.mark.parametrize("arguments", [["backends"], ["backends", "--json"]])
+def test_a_full_disk_is_said_in_a_line(arguments):
+    with open("/dev/full", "w") as full:
+        said = run(*arguments, stdout=full)
+    assert said.returncode == 2
+    assert said.stderr.startswith(b"xlens: standard output cannot be written")
+    assert said.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_of_another_encoding_gets_escapes(encoding):
+    script = (
+        "import sys, warnings; from xlens import cli; from xlens.cli import commands; from xlens.errors import *\n"
+        "def backends(chosen):\n"
+        "    print('\\u2192 \\u4e2d'); raise DataError('caf\\u00e9 \\u4e2d')\n"
+        "commands.backends = backends; sys.exit(cli.main(['backends']))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert said.returncode == 2
+    assert said.stdout == b"\\u2192 \\u4e2d\n"
+    assert said.stderr.decode(encoding).startswith("xlens: caf")
+
+
+def test_an_unforeseen_error_does_not_end_as_strict_does(here, capsys, monkeypatch):
+    def broken(_):
+        raise RuntimeError("never thought of")
+
+    monkeypatch.setattr(commands, "backends", broken)
+    assert cli.main(["backends"]) == 3
+    assert "never thought of" in capsys.readouterr().err
+    (here / "talks.py").write_text(_TALKS)
+    for word in ("talks:ends", "my_models:fails"):
+        assert cli.main([*FIT[:1], word, *FIT[2:], "data.npz"]) == 2
+        assert f"{word}() failed" in capsys.readouterr().err
+    assert EXPLAIN[0] == "explain"
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"xlens {xlens.__version__}\n"
+
+
+@pytest.mark.parametrize("name", [one.name for one in statuses() if one.failure is None])
+def test_the_options_of_a_backend_are_listed(name, capsys):
+    assert cli.main(["backends", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["backend"] == name
+    backend = load_backend(name)()
+    for one in found["options"]:
+        default = getattr(backend, one["name"])
+        assert one["default"] == (list(default) if isinstance(default, tuple) else default)
+        assert one["help"]
+        assert one["choices"] is None or default is None or one["default"] in one["choices"]
+    assert cli.main(["backends", name]) == 0
+    table = capsys.readouterr().out
+    assert all(one["name"] in table for one in found["options"])
+
+
+def test_options_say_what_they_may_be(capsys):
+    steps = next(one for one in described(load_backend("ilvm")) if one["name"] == "steps")
+    assert (steps["type"], steps["ge"], steps["choices"]) == ("int", 1, None)
+    assert "int >= 1" in options_table([steps])
+    flow = next(one for one in described(load_backend("ilvm")) if one["name"] == "flow")
+    assert flow["choices"] == ["coupling", "spline", "planar", "linear"]
+    assert cli.main(["backends", "ilv"]) == 2
+    assert "Did you mean 'ilvm'?" in capsys.readouterr().err
+    with pytest.raises(BackendNotFoundError):
+        load_backend("ilv")
