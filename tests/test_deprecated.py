@@ -25,6 +25,8 @@ MOVED = {
     "xlens.capabilities": "xlens.contracts.capabilities",
     "xlens.demo": "xlens.datasets",
     "xlens.label": "xlens.teaching.page",
+    "xlens.label.page": "xlens.teaching.page.page",
+    "xlens.label.session": "xlens.teaching.page.session",
     "xlens.nn.features": "xlens.classifier",
     "xlens.nn.mask": "xlens.counterfactual.mask",
     "xlens.nn.steps": "xlens.nn.search",
@@ -162,7 +164,7 @@ def modules() -> set[str]:
     """Return the dotted names of every module that only forwards."""
     folder = Path(xlens.__file__).parent / "moved"
     found = (path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.py"))
-    return {".".join(("xlens", *parts)) for parts in found}
+    return {".".join(("xlens", *parts)).removesuffix(".__init__") for parts in found}
 
 
 def test_every_earlier_module_is_tested():

@@ -25,7 +25,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import CONTRACT_VERSION, Spec
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
-from xlens.errors import OptionError, StorageError
+from xlens.errors import OptionError, StorageError, XlensError
 from xlens.files.plain import parse, said
 from xlens.files.writing import write_all
 from xlens.fitted import Fitted
@@ -172,6 +172,9 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
     below = _built(classifier, facts["over"]) if "over" in facts else None
     try:
         lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+    except XlensError:
+        # A plugin that says what to do is not talked over.
+        raise
     except Exception as fault:  # a plugin's own code, on what the file says
         raise StorageError(
             f"load: the installed {facts['backend']!r} backend cannot build this lens",
