@@ -50,7 +50,7 @@ def test_any_order_of_a_mapping_is_the_same(given_names, draw, as_text):
         ("cat", r"not names. Given: 'cat'.*pass a list: class_names=\['cat', ...\]"),
         (b"cat", "not names"),
         (3, "not names"),
-        ({"cat", "dog"}, "no order"),
+        pytest.param({"cat", "dog"}, "no order", id="a set"),
         ({"cat": 0, "dog": 1}, "id2label, from index to name, and not label2id"),
         ({1: "a", 2: "b"}, "not the classes. Given: keys 1, 2.*every index from 0 to K - 1"),
         ({0: "a", 2: "b"}, "not the classes"),
