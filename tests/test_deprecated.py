@@ -23,6 +23,7 @@ from xlens.integrations.quantus import as_quantus
 MOVED = {
     "xlens.attr.edit": "xlens.counterfactual.edit",
     "xlens.capabilities": "xlens.contracts.capabilities",
+    "xlens.classifier.identity": "xlens.classifier.fingerprint",
     "xlens.demo": "xlens.datasets",
     "xlens.label": "xlens.teaching.page",
     "xlens.label.page": "xlens.teaching.page.page",
@@ -187,6 +188,7 @@ def test_an_earlier_module_warns_and_has_the_same_names(old, new):
     ("old", "name", "new"),
     [
         ("xlens.attr", "CarriedCurve", "xlens.counterfactual"),
+        ("xlens.classifier.fingerprint", "Bound", "xlens.classifier.bound"),
         ("xlens.nn", "EditMask", "xlens.counterfactual"),
         ("xlens.demo", "run_demo", "xlens.cli.demo"),
     ],

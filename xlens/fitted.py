@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
-from xlens.classifier.fingerprint import Bound
+from xlens.classifier.bound import Bound
 from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
