@@ -43,9 +43,9 @@ def test_there_is_no_circle_of_files(sources):
     assert house.circles(sources) == []
 
 
-def test_the_named_sugar_is_still_there(sources):
+def test_what_the_lists_allow_is_still_there(sources):
     arrows = set(house.arrows(sources))
-    for name, others in house.SUGAR.items():
+    for name, others in [*house.SUGAR.items(), *house.BY_NAME.items()]:
         for other in others:
             assert other == "*" or (name, other) in arrows, f"{name} -> {other} can leave the list"
     assert sum(len(others) for others in house.SUGAR.values()) <= 8
@@ -62,6 +62,18 @@ PLANTED = {
     "behind a condition": ("data.batch", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
     "of a file later in the room": ("codes.moves", "from xlens.codes.variants import traverse\n"),
     "relatively": ("codes.moves", "from . import variants\n"),
+    "by a string": ("errors", "import importlib\ndef f():\n    importlib.import_module('xlens.data.batch')\n"),
+    "in a table of names": (
+        "nn.conv",
+        "from xlens.deprecated import forwarded_module\n"
+        "__getattr__ = forwarded_module('xlens.nn.conv', 'xlens.plot', ('draw',))\n",
+    ),
+    "in a table of functions": ("classifier.names", "HOME = {'fit': 'xlens.api:fit'}\n"),
+    "by a string put together": (
+        "codes.moves",
+        "from importlib import import_module\nHOME = {'grid': 'codes.variants'}\n"
+        "def f(name):\n    return import_module(f'xlens.{HOME[name]}')\n",
+    ),
     "of its own package": ("codes.moves", "from xlens.codes import variants\nimport xlens.codes\n"),
 }
 
@@ -71,6 +83,13 @@ def test_a_planted_import_upward_is_found(sources, kind):
     name, line = PLANTED[kind]
     broken = {**sources, name: sources[name] + "\n" + line}
     assert {one for one, _ in house.upward(broken)} == {name}
+
+
+def test_a_table_of_names_may_point_down_and_a_message_is_no_import(sources):
+    lines = "DOWN = {'batch': 'xlens.data.batch:Batch'}\nSAID = 'xlens.api: no such thing'\nWHO = 'xlens'\n"
+    found = house.seen(lines, sources)
+    assert found == {"data.batch"}
+    assert not house.upward({**sources, "explainer": sources["explainer"] + "\n" + lines})
 
 
 def test_a_planted_circle_is_found(sources):
