@@ -257,7 +257,9 @@ def named(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-            beginnings |= {part for part in parts if isinstance(part, str) and re.fullmatch(r"xlens\.(\w+\.)*", part)}
+            beginnings |= {
+                part for part in parts if isinstance(part, str) and re.fullmatch(r"xlens\.(\w+\.)*", part)
+            }
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             # A message that begins with a path has more than a name behind it.
             if found := re.fullmatch(r"([\w.]+)(:\w+)?", node.value):

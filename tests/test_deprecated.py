@@ -230,3 +230,25 @@ def test_values_of_a_report_were_steps(fitted, images, tmp_path):
     with pytest.warns(DeprecationWarning, match=r"render_traversals\(values=...\)"):
         (earlier,) = report.render_traversals(fitted, explanation, ["dark"], steps=[0.5])
     assert torch.equal(earlier.frames, now.frames)
+
+
+def test_values_of_a_figure_of_a_traversal_were_steps(fitted, images):
+    frames = fitted.traverse(images[:2], "bright", values=[0.0, 1.0])
+    now = plot.plot_traversal(frames, [0.0, 1.0])
+    with pytest.warns(DeprecationWarning, match=r"plot_traversal\(values=...\)") as said:
+        earlier = plot.plot_traversal(frames, steps=[0.0, 1.0])
+    assert said[0].filename == __file__
+    assert seen(earlier) == seen(now)
+
+
+def test_values_of_a_rendered_traversal_were_steps():
+    parts = {"feature": "bright", "frames": torch.zeros(1, 2, 1, 8, 8), "scores": torch.zeros(1, 2)}
+    with pytest.warns(DeprecationWarning, match=r"Traversal\(steps=...\) is now Traversal\(values=...\)") as said:
+        made = report.Traversal(steps=(0.0, 1.0), **parts)
+    assert said[0].filename == __file__
+    assert made.values == (0.0, 1.0)
+    with pytest.warns(DeprecationWarning, match=r"Traversal.steps is now Traversal.values") as said:
+        assert made.steps == (0.0, 1.0)
+    assert said[0].filename == __file__
+    with pytest.raises(TypeError, match="steps"):
+        report.Traversal(values=(0.0,), steps=(0.0,), **parts)

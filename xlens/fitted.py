@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from xlens.classifier.classifier import Classifier
 from xlens.classifier.bound import Bound
+from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
