@@ -256,14 +256,11 @@ def named(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
     strings: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-            beginnings |= {
-                part for part in parts if isinstance(part, str) and re.fullmatch(r"xlens\.(\w+\.)*", part)
-            }
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # A message that begins with a path has more than a name behind it.
-            if found := re.fullmatch(r"([\w.]+)(:\w+)?", node.value):
-                strings.append(found[1])
+            parts = [str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            beginnings |= {part for part in parts if re.fullmatch(r"xlens\.(\w+\.)*", part)}
+        # A message that begins with a path has more than a name behind it.
+        elif isinstance(node, ast.Constant) and (found := re.fullmatch(r"([\w.]+)(:\w+)?", str(node.value))):
+            strings.append(found[1])
     paths = {beginning + string for beginning in beginnings for string in strings}
     # The bare name of the package is a word of messages.
     return {name for path in paths if "." in path and (name := _file(path, known))}

@@ -182,6 +182,32 @@ def test_no_plugin_has_a_circle(package):
     assert plugin_circles(package) == []
 
 
+def loops_that_ask(source: str) -> list[int]:
+    """Return the lines on which a loop asks for margins: a search beside the one of ``xlens.nn``."""
+    asked = {"margin_over_rest", "score_margin"}
+    tree = ast.parse(source)
+    # What draws until enough of it convinces searches nothing.
+    draws = {id(node) for one in ast.walk(tree) if getattr(one, "name", "") == "sample" for node in ast.walk(one)}
+    return [
+        call.lineno
+        for loop in ast.walk(tree)
+        if isinstance(loop, ast.For | ast.While) and id(loop) not in draws
+        for call in ast.walk(loop)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in asked
+    ]
+
+
+@pytest.mark.parametrize("path", [*PLUGINS, *THIRD_PARTY], ids=name_of)
+def test_until_the_classifier_is_convinced_there_is_one_search(path):
+    assert not loops_that_ask(path.read_text()), "use smallest_step or step_that_reaches of xlens.nn"
+
+
+def test_the_check_of_searches_can_fail():
+    assert loops_that_ask("for s in (1, 2):\n    m = nn.score_margin(f(s), c, t)\n") == [2]
+    assert not loops_that_ask("def sample(n):\n    while n:\n        m = margin_over_rest(f(z), c)\n")
+    assert not loops_that_ask("def score(rows, s):\n    return score_margin(f(s), c, t)\n")
+
+
 def backend_names() -> set[str]:
     import tomllib
 

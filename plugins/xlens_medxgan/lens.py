@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn import score_margin
+from xlens.nn import score_margin, smallest_step
 from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.inversion import Inversion
 from xlens_medxgan.networks import Encoder, Generator, Prior
 
 __all__ = ["MedXGANLens"]
 
-#: Amounts of evidence that are tried, in this order, until f is as sure as of real inputs.
+#: Amounts of evidence that are tried, in this order, until the classifier is as sure as of real inputs.
 _AMOUNTS = (1.0, 1.25, 1.5)
 
 
@@ -122,19 +120,17 @@ class MedXGANLens(Lens):
         has_own = own.norm(dim=1, keepdim=True) > 1e-3 * self.block**0.5
         kind = torch.where(has_own, self.evidence.on_sphere(own), self.usual[contrast])
         goal = self.evidence.margins[contrast, target]
-        best: Tensor | None = None
-        best_margin: Tensor | None = None
-        for amount in _AMOUNTS:
-            amounts = torch.full_like(goal, amount)
-            tried = torch.cat([z1, self.evidence.place(contrast, amounts, kind)], 1)
-            margin = score_margin(self.classifier(self.decode(tried)), contrast, target)
-            if best is None or best_margin is None:
-                best, best_margin = tried, margin
-                continue
-            better = (best_margin < goal) & (margin > best_margin)
-            best = torch.where(better[:, None], tried, best)
-            best_margin = torch.where(better, margin, best_margin)
-        return cast(Tensor, best)
+
+        def given(rows: Tensor, amount: Tensor) -> Tensor:
+            return torch.cat([z1[rows], self.evidence.place(contrast[rows], amount.to(kind.dtype), kind[rows])], 1)
+
+        def score(rows: Tensor, amount: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.classifier(self.decode(given(rows, amount)))
+            margin = score_margin(logits, contrast[rows], target[rows])
+            return margin, margin >= goal[rows]
+
+        amount, _ = smallest_step(score, len(codes), _AMOUNTS, 0, codes.device)
+        return given(torch.arange(len(codes), device=codes.device), amount)
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
