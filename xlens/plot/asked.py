@@ -39,7 +39,7 @@ def traversal(
     >>> traversal(explainer, images[:2], 1, [0.0, 0.5, 1.0])
     <Figure size ... with 8 Axes>
     """
-    fitted = as_fitted(explainer, "traversal", "explainer")
+    fitted = as_fitted(explainer, "traversal", "explainer", inputs)
     source = fitted.inputs(inputs)
     frames = variants.traverse(fitted, source, feature, values, None, "none")
     if target is None:
@@ -65,7 +65,7 @@ def invariances(explainer: Explainer | Fitted, inputs: Any, n: int, scale: float
     >>> invariances(explainer, images[:2], 3)
     <Figure size ... with 8 Axes>
     """
-    fitted = as_fitted(explainer, "invariances", "explainer")
+    fitted = as_fitted(explainer, "invariances", "explainer", inputs)
     source = fitted.inputs(inputs)
     found = variants.invariances(fitted, source, n, scale, "nuisance", "none", seed)
     return plot_invariances(source, found.variants, found.kept, ranges=_ranges(fitted))

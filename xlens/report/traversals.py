@@ -68,7 +68,7 @@ def render_traversals(
     >>> one.feature, one.frames.shape
     ('evidence for class 1', torch.Size([2, 7, 1, 8, 8]))
     """
-    fitted = as_fitted(explainer, "report", "explainer")
+    fitted = as_fitted(explainer, "report", "explainer", explanation.inputs)
     chosen = _default(fitted, explanation) if features is None else features
     found = []
     for feature in chosen:
