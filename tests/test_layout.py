@@ -187,7 +187,12 @@ def loops_that_ask(source: str) -> list[int]:
     asked = {"margin_over_rest", "score_margin"}
     tree = ast.parse(source)
     # What draws until enough of it convinces searches nothing.
-    draws = {id(node) for one in ast.walk(tree) if getattr(one, "name", "") == "sample" for node in ast.walk(one)}
+    draws = {
+        id(node)
+        for one in ast.walk(tree)
+        if getattr(one, "name", "") in ("sample", "draw")
+        for node in ast.walk(one)
+    }
     return [
         call.lineno
         for loop in ast.walk(tree)
