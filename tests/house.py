@@ -85,7 +85,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("entries", "loading", "status", "described"),
+    "registry": ("installed", "loading", "status", "described"),
     "fitted": (),
     "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
@@ -107,10 +107,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "evaluation": (
         "contenders",
         "divergence",
-        "flip_distance",
+        "flipping",
         "inputs",
         "table",
-        "leakage",
+        "leaking",
         "checks",
         "suite",
         "codes",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ import xlens
 from xlens import evaluation, plot, report
 from xlens.contracts.capabilities import Question
 from xlens.deprecated import METHODS
+from xlens.fitted import Fitted
 from xlens.integrations.quantus import as_quantus
 
 MOVED = {
@@ -25,12 +28,15 @@ MOVED = {
     "xlens.capabilities": "xlens.contracts.capabilities",
     "xlens.classifier.identity": "xlens.classifier.fingerprint",
     "xlens.demo": "xlens.datasets",
+    "xlens.evaluation.flip_distance": "xlens.evaluation.flipping",
+    "xlens.evaluation.leakage": "xlens.evaluation.leaking",
     "xlens.label": "xlens.teaching.page",
     "xlens.label.page": "xlens.teaching.page.page",
     "xlens.label.session": "xlens.teaching.page.session",
     "xlens.nn.features": "xlens.classifier",
     "xlens.nn.mask": "xlens.counterfactual.mask",
     "xlens.nn.steps": "xlens.nn.search",
+    "xlens.registry.entries": "xlens.registry.installed",
     "xlens.params": "xlens.contracts.options",
     "xlens.status": "xlens.registry.status",
     "xlens.training.edit_mask": "xlens.counterfactual.fit_mask",
@@ -187,6 +193,8 @@ def test_an_earlier_module_warns_and_has_the_same_names(old, new):
 @pytest.mark.parametrize(
     ("old", "name", "new"),
     [
+        ("xlens.attr.edit", "Carry", "xlens.counterfactual"),
+        ("xlens.training.edit_mask", "default_contrast", "xlens.classifier"),
         ("xlens.attr", "CarriedCurve", "xlens.counterfactual"),
         ("xlens.classifier.fingerprint", "Bound", "xlens.classifier.bound"),
         ("xlens.nn", "EditMask", "xlens.counterfactual"),
@@ -197,6 +205,25 @@ def test_an_earlier_name_of_a_package_warns_and_is_the_same(old, name, new):
     with pytest.warns(DeprecationWarning, match=rf"{old}\.{name} is now {new}\.{name}"):
         found = getattr(importlib.import_module(old), name)
     assert found is getattr(importlib.import_module(new), name)
+
+
+def test_a_record_was_a_stored_lens_and_asked_elsewhere_for_probabilities(fitted, images):
+    with pytest.warns(DeprecationWarning, match=r"xlens\.storage\.StoredLens is now xlens\.fitted\.Fitted;"):
+        assert importlib.import_module("xlens.storage").StoredLens is Fitted
+    with pytest.warns(DeprecationWarning, match=r"asked\.probabilities is now .*Fitted\.probabilities;"):
+        earlier = importlib.import_module("xlens.plot.asked").probabilities
+    assert torch.equal(earlier(fitted, images[:3]), fitted.fitted.probabilities(images[:3]))
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [("xlens.evaluation", "flip_distance"), ("xlens.evaluation", "leakage"), ("xlens.registry", "entries")],
+)
+def test_an_earlier_module_does_not_take_the_place_of_the_function_of_its_name(package, name):
+    # In a process of its own, where nothing has been imported before.
+    line = f"import {package}.{name}; from {package} import {name}; print(type({name}).__name__)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "function"
 
 
 def test_new_names_do_not_warn():

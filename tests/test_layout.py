@@ -291,6 +291,33 @@ def test_the_check_of_forbidden_things_can_fail(source):
     assert not forbidden("model.eval()\nre.compile('x')\ntorch.load(p, weights_only=True)")
 
 
+#: Functions of the name of their file, which a package exports in its place; the list may only shrink.
+SHADOWING = {
+    "cli.main",
+    "contracts.options",
+    "datasets.parts",
+    "datasets.planted",
+    "metrics.interpretability",
+    "metrics.leakage",
+    "nn.held",
+    "training.processes",
+    "training.survey",
+}
+
+
+def test_no_function_stands_in_the_place_of_its_file(sources):
+    found = {
+        f"{name.removesuffix('.__init__')}.{exported}"
+        for name, source in sources.items()
+        if name.endswith(".__init__")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        for exported in (alias.name for alias in node.names)
+        if f"{name.removesuffix('.__init__')}.{exported}" in sources
+    }
+    assert found == SHADOWING
+
+
 def test_every_public_name_is_there():
     import xlens
 
@@ -344,3 +371,31 @@ def test_importing_xlens_costs_next_to_nothing_over_torch(fresh_imports):
     torch_alone = min(torch_time for torch_time, _, _ in fresh_imports)
     both = min(torch_time + xlens_time for torch_time, xlens_time, _ in fresh_imports)
     assert both / torch_alone <= 1.1
+
+
+def doubled(paths: list[Path]) -> dict[str, list[str]]:
+    """Return the names that several of some test files have, and where those are."""
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        places.setdefault(path.name, []).append(str(path))
+    return {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_no_two_test_files_have_one_name():
+    paths = [
+        path.relative_to(ROOT)
+        for folder in ("tests", "plugins", "xlens", "examples", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("test_*.py"))
+        # An installed copy is nobody's test.
+        if not {".venv", "site-packages"} & set(path.parts)
+    ]
+    same = doubled(paths)
+    assert paths
+    assert not same, "tests are collected by the names of their files, so no two may have the same: " + "; ".join(
+        f"{name} is {' and '.join(where)}" for name, where in same.items()
+    )
+
+
+def test_the_check_of_names_of_test_files_can_fail():
+    one, other = Path("tests/data/test_names.py"), Path("tests/classifier/test_names.py")
+    assert doubled([one, other, Path("tests/test_data.py")]) == {"test_names.py": [str(one), str(other)]}

@@ -138,17 +138,21 @@ def forwarded_module(
     Args:
         old, new: dotted names of modules.
         only: the names that have moved; None for all.
-        elsewhere: name -> module of those that have moved to another one.
+        elsewhere: name -> module of those that have moved to another one; ``module:name`` where they are called
+            otherwise.
     """
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or (only is not None and name not in only):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        home = (elsewhere or {}).get(name, new)
-        found = getattr(importlib.import_module(home), name, None)
+        home, _, given = (elsewhere or {}).get(name, new).partition(":")
+        now = given or name
+        found: Any = importlib.import_module(home)
+        for part in now.split("."):
+            found = getattr(found, part, None)
         if found is None:
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        say(f"{old}.{name}", f"{home}.{name}", 2)
+        say(f"{old}.{name}", f"{home}.{now}", 2)
         return found
 
     return __getattr__

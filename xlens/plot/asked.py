@@ -11,12 +11,20 @@ from torch import Tensor
 from xlens.codes import variants
 from xlens.codes.moves import find_feature
 from xlens.contracts.explainer import Explainer
-from xlens.deprecated import renamed
+from xlens.deprecated import forwarded_module, renamed
 from xlens.fitted import Fitted, as_fitted
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.pixels import Ranges, natural_ranges
 
 __all__ = ["invariances", "traversal"]
+
+# Where it was before 0.2.
+__getattr__ = forwarded_module(
+    "xlens.plot.asked",
+    "xlens.fitted",
+    ("probabilities",),
+    elsewhere={"probabilities": "xlens.fitted:Fitted.probabilities"},
+)
 
 
 @renamed(steps="values")
