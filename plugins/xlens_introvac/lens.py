@@ -96,7 +96,7 @@ class IntroVACLens(AskingLens):
         self.decoder = CodeDecoder(spec, code, hidden, width, dense)
         self.head = LinearHead(code, spec.num_classes)
         self.register_buffer("basis", torch.eye(code))
-        # Where f's own boundary is on decodings; used for sampling, not for directions.
+        # Where the classifier's own boundary is on decodings; used for sampling, not for directions.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offsets", torch.zeros(spec.num_classes))
 
