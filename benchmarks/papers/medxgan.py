@@ -194,8 +194,8 @@ def page() -> str:
             "**Table 1**: accuracy and AUC of the classifier on generated and on real images.",
             lines(("", *PAPERS, *OURS), table_1_rows(here)),
             TABLE_1,
-            "**Table 2**: fall of the classifier's probability of the positive class when salient pixels become
-            the mean.",
+            "**Table 2**: fall of the classifier's probability of the positive class when salient pixels become "
+            "the mean.",
             lines(
                 ("map", *PAPERS, *(f"{o}, {100 * s:g}%" for o in OURS for s in SHARES)),
                 drop_rows(here),
