@@ -75,7 +75,7 @@ def toy_installed(monkeypatch):
         ]
 
     # By its module: in the package, the name is that of a function.
-    monkeypatch.setattr(importlib.import_module("xlens.registry.entries"), "entry_points", entry_points)
+    monkeypatch.setattr(importlib.import_module("xlens.registry.installed"), "entry_points", entry_points)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,11 +28,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "turns",
         "kept",
         "frozen",
-        "identity",
+        "fingerprint",
         "tail",
         "margins",
         "classifier",
-        "fingerprint",
+        "bound",
         "taps",
     ),
     "data": ("numbers", "batch", "source", "tables"),
@@ -84,7 +85,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("entries", "loading", "status", "described"),
+    "registry": ("installed", "loading", "status", "described"),
     "fitted": (),
     "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
@@ -106,10 +107,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "evaluation": (
         "contenders",
         "divergence",
-        "flip_distance",
+        "flipping",
         "inputs",
         "table",
-        "leakage",
+        "leaking",
         "checks",
         "suite",
         "codes",
@@ -182,6 +183,36 @@ SUGAR: dict[str, tuple[str, ...]] = {
     "__init__": ("*",),
 }
 
+#: Files upward that are looked up by a string, when they are asked for: a file and what it may name.
+BY_NAME: dict[str, tuple[str, ...]] = {
+    # Names of earlier versions.
+    "deprecated": ("evaluation.__init__", "integrations.quantus", "plot.__init__", "report.__init__"),
+    "classifier.fingerprint": ("classifier.bound",),
+    "attr.__init__": ("counterfactual.__init__",),
+    "nn.__init__": ("counterfactual.__init__",),
+    # A command's file is read when the command is given, and so are those of the conformance kit's checks.
+    "cli.main": ("cli.commands", "cli.evaluate", "cli.labelling"),
+    "testing.checking": (
+        "testing.api",
+        "testing.capabilities",
+        "testing.correctness",
+        "testing.devices",
+        "testing.distances",
+        "testing.drawing",
+        "testing.edits",
+        "testing.extras",
+        "testing.interruption",
+        "testing.manners",
+        "testing.meaning",
+        "testing.speed",
+        "testing.teaching",
+    ),
+    # Their folder, which is where their pages lie, and a name for the kit's data.
+    "report.page": ("report.__init__",),
+    "teaching.page.page": ("teaching.page.__init__",),
+    "testing.bench": ("testing.__init__",),
+}
+
 
 #: What a relative import counts as.
 RELATIVE = "a relative import"
@@ -198,9 +229,10 @@ def files(root: Path = ROOT) -> dict[str, Path]:
 
 
 def seen(source: str, known: Mapping[str, object]) -> set[str]:
-    """Return which of the known files a source imports, inside functions and for type checkers too."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    """Return which of the known files a source imports: inside functions, for type checkers and by a string too."""
+    tree = ast.parse(source)
+    found = named(tree, known)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(name for alias in node.names if (name := _file(alias.name, known)))
         elif isinstance(node, ast.ImportFrom) and node.level:
@@ -212,6 +244,26 @@ def seen(source: str, known: Mapping[str, object]) -> set[str]:
                 whole = _file(str(node.module), known)
                 found.update(name for name in (inner or whole,) if name)
     return found
+
+
+def named(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
+    """Return which of the known files are named by strings, as tables of what is imported later name them.
+
+    A string that is a path of a module counts, with ``:name`` behind it or not. Where a call of ``import_module``
+    puts a path together, so does what makes one with its beginning.
+    """
+    beginnings = {""}
+    strings: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            parts = [str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            beginnings |= {part for part in parts if re.fullmatch(r"xlens\.(\w+\.)*", part)}
+        # A message that begins with a path has more than a name behind it.
+        elif isinstance(node, ast.Constant) and (found := re.fullmatch(r"([\w.]+)(:\w+)?", str(node.value))):
+            strings.append(found[1])
+    paths = {beginning + string for beginning in beginnings for string in strings}
+    # The bare name of the package is a word of messages.
+    return {name for path in paths if "." in path and (name := _file(path, known))}
 
 
 def _file(dotted: str, known: Mapping[str, object]) -> str | None:
@@ -257,20 +309,24 @@ def place(name: str) -> tuple[int, int]:
 
 
 def upward(sources: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the imports that go up, or within a room against its order, and are no named sugar."""
+    """Return the imports that go up, or within a room against its order, and stand in no list."""
     found = []
     for name, other in arrows(sources):
-        allowed = SUGAR.get(name, ())
+        allowed = _allowed(name)
         if place(other) >= place(name) and other not in allowed and "*" not in allowed:
             found.append((name, other))
     return found
 
 
+def _allowed(name: str) -> tuple[str, ...]:
+    return SUGAR.get(name, ()) + BY_NAME.get(name, ())
+
+
 def circles(sources: Mapping[str, str]) -> list[set[str]]:
-    """Return the circles of files, without the named sugar, the largest first."""
+    """Return the circles of files, without what the lists allow, the largest first."""
     graph: dict[str, set[str]] = {name: set() for name in sources}
     for name, other in arrows(sources):
-        if other not in SUGAR.get(name, ()) and "*" not in SUGAR.get(name, ()) and other in graph:
+        if other not in _allowed(name) and "*" not in _allowed(name) and other in graph:
             graph[name].add(other)
     index: dict[str, int] = {}
     low: dict[str, int] = {}

@@ -3,7 +3,7 @@
 import dataclasses
 
 import xlens
-from xlens.registry.entries import entries
+from xlens.registry.installed import entries
 from xlens.registry.loading import load_backend
 
 __all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around"]

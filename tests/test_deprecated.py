@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,18 +20,23 @@ import xlens
 from xlens import evaluation, plot, report
 from xlens.contracts.capabilities import Question
 from xlens.deprecated import METHODS
+from xlens.fitted import Fitted
 from xlens.integrations.quantus import as_quantus
 
 MOVED = {
     "xlens.attr.edit": "xlens.counterfactual.edit",
     "xlens.capabilities": "xlens.contracts.capabilities",
+    "xlens.classifier.identity": "xlens.classifier.fingerprint",
     "xlens.demo": "xlens.datasets",
+    "xlens.evaluation.flip_distance": "xlens.evaluation.flipping",
+    "xlens.evaluation.leakage": "xlens.evaluation.leaking",
     "xlens.label": "xlens.teaching.page",
     "xlens.label.page": "xlens.teaching.page.page",
     "xlens.label.session": "xlens.teaching.page.session",
     "xlens.nn.features": "xlens.classifier",
     "xlens.nn.mask": "xlens.counterfactual.mask",
     "xlens.nn.steps": "xlens.nn.search",
+    "xlens.registry.entries": "xlens.registry.installed",
     "xlens.params": "xlens.contracts.options",
     "xlens.status": "xlens.registry.status",
     "xlens.training.edit_mask": "xlens.counterfactual.fit_mask",
@@ -186,7 +193,10 @@ def test_an_earlier_module_warns_and_has_the_same_names(old, new):
 @pytest.mark.parametrize(
     ("old", "name", "new"),
     [
+        ("xlens.attr.edit", "Carry", "xlens.counterfactual"),
+        ("xlens.training.edit_mask", "default_contrast", "xlens.classifier"),
         ("xlens.attr", "CarriedCurve", "xlens.counterfactual"),
+        ("xlens.classifier.fingerprint", "Bound", "xlens.classifier.bound"),
         ("xlens.nn", "EditMask", "xlens.counterfactual"),
         ("xlens.demo", "run_demo", "xlens.cli.demo"),
     ],
@@ -195,6 +205,25 @@ def test_an_earlier_name_of_a_package_warns_and_is_the_same(old, name, new):
     with pytest.warns(DeprecationWarning, match=rf"{old}\.{name} is now {new}\.{name}"):
         found = getattr(importlib.import_module(old), name)
     assert found is getattr(importlib.import_module(new), name)
+
+
+def test_a_record_was_a_stored_lens_and_asked_elsewhere_for_probabilities(fitted, images):
+    with pytest.warns(DeprecationWarning, match=r"xlens\.storage\.StoredLens is now xlens\.fitted\.Fitted;"):
+        assert importlib.import_module("xlens.storage").StoredLens is Fitted
+    with pytest.warns(DeprecationWarning, match=r"asked\.probabilities is now .*Fitted\.probabilities;"):
+        earlier = importlib.import_module("xlens.plot.asked").probabilities
+    assert torch.equal(earlier(fitted, images[:3]), fitted.fitted.probabilities(images[:3]))
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [("xlens.evaluation", "flip_distance"), ("xlens.evaluation", "leakage"), ("xlens.registry", "entries")],
+)
+def test_an_earlier_module_does_not_take_the_place_of_the_function_of_its_name(package, name):
+    # In a process of its own, where nothing has been imported before.
+    line = f"import {package}.{name}; from {package} import {name}; print(type({name}).__name__)"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "function"
 
 
 def test_new_names_do_not_warn():
@@ -228,3 +257,25 @@ def test_values_of_a_report_were_steps(fitted, images, tmp_path):
     with pytest.warns(DeprecationWarning, match=r"render_traversals\(values=...\)"):
         (earlier,) = report.render_traversals(fitted, explanation, ["dark"], steps=[0.5])
     assert torch.equal(earlier.frames, now.frames)
+
+
+def test_values_of_a_figure_of_a_traversal_were_steps(fitted, images):
+    frames = fitted.traverse(images[:2], "bright", values=[0.0, 1.0])
+    now = plot.plot_traversal(frames, [0.0, 1.0])
+    with pytest.warns(DeprecationWarning, match=r"plot_traversal\(values=...\)") as said:
+        earlier = plot.plot_traversal(frames, steps=[0.0, 1.0])
+    assert said[0].filename == __file__
+    assert seen(earlier) == seen(now)
+
+
+def test_values_of_a_rendered_traversal_were_steps():
+    parts = {"feature": "bright", "frames": torch.zeros(1, 2, 1, 8, 8), "scores": torch.zeros(1, 2)}
+    with pytest.warns(DeprecationWarning, match=r"Traversal\(steps=...\) is now Traversal\(values=...\)") as said:
+        made = report.Traversal(steps=(0.0, 1.0), **parts)
+    assert said[0].filename == __file__
+    assert made.values == (0.0, 1.0)
+    with pytest.warns(DeprecationWarning, match=r"Traversal.steps is now Traversal.values") as said:
+        assert made.steps == (0.0, 1.0)
+    assert said[0].filename == __file__
+    with pytest.raises(TypeError, match="steps"):
+        report.Traversal(values=(0.0,), steps=(0.0,), **parts)

@@ -11,17 +11,19 @@ from torch import nn
 
 import xlens
 from xlens import evaluation, plot, report
+from xlens.data import as_data
 from xlens.errors import OptionError
-from xlens.fitted import Fitted, as_fitted
+from xlens.fitted import _MEMBERS, Fitted, as_fitted
 from xlens.fitting.starts import digest_of_lens
 from xlens.integrations.quantus import as_quantus
+from xlens.training.survey import survey
 
 
 class Theirs:
-    """An explainer that somebody else wrote: the Protocol's members and the data's spec, and nothing of ours."""
+    """An explainer that somebody else wrote: the Protocol's ten members, and nothing of ours."""
 
     def __init__(self, like, **changes):
-        members = {name: getattr(like, name) for name in ("classifier", "lens", "backend", "spec", "features")}
+        members = {name: getattr(like, name) for name in ("classifier", "lens", "backend", "features")}
         vars(self).update(members | changes)
 
     def explain(self, inputs, **_):
@@ -65,6 +67,7 @@ def test_a_record_is_itself_and_an_explainer_is_a_page_over_one(fitted):
 
 
 def test_what_is_known_of_it_is_taken_and_the_rest_is_left_open(fitted, theirs):
+    theirs.spec = fitted.spec
     made = as_fitted(theirs, "m", "a")
     assert (made.classifier, made.lens, made.backend, made.spec) == (
         fitted.classifier, fitted.lens, fitted.backend, fitted.spec,
@@ -72,13 +75,29 @@ def test_what_is_known_of_it_is_taken_and_the_rest_is_left_open(fitted, theirs):
     assert made.mask is made.over is None
     assert made.provenance == {}
     assert made.fitted_around is fitted.classifier
-    more = Theirs(fitted, mask=fitted.mask, over=theirs, provenance={"seed": 3})
+    more = Theirs(fitted, mask=fitted.mask, over=theirs, provenance={"seed": 3}, spec=fitted.spec)
     made = as_fitted(more, "m", "a")
     assert made.mask is fitted.mask
     assert made.over.lens is fitted.lens
     assert made.provenance == {"seed": 3}
     made.provenance["seed"] = 4
     assert more.provenance == {"seed": 3}
+
+
+def test_the_spec_is_its_own_or_that_of_its_lens_or_measured(fitted, theirs, images):
+    assert not hasattr(theirs.lens, "spec")
+    found = as_fitted(theirs, "m", "a", images).spec
+    with fitted.classifier.frozen() as frozen:
+        known = survey(frozen, as_data(images), progress=False).spec
+    assert found == known
+    # Few inputs, of one class, are measured as well.
+    assert as_fitted(theirs, "m", "a", images[:1]).spec.shape == (1, 8, 8)
+    lens = toys.ToyLens()
+    lens.spec = dataclasses.replace(known, mean=(0.25,))
+    assert as_fitted(Theirs(fitted, lens=lens), "m", "a", images).spec == lens.spec
+    assert as_fitted(Theirs(fitted, lens=lens, spec=fitted.spec), "m", "a", images).spec == fitted.spec
+    with pytest.raises(OptionError, match="m: a does not say what its data are like.*Given: Theirs without a spec"):
+        as_fitted(theirs, "m", "a")
 
 
 def test_over_takes_any_explainer(fitted, theirs, trained, images, uses):
@@ -127,16 +146,29 @@ def test_whatever_asks_an_explainer_takes_any(fitted, theirs, images, tmp_path):
         evaluation.flip_distance(theirs, images[:3]), evaluation.flip_distance(fitted, images[:3]), strict=True
     ):
         assert torch.equal(a, b)
+    # Quantus passes its inputs later.
+    theirs.spec = fitted.spec
     model, rows = fitted.classifier.model, images[:2].numpy()
     theirs_said, ours = (as_quantus(one, "saliency", carry="none")(model, rows, [1, 1]) for one in (theirs, fitted))
     assert (theirs_said == ours).all()
 
 
-@pytest.mark.parametrize("name", ["classifier", "lens", "backend", "spec"])
-def test_a_member_that_is_missing_is_named(fitted, trained, images, uses, name):
-    theirs = Theirs(fitted)
-    delattr(theirs, name)
-    says = rf"no explainer\. Given: Theirs; its member '{name}' is missing\. Allowed: what xlens.fit .*spec"
+def without(like, *names):
+    """Return an explainer that lacks some of the members."""
+    members = {name: None for name in names}
+    return type("Theirs", (Theirs,), members)(like, **{name: None for name in names})
+
+
+def test_the_members_are_those_of_the_protocol():
+    assert len(_MEMBERS) == 10
+    assert {"explain", "save", "features"} < set(_MEMBERS)
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in _MEMBERS), ("classifier", "lens"), ("features", "save")])
+def test_all_members_that_are_missing_are_named(fitted, trained, images, uses, names):
+    theirs = without(fitted, *names)
+    lacking = ", ".join(names)
+    says = rf"no explainer\. Given: Theirs; without {lacking}\. Allowed: what xlens.fit .* traverse"
     with pytest.raises(OptionError, match=f"fit: over is {says}"):
         xlens.fit(trained, images, toys.Toy(), over=theirs, progress=False)
     with pytest.raises(OptionError, match=f"fit: start_from is {says}"):

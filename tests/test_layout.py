@@ -43,9 +43,9 @@ def test_there_is_no_circle_of_files(sources):
     assert house.circles(sources) == []
 
 
-def test_the_named_sugar_is_still_there(sources):
+def test_what_the_lists_allow_is_still_there(sources):
     arrows = set(house.arrows(sources))
-    for name, others in house.SUGAR.items():
+    for name, others in [*house.SUGAR.items(), *house.BY_NAME.items()]:
         for other in others:
             assert other == "*" or (name, other) in arrows, f"{name} -> {other} can leave the list"
     assert sum(len(others) for others in house.SUGAR.values()) <= 8
@@ -62,6 +62,18 @@ PLANTED = {
     "behind a condition": ("data.batch", "try:\n    import xlens.storage\nexcept ImportError:\n    pass\n"),
     "of a file later in the room": ("codes.moves", "from xlens.codes.variants import traverse\n"),
     "relatively": ("codes.moves", "from . import variants\n"),
+    "by a string": ("errors", "import importlib\ndef f():\n    importlib.import_module('xlens.data.batch')\n"),
+    "in a table of names": (
+        "nn.conv",
+        "from xlens.deprecated import forwarded_module\n"
+        "__getattr__ = forwarded_module('xlens.nn.conv', 'xlens.plot', ('draw',))\n",
+    ),
+    "in a table of functions": ("classifier.names", "HOME = {'fit': 'xlens.api:fit'}\n"),
+    "by a string put together": (
+        "codes.moves",
+        "from importlib import import_module\nHOME = {'grid': 'codes.variants'}\n"
+        "def f(name):\n    return import_module(f'xlens.{HOME[name]}')\n",
+    ),
     "of its own package": ("codes.moves", "from xlens.codes import variants\nimport xlens.codes\n"),
 }
 
@@ -71,6 +83,13 @@ def test_a_planted_import_upward_is_found(sources, kind):
     name, line = PLANTED[kind]
     broken = {**sources, name: sources[name] + "\n" + line}
     assert {one for one, _ in house.upward(broken)} == {name}
+
+
+def test_a_table_of_names_may_point_down_and_a_message_is_no_import(sources):
+    lines = "DOWN = {'batch': 'xlens.data.batch:Batch'}\nSAID = 'xlens.api: no such thing'\nWHO = 'xlens'\n"
+    found = house.seen(lines, sources)
+    assert found == {"data.batch"}
+    assert not house.upward({**sources, "explainer": sources["explainer"] + "\n" + lines})
 
 
 def test_a_planted_circle_is_found(sources):
@@ -163,6 +182,37 @@ def test_no_plugin_has_a_circle(package):
     assert plugin_circles(package) == []
 
 
+def loops_that_ask(source: str) -> list[int]:
+    """Return the lines on which a loop asks for margins: a search beside the one of ``xlens.nn``."""
+    asked = {"margin_over_rest", "score_margin"}
+    tree = ast.parse(source)
+    # What draws until enough of it convinces searches nothing.
+    draws = {
+        id(node)
+        for one in ast.walk(tree)
+        if getattr(one, "name", "") in ("sample", "draw")
+        for node in ast.walk(one)
+    }
+    return [
+        call.lineno
+        for loop in ast.walk(tree)
+        if isinstance(loop, ast.For | ast.While) and id(loop) not in draws
+        for call in ast.walk(loop)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in asked
+    ]
+
+
+@pytest.mark.parametrize("path", [*PLUGINS, *THIRD_PARTY], ids=name_of)
+def test_until_the_classifier_is_convinced_there_is_one_search(path):
+    assert not loops_that_ask(path.read_text()), "use smallest_step or step_that_reaches of xlens.nn"
+
+
+def test_the_check_of_searches_can_fail():
+    assert loops_that_ask("for s in (1, 2):\n    m = nn.score_margin(f(s), c, t)\n") == [2]
+    assert not loops_that_ask("def sample(n):\n    while n:\n        m = margin_over_rest(f(z), c)\n")
+    assert not loops_that_ask("def score(rows, s):\n    return score_margin(f(s), c, t)\n")
+
+
 def backend_names() -> set[str]:
     import tomllib
 
@@ -241,6 +291,33 @@ def test_the_check_of_forbidden_things_can_fail(source):
     assert not forbidden("model.eval()\nre.compile('x')\ntorch.load(p, weights_only=True)")
 
 
+#: Functions of the name of their file, which a package exports in its place; the list may only shrink.
+SHADOWING = {
+    "cli.main",
+    "contracts.options",
+    "datasets.parts",
+    "datasets.planted",
+    "metrics.interpretability",
+    "metrics.leakage",
+    "nn.held",
+    "training.processes",
+    "training.survey",
+}
+
+
+def test_no_function_stands_in_the_place_of_its_file(sources):
+    found = {
+        f"{name.removesuffix('.__init__')}.{exported}"
+        for name, source in sources.items()
+        if name.endswith(".__init__")
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        for exported in (alias.name for alias in node.names)
+        if f"{name.removesuffix('.__init__')}.{exported}" in sources
+    }
+    assert found == SHADOWING
+
+
 def test_every_public_name_is_there():
     import xlens
 
@@ -294,3 +371,31 @@ def test_importing_xlens_costs_next_to_nothing_over_torch(fresh_imports):
     torch_alone = min(torch_time for torch_time, _, _ in fresh_imports)
     both = min(torch_time + xlens_time for torch_time, xlens_time, _ in fresh_imports)
     assert both / torch_alone <= 1.1
+
+
+def doubled(paths: list[Path]) -> dict[str, list[str]]:
+    """Return the names that several of some test files have, and where those are."""
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        places.setdefault(path.name, []).append(str(path))
+    return {name: where for name, where in places.items() if len(where) > 1}
+
+
+def test_no_two_test_files_have_one_name():
+    paths = [
+        path.relative_to(ROOT)
+        for folder in ("tests", "plugins", "xlens", "examples", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("test_*.py"))
+        # An installed copy is nobody's test.
+        if not {".venv", "site-packages"} & set(path.parts)
+    ]
+    same = doubled(paths)
+    assert paths
+    assert not same, "tests are collected by the names of their files, so no two may have the same: " + "; ".join(
+        f"{name} is {' and '.join(where)}" for name, where in same.items()
+    )
+
+
+def test_the_check_of_names_of_test_files_can_fail():
+    one, other = Path("tests/data/test_names.py"), Path("tests/classifier/test_names.py")
+    assert doubled([one, other, Path("tests/test_data.py")]) == {"test_names.py": [str(one), str(other)]}

@@ -33,9 +33,8 @@ def mutations():
         ("import time; time.sleep(60)", "TIMED OUT", "timed out"),
     ],
 )
-def test_outcomes_are_told_apart(mutations, monkeypatch, code, found, kind):
-    monkeypatch.setattr(mutations, "_RUN", "{candidate}")
-    assert mutations.judge(None, code, 2.0) == found
+def test_outcomes_are_told_apart(mutations, code, found, kind):
+    assert mutations.judge(None, code, 2.0, "{candidate}") == found
     assert mutations._kind(found) == kind
 
 

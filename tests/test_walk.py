@@ -1,19 +1,24 @@
-"""The walk of ``inputs`` through ``explain``: few rooms, and only downward."""
+"""The walk of ``inputs`` through ``explain``: few rooms, only downward, and none entered twice."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import house
+import pytest
 import torch
 import toys
 
 import xlens
 
 PACKAGE = Path(xlens.__file__).parent
-#: The score is handed down to the integrals as a function, and called from there.
-HANDED_DOWN = {"attr.evaluate -> explaining.attributions"}
+#: The score and the curve are handed down to the integrals as functions, and called from there.
+HANDED_DOWN = {"attr.evaluate -> explaining.attributions", "counterfactual.carry -> attr.curve"}
+#: Rooms that answer more than one question about the inputs; the walk enters every other one once. The record makes
+#: them inputs and chooses classes, the classifier is asked for logits, and the placebos are carried like the edit.
+ANSWERS = {"fitted": 2, "classifier": 8, "counterfactual": 3}
 
 
 def file_of(frame) -> str | None:
@@ -38,29 +43,101 @@ def carries(frame, inputs: torch.Tensor) -> bool:
     )
 
 
+class Walk:
+    """Trace of what inputs pass: the rooms in their order, how often each was entered, and what should not be.
+
+    Args:
+        inputs: what is looked for among the arguments of functions.
+    """
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+        self.entries = Counter()
+        self.climbs, self.again = set(), set()
+
+    def __enter__(self):
+        sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+    @property
+    def rooms(self):
+        return list(self.entries)
+
+    @property
+    def entered_twice(self):
+        return {room for room, count in self.entries.items() if count > ANSWERS.get(room, 1)}
+
+    def _look(self, frame, event, _argument):
+        if event != "call" or (name := file_of(frame)) is None or not carries(frame, self.inputs):
+            return
+        callers, above = [], frame.f_back
+        while above is not None:
+            if file_of(above) is not None:
+                callers.append(file_of(above))
+            above = above.f_back
+        room, arrow = house.room_of(name), f"{callers[0] if callers else None} -> {name}"
+        if callers and house.place(callers[0])[0] < house.place(name)[0]:
+            self.climbs.add(arrow)
+        if callers and house.room_of(callers[0]) == room:
+            return
+        if room in map(house.room_of, callers):
+            # It was left for another room, and is entered from there while it waits.
+            self.again.add(arrow)
+        else:
+            self.entries[room] += 1
+
+
 def test_inputs_pass_few_rooms_and_never_climb(fitted):
     inputs = toys.pictures(6, seed=5)[0]
-    climbs, rooms = [], []
-
-    def look(frame, event, _argument):
-        if event != "call" or (name := file_of(frame)) is None or not carries(frame, inputs):
-            return
-        above = frame.f_back
-        while above is not None and file_of(above) is None:
-            above = above.f_back
-        caller = None if above is None else file_of(above)
-        if caller is not None and house.place(caller)[0] < house.place(name)[0]:
-            climbs.append(f"{caller} -> {name}")
-        if house.room_of(name) not in rooms:
-            rooms.append(house.room_of(name))
-
-    sys.setprofile(look)
-    try:
+    with Walk(inputs) as walk:
         fitted.explain(inputs, tolerance=0.5, n_steps=4)
-    finally:
-        sys.setprofile(None)
-    assert rooms[0] == "explainer"
-    assert rooms[1] == "explaining"
-    assert {"fitted", "data", "classifier", "counterfactual"} <= set(rooms)
-    assert len(rooms) <= 9, " ".join(rooms)
-    assert set(climbs) <= HANDED_DOWN
+    assert walk.rooms[:2] == ["explainer", "explaining"]
+    assert {"fitted", "data", "classifier", "counterfactual"} <= set(walk.rooms)
+    assert len(walk.rooms) <= 9, " ".join(walk.rooms)
+    assert walk.climbs <= HANDED_DOWN
+    assert walk.again <= HANDED_DOWN
+    assert not walk.entered_twice, walk.entries
+
+
+#: What is planted -> functions that call each other, by the files that they would stand in, and what is found.
+PLANTED = {
+    "a way down": ({"explainer": "explaining.explain", "explaining.explain": "fitted"}, set(), set(), set()),
+    "a room entered again from below": (
+        {"explaining.explain": "fitted", "fitted": "explaining.verdict"},
+        {"fitted -> explaining.verdict"},
+        {"fitted -> explaining.verdict"},
+        set(),
+    ),
+    "a room entered once more after it was left": (
+        {"explainer": "explaining.explain explaining.explain"},
+        set(),
+        set(),
+        {"explaining"},
+    ),
+    "two files of a room entered one after the other": (
+        {"explainer": "explaining.explain explaining.verdict"},
+        set(),
+        set(),
+        {"explaining"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_way_back_is_found(kind):
+    calls, climbs, again, twice = PLANTED[kind]
+
+    def plant(name):
+        # A function whose file is one of the package, which is all that the trace looks at.
+        lines = "".join(f"    call({other!r})(inputs)\n" for other in calls.get(name, "").split())
+        path = str(PACKAGE.joinpath(*name.split("."))) + ".py"
+        exec(compile(f"def planted(inputs):\n{lines}    return inputs\n", path, "exec"), space := {"call": plant})
+        return space["planted"]
+
+    inputs = torch.rand(2, 1, 8, 8)
+    with Walk(inputs) as walk:
+        plant(next(iter(calls)))(inputs)
+    assert (walk.climbs, walk.again, walk.entered_twice) == (climbs, again, twice)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from xlens.fitting.overloads import fit
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
-    from xlens.registry.entries import backends
+    from xlens.registry.installed import backends
 
 __version__ = "0.2.0"
 
@@ -62,7 +62,7 @@ _HOME = {
     "Spec": "contracts.backend",
     "StepEvent": "contracts.backend",
     "asking": "fitted",
-    "backends": "registry.entries",
+    "backends": "registry.installed",
     "evaluate": "evaluation.run",
     "fit": "api",
     "hookimpl": "hookspecs",

@@ -109,8 +109,8 @@ def fit(
         chosen = as_backend(backend, options, faults)
         seed = check_seed(seed)
         check_uses(chosen, side_info=side_info, over=over)
-        begin = check_start(chosen, start_from)
-        below = None if over is None else as_fitted(over, "fit", "over")
+        begin = check_start(chosen, start_from, data)
+        below = None if over is None else as_fitted(over, "fit", "over", data)
         wrapped = as_classifier(model)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device

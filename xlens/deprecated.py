@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["METHODS", "forwarded", "forwarded_module", "renamed"]
+__all__ = ["METHODS", "forwarded", "forwarded_module", "renamed", "renamed_fields"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 #: Method of an explainer -> the dotted name that does it now: of a function that takes the explainer first, or of a
 #: method behind an attribute of the explainer.
@@ -87,6 +88,48 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def renamed_fields(**names: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: fields of earlier names, in the constructor and as attributes, with a DeprecationWarning.
+
+    >>> from dataclasses import dataclass
+    >>> @renamed_fields(steps="values")
+    ... @dataclass
+    ... class Path:
+    ...     values: list
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
+    ...     Path(steps=[1, 2]).steps, [str(one.message).partition(" is")[0] for one in seen]
+    ([1, 2], ['Path(steps=...)', 'Path.steps'])
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        generated: Callable[..., None] = cls.__init__
+
+        @functools.wraps(generated)
+        def init(self: T, *args: Any, **kwargs: Any) -> None:
+            for old, new in names.items():
+                if old in kwargs and new not in kwargs:
+                    say(f"{cls.__name__}({old}=...)", f"{cls.__name__}({new}=...)", 2)
+                    kwargs[new] = kwargs.pop(old)
+            generated(self, *args, **kwargs)
+
+        cls.__init__ = init  # type: ignore[assignment]
+        for old, new in names.items():
+            setattr(cls, old, property(_field(cls, old, new)))
+        return cls
+
+    return decorate
+
+
+def _field(cls: type, old: str, new: str) -> Callable[[Any], Any]:
+    def read(self: Any) -> Any:
+        say(f"{cls.__name__}.{old}", f"{cls.__name__}.{new}", 2)
+        return getattr(self, new)
+
+    return read
+
+
 def forwarded_module(
     old: str, new: str, only: tuple[str, ...] | None = None, elsewhere: Mapping[str, str] | None = None
 ) -> Callable[[str], Any]:
@@ -95,17 +138,21 @@ def forwarded_module(
     Args:
         old, new: dotted names of modules.
         only: the names that have moved; None for all.
-        elsewhere: name -> module of those that have moved to another one.
+        elsewhere: name -> module of those that have moved to another one; ``module:name`` where they are called
+            otherwise.
     """
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__") or (only is not None and name not in only):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        home = (elsewhere or {}).get(name, new)
-        found = getattr(importlib.import_module(home), name, None)
+        home, _, given = (elsewhere or {}).get(name, new).partition(":")
+        now = given or name
+        found: Any = importlib.import_module(home)
+        for part in now.split("."):
+            found = getattr(found, part, None)
         if found is None:
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        say(f"{old}.{name}", f"{home}.{name}", 2)
+        say(f"{old}.{name}", f"{home}.{now}", 2)
         return found
 
     return __getattr__

@@ -253,6 +253,7 @@ class Explanation:
         names: Sequence[str] | None = None,
         title: str = "Explanations",
         traversals: Sequence[Traversal] = (),
+        max_bytes: int | None = None,
     ) -> None:
         """Write a report to one HTML file that opens in any browser, without a network.
 
@@ -265,10 +266,13 @@ class Explanation:
             title: heading of the page.
             traversals: features set to several values, which get sliders; see
                 :func:`xlens.report.render_traversals`.
+            max_bytes: what the file should stay below, by coarser pictures under the sliders; None for 2 MB for
+                sixteen images of 64x64, and in proportion.
 
         Raises:
             UnsupportedError: the inputs are neither images nor signals.
             DataError: names or traversals do not fit, or there is no input.
+            OptionError: `max_bytes` is no whole number above 0.
             StorageError: the file cannot be written.
 
         >>> import tempfile
@@ -276,7 +280,7 @@ class Explanation:
         """
         from xlens.report.page import save_html
 
-        save_html(self, path, names=names, title=title, traversals=traversals)
+        save_html(self, path, names=names, title=title, traversals=traversals, max_bytes=max_bytes)
 
     def _repr_html_(self) -> str | None:
         """Return what a notebook shows: the report of the first inputs in a frame of its own."""

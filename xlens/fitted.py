@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from xlens.classifier.bound import Bound
 from xlens.classifier.classifier import Classifier
-from xlens.classifier.fingerprint import Bound
 from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
@@ -24,14 +24,16 @@ from xlens.contracts.capabilities import (
     SupportsSampling,
     SupportsTeaching,
 )
+from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import seeded
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
-from xlens.data import as_inputs
+from xlens.data import as_data, as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
+from xlens.training.survey import measured
 
 __all__ = ["Fitted", "as_fitted", "asking"]
 
@@ -251,20 +253,23 @@ def _lenses_above(lens: Lens) -> Iterator[tuple[Lens, str]]:
         yield from _lenses_above(upper)
 
 
-#: What a record is made of, in the names that an explainer has for them.
-_MEMBERS = ("classifier", "lens", "backend", "spec")
+#: The Protocol's members.
+_MEMBERS = tuple(sorted(name for name in vars(Explainer) if not name.startswith("_")))
+#: Those of which a record is made, and what they are.
+_KINDS: dict[str, type] = {"backend": Backend, "classifier": Classifier, "lens": Lens}
 
 
-def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
+def as_fitted(explainer: Any, method: str, argument: str, inputs: Any = None) -> Fitted:
     """Return the record behind anything that is an explainer.
 
     Args:
-        explainer: what ``fit`` or ``load`` returned, a record, or any object with the Protocol's members and the
-            data's ``spec``.
+        explainer: what ``fit`` or ``load`` returned, a record, or any object with the Protocol's members. What it
+            has beyond them (`spec`, `mask`, `over`, `provenance`, `fitted_around`, `real`) is taken too.
         method, argument: name the caller in errors.
+        inputs: data by which the spec is measured, where neither the explainer nor its lens has one.
 
     Raises:
-        OptionError: it is no explainer; the message says which member is missing.
+        OptionError: it is no explainer; the message says which members are missing.
     """
     if isinstance(explainer, Fitted):
         return explainer
@@ -272,13 +277,14 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
     if isinstance(own, Fitted):
         return own
     missing = [name for name in _MEMBERS if getattr(explainer, name, None) is None]
+    kinds = _KINDS if getattr(explainer, "spec", None) is None else {**_KINDS, "spec": Spec}
     wrong = [
         f"{name} is a {type(getattr(explainer, name)).__name__} and no {kind.__name__}"
-        for name, kind in zip(_MEMBERS, (Classifier, Lens, Backend, Spec), strict=True)
+        for name, kind in kinds.items()
         if name not in missing and not isinstance(getattr(explainer, name), kind)
     ]
     if missing or wrong:
-        lacking = [f"its member {missing[0]!r} is missing"] if len(missing) < len(_MEMBERS) and missing else []
+        lacking = [f"without {', '.join(missing)}"] if 0 < len(missing) < len(_MEMBERS) else []
         raise OptionError(
             f"{method}: {argument} is no explainer",
             given="; ".join([type(explainer).__name__, *lacking, *wrong]),
@@ -288,14 +294,28 @@ def as_fitted(explainer: Any, method: str, argument: str) -> Fitted:
     return Fitted(
         explainer.classifier,
         explainer.lens,
-        explainer.spec,
+        _spec_of(explainer, method, argument, inputs),
         getattr(explainer, "mask", None),
         explainer.backend,
         dict(getattr(explainer, "provenance", {})),
-        None if below is None else as_fitted(below, method, argument),
+        None if below is None else as_fitted(below, method, argument, inputs),
         getattr(explainer, "fitted_around", explainer.classifier),
         getattr(explainer, "real", None),
     )
+
+
+def _spec_of(explainer: Any, method: str, argument: str, inputs: Any) -> Spec:
+    for owner in (explainer, explainer.lens):
+        if isinstance(spec := getattr(owner, "spec", None), Spec):
+            return spec
+    if inputs is None:
+        raise OptionError(
+            f"{method}: {argument} does not say what its data are like, and there are no inputs to measure it by",
+            given=f"{type(explainer).__name__} without a spec",
+            do="give it, or its lens, a member spec, an xlens.Spec",
+        )
+    with Turn(), explainer.classifier.frozen(seed=0):
+        return measured(explainer.classifier, as_data(inputs))
 
 
 @contextmanager

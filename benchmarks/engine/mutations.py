@@ -132,8 +132,14 @@ def mutants(package: Path, file: str) -> list[Mutant]:
     return found
 
 
-def judge(mutant: Mutant | None, candidate: str, limit: float) -> str:
+def judge(mutant: Mutant | None, candidate: str, limit: float, run: str = _RUN) -> str:
     """Run the kit on a mutant, or on the plugin itself.
+
+    Args:
+        mutant: None for the plugin itself.
+        candidate: the lines that make `candidates`.
+        limit: seconds.
+        run: the program, in which the candidate's lines take the place of ``{candidate}``.
 
     Returns:
         what caught it, ``SURVIVED``, ``TIMED OUT``, ``NOT IMPORTED`` or ``CRASHED`` with the reason.
@@ -142,7 +148,7 @@ def judge(mutant: Mutant | None, candidate: str, limit: float) -> str:
         if mutant is not None:
             mutant.write(Path(name))
         environment = {**os.environ, "PYTHONPATH": name, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-W", "ignore", "-c", _RUN.replace("{candidate}", candidate)]
+        command = [sys.executable, "-W", "ignore", "-c", run.replace("{candidate}", candidate)]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit, cwd=name)
         except subprocess.TimeoutExpired:

@@ -7,8 +7,10 @@ HEAD = """# Ground truth: which explanation is true?
 Fashion-MNIST, all ten classes, half of the images with a planted cause at a random place inside the object
 (`xlens.datasets.planted`: a soft **blob**, a **scratch**, a patch of **texture**), 16,000 training images;
 rendered **cups** with and without a handle (`xlens.datasets.parts`); and two tasks where no truth is known: a
-look-alike **pair**, coats and shirts, and ELPV **solar** cells. f and two judges of other topology are trained
-independently. Explained are the first held-out images that f gets right and that have the cause: {validation} to
+look-alike **pair**, coats and shirts, and ELPV **solar** cells. The classifier and two judges of other topology
+are trained
+independently. Explained are the first held-out images that the classifier gets right and that have the cause:
+{validation} to
 choose the map, the next {test} to score it. What is scored:
 
 - **pointing**: the largest magnitude lies inside the mask. **IoU**: of the mask and as many of the largest
@@ -16,9 +18,10 @@ choose the map, the next {test} to score it. What is scored:
   the magnitude inside. **rank**: share of as many of the largest magnitudes that lie inside.
 - **deletion, insertion, DiffID**: pixels are exchanged for the data's mean in {steps} steps, by signed
   attribution; "true fill": for the true original; "own fill": for the lens's counterfactual. **drop**: fall of
-  f's probability when the 5% most salient pixels become mean grey.
-- **sparseness**: Gini index. **randomised**: rank correlation with the map for f with shuffled weights (first
-  32 inputs); a map that stays at 1 does not look at f.
+  the classifier's probability when the 5% most salient pixels become mean grey.
+- **sparseness**: Gini index. **randomised**: rank correlation with the map for the classifier with shuffled
+  weights (first
+  32 inputs); a map that stays at 1 does not look at the classifier.
 - `METHOD:BASELINE` is Captum's from that baseline; `nearest` is the nearest real input of the contrast class,
   `clean` the true original: the **ceiling**, which nobody has in practice. A lens's `occlusion` covers with its
   counterfactual.
@@ -27,8 +30,10 @@ choose the map, the next {test} to score it. What is scored:
 ASKED = """\
 Figures of the lens on all its inputs, by how its change is carried onto the input. A judge counts on inputs
 that it calls positive before the edit; "unedited" is its share of contrast class before any edit; "true
-original" what it says of the images before the cause was planted. **A high figure on f alone is no success.**
-"trustworthy, f shuffled" is the share of explanations that still claim to hold when f's weights are shuffled
+original" what it says of the images before the cause was planted. **A high figure on the classifier alone is no
+success.**
+"trustworthy, the classifier shuffled" is the share of explanations that still claim to hold when the
+classifier's weights are shuffled
 behind the lens's back; it has to be near 0.
 
 Judge B calls about a tenth of the true originals positive, so that .95 is beyond anybody there: read each figure
@@ -46,18 +51,22 @@ WHEN = """## When to prefer something else
 - **Plain IG from black or mean** answers another question: what there is, against nothing at all. On a texture,
   which is evidence wherever it lies, it points as well as a lens; on a blob or scratch that is darker than what it
   covers it points elsewhere. Prefer it where black really is absence, and for its exact sum.
-- **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts f, and a grey patch hurts f as a
+- **Do not choose by DiffID or the drop with grey pixels.** They reward what hurts the classifier, and a grey
+  patch hurts the classifier as a
   cause does: IG from the true original, which is right by construction, is worse than a random map in DiffID on
   blobs and scratches, and IG from black or mean is near the top. With the true original as fill they change places.
 - **Occlusion with the lens's counterfactual** as its fill is the sharpest map at the mask's area on blobs and
   textures, and needs no gradient; its mass is lower than that of `lig`.
 - **`randomised` of a lens's maps stays higher** than that of other maps, because the lens keeps its edit, and with
-  it the map's support, when only f's weights are exchanged: read "trustworthy, f shuffled" beside it.
-- **Which lens**: medXGAN's, for causes like these. IntroVAC's points nearly as well on blobs, but f does not see
+  it the map's support, when only the classifier's weights are exchanged: read "trustworthy, the classifier
+  shuffled" beside it.
+- **Which lens**: medXGAN's, for causes like these. IntroVAC's points nearly as well on blobs, but the classifier
+  does not see
   the blob in what it reconstructs, and its explanations say that they do not hold (trustworthy .17). DIF's and
   JLVM's lose the blob as well (.28, .09), and SVAE's edits change much else (.21 of them lies inside the mask).
 - **Look at the pictures**: of a cup x' loses the handle but for a trace of its rim; on textures it keeps
-  faint stripes that f and both judges let pass; on solar cells it lightens dark corners and spots, partly with a
+  faint stripes that the classifier and both judges let pass; on solar cells it lightens dark corners and spots,
+  partly with a
   grid of dots, and leaves every crack, while the judges follow on three of four edits."""
 
 TRIED = """## What was tried for scratches
@@ -77,7 +86,8 @@ validation nor the test inputs; these ways are not part of the benchmark:
 | the path through inputs that f responds to least (`guided_ig`) | .850 | .409 | .510 | .621 | the same x' |
 | the mask closing from its edge inwards, as path | .892 | .395 | .526 | .637 | the same x' |
 
-An edit that is optimised against f for one input points better and convinces no judge: it finds what f reacts to,
+An edit that is optimised against the classifier for one input points better and convinces no judge: it finds
+what the classifier reacts to,
 not what is there. Paths hardly matter, the edit does. What misses is G(z0), which smooths the whole object, where
 a stripe of it looks like a scratch."""
 

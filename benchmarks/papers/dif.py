@@ -50,7 +50,8 @@ real images, where the paper takes Inception's on 32 (Inception has never seen s
 determine a covariance of its 2,048 features); and the **ELBO**, of a Gaussian likelihood at its best
 variance, with the paper's likelihood not stated. Its log-likelihood column is not remade: an introspective
 encoder is trained to give fakes a posterior away from the prior, and is no good proposal to estimate from.
-AUC is against the labels, as in the paper, and "of f" against f's class, which is what the lens learns here."""
+AUC is against the labels, as in the paper, and "of f" against the classifier's class, which is what the lens
+learns here."""
 
 READ = """\
 The paper's finding is that DIF keeps its AUC as the penalty grows and vanilla IntroVAE does not: from lambda
@@ -58,7 +59,8 @@ The paper's finding is that DIF keeps its AUC as the penalty grows and vanilla I
 seed {seed}, DIF loses {own} and vanilla {vanilla}: the same. Its second, that fakes become better, is not
 found here: DIF's stand at {fakes} and vanilla's at {plain}, and its bound is lower than either ablation's.
 Its third, that a linear model on DIF's code beats the CNN (CelebHQ, COVID-19), cannot be repeated where the
-code is taught by that CNN: f's own AUC is a ceiling here, no rival. More features remain than vanilla's in
+code is taught by that CNN: the classifier's own AUC is a ceiling here, no rival. More features remain than
+vanilla's in
 the paper on two data sets of three; here one or two of 24 do for both. More figures: [DIF](dif.md)."""
 
 

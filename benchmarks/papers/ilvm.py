@@ -28,13 +28,15 @@ PAPER_LIKELIHOOD = {"ILVM": ("-110.4", "-189.5", "-177"), "JLVM": ("-111.1", "-1
 
 TABLE_1 = """\
 The paper's attributes are digit and thickness on MNIST, lighting and saturation on SVHN, azimuth and width on
-the chairs; ours, on Fashion-MNIST, are f's class and three measurements (brightness, width and height of what
+the chairs; ours, on Fashion-MNIST, are the classifier's class and three measurements (brightness, width and
+height of what
 is in the picture), observed on {observed:g}% of the training images. The nearest to the paper's protocol is
 the last column: class and measurements, each in one dimension. But how its ten digits fit into one dimension
 at 95% it does not say; with a dimension for each class, as a yes-or-no attribute (first column), chance is at
 82 already. Measurements are cut into quartiles, where it is at 25. The metric's classifier is fitted on
 {fitted:,} test images and scored on the other 6,000. As in the paper ILVM stands over the codes of a VAE (a
-coupling flow instead of planar layers, a VAE of {steps:,} steps); over f's own layer, which is what it is for
+coupling flow instead of planar layers, a VAE of {steps:,} steps); over the classifier's own layer, which is what
+it is for
 here, it reads another code altogether. The paper has ILVM ahead on MNIST and JLVM on the other two; here,
 with every seed, JLVM is ahead in the last column and on measurements each time, and the class in one
 dimension goes either way. InfoGAN is no backend of xlens; its numbers are the paper's. More rows: [ILVM and

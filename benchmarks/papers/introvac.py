@@ -19,18 +19,21 @@ LABELS = {"VAC": "VAC, equal steps", "VAC, longer": f"VAC, {LONGER} times the st
 
 WORDS = """\
 Ours is Fashion-MNIST, ten classes at 28 pixels, trained on the first {trained:,} images: fully connected
-networks, the default weights, and f's class instead of the label. The paper has faces of CelebA at 128 pixels
+networks, the default weights, and the classifier's class instead of the label. The paper has faces of CelebA at
+128 pixels
 with residual networks, and trains VAC for 600 epochs, four times as long as IntroVAC; both VACs are here.
 **The distance is not FID**: Inception was trained on photographs in colour, what it sees of grey clothes of
 28 pixels says nothing of them, and it has 2,048 features, for whose covariance {scored:,} images are few. So
-it is the Frechet distance in the 128 features before f's last layer, and, because f had a part in training
+it is the Frechet distance in the 128 features before the classifier's last layer, and, because the classifier
+had a part in training
 (it gave the classes), in those of an independent network as well. Distances of one network compare with each
 other alone, neither with the paper's nor with the other network's; the last row is what two halves of real
 images have."""
 
 READ = """\
 The paper's IntroVAC stands at .40 of a VAC that was trained four times as long. Here, with seed {seed}, it
-stands at {equal} of VAC's distance at equal steps (in f's features, in another network's), and at {longer} of
+stands at {equal} of VAC's distance at equal steps (in the classifier's features, in another network's), and at
+{longer} of
 that of the longer VAC: introspection gains a little at equal steps, and longer training gains more. The error
 that VAC minimises has not stopped falling by then (last column). Prior samples, equal cost and more seeds:
 [IntroVAC](introvac.md)."""

@@ -45,25 +45,30 @@ WORDS = """\
 The paper's data are tumours in brain MRI (64 pixels) and COVID-19 in chest X-rays (128 pixels, not public);
 ours are two tasks of Fashion-MNIST (28 pixels), shirt (positive) against coat, and a planted blob (positive)
 against none. Its generator is a GAN alone, whose codes are searched for each image; the xlens lens has an
-encoder, smaller networks, an adversarial term that is conditional on f's class, and terms on the edited input
+encoder, smaller networks, an adversarial term that is conditional on the classifier's class, and terms on the
+edited input
 (defaults of the backend; `linear=False` for the blob). So a number of ours says whether the paper's finding
 holds for this lens, not whether its own number can be reproduced."""
 
 TABLE_1 = """\
 1,000 anatomies, each once without evidence and three times with evidence drawn anew, as in the paper, so that
-three of four are positive; evidence has the amount that f's median positive has. On real images the classes
+three of four are positive; evidence has the amount that the classifier's median positive has. On real images the
+classes
 are balanced here. Accuracy on generated images above that on real ones is no sign of quality: the generator
 is trained to be called what it should be called."""
 
 TABLE_2 = """\
-Mean and standard deviation over {images} test images that f rightly calls positive, by the share of pixels
+Mean and standard deviation over {images} test images that the classifier rightly calls positive, by the share of
+pixels
 that every map loses. **The paper's areas were not matched**: it replaces what each map marks, without saying
-from what value on, and a map that marks more of an image makes f fall further. "medXGAN" is |G(z) - G(z0)|,
+from what value on, and a map that marks more of an image makes the classifier fall further. "medXGAN" is |G(z) -
+G(z0)|,
 the paper's difference of the two reconstructions; "xlens, masked" is |x - x'|, the same change as it is
 carried onto the input. The paper names "the final convolutional layer"; the ReLU behind it is what most
 implementations take. The blob has the paper's order against the layer that it names; at the ReLU behind it
 Grad-CAM is ahead of the plain difference up to 10% of the pixels, and behind the difference through the mask
-at every share. On shirts the test has little to find: an image that is grey throughout is still a shirt to f,
+at every share. On shirts the test has little to find: an image that is grey throughout is still a shirt to the
+classifier,
 and lowers its probability by {shirt} (a blob's by {blob}), so that greying pixels at random raises it. The
 maps keep the paper's order there too, within that. More on why grey pixels mislead: [ground
 truth](ground_truth.md)."""
@@ -81,7 +86,8 @@ TABLE_3 = """\
 Sixteen positives, three starts each from the prior, 500 Adam steps with a prior term instead of 10,000 of
 gradient descent; mean over pairs of starts. The part of the code that holds no class evidence is compared in
 units of its prior, so that a shared mean does not count as likeness; the paper compares codes as they are.
-Which block of evidence may be used is f's to say. **The paper's convergence of codes is not found here**:
+Which block of evidence may be used is the classifier's to say. **The paper's convergence of codes is not found
+here**:
 images come close to each other on shirts, less so with the blob, and codes only in part."""
 
 
@@ -185,10 +191,11 @@ def page() -> str:
             "## medXGAN (Dravid, Schiffers, Gong, Katsaggelos 2022)",
             "`python -m benchmarks.papers --run medxgan --seed 0` " + seeds(cells),
             WORDS,
-            "**Table 1**: accuracy and AUC of f on generated and on real images.",
+            "**Table 1**: accuracy and AUC of the classifier on generated and on real images.",
             lines(("", *PAPERS, *OURS), table_1_rows(here)),
             TABLE_1,
-            "**Table 2**: fall of f's probability of the positive class when salient pixels become the mean.",
+            "**Table 2**: fall of the classifier's probability of the positive class when salient pixels become "
+            "the mean.",
             lines(
                 ("map", *PAPERS, *(f"{o}, {100 * s:g}%" for o in OURS for s in SHARES)),
                 drop_rows(here),

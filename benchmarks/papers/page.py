@@ -26,7 +26,8 @@ are Fashion-MNIST, which anybody can install, small networks, and minutes of one
 ours confirms or refutes one of theirs.** What can be compared is which method is ahead of which. Every
 section says what is the paper's and what is not. Where more than one seed was run, a figure is the median,
 with the range in brackets; of one seed it stands alone, and "±" is over inputs unless a section says
-otherwise. The papers' "±" is over runs where they say so. Lenses learn f's classes, not the labels, unless it
+otherwise. The papers' "±" is over runs where they say so. Lenses learn the classifier's classes, not the labels,
+unless it
 says otherwise.
 """
 

@@ -41,12 +41,13 @@ PAPER = {
 WORDS = """\
 The paper's objective, alphas, betas and widths of the code (z1 10, z2 5) on Fashion-MNIST, ten classes. Not
 comparable with the paper's numbers: another data set, fully connected networks, {steps:,} steps of 128
-inputs, and a class that is f's decision instead of the label, for the lens explains f. R is E log p(x|z) over
+inputs, and a class that is the classifier's decision instead of the label, for the lens explains the classifier.
+R is E log p(x|z) over
 the 10,000 test images, with z from q(z|x), of a Gaussian with 16% of the data's variance, so that a perfect
 reconstruction has {best:.0f}; the paper states no likelihood, and so only the order down a column can be
 compared, and the squared error stands beside it. The paper's SemiVAE has "the same latent space
 distribution", which we read as a z of 15 dimensions beside the class. One seed against the paper's five runs.
-What xlens fits by default is another objective ([its page](svae.md)); f itself is right on {f} %."""
+What xlens fits by default is another objective ([its page](svae.md)); the classifier itself is right on {f} %."""
 
 ORDER = """\
 What can be compared is the order of the rows, here of seed {seed}. The paper has R rise with beta by hundreds
@@ -62,8 +63,10 @@ CURVE = """\
 Figure 2 is a plot, and its text names no number: "the SVAE is more robust to changes in the invariant
 dimensions" than SemiVAE, and at alpha 6000 and beta .9 "less invariant for higher values" of sigma and more
 diverse. Here: the share of {images:,} test images, four draws of z2 from N(0, sigma²) each, on which the
-class stays. The paper asks the lens's own head about what the lens has decoded; f is the judge that it does
-not ask, and where the head says more than f does, the paper's test flatters. L2 is the mean distance between
+class stays. The paper asks the lens's own head about what the lens has decoded; the classifier is the judge that
+it does
+not ask, and where the head says more than the classifier does, the paper's test flatters. L2 is the mean
+distance between
 two draws of one image: a lens that hardly uses z2 is invariant and says nothing, as at alpha 60 and beta .01.
 That SVAE keeps the class and SemiVAE does not is as in the paper; a z that can hold the class by itself lets
 SemiVAE do without y."""

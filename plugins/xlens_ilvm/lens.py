@@ -62,7 +62,7 @@ class ILVMLens(Lens):
             self.encodes_directly = below.encodes_directly
         self.memory = Memory(space.width)
         self.bank = Bank(spec.shape, space.width + space.kept, spec.num_classes)
-        # Whether what is read are f's own classes, because there was no side information.
+        # Whether what is read are the classifier's own classes, because there was no side information.
         self.register_buffer("of_classes", torch.tensor(0))
         self.register_buffer("margins", spec.usual_margins(), persistent=False)
 

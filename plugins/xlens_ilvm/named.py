@@ -101,7 +101,7 @@ def centres_of(named: Tensor, logits: Tensor) -> Tensor:
     A class that the classifier puts none of them in gets the mean of all, weighted by its probability.
     """
     own = F.one_hot(logits.argmax(1), logits.shape[1]).to(named)
-    # Shared out in logarithms: f's probability of a class may be 0 to rounding on every input.
+    # Shared out in logarithms: the classifier's probability of a class may be 0 to rounding on every input.
     likely = logits.double().log_softmax(1).softmax(0).to(named)
     weights = torch.where(own.sum(0) > 0, own / own.sum(0).clamp_min(1), likely)
     return weights.T @ named

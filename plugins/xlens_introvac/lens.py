@@ -96,7 +96,7 @@ class IntroVACLens(AskingLens):
         self.decoder = CodeDecoder(spec, code, hidden, width, dense)
         self.head = LinearHead(code, spec.num_classes)
         self.register_buffer("basis", torch.eye(code))
-        # Where f's own boundary is on decodings; used for sampling, not for directions.
+        # Where the classifier's own boundary is on decodings; used for sampling, not for directions.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offsets", torch.zeros(spec.num_classes))
 
@@ -229,7 +229,7 @@ class IntroVACLens(AskingLens):
             wanted = torch.full((len(found),), target, device=device)
             codes.append(found)
             margin = margin_over_rest(logits, wanted)
-            # What f gives no number is worth less than anything else.
+            # What the classifier gives no number is worth less than anything else.
             margins.append(torch.where(margin.isfinite(), margin, -torch.inf))
             heads.append(self.class_logits(found).argmax(1) == target)
             if int((torch.cat(margins) > 0).sum()) >= n:

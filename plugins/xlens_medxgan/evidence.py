@@ -44,7 +44,7 @@ class Evidence(nn.Module):
         self.register_buffer("above", margins[:, reference], persistent=False)
         classes = [c for c in range(spec.num_classes) if c != reference]
         self.register_buffer("classes", torch.tensor(classes), persistent=False)
-        # Classes that f gives to some input; no others are drawn, or aimed at, while training.
+        # Classes that the classifier gives to some input; no others are drawn, or aimed at, while training.
         self.register_buffer("seen", seen, persistent=False)
         drawable = [c for c in classes if bool(seen[c])] or classes
         self.register_buffer("drawable", torch.tensor(drawable), persistent=False)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn import score_margin
+from xlens.nn import score_margin, smallest_step
 from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.inversion import Inversion
 from xlens_medxgan.networks import Encoder, Generator, Prior
 
 __all__ = ["MedXGANLens"]
 
-#: Amounts of evidence that are tried, in this order, until f is as sure as of real inputs.
+#: Amounts of evidence that are tried, in this order, until the classifier is as sure as of real inputs.
 _AMOUNTS = (1.0, 1.25, 1.5)
 
 
@@ -29,8 +27,8 @@ class MedXGANLens(Lens):
         classifier: the user's classifier.
         spec: the data and the classes.
         reference: the class whose blocks are all zero.
-        nuisance: width d1 of z1.
-        block: width d2 of a block of z2.
+        nuisance_code: width d1 of z1.
+        class_code: width d2 of a block of z2.
         width: channels of the networks.
         linear: whether z1 reaches the image through principal components too.
         encoder: whether there is an encoder; without one every code is found by inversion.
@@ -45,8 +43,8 @@ class MedXGANLens(Lens):
         spec: Spec,
         *,
         reference: int,
-        nuisance: int,
-        block: int,
+        nuisance_code: int,
+        class_code: int,
         width: int,
         linear: bool,
         encoder: bool,
@@ -54,14 +52,14 @@ class MedXGANLens(Lens):
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
-        self.spec, self.nuisance, self.block = spec, nuisance, block
+        self.spec, self.nuisance_code, self.class_code = spec, nuisance_code, class_code
         self.inversion_steps = inversion_steps
         self.reference_class = reference
         self.encodes_directly = inversion_steps == 0
-        self.evidence = Evidence(spec, reference, block)
-        self.generator = Generator(spec, self.evidence, nuisance, width, linear)
-        self.encoder = Encoder(spec, nuisance, block, width) if encoder else None
-        self.prior = Prior(nuisance)
+        self.evidence = Evidence(spec, reference, class_code)
+        self.generator = Generator(spec, self.evidence, nuisance_code, width, linear)
+        self.encoder = Encoder(spec, nuisance_code, class_code, width) if encoder else None
+        self.prior = Prior(nuisance_code)
         # One kind of evidence for each class, trained on all inputs, for those that have none of their own.
         # (The mean of a class's own kinds will not do: the generator knows them on that class alone.)
         usual = self.evidence.draw(spec.num_classes, torch.Generator().manual_seed(0))
@@ -75,12 +73,12 @@ class MedXGANLens(Lens):
     @property
     def inversion(self) -> Inversion:
         """The search for the code of an input."""
-        return Inversion(self.decode, self.classifier, self.prior, self.generator.span, self.nuisance)
+        return Inversion(self.decode, self.classifier, self.prior, self.generator.span, self.nuisance_code)
 
     @property
     def features(self) -> list[Feature]:
         """``everything else``, and one block of evidence per class but the reference class."""
-        d1, d2 = self.nuisance, self.block
+        d1, d2 = self.nuisance_code, self.class_code
         names = self.classifier.names(self.spec.num_classes)
         parts = [Feature("everything else", tuple(range(d1)), "nuisance")]
         for i, c in enumerate(self.evidence.classes.tolist()):
@@ -108,7 +106,7 @@ class MedXGANLens(Lens):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map codes ``(N, d)`` to images ``(N, C, H, W)``."""
-        return self.generator(codes[:, : self.nuisance], codes[:, self.nuisance :])
+        return self.generator(codes[:, : self.nuisance_code], codes[:, self.nuisance_code :])
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
@@ -117,24 +115,22 @@ class MedXGANLens(Lens):
         Evidence for another class keeps the kind that the input has, or gets the usual one, and grows
         until the classifier's margin on the decoding is its median on real inputs of that class.
         """
-        z1, blocks = codes[:, : self.nuisance], codes[:, self.nuisance :]
+        z1, blocks = codes[:, : self.nuisance_code], codes[:, self.nuisance_code :]
         own = self.evidence.take(blocks, contrast)
-        has_own = own.norm(dim=1, keepdim=True) > 1e-3 * self.block**0.5
+        has_own = own.norm(dim=1, keepdim=True) > 1e-3 * self.class_code**0.5
         kind = torch.where(has_own, self.evidence.on_sphere(own), self.usual[contrast])
         goal = self.evidence.margins[contrast, target]
-        best: Tensor | None = None
-        best_margin: Tensor | None = None
-        for amount in _AMOUNTS:
-            amounts = torch.full_like(goal, amount)
-            tried = torch.cat([z1, self.evidence.place(contrast, amounts, kind)], 1)
-            margin = score_margin(self.classifier(self.decode(tried)), contrast, target)
-            if best is None or best_margin is None:
-                best, best_margin = tried, margin
-                continue
-            better = (best_margin < goal) & (margin > best_margin)
-            best = torch.where(better[:, None], tried, best)
-            best_margin = torch.where(better, margin, best_margin)
-        return cast(Tensor, best)
+
+        def given(rows: Tensor, amount: Tensor) -> Tensor:
+            return torch.cat([z1[rows], self.evidence.place(contrast[rows], amount.to(kind.dtype), kind[rows])], 1)
+
+        def score(rows: Tensor, amount: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.classifier(self.decode(given(rows, amount)))
+            margin = score_margin(logits, contrast[rows], target[rows])
+            return margin, margin >= goal[rows]
+
+        amount, _ = smallest_step(score, len(codes), _AMOUNTS, 0, codes.device)
+        return given(torch.arange(len(codes), device=codes.device), amount)
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
@@ -159,14 +155,14 @@ class MedXGANLens(Lens):
         varied = codes.repeat_interleave(n, 0)
         if vary == "nuisance":
             change = self.prior.draw(len(varied), generator) - self.prior.mean
-            varied[:, : self.nuisance] += scale * change
+            varied[:, : self.nuisance_code] += scale * change
             return varied.view(len(codes), n, -1)
-        blocks = varied[:, self.nuisance :].view(len(varied), -1, self.block)
+        blocks = varied[:, self.nuisance_code :].view(len(varied), -1, self.class_code)
         length = blocks.norm(dim=2, keepdim=True)
         noise = self.evidence.draw(len(varied), generator)[:, None, :]
-        moved = blocks + scale * noise * length / self.block**0.5
+        moved = blocks + scale * noise * length / self.class_code**0.5
         redrawn = moved * length / moved.norm(dim=2, keepdim=True).clamp_min(1e-12)
-        varied[:, self.nuisance :] = redrawn.flatten(1)
+        varied[:, self.nuisance_code :] = redrawn.flatten(1)
         return varied.view(len(codes), n, -1)
 
     def invert(self, inputs: Tensor, *, steps: int, restarts: int, generator: torch.Generator) -> Tensor:

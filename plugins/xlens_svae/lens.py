@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from xlens import Classifier, Feature, Lens, Spec
-from xlens.nn import margin_over_rest, score_margin
+from xlens.nn import margin_over_rest, score_margin, smallest_step
 from xlens_svae.models import Model
 
 __all__ = ["SVAELens"]
 
-#: Shares of the way from z1 to the centre of the contrast class that are tried, in this order, until f is as sure
-#: as of real inputs.
+#: Shares of the way from z1 to the centre of the contrast class that are tried, in this order, until the classifier
+#: is as sure as of real inputs.
 _WAYS = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2, 1.4)
 
 
@@ -72,21 +72,21 @@ class SVAELens(Lens):
         d1 = self.model.evidence
         start, kept = codes[:, :d1], codes[:, d1:]
         goal = self.margins[contrast, target]
-        best, best_lack = codes.clone(), torch.full_like(goal, torch.inf)
-        for way in _WAYS:
-            rows = (best_lack > 0).nonzero()[:, 0]
-            if not len(rows):
-                break
+
+        def moved(rows: Tensor, share: Tensor) -> Tensor:
+            z1 = torch.lerp(start[rows], self.centres[contrast[rows]], share[:, None].to(start.dtype))
+            return torch.cat([self.model.admissible(z1), kept[rows]], 1)
+
+        def score(rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
             to = contrast[rows]
-            moved = self.model.admissible(torch.lerp(start[rows], self.centres[to], way))
-            tried = torch.cat([moved, kept[rows]], 1)
-            logits = self.classifier(self.decode(tried)).to(goal.dtype)
+            logits = self.classifier(self.decode(moved(rows, share))).to(goal.dtype)
             # What is missing, of the margin over the target and of being on top at all; 0 where it is reached.
             missing = goal[rows] - score_margin(logits, to, target[rows])
             lack = torch.maximum(missing, -margin_over_rest(logits, to)).clamp_min(0)
-            better = lack < best_lack[rows]
-            best[rows[better]], best_lack[rows[better]] = tried[better], lack[better]
-        return best
+            return -lack, lack <= 0
+
+        share, _ = smallest_step(score, len(codes), _WAYS, 0, codes.device)
+        return moved(torch.arange(len(codes), device=codes.device), share)
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:

@@ -226,6 +226,25 @@ def test_rows_that_a_factor_says_nothing_of_do_not_count_for_it():
     assert metrics.dci(codes, part).importance.shape == (4, 2)
 
 
+@pytest.mark.parametrize("values", [[0.5, 1.5, 2.25], [0.1, 0.2, 0.3], [-1e-9, 0.0, 1e300]])
+def test_classes_may_have_any_values(values):
+    """As of sizes and angles of which data hold a few."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(0, 3, (120, 2), generator=generator)
+    codes = classes.float() @ torch.tensor([[1.0, 0.3, 0.0], [0.0, 0.5, 1.0]])
+    codes += 0.1 * torch.randn(120, 3, generator=generator)
+    factors = torch.tensor(values, dtype=torch.float64)[classes]
+    # NaN where a factor says nothing, too.
+    factors[::7, 0] = math.nan
+    numbered = torch.where(factors.isnan(), math.nan, classes.double())
+    for figure in (
+        metrics.mutual_information_gap,
+        metrics.separated_attribute_predictability,
+        lambda z, s: metrics.dci(z, s).importance.tolist() + [metrics.dci(z, s).informativeness],
+    ):
+        assert figure(codes, factors) == figure(codes, numbered)
+
+
 def test_latent_figures_refuse_what_does_not_fit():
     codes, factors = torch.rand(20, 3), torch.rand(20, 2)
     for figure in (metrics.mutual_information_gap, metrics.separated_attribute_predictability, metrics.dci):

@@ -196,14 +196,16 @@ def test_features_are_rendered_ahead(fitted, images, tmp_path):
     )
     item = data_of((tmp_path / "a.html").read_text())["items"][0]
     assert [(one["feature"], one["values"]) for one in item["traversals"]] == [("dark", [0.0, 1.0])]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("xlens.report.sliders._BYTES", 1)
-        save_report(fitted, explanation, tmp_path / "small.html")
-        save_report(fitted, explanation, tmp_path / "all.html", features=[1, 2])
+    save_report(fitted, explanation, tmp_path / "small.html", max_bytes=1)
+    save_report(fitted, explanation, tmp_path / "all.html", features=[1, 2], max_bytes=1)
     assert set(data_of((tmp_path / "small.html").read_text())["leftOut"]) == {"bright", "dark"}
     assert len(data_of((tmp_path / "all.html").read_text())["items"][0]["traversals"]) == 2
     with pytest.raises(OptionError, match="report: there is no feature 'drak'"):
         save_report(fitted, explanation, tmp_path / "b.html", features=["drak"])
+    for wrong in (0, 2.5, "1 MB"):
+        with pytest.raises(OptionError, match="max_bytes is no size. Given: .*Allowed: an int >= 1"):
+            save_report(fitted, explanation, tmp_path / "b.html", max_bytes=wrong)
+    assert not (tmp_path / "b.html").exists()
 
 
 def test_a_direction_has_a_slider_and_a_picture(fitted, images, tmp_path):

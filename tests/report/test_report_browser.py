@@ -113,14 +113,13 @@ def test_a_feature_has_its_own_slider(started, report):
         assert "10: p(ill) = 0.27" in tab.page.inner_text("#sliders figcaption")
 
 
-def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path, monkeypatch):
-    monkeypatch.setattr("xlens.report.sliders._BYTES", 1)
+def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path):
     one = photos(2, 12)
     levels = torch.tensor([0.1, 0.9, 0.3, 0.6])
     frames = levels.view(1, 4, 1, 1, 1).expand(2, 4, 3, 12, 12)
     moved = Traversal(feature="level", values=(0.0, 1.0, 2.0, 3.0), frames=frames, scores=torch.zeros(2, 4))
     one = dataclasses.replace(one, feature_names=("level",))
-    one.save_html(tmp_path / "a.html", traversals=[moved])
+    one.save_html(tmp_path / "a.html", traversals=[moved], max_bytes=1)
     assert "data:image/jpeg" in (tmp_path / "a.html").read_text()
     with opened(started, tmp_path / "a.html") as tab:
         open_card(tab)
@@ -131,11 +130,10 @@ def test_frames_that_are_stacked_are_drawn_one_by_one(started, tmp_path, monkeyp
         tab.check_quiet()
 
 
-def test_sliders_left_out_are_named(started, tmp_path, monkeypatch):
-    monkeypatch.setattr("xlens.report.sliders._BYTES", 1)
+def test_sliders_left_out_are_named(started, tmp_path):
     one = dataclasses.replace(photos(1, 12), feature_names=("level",))
     moved = Traversal(feature="level", values=(0.0,), frames=one.path[:, :1], scores=torch.zeros(1, 1))
-    save_html(one, tmp_path / "a.html", traversals=[moved], optional=True)
+    save_html(one, tmp_path / "a.html", traversals=[moved], optional=True, max_bytes=1)
     with opened(started, tmp_path / "a.html") as tab:
         assert tab.page.inner_text("#left-out").endswith("so that this file stays small: level.")
         assert tab.page.locator("#sliders figure").count() == 0

@@ -10,9 +10,9 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.fingerprint import Identity, identity_of
 from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
-from xlens.classifier.identity import Identity, identity_of
 from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
 from xlens.classifier.tail import structural_tail

@@ -75,11 +75,11 @@ def traverse(
         faults.append(f"two features are two names or positions, got {feature!r}")
     if faults:
         raise OptionError("traverse: " + "; ".join(faults))
-    steps = path_values(values, fitted.device)
+    points = path_values(values, fitted.device)
     return (
-        _crossed(fitted, inputs, feature, steps, relative is not False, carry)
+        _crossed(fitted, inputs, feature, points, relative is not False, carry)
         if two
-        else _along(fitted, inputs, feature, steps, bool(relative), carry)
+        else _along(fitted, inputs, feature, points, bool(relative), carry)
     )
 
 

@@ -30,13 +30,15 @@ __all__ = [
 ]
 
 
-def named_explainers(explainers: Any) -> dict[str, Fitted]:
-    """Return the records of explainers by name, and refuse what cannot be compared."""
+def named_explainers(explainers: Any, data: Any) -> dict[str, Fitted]:
+    """Return the records of explainers by name, on their data, and refuse what cannot be compared."""
     if isinstance(explainers, Mapping):
-        named = {str(name): as_fitted(one, "evaluate", f"explainers[{name!r}]") for name, one in explainers.items()}
+        named = {
+            str(name): as_fitted(one, "evaluate", f"explainers[{name!r}]", data) for name, one in explainers.items()
+        }
     else:
         listed = list(explainers) if isinstance(explainers, list | tuple) else [explainers]
-        records = [as_fitted(one, "evaluate", "an explainer") for one in listed]
+        records = [as_fitted(one, "evaluate", "an explainer", data) for one in listed]
         names = [one.backend.name for one in records]
         named = {
             name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}": one

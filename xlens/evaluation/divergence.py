@@ -69,7 +69,7 @@ def divergence_attributions(
     Warns:
         XlensWarning: a method that promises the sum misses it by more than 5%.
     """
-    fitted = as_fitted(explainer, "divergence_attributions", "explainer")
+    fitted = as_fitted(explainer, "divergence_attributions", "explainer", inputs)
     lens = fitted.require("divergence")
     _check(part, method, {} if options is None else options)
     with fitted.asking():

@@ -117,7 +117,7 @@ def evaluate(
     (12, True)
     """
     with Turn():
-        named = named_explainers(explainers)
+        named = named_explainers(explainers, data)
         first = next(iter(named.values()))
         given = {"references": references, "clean": clean}
         asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods

@@ -21,11 +21,11 @@ from xlens.training.survey import Survey
 __all__ = ["check_over", "check_start", "digest_of_lens", "digest_of_start", "identity_of"]
 
 
-def check_start(backend: Backend, start_from: Any) -> Fitted | None:
+def check_start(backend: Backend, start_from: Any, data: Any) -> Fitted | None:
     """Return the record to start from, and refuse what is no explainer, or one of another backend."""
     if start_from is None:
         return None
-    fitted = as_fitted(start_from, "fit", "start_from")
+    fitted = as_fitted(start_from, "fit", "start_from", data)
     if fitted.backend.name != backend.name:
         raise OptionError(
             "fit: start_from is a lens of another backend",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xlens.contracts.backend import Backend
-from xlens.registry.entries import entries
+from xlens.registry.installed import entries
 from xlens.registry.loading import load_backend
 
 __all__ = ["PLACE", "overloads"]

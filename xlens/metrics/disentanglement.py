@@ -106,6 +106,7 @@ def dci(codes: Tensor, factors: Tensor, *, seed: int = 0) -> DCI:
     for rows, known in map(_observed, s.T):
         told, fitted = z[rows], int(_FITTED * len(rows))
         kind = RandomForestClassifier if _is_classes(known) else RandomForestRegressor
+        known = _numbered(known)
         # All dimensions at every split: where some are left out, those that know nothing are split on too.
         forest = kind(_TREES, max_features=None, random_state=seed).fit(told[:fitted], known[:fitted])
         importance.append(forest.feature_importances_)
@@ -134,7 +135,7 @@ def _predicts(column: np.ndarray, known: np.ndarray) -> float:
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.svm import LinearSVC
 
-    fitted = int(_FITTED * len(column))
+    known, fitted = _numbered(known), int(_FITTED * len(column))
     unit = ((column - column[:fitted].mean()) / (column[:fitted].std() or 1.0))[:, None]
     machine = LinearSVC(class_weight="balanced", random_state=0)
     with warnings.catch_warnings():
@@ -148,8 +149,13 @@ def _is_classes(known: np.ndarray) -> bool:
     return len(np.unique(known)) <= _CLASSES
 
 
+def _numbered(known: np.ndarray) -> np.ndarray:
+    """Return classes as whole numbers from 0, whatever their values are: scikit-learn takes no others."""
+    return np.unique(known, return_inverse=True)[1] if _is_classes(known) else known
+
+
 def _classes(known: np.ndarray) -> np.ndarray:
-    return np.unique(known, return_inverse=True)[1] if _is_classes(known) else _binned(known)
+    return _numbered(known) if _is_classes(known) else _binned(known)
 
 
 def _binned(column: np.ndarray) -> np.ndarray:

@@ -11,12 +11,20 @@ from torch import Tensor
 from xlens.codes import variants
 from xlens.codes.moves import find_feature
 from xlens.contracts.explainer import Explainer
-from xlens.deprecated import renamed
+from xlens.deprecated import forwarded_module, renamed
 from xlens.fitted import Fitted, as_fitted
 from xlens.plot.grids import plot_invariances, plot_traversal
 from xlens.plot.pixels import Ranges, natural_ranges
 
 __all__ = ["invariances", "traversal"]
+
+# Where it was before 0.2.
+__getattr__ = forwarded_module(
+    "xlens.plot.asked",
+    "xlens.fitted",
+    ("probabilities",),
+    elsewhere={"probabilities": "xlens.fitted:Fitted.probabilities"},
+)
 
 
 @renamed(steps="values")
@@ -39,7 +47,7 @@ def traversal(
     >>> traversal(explainer, images[:2], 1, [0.0, 0.5, 1.0])
     <Figure size ... with 8 Axes>
     """
-    fitted = as_fitted(explainer, "traversal", "explainer")
+    fitted = as_fitted(explainer, "traversal", "explainer", inputs)
     source = fitted.inputs(inputs)
     frames = variants.traverse(fitted, source, feature, values, None, "none")
     if target is None:
@@ -65,7 +73,7 @@ def invariances(explainer: Explainer | Fitted, inputs: Any, n: int, scale: float
     >>> invariances(explainer, images[:2], 3)
     <Figure size ... with 8 Axes>
     """
-    fitted = as_fitted(explainer, "invariances", "explainer")
+    fitted = as_fitted(explainer, "invariances", "explainer", inputs)
     source = fitted.inputs(inputs)
     found = variants.invariances(fitted, source, n, scale, "nuisance", "none", seed)
     return plot_invariances(source, found.variants, found.kept, ranges=_ranges(fitted))

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from xlens.deprecated import renamed
 from xlens.errors import DataError
 from xlens.plot.draw import BLUE, RED, draw_input, finish, plain, shorten
 from xlens.plot.figure import new_figure
@@ -19,9 +20,10 @@ __all__ = ["plot_invariances", "plot_traversal"]
 _SIDE = 1.45
 
 
+@renamed(steps="values")
 def plot_traversal(
     frames: Tensor,
-    steps: Sequence[float] | Tensor,
+    values: Sequence[float] | Tensor,
     *,
     feature: str = "",
     inputs: Tensor | None = None,
@@ -33,7 +35,7 @@ def plot_traversal(
 
     Args:
         frames: ``(N, T, *S)``.
-        steps: the T values.
+        values: the T values.
         feature: what was set to them.
         inputs: ``(N, *S)`` drawn before each row where given.
         probabilities: ``(N, T)`` the classifier's probability on each frame, written under it.
@@ -48,15 +50,15 @@ def plot_traversal(
     >>> plot_traversal(explainer.traverse(images[:2], 1, [0.0, 0.5, 1.0]), [0.0, 0.5, 1.0])
     <Figure size ... with 6 Axes>
     """
-    values = [float(value) for value in steps]
-    _check("plot_traversal", frames, inputs, {"steps": len(values)})
+    points = [float(value) for value in values]
+    _check("plot_traversal", frames, inputs, {"values": len(points)})
     if probabilities is not None and tuple(probabilities.shape) != tuple(frames.shape[:2]):
         raise _misfit("plot_traversal", f"probabilities {tuple(probabilities.shape)}", tuple(frames.shape[:2]))
     figure, grid, ranges = _grid(frames, inputs, ranges)
     for i, row in enumerate(grid):
-        for t, axis in enumerate(row[-len(values) :]):
+        for t, axis in enumerate(row[-len(points) :]):
             draw_input(axis, frames[i, t], ranges)
-            finish(axis, f"{values[t]:g}" if i == 0 else "")
+            finish(axis, f"{points[t]:g}" if i == 0 else "")
             if probabilities is not None:
                 axis.set_xlabel(f"p = {float(probabilities[i, t]):.2f}", fontsize=9.5)
     under = (

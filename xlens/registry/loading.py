@@ -13,7 +13,7 @@ from xlens import hookspecs
 from xlens.contracts import CAPABILITIES
 from xlens.contracts.backend import CONTRACT_VERSION, Backend
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, did_you_mean
-from xlens.registry.entries import GROUP, Entry, _claims, entries
+from xlens.registry.installed import GROUP, Entry, _claims, entries
 
 __all__ = ["load_backend", "offering", "standing_in"]
 

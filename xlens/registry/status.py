@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlens.errors import PluginError
-from xlens.registry.entries import entries
+from xlens.registry.installed import entries
 from xlens.registry.loading import load_backend
 
 __all__ = ["Status", "as_json", "as_table", "statuses"]

@@ -25,6 +25,7 @@ def save_report(
     values: Sequence[float] | None = None,
     names: Sequence[str] | None = None,
     title: str = "Explanations",
+    max_bytes: int | None = None,
 ) -> None:
     """HTML report of an explanation with a slider for each of the lens's features, rendered ahead.
 
@@ -37,11 +38,12 @@ def save_report(
         values: values that each feature is set to, as for ``explainer.traverse``; None chooses.
         names: N names of the inputs, such as file names.
         title: heading of the page.
+        max_bytes: what the file should stay below; None for 2 MB for sixteen images of 64x64, and in proportion.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals, or features were named and the lens does not
             decode to inputs.
-        OptionError: there is no such feature.
+        OptionError: there is no such feature, or `max_bytes` is no whole number above 0.
         StorageError: the file cannot be written.
 
     >>> import tempfile
@@ -50,4 +52,12 @@ def save_report(
     """
     check_writable(path)
     moved = render_traversals(explainer, explanation, features, values)
-    save_html(explanation, path, names=names, title=title, traversals=moved, optional=features is None)
+    save_html(
+        explanation,
+        path,
+        names=names,
+        title=title,
+        traversals=moved,
+        optional=features is None,
+        max_bytes=max_bytes,
+    )

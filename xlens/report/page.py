@@ -39,6 +39,7 @@ def to_html(
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
     optional: bool = False,
+    max_bytes: int | None = None,
 ) -> str:
     """Return the report as one HTML document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
@@ -52,7 +53,7 @@ def to_html(
         # Our own files, not input: everything else is escaped by the template.
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
-        data=payload(explanation, names, traversals, optional=optional),
+        data=payload(explanation, names, traversals, optional=optional, max_bytes=max_bytes),
         end=end_of_path(explanation),
         on_layer=explanation.reconstruction is None,
         count=len(explanation),
@@ -69,6 +70,7 @@ def save_html(
     title: str = "Explanations",
     traversals: Sequence[Traversal] = (),
     optional: bool = False,
+    max_bytes: int | None = None,
 ) -> None:
     """Write the report to a file that opens in any browser, without a network; of several processes the first does.
 
@@ -78,12 +80,14 @@ def save_html(
         names: N names of the inputs, such as file names.
         title: heading of the page.
         traversals: features set to several values (:func:`render_traversals`), which get sliders.
-        optional: leave the last of them out, and say so on the page, where it would grow beyond 2 MB for sixteen
-            images of 64x64, or in proportion.
+        optional: leave the last of them out, and say so on the page, where it would grow beyond `max_bytes`.
+        max_bytes: what the file should stay below, by coarser pictures under the sliders; None for 2 MB for sixteen
+            images of 64x64, and in proportion.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
         DataError: names or traversals do not fit, or there is no input.
+        OptionError: `max_bytes` is no whole number above 0.
         StorageError: the file cannot be written.
 
     >>> import tempfile
@@ -91,7 +95,9 @@ def save_html(
     >>> save_html(explainer.explain(images[:2]), tempfile.mkdtemp() + "/why.html")
     """
     check_writable(path)
-    page = to_html(explanation, names=names, title=title, traversals=traversals, optional=optional)
+    page = to_html(
+        explanation, names=names, title=title, traversals=traversals, optional=optional, max_bytes=max_bytes
+    )
     if not processes(explanation.inputs.device).writes:
         return
     try:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens.errors import DataError
+from xlens.contracts.numbers import is_count
+from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
@@ -42,6 +43,7 @@ def payload(
     traversals: Sequence[Traversal] = (),
     *,
     optional: bool = False,
+    max_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Return everything that the page shows.
 
@@ -50,11 +52,17 @@ def payload(
         names: N names of the inputs, such as file names.
         traversals: of the same N inputs, the most important first.
         optional: whether traversals of images are left out where the page would grow too large.
+        max_bytes: what is too large; None for 2 MB for sixteen images of 64x64, and in proportion.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
         DataError: names or traversals do not fit, or there is no input.
+        OptionError: `max_bytes` is no whole number above 0.
     """
+    if max_bytes is not None and not is_count(max_bytes):
+        raise OptionError(
+            "report: max_bytes is no size", given=repr(max_bytes), allowed="an int >= 1, or None for the usual size"
+        )
     shape = tuple(explanation.inputs.shape[1:])
     kind = kind_of(shape, "report")
     _check(explanation, names, traversals)
@@ -66,7 +74,7 @@ def payload(
         for name in whole.attributions
     ]
     items = [_item(whole, i, kind, ranges, names) for i in range(len(whole))]
-    left_out = _add_traversals(items, traversals, whole, kind, ranges, optional)
+    left_out = _add_traversals(items, traversals, whole, kind, ranges, optional, max_bytes)
     return {
         "kind": kind,
         "height": shape[-2] if kind == "image" else 0,
@@ -127,10 +135,12 @@ def _add_traversals(
     kind: str,
     ranges: Ranges,
     optional: bool,
+    max_bytes: int | None,
 ) -> list[str]:
     """Give each item its traversals, and return the names of those that were left out."""
     if kind == "image":
-        left = allowance(len(items), whole.inputs.shape[1:]) - len(json.dumps(items)) - _PAGE
+        most = allowance(len(items), whole.inputs.shape[1:]) if max_bytes is None else max_bytes
+        left = most - len(json.dumps(items)) - _PAGE
         written, left_out = slider_items(traversals, ranges, left, optional=optional)
     else:
         written = [

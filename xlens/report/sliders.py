@@ -16,7 +16,7 @@ from xlens.report.traversals import Traversal
 
 __all__ = ["allowance", "slider_items"]
 
-#: What sixteen images of 64x64 may take; more and larger ones in proportion.
+#: What sixteen images of 64x64 may take, where nobody says; more and larger ones in proportion.
 _BYTES, _PIXELS = 1_950_000, 16 * 64 * 64
 
 

@@ -12,7 +12,7 @@ from xlens.codes.moves import directions_of, find_feature
 from xlens.codes.variants import traverse
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Feature
-from xlens.deprecated import renamed
+from xlens.deprecated import renamed, renamed_fields
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted, as_fitted
@@ -24,6 +24,7 @@ _LENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
+@renamed_fields(steps="values")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Traversal:
     """One feature set to several values, for every input of an explanation.
@@ -67,7 +68,7 @@ def render_traversals(
     >>> one.feature, one.frames.shape
     ('evidence for class 1', torch.Size([2, 7, 1, 8, 8]))
     """
-    fitted = as_fitted(explainer, "report", "explainer")
+    fitted = as_fitted(explainer, "report", "explainer", explanation.inputs)
     chosen = _default(fitted, explanation) if features is None else features
     found = []
     for feature in chosen:

@@ -1,5 +1,6 @@
 """Saved lenses and explanations: safetensors and JSON, checked before use, never any code."""
 
+from xlens.deprecated import forwarded_module
 from xlens.storage.explanations import (
     explanation_from_tree,
     explanation_to_tree,
@@ -16,3 +17,8 @@ __all__ = [
     "save_explanation",
     "save_lens",
 ]
+
+# Where it was before 0.2.
+__getattr__ = forwarded_module(
+    "xlens.storage", "xlens.fitted", ("StoredLens",), elsewhere={"StoredLens": "xlens.fitted:Fitted"}
+)

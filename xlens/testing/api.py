@@ -19,7 +19,7 @@ from xlens.contracts.backend import CONTRACT_VERSION, Backend, Spec
 from xlens.contracts.lens import EditingLens, Lens
 from xlens.contracts.options import Constraint, fits, make, to_dict
 from xlens.errors import OptionError, XlensError
-from xlens.registry.entries import entries
+from xlens.registry.installed import entries
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.checking import check, require
 

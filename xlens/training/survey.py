@@ -14,7 +14,7 @@ from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
 
-__all__ = ["Survey", "classify", "survey"]
+__all__ = ["Survey", "classify", "measured", "survey"]
 
 _SAMPLE = 512
 _SAMPLED_BATCHES = 32
@@ -139,16 +139,43 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             allowed="labels of at least two classes",
             do="pass data that hold more classes, or leave supervision='classifier'",
         )
-    spec = Spec(
-        shape=statistics.shape,
-        num_classes=outputs.shape[1],
-        class_margins=_class_margins(outputs),
-        **figures,
-    )
+    spec = _spec(statistics, outputs)
     seen = digest.hexdigest()
     if not data.indexed or not _repeats(data):
         return Survey(spec, None, torch.cat(sample)[:_SAMPLE], "", seen)
     return Survey(spec, outputs, torch.cat(sample)[:_SAMPLE], seen, seen)
+
+
+def measured(classifier: Classifier, data: Data) -> Spec:
+    """Return what is known of data and classifier by a look at them, without asking whether a lens could be fitted.
+
+    Args:
+        classifier: the frozen classifier.
+        data: the user's data.
+
+    Raises:
+        DataError: no inputs, or inputs of different shapes.
+        ModelError: the classifier gives values that are not finite, or its number of classes changes.
+    """
+    statistics: _Statistics | None = None
+    logits: list[Tensor] = []
+    with torch.no_grad():
+        for batch in data.batches():
+            statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
+            statistics.add(batch.inputs)
+            logits.append(classify(classifier, batch, logits).float().cpu())
+    if statistics is None:
+        raise DataError("data: there are no inputs")
+    return _spec(statistics, torch.cat(logits))
+
+
+def _spec(statistics: _Statistics, outputs: Tensor) -> Spec:
+    return Spec(
+        shape=statistics.shape,
+        num_classes=outputs.shape[1],
+        class_margins=_class_margins(outputs),
+        **statistics.as_tuples(),
+    )
 
 
 def _sigmoid(logits: Tensor) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 import xlens
 from xlens.errors import DataError, ModelError, OptionError, UnsupportedError, XlensWarning
 from xlens.evaluation import flip_distance
+from xlens.integrations.quantus import as_quantus
 from xlens.metrics import interpretability
 from xlens.report import save_report
 
@@ -171,7 +172,7 @@ def test_power_mutual_information_draws_in_proportion(explainer, digits, monkeyp
         return worth
 
     monkeypatch.setattr(explainer.lens, "informativeness", informativeness)
-    ask = functools.partial(explainer.query, digits[0][:5], 5, "power_mutual_information")
+    ask = functools.partial(explainer.teaching.query, digits[0][:5], 5, "power_mutual_information")
     orders = torch.stack([ask(seed=s) for s in range(2000)])
     assert set(seen) == {"mutual_information"}
     assert (orders[:, -1] == 0).all()  # nothing is to be learned from it
@@ -365,5 +366,5 @@ def test_other_attributions_have_the_retrieved_input_as_baseline(explainer, digi
     for name in ("ig_counterfactual", "idgi", "guided_ig"):
         torch.testing.assert_close(found.attributions[name].flatten(1).sum(1), difference, rtol=0.02, atol=0.02)
     assert set(found.attributions) == set(names)
-    maps = explainer.as_quantus("lig")(explainer.classifier.model, images.numpy(), found.target.numpy())
+    maps = as_quantus(explainer, "lig")(explainer.classifier.model, images.numpy(), found.target.numpy())
     assert maps.shape == images.shape

@@ -9,6 +9,7 @@ from torch import nn
 
 import xlens
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
+from xlens.integrations.quantus import as_quantus
 from xlens.plot.words import complete_methods
 
 
@@ -169,7 +170,7 @@ def test_maps_of_attributes_are_asked_for_where_they_are(named, explainer, digit
     with pytest.raises(OptionError, match="'lig_features' goes along the code"):
         named.explain(images, attributions=("lig_features",), path="pixel")
     with pytest.raises(OptionError, match="Quantus takes one"):
-        named.as_quantus("lig_features")
+        as_quantus(named, "lig_features")
     with pytest.raises(OptionError, match="Did you mean 'lig_features'"):
         named.explain(images, attributions=("lig_feature",))
     both = [explainer.explain(images, attributions=(name,)).attributions for name in ("lig", "lig_features")]

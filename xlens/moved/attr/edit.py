@@ -2,4 +2,6 @@
 
 from xlens.deprecated import forwarded_module
 
-__getattr__ = forwarded_module("xlens.attr.edit", "xlens.counterfactual.edit")
+__getattr__ = forwarded_module(
+    "xlens.attr.edit", "xlens.counterfactual.edit", elsewhere={"Carry": "xlens.counterfactual"}
+)

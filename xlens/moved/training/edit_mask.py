@@ -2,4 +2,6 @@
 
 from xlens.deprecated import forwarded_module
 
-__getattr__ = forwarded_module("xlens.training.edit_mask", "xlens.counterfactual.fit_mask")
+__getattr__ = forwarded_module(
+    "xlens.training.edit_mask", "xlens.counterfactual.fit_mask", elsewhere={"default_contrast": "xlens.classifier"}
+)

@@ -81,7 +81,7 @@ class Session:
         ]
         if faults:
             raise OptionError("label: " + "; ".join(faults))
-        self.fitted = as_fitted(explainer, "label", "explainer")
+        self.fitted = as_fitted(explainer, "label", "explainer", pool)
         self.teaching = Teaching(self.fitted)
         self.teaching.query(pool[:1], 1, "random", seed=seed)  # refuses what cannot be taught
         self.questions = tuple(self.fitted.require("teach").questions)

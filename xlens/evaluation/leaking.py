@@ -44,7 +44,7 @@ def leakage(
         OptionError: the amount is no number, not finite, or 0.
         UnsupportedError: this lens has no directions.
     """
-    fitted = as_fitted(explainer, "leakage", "explainer")
+    fitted = as_fitted(explainer, "leakage", "explainer", inputs)
     fitted.require("directions")
     fitted.require_decoder("leakage")
     if not isinstance(amount, Real) or isinstance(amount, bool) or not 0 < abs(amount) < float("inf"):

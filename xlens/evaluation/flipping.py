@@ -58,7 +58,7 @@ def flip_distance(
     >>> found.flip.shape, found.used.shape, found.reached.dtype
     (torch.Size([2]), torch.Size([2]), torch.bool)
     """
-    fitted = as_fitted(explainer, "flip_distance", "explainer")
+    fitted = as_fitted(explainer, "flip_distance", "explainer", inputs)
     fitted.require_decoder("flip_distance")
     with fitted.asking():
         source = fitted.inputs(inputs)
