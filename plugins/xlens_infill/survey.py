@@ -96,24 +96,26 @@ class Survey:
         described = describe(x, within, scale)
         out = described.new_zeros(len(x), 1, *described.shape[-2:])
         inside = F.max_pool2d(within.to(x.dtype), scale, ceil_mode=True) > 0
-        vectors = described.permute(0, 2, 3, 1)[inside[:, 0]]
-        out[inside] = self.soften(vectors, self.log_ratio(target, contrast))
+        near = self.nearest(described.permute(0, 2, 3, 1)[inside[:, 0]])
+        out[inside] = softened(near, self.log_ratio(target, contrast))
         out = F.interpolate(out, scale_factor=scale, mode="bilinear", align_corners=False)
         return out[..., : x.shape[-2], : x.shape[-1]].masked_fill(~within, -torch.inf)
 
-    def soften(self, vectors: Tensor, ratio: Tensor) -> Tensor:
-        """Mean log-ratio of the nearest words of each described patch, the nearest counting most."""
-        found = []
-        for part in vectors.split(_CHUNK):
-            weight, index = self.nearest(part)
-            found.append((weight * ratio[index]).sum(1))
-        return torch.cat(found) if found else ratio.new_zeros(0)
-
     def nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Weights ``(V, n)`` and places ``(V, n)`` of the nearest words of each described patch."""
+        found = [self._nearest(part) for part in vectors.split(_CHUNK)]
+        return torch.cat([weight for weight, _ in found]), torch.cat([index for _, index in found])
+
+    def _nearest(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         distance = torch.cdist((vectors - self.mean) @ self.basis, self.words)
         near, index = distance.topk(min(NEAREST, len(self.words)), largest=False)
         return (-SHARPNESS * (near - near[:, :1])).softmax(1), index
+
+
+def softened(near: tuple[Tensor, Tensor], ratio: Tensor) -> Tensor:
+    """Mean log-ratio ``(V,)`` of the nearest words of each described patch, the nearest counting most."""
+    weight, index = near
+    return (weight * ratio[index]).sum(1)
 
 
 def survey(x: Tensor, within: Tensor, decision: Tensor, classes: int, *, words: int, seed: int = 0) -> Survey:
@@ -140,12 +142,13 @@ def separation(s: Survey, x: Tensor, within: Tensor, decision: Tensor) -> float:
     """
     generator = torch.Generator().manual_seed(0)
     patches, owner = _draw(x, within, scale_of(min(x.shape[-2:])), generator, 5 * PER_IMAGE)
+    near = s.nearest(patches)
     present, found = decision.unique().tolist(), []
     for n, first in enumerate(present):
         for second in present[n + 1 :]:
             both = []
             for own, other in ((first, second), (second, first)):
-                value = s.soften(patches, s.log_ratio(own, other))
+                value = softened(near, s.log_ratio(own, other))
                 top = torch.stack([_top(value[owner == i]) for i in range(len(x))])
                 wins = top[decision == own][:, None] - top[decision == other]
                 both.append(float(((wins > 0) + 0.5 * (wins == 0)).float().mean()))
@@ -167,10 +170,10 @@ def levels_of(s: Survey, x: Tensor, within: Tensor, decision: Tensor, classes: i
     for contrast in range(classes):
         rows = (decision == contrast).nonzero()[:REFERENCES, 0]
         rows = rows if len(rows) else torch.arange(min(REFERENCES, len(x)), device=x.device)
-        vectors = _pixels(x[rows], within[rows])
+        near = s.nearest(_pixels(x[rows], within[rows]))
         for target in range(classes):
             if target != contrast:
-                levels[target, contrast] = torch.quantile(s.soften(vectors, s.log_ratio(target, contrast)), shares)
+                levels[target, contrast] = torch.quantile(softened(near, s.log_ratio(target, contrast)), shares)
     return levels
 
 

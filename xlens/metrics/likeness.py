@@ -23,6 +23,8 @@ _FLOOR = 1e-2
 _REAL = 0.99
 #: Regions for the calibration: areas as shares of an image, and how many of each held-out image.
 _AREAS, _REGIONS = (0.01, 0.03, 0.1), 2
+#: Regions that are looked at at once, so that copies of large images stay few.
+_AT_ONCE = 24
 
 
 class PatchBank(nn.Module):
@@ -81,9 +83,11 @@ class PatchBank(nn.Module):
             bank.get_buffer(f"whiten{s}").copy_(whiten.float())
             bank.get_buffer(f"kept{s}").copy_(bank._whitened(patches[:_KEPT], s))
         regions, owners = _regions(held_out, generator)
-        distances = bank.distances(held_out[owners], regions)
+        pieces = zip(owners.split(_AT_ONCE), regions.split(_AT_ONCE), strict=True)
+        distances = torch.cat([bank.distances(held_out[those], here) for those, here in pieces])
         bank.farthest.copy_(distances.quantile(_REAL, dim=0))
-        found = detail(held_out[owners], regions)
+        pieces = zip(owners.split(_AT_ONCE), regions.split(_AT_ONCE), strict=True)
+        found = torch.cat([detail(held_out[those], here) for those, here in pieces])
         tails = torch.tensor([(1 - _REAL) / 2, (1 + _REAL) / 2])
         bank.detail.copy_(found.quantile(tails))
         return bank
@@ -112,14 +116,13 @@ class PatchBank(nn.Module):
             for s, (small, where) in enumerate(
                 zip(self._smaller(image[None]), self._smaller(region[None], pool=F.max_pool2d), strict=True)
             ):
-                patches = F.unfold(small, _SIDE, padding=_SIDE // 2)[0].T
                 chosen = _pixels(where.flatten())
                 if not len(chosen):
                     values.append(images.new_zeros(()))
                     continue
-                values.append(
-                    torch.cdist(self._whitened(patches[chosen], s), self.get_buffer(f"kept{s}")).amin(1).mean()
-                )
+                down, across = chosen // small.shape[3], chosen % small.shape[3]
+                patches = _patches(small, torch.zeros_like(chosen), down, across)
+                values.append(torch.cdist(self._whitened(patches, s), self.get_buffer(f"kept{s}")).amin(1).mean())
             rows.append(torch.stack(values))
         return torch.stack(rows)
 
@@ -141,7 +144,9 @@ def detail(images: Tensor, mask: Tensor) -> Tensor:
     fine = (images - F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)).square().mean(1, keepdim=True)
     reach = max(3, min(images.shape[2:]) // 16 * 2 + 1)
     inside = (mask > 0.5).to(images.dtype)
-    around = F.max_pool2d(inside, reach, 1, reach // 2) - inside
+    # A square's maximum is that of its rows' maxima.
+    wider = F.max_pool2d(inside, (1, reach), 1, (0, reach // 2))
+    around = F.max_pool2d(wider, (reach, 1), 1, (reach // 2, 0)) - inside
     floor = 1e-3 * fine.mean((1, 2, 3)) + 1e-12
 
     def mean(region: Tensor) -> Tensor:
@@ -158,13 +163,18 @@ def _pixels(where: Tensor) -> Tensor:
 
 
 def _drawn_patches(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return patches ``(count, C * side * side)`` drawn evenly from images, their borders repeated by zeros."""
+    """Return patches ``(count, C * side * side)`` drawn evenly from images."""
     n, _, height, width = images.shape
-    padded = F.pad(images, (_SIDE // 2,) * 4)
     which = torch.randint(n, (count,), generator=generator)
     rows = torch.randint(height, (count,), generator=generator)
     columns = torch.randint(width, (count,), generator=generator)
-    span = torch.arange(_SIDE)
+    return _patches(images, which, rows, columns)
+
+
+def _patches(images: Tensor, which: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the patches ``(count, C * side * side)`` around some pixels; beyond the border all is zero."""
+    padded = F.pad(images, (_SIDE // 2,) * 4)
+    span = torch.arange(_SIDE, device=images.device)
     found = padded[
         which[:, None, None], :, (rows[:, None] + span)[:, :, None], (columns[:, None] + span)[:, None, :]
     ]
