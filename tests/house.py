@@ -79,6 +79,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "warm_start",
         "stream",
         "interruption",
+        "timing",
         "trainer",
     ),
     "datasets": ("examples", "known", "parts", "planted"),
@@ -133,7 +134,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
+    "fitting": ("agreement", "answers", "arguments", "starts", "cost", "write_overloads"),
     "api": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (

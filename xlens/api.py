@@ -26,6 +26,7 @@ from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
 from xlens.fitting.answers import check_answers
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
+from xlens.fitting.cost import with_cost
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
@@ -82,7 +83,8 @@ def fit(
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
         on_step: called with a :class:`xlens.StepEvent` after each step, in every process with its own losses.
-        progress: show progress bars; None shows them on a terminal.
+        progress: show progress bars, and what the fit will cost; None shows them on a terminal, and logs the cost
+            elsewhere, under ``xlens``; False is silent.
         mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; the
             classifier is included then, but what it says of the data is taken in its own precision. ``"no"``
             does not.
@@ -157,6 +159,7 @@ def fit(
                     mask=masked,
                 ),
             )
+            run = with_cost(chosen, wrapped, run, found.sample, begin, mask)
             lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)

@@ -24,6 +24,7 @@ from xlens.training.checkpoint import all_finite, clone, read_file, write_file
 from xlens.training.interruption import stops_deferred
 from xlens.training.processes import processes
 from xlens.training.stream import BatchStream
+from xlens.training.timing import StepWatch
 from xlens.training.warm_start import begin_from
 
 __all__ = ["Trainer"]
@@ -141,13 +142,15 @@ class Trainer:
             desc=self.phase,
             disable=None if self.run.progress is None else not self.run.progress,
         )
+        watch = StepWatch(self.run.timed, self.phase, self.steps - self.step_index)
         with bar, stops_deferred() as stop:
             try:
                 while self.step_index < self.steps:
                     # Other threads may be waiting to explain.
                     give_way()
-                    losses = self._one_step(stream, step)
-                    finite, interrupted = self._agreed(losses, stop.asked)
+                    with watch.step():
+                        losses = self._one_step(stream, step)
+                        finite, interrupted = self._agreed(losses, stop.asked)
                     last = self.step_index == self.steps
                     if self.step_index % _SNAPSHOT_EVERY == 0 or last or not finite:
                         if finite and all_finite(self._weights()):
