@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
     "attr": (
         "layers",
+        "axes",
         "curve",
         "memory",
         "packing",
