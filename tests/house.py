@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "deprecated": (),
-    "files": ("writing", "limits", "plain"),
+    "files": ("writing", "limits", "building", "plain"),
     "invariances": (),
     "explanation": (),
     "classifier": (

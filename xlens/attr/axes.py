@@ -50,7 +50,7 @@ def is_channels_last(
     if not isinstance(found, Tensor) or found.dim() != 4 or len(found) != 5:
         return False
     if type(layer) in (nn.LayerNorm, nn.Linear):
-        return type(layer) is nn.Linear or len(layer.normalized_shape) == 1
+        return not isinstance(layer, nn.LayerNorm) or len(layer.normalized_shape) == 1
     answer = _by_following(found)
     if answer is None:
         answer = _by_size(tuple(found.shape[1:]), (inputs.shape[2], inputs.shape[3]))

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from xlens.classifier.turns import give_way
+from xlens.classifier.turns import give_way, out_of_turn
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
@@ -210,7 +210,9 @@ class Trainer:
         plain = {name: float(loss) for name, loss in losses.items()}
         bar.set_postfix({name: f"{value:.3g}" for name, value in plain.items()}, refresh=False)
         if self.run.on_step is not None:
-            self.run.on_step(StepEvent(self.phase, self.step_index, self.steps, plain))
+            # It may start a thread that asks something about the same classifier, and wait for it.
+            with out_of_turn():
+                self.run.on_step(StepEvent(self.phase, self.step_index, self.steps, plain))
 
     def _roll_back(self, good: dict[str, Any], losses: Mapping[str, Tensor]) -> None:
         self._rollbacks += 1
