@@ -20,7 +20,7 @@ import torch
 
 import xlens
 from benchmarks.engine.damaged_files import bombs, damaged
-from benchmarks.engine.kills import full_disk, kills
+from benchmarks.engine.kills import SUBJECTS, full_disk, kills
 from xlens.classifier.frozen import frozen
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "stress"))
@@ -127,6 +127,9 @@ if __name__ == "__main__":
     parser.add_argument("--verbs", nargs="+", choices=_SHARE, default=list(_SHARE), help="what is interrupted")
     parser.add_argument("--pairs", type=int, default=100, help="pairs of calls from two threads")
     parser.add_argument("--kills", type=int, default=500, help="kills of each thing that is written")
+    parser.add_argument(
+        "--what", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="what is killed and finds no room"
+    )
     parser.add_argument("--files", type=int, default=20_000, help="files with changed bytes, beside forged ones")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -140,9 +143,9 @@ if __name__ == "__main__":
     if "large" in chosen.parts:
         interruptions(World(large=True), "100 MB", chosen.times // 10, chosen.verbs)
     if "kills" in chosen.parts:
-        kills(chosen.kills)
+        kills(chosen.kills, chosen.what)
     if "full-disk" in chosen.parts:
-        full_disk()
+        full_disk(chosen.what)
     if "files" in chosen.parts:
         damaged(chosen.files)
     if "bombs" in chosen.parts:
