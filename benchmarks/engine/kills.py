@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,33 +41,34 @@ _FULL = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
 def killed(act: Callable[[], object], seconds: float) -> bool:
-    """Do something in a process that ends after so many seconds of its own; return whether it was still at work.
+    """Do something in a process that ends after so many seconds; return whether it was still at work.
 
-    It is ended by a signal without a handler, as by SIGKILL: nothing of it runs any more. Its own clock sends it,
+    It is ended by a signal without a handler, as by SIGKILL: nothing of it runs any more. Its own timer sends it,
     because on a busy machine another process would come too late.
     """
     return _apart(act, seconds)[0]
 
 
 def seconds_of(act: Callable[[], object]) -> float:
-    """Return how many seconds something takes of a process of its own."""
+    """Return how many seconds something takes in a process of its own, with its start and end."""
     return _apart(act, 0)[1]
 
 
 def _apart(act: Callable[[], object], seconds: float) -> tuple[bool, float]:
+    began = time.perf_counter()
     child = os.fork()
     if not child:
         status = 1
         try:
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_PROF, seconds)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             act()
             status = 0
         finally:
             os._exit(status)
-    _, status, usage = os.wait4(child, 0)
+    _, status = os.waitpid(child, 0)
     # One that fails by itself leaves what it should have written undone, which is seen afterwards.
-    return os.waitstatus_to_exitcode(status) == -signal.SIGPROF, usage.ru_utime + usage.ru_stime
+    return os.waitstatus_to_exitcode(status) == -signal.SIGALRM, time.perf_counter() - began
 
 
 class Subject:
