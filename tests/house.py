@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "deprecated": (),
-    "files": ("writing", "limits", "plain"),
+    "files": ("writing", "limits", "building", "plain"),
     "invariances": (),
     "explanation": (),
     "classifier": (
@@ -39,6 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
     "attr": (
         "layers",
+        "axes",
         "curve",
         "memory",
         "packing",
@@ -80,6 +81,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "warm_start",
         "stream",
         "interruption",
+        "timing",
         "trainer",
     ),
     "datasets": ("examples", "known", "parts", "planted"),
@@ -134,7 +136,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
+    "fitting": ("agreement", "answers", "arguments", "starts", "cost", "write_overloads"),
     "api": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (

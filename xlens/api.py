@@ -15,17 +15,19 @@ from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
-from xlens.contracts.numbers import check_seed
+from xlens.contracts.numbers import check_seed, is_count
 from xlens.contracts.options import to_dict
 from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
 from xlens.counterfactual.mask import EditMask
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
+from xlens.files.limits import MOST_BYTES
 from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
 from xlens.fitting.answers import check_answers
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
+from xlens.fitting.cost import with_cost
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
@@ -82,7 +84,8 @@ def fit(
         output_dir: folder for checkpoints.
         resume: continue from the checkpoints in `output_dir`.
         on_step: called with a :class:`xlens.StepEvent` after each step, in every process with its own losses.
-        progress: show progress bars; None shows them on a terminal.
+        progress: show progress bars, and what the fit will cost; None shows them on a terminal, and logs the cost
+            elsewhere, under ``xlens``; False is silent.
         mixed_precision: ``"bf16"`` runs training steps in bfloat16 where that is safe, with float32 weights; the
             classifier is included then, but what it says of the data is taken in its own precision. ``"no"``
             does not.
@@ -157,6 +160,7 @@ def fit(
                     mask=masked,
                 ),
             )
+            run = with_cost(chosen, wrapped, run, found.sample, begin, mask)
             lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
@@ -171,6 +175,7 @@ def load(
     *,
     strict: bool = True,
     device: str | torch.device | None = None,
+    max_bytes: int = MOST_BYTES,
 ) -> LensExplainer:
     """Read a lens that :meth:`xlens.Explainer.save` wrote.
 
@@ -179,8 +184,11 @@ def load(
         model: the classifier that the lens was fitted around.
         strict: refuse another classifier; False uses the lens all the same.
         device: where the lens goes; the classifier's device if None.
+        max_bytes: what may be built as the file's options say (256 MiB), unless the file is a quarter of that
+            itself: a file of a few bytes can ask for networks of terabytes.
 
     Raises:
+        OptionError: device or max_bytes is none.
         StorageError: missing, truncated, edited, of another version, or for another classifier.
         BackendNotFoundError: the backend that fitted it is not installed.
 
@@ -190,11 +198,14 @@ def load(
     >>> xlens.load(folder, classifier).backend.name
     'medxgan'
     """
-    if faults := device_faults(device):
+    faults = device_faults(device)
+    if not is_count(max_bytes):
+        faults.append(f"max_bytes must be a number of bytes > 0, got {max_bytes!r}")
+    if faults:
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
     with Turn():
-        return LensExplainer(load_lens(path, model, strict=strict, device=where))
+        return LensExplainer(load_lens(path, model, strict=strict, device=where, max_bytes=max_bytes))
 
 
 @contextmanager

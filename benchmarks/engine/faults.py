@@ -1,23 +1,26 @@
-"""What threads, Ctrl-C, errors and full memory at random moments leave behind, around a small and a 100 MB model.
+"""What threads, Ctrl-C, errors, full memory, kills, a full disk and damaged files leave behind.
 
-python -m benchmarks.engine.faults [--times N] [--pairs N]
+python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--files N]
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import xlens
+from benchmarks.engine.damaged_files import bombs, damaged
+from benchmarks.engine.kills import SUBJECTS, full_disk, kills
 from xlens.classifier.frozen import frozen
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "stress"))
@@ -26,6 +29,7 @@ from test_threads import at_once, questions  # noqa: E402
 
 #: Share of `--times` that a verb gets: the slower it is, the fewer.
 _SHARE = {"guard alone": 1.0, "explain": 1.0, "fit": 0.25, "evaluate": 0.05}
+_PARTS = ("threads", "small", "large", "kills", "full-disk", "files", "bombs")
 
 
 def guard_alone(world: World) -> Callable[[], None]:
@@ -64,8 +68,13 @@ def mended(world: World, ask: Callable[[], object], trouble: Any) -> tuple[list[
     return found
 
 
-def interruptions(world: World, size: str, times: int) -> None:
-    for verb, share in _SHARE.items():
+def interruptions(world: World, size: str, times: int, verbs: Sequence[str]) -> None:
+    print(
+        "\n| verb | model | fault | calls | faults that came | left changed |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
+    for verb in verbs:
+        share = _SHARE[verb]
         ask = guard_alone(world) if verb == "guard alone" else getattr(world, verb)
         ask()
         began = time.perf_counter()
@@ -84,6 +93,10 @@ def interruptions(world: World, size: str, times: int) -> None:
 
 
 def threads(world: World, pairs: int) -> None:
+    print(
+        "| explainers | beside | calls | wrong answers | wrong predictions | left changed | time, of that in turn |"
+    )
+    print("|---|---|---|---|---|---|---|", flush=True)
     mask = xlens.MaskOptions(steps=2)
     other = xlens.fit(world.model, world.inputs, "svae", steps=4, seed=1, mask=mask, progress=False)
     for count in (1, 2):
@@ -106,18 +119,34 @@ def threads(world: World, pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--times", type=int, default=1000, help="faults of each kind in explain")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS, help="what is measured")
+    parser.add_argument(
+        "--times", type=int, default=1000, help="faults of each kind in explain; fewer of what is slow"
+    )
+    parser.add_argument("--verbs", nargs="+", choices=_SHARE, default=list(_SHARE), help="what is interrupted")
     parser.add_argument("--pairs", type=int, default=100, help="pairs of calls from two threads")
+    parser.add_argument("--kills", type=int, default=500, help="kills of each thing that is written")
+    parser.add_argument(
+        "--what", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="what is killed and finds no room"
+    )
+    parser.add_argument("--files", type=int, default=20_000, help="files with changed bytes, beside forged ones")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    print(
-        "| explainers | beside | calls | wrong answers | wrong predictions | left changed | time, of that in turn |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    if chosen.pairs:
+    # Shells start what runs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "threads" in chosen.parts:
         threads(World(), chosen.pairs)
-    print("\n| verb | model | fault | calls | faults that came | left changed |\n|---|---|---|---|---|---|")
-    interruptions(World(), "small", chosen.times)
-    interruptions(World(large=True), "100 MB", chosen.times // 10)
+    if "small" in chosen.parts:
+        interruptions(World(), "small", chosen.times, chosen.verbs)
+    if "large" in chosen.parts:
+        interruptions(World(large=True), "100 MB", chosen.times // 10, chosen.verbs)
+    if "kills" in chosen.parts:
+        kills(chosen.kills, chosen.what)
+    if "full-disk" in chosen.parts:
+        full_disk(chosen.what)
+    if "files" in chosen.parts:
+        damaged(chosen.files)
+    if "bombs" in chosen.parts:
+        bombs()

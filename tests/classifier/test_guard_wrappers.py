@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from ours import OPTIONS
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -76,6 +77,27 @@ def test_a_lens_goes_from_the_wrapper_to_the_bare_model_and_back(model, tmp_path
         explainer = xlens.fit(first, inputs, "svae", steps=2, mask=short, progress=False)
         explainer.save(tmp_path)
         xlens.load(tmp_path, second)
+
+
+@pytest.mark.parametrize("name", ["svae", "medxgan"])
+def test_a_fit_around_a_wrapper_is_that_around_the_network(model, ddp, name):
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    small = {**OPTIONS[name][0], "steps": 2, "mask": short, "progress": False}
+    expected = xlens.fit(model, inputs, name, **small).lens.state_dict()
+    for wrapper in (eager(model), nn.DataParallel(model), ddp):
+        found = xlens.fit(wrapper, inputs, name, **small).lens.state_dict()
+        assert all(map(torch.equal, found.values(), expected.values()))
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
+def test_a_critic_that_begins_as_a_model_which_keeps_results(model):
+    kept = Keeps(copy.deepcopy(model)).train()
+    kept(X)
+    inputs = pictures(48, seed=1)[0]
+    small = {**OPTIONS["medxgan"][0], "steps": 2, "mask": xlens.MaskOptions(steps=1), "progress": False}
+    explainer = xlens.fit(kept, inputs, "medxgan", **small)
+    assert explainer.explain(inputs[:1], n_steps=2, tolerance=0.9).counterfactual.shape == (1, 1, 8, 8)
+    assert kept.kept["aux"][0].requires_grad
 
 
 def test_a_lightning_module_that_only_calls_the_network(model):

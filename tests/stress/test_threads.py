@@ -175,3 +175,40 @@ def test_a_broken_guard_is_found(world, monkeypatch, broken):
     for parameter, flag in before[1]:
         parameter.requires_grad_(flag)
     assert any(found)
+
+
+def test_a_callback_may_wait_for_a_thread_that_asks_the_same_classifier(world):
+    """It would wait for ever if the fit kept its turn; and the fit ends as it would without."""
+    asked = questions(world, (world.explainer, world.explainer))[0]
+    expected, answers = asked(), []
+    alone = xlens.fit(world.model, world.inputs, "svae", steps=4, progress=False, mask=_SHORT)
+    before = {**model_state(world.model), **process_state()}
+
+    def on_step(event):
+        thread = threading.Thread(target=lambda: answers.append(asked()), daemon=True)
+        thread.start()
+        thread.join(30)
+        torch.rand(3)
+        # And in the same thread too.
+        answers.append(asked())
+
+    again = xlens.fit(world.model, world.inputs, "svae", steps=4, progress=False, mask=_SHORT, on_step=on_step)
+    assert len(answers) == 2 * (4 + _SHORT.steps)
+    assert all(same_explanation(answer, expected) for answer in answers)
+    first, second = alone.lens.state_dict(), again.lens.state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    changed = differing(before, {**model_state(world.model), **process_state()})
+    # What the callback itself draws is the program's.
+    assert [one for one in changed if "random" not in one and "rng" not in one.lower()] == []
+
+
+def test_a_callback_that_fails_leaves_everything_in_order(world):
+    before = {**model_state(world.model), **process_state()}
+
+    def on_step(event):
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        xlens.fit(world.model, world.inputs, "svae", steps=4, progress=False, mask=_SHORT, on_step=on_step)
+    assert not differing(before, {**model_state(world.model), **process_state()})
+    assert turns._queue.depth == 0

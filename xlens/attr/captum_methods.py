@@ -6,11 +6,13 @@ import inspect
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xlens.attr.axes import channels_first, is_channels_last
 from xlens.attr.layers import activations_of, spatial_layer, spread
 from xlens.classifier.frozen import seeded
 from xlens.errors import ModelError, OptionError, did_you_mean
@@ -94,7 +96,8 @@ def captum_attribution(
         baselines: ``(N, *S)``, each input's own, for methods that take any.
         arguments: further arguments; tensors have a row per input.
         options: the method's own, under Captum's names. For layer methods ``layer`` too (a dotted name, or the
-            module): without it the last layer of the last convolution's resolution is taken. For
+            module): without it the last layer of the last convolution's resolution is taken, or the last map
+            ``(N, h, w, C)`` where nothing but that follows, as in Swin. For
             ``"noise_tunnel"`` also ``method``, what it averages (``"saliency"``). Windows and patches are a
             seventh of each side unless given; ``"shapley_values"``, whose cost is a factorial, has four.
         batch: inputs attributed at once.
@@ -120,6 +123,7 @@ def captum_attribution(
         raise OptionError(f"captum_attribution: {'; '.join(faults)}.{near}")
     kind = _classes()[found]
     layer = _layer(function, kind, options.pop("layer", None), inputs, arguments)
+    turned = layer is not None and is_channels_last(layer, function, inputs, arguments, name)
     size = 1 if found in _ROW_BY_ROW else batch
     maps = []
     for start in range(0, len(inputs), size):
@@ -129,8 +133,10 @@ def captum_attribution(
         with warnings.catch_warnings(), seeded(0):
             # Captum warns of hooks that it takes away again, and of inputs that it marks for gradients.
             warnings.simplefilter("ignore")
+            turning = channels_first(layer) if layer is not None and turned else nullcontext(layer)
             try:
-                maps.append(_one(kind, function, layer, inputs[rows], baselines[rows], further, own, batch))
+                with turning as seen:
+                    maps.append(_one(kind, function, seen, inputs[rows], baselines[rows], further, own, batch))
             except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as fault:
                 if isinstance(fault, torch.OutOfMemoryError):
                     raise

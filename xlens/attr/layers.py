@@ -18,7 +18,9 @@ def spatial_layer(
 ) -> nn.Module:
     """Return the chosen layer, or the last one that keeps the resolution of the last convolution.
 
-    In a residual network that is the last block, in a plain one the activation after the last convolution.
+    In a residual network that is the last block, in a plain one the activation after the last convolution. Where
+    nothing of that resolution follows the last convolution, and maps ``(N, h, w, C)`` do, as in Swin, it is the
+    last of these.
 
     Args:
         function: a module.
@@ -38,13 +40,18 @@ def spatial_layer(
     if chosen is not None:
         return _named(names, str(chosen), who)
     runs = _runs(function, probe)
-    sizes = [size for module, size in runs if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-    if not sizes:
+    at = [i for i, (module, _) in enumerate(runs) if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    if not at:
         raise ModelError(
             f"{who}: the model has no convolution with a spatial map",
             do=f"name a layer: attributions={{{who!r}: {{'layer': 'name'}}}}, or choose another method",
         )
-    return [module for module, size in runs if size == sizes[-1]][-1]
+    convolution, size = runs[at[-1]]
+    chosen = [module for module, found in runs if found[1:] == size[1:]][-1]
+    if chosen is convolution:
+        later = [module for module, found in runs[at[-1] + 1 :] if _channels_last(found, probe[0])]
+        return [chosen, *later][-1]
+    return chosen
 
 
 def activations_of(layer: nn.Module, function: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
@@ -69,7 +76,8 @@ def spread(maps: Tensor, inputs: Tensor) -> Tensor:
         raise ModelError(
             "a map of that layer cannot be laid over the input",
             given=f"{tuple(maps.shape)} for inputs {tuple(inputs.shape)}",
-            do="choose a layer with outputs (N, C, h, w)",
+            do="choose a layer with outputs (N, C, h, w) or (N, h, w, C); of a transformer on tokens, the "
+            "convolution that makes them",
         )
     summed = maps.sum(1, keepdim=True)
     size = inputs.shape[2:]
@@ -95,13 +103,24 @@ def _named(names: dict[str, nn.Module], chosen: str, who: str) -> nn.Module:
     raise ModelError(f"{who}: there is no layer {chosen!r}.{did_you_mean(chosen, names)}")
 
 
+def _channels_last(shape: tuple[int, ...], inputs: Tensor) -> bool:
+    """Whether ``(a, b, c)`` has the input's proportions as height, width and channels, and not the other way."""
+    wanted = inputs.shape[3] / inputs.shape[2]
+    first, last = (abs(height * wanted - width) <= 1 for height, width in (shape[1:], shape[:2]))
+    return last and not first and min(shape[:2]) > 1
+
+
 def _runs(function: nn.Module, probe: tuple[Any, ...]) -> list[tuple[nn.Module, tuple[int, ...]]]:
-    """Return the modules with outputs ``(N, C, h, w)``, h or w above 1, in the order in which they finish."""
+    """Return the modules with outputs of four axes, and these but the batch's, in the order in which they end."""
+    # What attention puts on tokens is no map, however many tokens there are.
+    others = (nn.Softmax, nn.Dropout)
     runs: list[tuple[nn.Module, tuple[int, ...]]] = []
 
     def hook(module: nn.Module, _args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.dim() == 4 and max(output.shape[2:]) > 1:
-            runs.append((module, tuple(output.shape[2:])))
+        if isinstance(module, others) or not isinstance(output, Tensor):
+            return
+        if output.dim() == 4 and max(output.shape[2:]) > 1:
+            runs.append((module, tuple(output.shape[1:])))
 
     own = of_this_thread(hook)
     handles = [module.register_forward_hook(own) for module in function.modules() if module is not function]

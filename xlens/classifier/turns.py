@@ -15,7 +15,7 @@ import torch
 from xlens.classifier.interrupts import own_lines_uninterrupted, tried, uninterrupted, watch
 from xlens.classifier.modes import ThreadModes, neutral
 
-__all__ = ["Seeded", "Turn", "give_way", "random_state_kept", "seeded"]
+__all__ = ["Seeded", "Turn", "give_way", "out_of_turn", "random_state_kept", "seeded"]
 
 
 #: Seconds after which who waits looks whether the one who has the turn still lives.
@@ -217,18 +217,46 @@ def give_way() -> None:
 
     They find the program's random numbers, and leave this thread's own as they are.
     """
-    if not (_queue.mine and _queue.wanted):
+    if _queue.mine and _queue.wanted:
+        pressed = _come_back(*_step_aside())
+        if pressed is not None:
+            raise pressed
+
+
+@contextmanager
+def out_of_turn() -> Iterator[None]:
+    """Within this context others have their turns, and the program's random numbers and defaults are back.
+
+    For code of the user's that is called from within: it may wait for a thread of its own that asks something too,
+    and what it draws does not change what is going on.
+    """
+    if not _queue.mine:
+        yield
         return
+    depth, own = _step_aside()
+    try:
+        yield
+    finally:
+        pressed = _come_back(depth, own)
+    if pressed is not None:
+        raise pressed
+
+
+def _step_aside() -> tuple[int, _Process]:
     depth, own = _queue.depth, _Process()
     if Turn.outside is not None:
         Turn.outside.put_back()
     _queue.leave(0)
+    return depth, own
+
+
+def _come_back(depth: int, own: _Process) -> BaseException | None:
+    """Wait for the turn, and go on as it was; return what came meanwhile."""
     pressed = _take_for_certain()
     _queue.depth = depth
     Turn.outside = _Process()
     own.put_back()
-    if pressed is not None:
-        raise pressed
+    return pressed
 
 
 def _take_for_certain() -> BaseException | None:

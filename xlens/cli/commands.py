@@ -114,7 +114,7 @@ def explain(chosen: argparse.Namespace) -> int:
     if chosen.html is not None:
         check_writable(chosen.html)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    explainer = load(chosen.lens, model, device=chosen.device)
+    explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
     stored = Preprocessing.of(explainer.provenance)
     inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     with warnings.catch_warnings():

@@ -25,7 +25,8 @@ def evaluate(chosen: argparse.Namespace) -> int:
         check_writable(chosen.plot)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     folders = [chosen.lens, *chosen.also]
-    lenses = {_name(folder, folders): load(folder, model, device=chosen.device) for folder in folders}
+    how_read = {"device": chosen.device, "max_bytes": chosen.max_bytes}
+    lenses = {_name(folder, folders): load(folder, model, **how_read) for folder in folders}
     oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
     first = lenses[_name(chosen.lens, folders)]
     how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes

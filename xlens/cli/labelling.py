@@ -23,7 +23,8 @@ def label(chosen: argparse.Namespace) -> int:
     wrong = [f"--{name} must be >= {least}" for name, value, least in _numbers(chosen) if value < least]
     if wrong:
         raise OptionError("label: " + "; ".join(wrong))
-    explainer = load(chosen.lens, load_model(chosen.model, chosen.weights, chosen.max_bytes), device=chosen.device)
+    model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
+    explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
     stored = Preprocessing.of(explainer.provenance)
     inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     session = Session(

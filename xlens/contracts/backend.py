@@ -103,6 +103,8 @@ class Run:
         start_from: the explainer whose lens the fit begins with; the Trainer sees to it.
         output_dir, resume: where checkpoints go, and whether to continue from them.
         on_step, progress: step events, and whether to show a progress bar (None: on a terminal).
+        timed: told once in each training, after its first few steps, its phase, the steps from where it began, and
+            the seconds of one; the Trainer sees to it. None where nobody wants to know.
         mixed_precision: ``"bf16"`` where training steps run in bfloat16, as far as that is safe, else ``"no"``.
         identity: a hash of everything that decides the result; a checkpoint of another is refused.
     """
@@ -119,6 +121,7 @@ class Run:
     resume: bool = False
     on_step: Callable[[StepEvent], None] | None = None
     progress: bool | None = None
+    timed: Callable[[str, int, float], None] | None = None
     mixed_precision: Literal["no", "bf16"] = "no"
     identity: str = ""
 

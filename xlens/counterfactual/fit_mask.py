@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -22,8 +23,10 @@ from xlens.counterfactual.mask import EditMask
 from xlens.data import Batch, Data
 from xlens.training.trainer import Trainer
 
-__all__ = ["MaskOptions", "fit_edit_mask"]
+__all__ = ["MASK_PHASE", "MaskCost", "MaskOptions", "cost_of_mask", "fit_edit_mask"]
 
+#: What the mask's training is called.
+MASK_PHASE = "mask"
 #: Inputs that are encoded at once.
 _BATCH = 64
 
@@ -35,6 +38,8 @@ _SPREAD_REACH = 0.5
 _DUAL_RATE = 0.15
 #: The least that is taken of a lens whose ``encode`` searches, and the least of any.
 _SMALLEST_POOL = 512
+#: Inputs that such a lens encodes, and steps that are taken, to see what a mask costs.
+_SEARCHED, _TIMED = 8, 3
 #: Values of one input times inputs: 256 MB of float32 for each of three tensors.
 _POOL_VALUES = 2**26
 
@@ -93,7 +98,7 @@ def fit_edit_mask(
     trainer = Trainer(
         # What it starts from is none of the lens's networks, and was taken above.
         dataclasses.replace(run, start_from=None),
-        "mask",
+        MASK_PHASE,
         networks={"mask": mask},
         optimizers={"mask": torch.optim.Adam(mask.parameters(), 3e-3)},
         steps=steps,
@@ -124,6 +129,55 @@ def fit_edit_mask(
 
     trainer.fit(Data(pool.inputs), step, batch_size=wanted.batch_size)
     return mask.eval()
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskCost:
+    """What fitting a mask takes.
+
+    Args:
+        steps: training steps.
+        step: seconds of one.
+        pool: seconds in which the inputs that it is fitted on are encoded and decoded.
+        bytes: main memory in which they are kept.
+    """
+
+    steps: int
+    step: float
+    pool: float
+    bytes: int
+
+
+def cost_of_mask(
+    classifier: Classifier, lens: Lens, run: Run, sample: Tensor, warm: bool, options: MaskOptions | None
+) -> MaskCost:
+    """Return what :func:`fit_edit_mask` will take, from a few steps of a mask that is thrown away.
+
+    Args:
+        classifier: the frozen classifier.
+        lens: a lens of the same kind, which need not be trained.
+        run: circumstances of the fit.
+        sample: some inputs; the data themselves are not read.
+        warm: whether the mask will begin from an earlier one.
+        options: how it will be fitted.
+    """
+    wanted = MaskOptions() if options is None else options
+    rows = max(_BATCH, wanted.batch_size) if lens.encodes_directly else _SEARCHED
+    few, seconds = Data(sample[:rows]), []
+    run = dataclasses.replace(
+        run, output_dir=None, resume=False, on_step=None, progress=False, start_from=None, over=None,
+        timed=lambda _phase, _steps, step: seconds.append(step),
+    )  # fmt: skip
+    # Once for the warm-up, and once by the clock.
+    _Pool.of(classifier, lens, Data(sample[:1]), run, 1)
+    began = time.perf_counter()
+    _Pool.of(classifier, lens, few, run, rows)
+    pool = (time.perf_counter() - began) / min(rows, len(sample))
+    short = dataclasses.replace(wanted, steps=_TIMED, pool=rows)
+    fit_edit_mask(classifier, lens, few, run, sample, None, short)
+    steps = min(wanted.warm_start_steps, wanted.steps) if warm else wanted.steps
+    size = _pool_size(run, lens, wanted.pool)
+    return MaskCost(steps, seconds[0], pool * size, 3 * 4 * size * math.prod(run.spec.shape))
 
 
 def _begin(mask: EditMask, earlier: EditMask) -> bool:
@@ -179,9 +233,7 @@ class _Pool:
     @classmethod
     @torch.no_grad()
     def of(cls, classifier: Classifier, lens: Lens, data: Data, run: Run, most: int) -> _Pool:
-        largest = most if lens.encodes_directly else min(most, _SMALLEST_POOL)
-        least = min(most, _SMALLEST_POOL)
-        size = max(least, min(largest, _POOL_VALUES // math.prod(run.spec.shape)))
+        size = _pool_size(run, lens, most)
         hide = None if run.progress is None else not run.progress
         bar = tqdm(total=size, desc="encode", unit="input", disable=hide)
         generator = torch.Generator(run.device).manual_seed(run.seed)
@@ -207,6 +259,11 @@ class _Pool:
 
     def take(self, index: Tensor, device: torch.device) -> _Pool:
         return _Pool(*(part[index].to(device) for part in vars(self).values()))
+
+
+def _pool_size(run: Run, lens: Lens, most: int) -> int:
+    largest = most if lens.encodes_directly else min(most, _SMALLEST_POOL)
+    return max(min(most, _SMALLEST_POOL), min(largest, _POOL_VALUES // math.prod(run.spec.shape)))
 
 
 def _useful(target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ class Data:
         """
         if not self._indexed:
             empty = True
-            for item in self._source:
+            for item in _items(self._source):
                 empty = False
                 yield check(to_batch(item)).to(_CPU)
             if empty:
@@ -185,6 +186,32 @@ def _nonempty(data: Data) -> Data:
     if empty:
         raise DataError("data: empty", given="0 inputs", allowed="at least one", do="pass some inputs")
     return data
+
+
+def _items(source: Any) -> Iterator[Any]:
+    """Yield what a loader or another iterable gives.
+
+    Raises:
+        DataError: the loader cannot make batches of what its data set holds.
+    """
+    found = iter(source)
+    while True:
+        try:
+            item = next(found)
+        except StopIteration:
+            return
+        except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as fault:
+            # In a worker's process it is part of the message.
+            if "self.collate_fn(" not in "".join(traceback.format_exception(fault)):
+                raise
+            raise DataError(
+                "data: the loader cannot put what its data set holds together to batches",
+                given=f"its collate_fn says: {(str(fault).splitlines() or [''])[-1] or type(fault).__name__}",
+                allowed="batches that are or begin with tensors; labels are not needed",
+                do="pass the data set itself, of which the inputs are read and None beside them is not looked "
+                "at, or a loader with another collate_fn",
+            ) from fault
+        yield item
 
 
 def _rows(source: Any, index: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ from xlens.contracts.backend import CONTRACT_VERSION, Spec
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError, XlensError
+from xlens.files.building import Built
+from xlens.files.limits import MOST_BYTES
 from xlens.files.plain import parse, said
 from xlens.files.writing import write_all
 from xlens.fitted import Fitted
@@ -44,6 +47,8 @@ _KIND = "an xlens lens"
 #: Where versions before 0.2 wrote how files become inputs, and what they had ready while a lens was being written.
 _OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
 _PREPROCESSING = "preprocessing"
+#: How much more than the saved tensors a lens may make while it is built.
+_ROOM = 4
 
 
 def save_lens(fitted: Fitted, path: str | Path) -> None:
@@ -90,7 +95,12 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
 
 
 def load_lens(
-    path: str | Path, model: nn.Module | Classifier, *, strict: bool, device: torch.device | None
+    path: str | Path,
+    model: nn.Module | Classifier,
+    *,
+    strict: bool,
+    device: torch.device | None,
+    max_bytes: int = MOST_BYTES,
 ) -> Fitted:
     """Read a folder that :func:`save_lens` wrote, and build the lens around the classifier.
 
@@ -100,9 +110,10 @@ def load_lens(
             are taken from the file, of a Classifier the layer and the class names that it leaves open.
         strict: refuse a classifier with another fingerprint.
         device: where the lens goes; the classifier's device if None.
+        max_bytes: what may be built as its options say, unless the file is a quarter of that itself.
 
     Raises:
-        StorageError: missing, truncated, edited, of another version, or for another classifier.
+        StorageError: missing, truncated, edited, of another version, too large, or for another classifier.
         BackendNotFoundError: its backend is not installed.
     """
     folder = Path(path)
@@ -123,12 +134,23 @@ def load_lens(
             do="pass the classifier that it was fitted around, or strict=False to use it all the same",
         )
     with classifier.frozen(seed=0):
-        stored = _built(classifier, facts)
+        stored = _bounded(classifier, facts, max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values())))
         lens = stored.lens.to(device)
         # The tensors of a lens below are among those of the lens that is over it.
         _fill(lens, tensors, "lens.")
         lens.eval()
         return _masked(stored, facts, classifier, tensors, device)
+
+
+def _bounded(classifier: Classifier, facts: dict[str, Any], most: int) -> Fitted:
+    """Return what :func:`_built` does; options that ask for gigabytes are refused before these are there."""
+    building = Built(most, "this lens")
+    facts_of: dict[str, Any] | None = facts
+    while facts_of is not None:
+        building.take(4 * math.prod(facts_of["spec"]["shape"]))
+        facts_of = facts_of.get("over")
+    with building:
+        return _built(classifier, facts)
 
 
 def _few(names: Sequence[str], most: int = 3) -> str:

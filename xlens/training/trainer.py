@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from xlens.classifier.turns import give_way
+from xlens.classifier.turns import give_way, out_of_turn
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
@@ -24,6 +24,7 @@ from xlens.training.checkpoint import all_finite, clone, read_file, write_file
 from xlens.training.interruption import stops_deferred
 from xlens.training.processes import processes
 from xlens.training.stream import BatchStream
+from xlens.training.timing import StepWatch
 from xlens.training.warm_start import begin_from
 
 __all__ = ["Trainer"]
@@ -141,13 +142,15 @@ class Trainer:
             desc=self.phase,
             disable=None if self.run.progress is None else not self.run.progress,
         )
+        watch = StepWatch(self.run.timed, self.phase, self.steps - self.step_index)
         with bar, stops_deferred() as stop:
             try:
                 while self.step_index < self.steps:
                     # Other threads may be waiting to explain.
                     give_way()
-                    losses = self._one_step(stream, step)
-                    finite, interrupted = self._agreed(losses, stop.asked)
+                    with watch.step():
+                        losses = self._one_step(stream, step)
+                        finite, interrupted = self._agreed(losses, stop.asked)
                     last = self.step_index == self.steps
                     if self.step_index % _SNAPSHOT_EVERY == 0 or last or not finite:
                         if finite and all_finite(self._weights()):
@@ -207,7 +210,9 @@ class Trainer:
         plain = {name: float(loss) for name, loss in losses.items()}
         bar.set_postfix({name: f"{value:.3g}" for name, value in plain.items()}, refresh=False)
         if self.run.on_step is not None:
-            self.run.on_step(StepEvent(self.phase, self.step_index, self.steps, plain))
+            # It may start a thread that asks something about the same classifier, and wait for it.
+            with out_of_turn():
+                self.run.on_step(StepEvent(self.phase, self.step_index, self.steps, plain))
 
     def _roll_back(self, good: dict[str, Any], losses: Mapping[str, Tensor]) -> None:
         self._rollbacks += 1
