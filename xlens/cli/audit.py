@@ -67,7 +67,6 @@ def _inputs(chosen: argparse.Namespace, explainer: LensExplainer) -> tuple[Any, 
         inputs, names = data_to_explain([chosen.data], *how)
         labels = read_array(chosen.data, chosen.max_bytes)[1] if is_array(chosen.data) else None
         return inputs, labels, names
-    inputs, names = data_to_explain([path for folder in folders for path in listed(folder)], *how)
     known = {name: number for number, name in enumerate(explainer.class_names)}
     if unknown := [folder.name for folder in folders if folder.name not in known]:
         raise DataError(
@@ -76,6 +75,7 @@ def _inputs(chosen: argparse.Namespace, explainer: LensExplainer) -> tuple[Any, 
             allowed=", ".join(known),
             do="name the folders as the classes, or put all images into one",
         )
+    inputs, names = data_to_explain([path for folder in folders for path in listed(folder)], *how)
     return inputs, np.array([known[Path(name).parent.name] for name in names]), names
 
 
