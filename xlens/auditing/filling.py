@@ -44,8 +44,7 @@ def _pulled(values: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
     height, width = values.shape[2:]
     if min(height, width) <= 1:
         return torch.where(weight > 0, values / weight.clamp_min(1e-6), mean.expand_as(values))
-    size = {"kernel_size": 2, "ceil_mode": True, "count_include_pad": False}
-    coarse = _pulled(F.avg_pool2d(values, **size), F.avg_pool2d(weight, **size), mean)
+    coarse = _pulled(_halved(values), _halved(weight), mean)
     below = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     own = values / weight.clamp_min(1e-6)
     found = weight * own + (1 - weight) * below
@@ -53,3 +52,7 @@ def _pulled(values: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
         near = F.avg_pool2d(F.pad(found, (1, 1, 1, 1), mode="replicate"), 3, 1)
         found = weight * own + (1 - weight) * near
     return found
+
+
+def _halved(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, 2, ceil_mode=True, count_include_pad=False)

@@ -30,6 +30,8 @@ _COMPARED = 48
 _EXEMPLARS = 8
 #: A group is one thing where its inputs vary by less than this share of what sets them apart from others.
 SAME, SURE = 0.98, 0.01
+#: And at most so many inputs decided otherwise have it.
+FEW = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -98,7 +100,8 @@ class Group:
     @property
     def same(self) -> bool:
         """Whether all of its inputs show one and the same thing, which inputs decided otherwise do not have."""
-        return self.template.sameness >= SAME and self.template.p <= SURE
+        one = self.template
+        return one.sameness >= SAME and one.p <= SURE and one.others <= FEW
 
     def find(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the group's evidence is in inputs.
@@ -125,7 +128,7 @@ class Group:
                 for part in inputs.split(256)
             ]
             corners, distance = (torch.cat(values) for values in zip(*parts, strict=True))
-            there = distance <= max(2 * one.within, 1e-6)
+            there = distance <= one.within
         masks = torch.zeros(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
         for mask, (top, left), found in zip(masks, corners.tolist(), there.tolist(), strict=True):
             mask[:, top : top + height, left : left + width] = extent & found

@@ -25,6 +25,8 @@ __all__ = ["page_of", "save_page"]
 
 #: Dots on the map of a group: at most.
 _DOTS = 200
+#: Of images that can be drawn: at most.
+_CHANNELS = 4
 
 
 def page_of(audit: Audit, title: str) -> str:
@@ -67,7 +69,9 @@ def _group(audit: Audit, group: Group, alarm: Any) -> dict[str, Any]:
     dots = audit.parts.place[of & (audit.parts.target == audit.fitted.class_names.index(group.target))][:_DOTS]
     thumbnails = audit.thumbnails.get(group.number)
     ranges = natural_ranges(audit.fitted.spec.minimum, audit.fitted.spec.maximum)
-    drawn = thumbnails is not None and thumbnails.shape[2] <= 4
+    pictures = None
+    if thumbnails is not None and thumbnails.shape[2] <= _CHANNELS:
+        pictures = frames_uri(thumbnails.flatten(0, 1), ranges)
     return {
         "title": audit.title(group),
         "target": group.target,
@@ -82,8 +86,8 @@ def _group(audit: Audit, group: Group, alarm: Any) -> dict[str, Any]:
         "dots": [[round(float(row), 3), round(float(column), 3)] for row, column in dots],
         "table": _table(group),
         "associations": [[one.said, _number(one.p)] for one in group.associations],
-        "names": [f"input {i}" for i in sorted(group.exemplars)] if drawn else [],
-        "pictures": frames_uri(thumbnails.flatten(0, 1), ranges) if drawn else None,
+        "names": [f"input {i}" for i in sorted(group.exemplars)] if pictures else [],
+        "pictures": pictures,
     }
 
 
@@ -99,6 +103,7 @@ def _table(group: Group) -> list[list[str]]:
         ("area, as share of the image", f"{group.area:.1%}"),
         ("one place, by chance", f"p = {_number(group.p_place)}"),
         ("one thing: sameness", f"{group.template.sameness:.2f} (p = {_number(group.template.p)})"),
+        ("inputs decided otherwise that have it, too", f"{group.template.others:.0%}"),
         ("rise where it is pasted in", _number(group.pasted)),
         ("colour before, and filled", " to ".join(_colour(c) for c in (group.colour, group.colour_after))),
         ("texture before, and filled", f"{group.contrast:.3f} to {group.contrast_after:.3f}"),

@@ -225,6 +225,7 @@ class Audit:
                 "column": group.place[1],
                 "sameness": group.template.sameness,
                 "p_same": group.template.p,
+                "others": group.template.others,
                 "association": "" if closest is None else closest.said,
                 "p_association": math.nan if closest is None else closest.p,
                 "alarm": alarm is not None,

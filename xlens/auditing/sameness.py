@@ -16,9 +16,11 @@ _CORE = 1 / 3
 #: A pixel belongs to the thing where inputs vary by less than this share of what sets them apart from others.
 _BELONGS = 0.5
 _ROUNDS = 2
+#: Share of a group that is taken to belong to it.
+_BELONG = 0.9
 _SHUFFLES = 499
-#: Of the group's own distances: up to there a match is the thing.
-_MATCHES = 0.95
+#: The least distance that is still a match, for things that are alike to the last bit.
+_LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Template:
         place: row and column of the usual centre, from 0 to 1.
         reach: how far from there it is looked for, in pixels, down and right.
         within: the largest distance to the template that is still a match.
+        others: share of the inputs decided otherwise that match, too.
     """
 
     picture: Tensor
@@ -45,6 +48,7 @@ class Template:
     place: tuple[float, float]
     reach: tuple[int, int]
     within: float
+    others: float
 
 
 def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int, int], seed: int) -> Template:
@@ -72,10 +76,14 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
     usual = corners.median(0).values
     spread = (corners - usual).abs().float().quantile(0.95, 0).ceil().long() + torch.tensor(near)
     reach = int(spread[0]), int(spread[1])
+    # Some of a group are in it by mistake, and one that lacks the thing varies more than all others.
+    crops = crops[distance <= distance.quantile(_BELONG)]
     elsewhere, _ = best_match(others, picture, core, usual.expand(len(others), 2), reach)
     control = _crops(others, elsewhere, size)
     core, sameness = _core(crops, control)
     _, distance = best_match(group, picture, core, usual.expand(len(group), 2), reach)
+    within = max(2 * float(distance.quantile(_BELONG)), _LEAST)
+    _, besides = best_match(others, picture, core, usual.expand(len(others), 2), reach)
     middle = (usual + torch.tensor(size) / 2) / sides
     return Template(
         picture,
@@ -85,7 +93,8 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
         _by_chance(crops, control, sameness, seed),
         (float(middle[0]), float(middle[1])),
         reach,
-        float(distance.quantile(_MATCHES)),
+        within,
+        float((besides <= within).float().mean()),
     )
 
 
