@@ -195,3 +195,25 @@ def test_what_cannot_be_audited_is_refused(data):
     with pytest.raises(DataError, match="accuracy needs labels"):
         found = xlens.audit(explainer, images, n=100, progress=False)
         found.remedy(images, [0])
+
+
+def test_names_are_taught_to_a_lens_on_a_layer_which_is_audited_by_windows_alone(digits):
+    model, given = digits
+    images = given.train[:96]
+    names = ("closed",)
+    classifier = xlens.Classifier(model, layer="7")
+    found = xlens.audit(xlens.fit(classifier, images, "ilvm", steps=2, progress=False), images, progress=False)
+    assert not found.parts.by_lens.any()
+    assert len(found.parts) > 0
+    group = found.groups[0]
+    found.name(group, names[0])
+    index, table, columns = found.attributes()
+    assert columns == names
+    side_info = torch.full((len(images), 1), torch.nan)
+    side_info[index] = table
+    options = {"side_info": side_info, "attributes": columns, "steps": 2, "teaching_steps": 2, "progress": False}
+    taught = xlens.fit(classifier, images, "ilvm", **options)
+    taught.teaching.teach(images[index[:8]], table[:8], progress=False)
+    assert names[0] in [feature.name for feature in taught.features]
+    with pytest.raises(UnsupportedError, match="needs a lens that makes images"):
+        xlens.audit(taught, images, search="lens")
