@@ -195,6 +195,9 @@ def run(task: str, data: Path, seed: int) -> str:
         return torch.cat([net(part).argmax(1) for part in x.split(256)])
 
     accuracy = [float((decided(x) == true).float().mean()) for x in (test, clean)]
+    if len(decided(with_it).unique()) < 2:
+        # Nothing to audit, and no other seed is drawn in its place.
+        return f"| {task} | {seed} | {accuracy[0]:.3f} | {accuracy[1]:.3f} | it learned nothing " + "| - " * 6 + "|"
     explainer = xlens.fit(net, with_it, "infill", seed=seed, progress=False)
     begun = time.process_time()
     audit = xlens.audit(explainer, (test, true), n=AUDITED, seed=seed, progress=False)
