@@ -133,8 +133,22 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "parts",
         "asked",
     ),
-    "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
+    "report": ("traversals", "sprites", "sliders", "payload", "document", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
+    "auditing": (
+        "filling",
+        "evidence",
+        "parts",
+        "sweep",
+        "chance",
+        "sameness",
+        "groups",
+        "alarms",
+        "result",
+        "figures",
+        "page",
+        "run",
+    ),
     "explainer": (),
     "fitting": ("agreement", "answers", "arguments", "starts", "cost", "write_overloads"),
     "api": (),
@@ -153,6 +167,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "commands",
         "evaluate",
         "labelling",
+        "audit",
     ),
     "testing": (
         "checking",
@@ -182,6 +197,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
 SUGAR: dict[str, tuple[str, ...]] = {
     "explanation": ("plot.explanation", "plot.parts", "report.page", "report.traversals", "storage.__init__"),
     "evaluation.table": ("plot.evaluation",),
+    "auditing.result": ("auditing.figures", "auditing.page"),
     "__init__": ("*",),
 }
 

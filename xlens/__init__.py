@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         training,
     )
     from xlens.api import load
+    from xlens.auditing.result import Audit
+    from xlens.auditing.run import audit
     from xlens.classifier.classifier import Classifier
     from xlens.contracts.backend import Backend, Run, Spec, StepEvent
     from xlens.contracts.explainer import Explainer
@@ -45,6 +47,7 @@ __path__.append(str(Path(__file__).parent / "moved"))
 
 # Where each public name lives. Importing xlens loads none of it: that costs next to nothing.
 _HOME = {
+    "Audit": "auditing.result",
     "Backend": "contracts.backend",
     "Classifier": "classifier.classifier",
     "DivergenceAttributions": "invariances",
@@ -62,6 +65,7 @@ _HOME = {
     "Spec": "contracts.backend",
     "StepEvent": "contracts.backend",
     "asking": "fitted",
+    "audit": "auditing.run",
     "backends": "registry.installed",
     "evaluate": "evaluation.run",
     "fit": "api",
@@ -86,6 +90,7 @@ _MODULES = (
 )
 
 __all__ = [
+    "Audit",
     "Backend",
     "Classifier",
     "DivergenceAttributions",
@@ -105,6 +110,7 @@ __all__ = [
     "__version__",
     "asking",
     "attr",
+    "audit",
     "backends",
     "datasets",
     "errors",

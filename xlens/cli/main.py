@@ -1,4 +1,4 @@
-"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate`` and ``label``."""
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate``, ``audit`` and ``label``."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ examples:
   xlens fit mymodels:load_resnet photos/ --backend NAME --size 64 -o lens/
   xlens explain lens/ photos/cat/*.png --model mymodels:load_resnet --html why.html
   xlens evaluate lens/ photos/ --model mymodels:load_resnet --oracle mymodels:load_other
+  xlens audit lens/ photos/ --model mymodels:load_resnet --html audit.html
 """
 _FIT_EPILOG = """\
 examples:
@@ -84,7 +85,17 @@ examples:
 Prints tables in Markdown. A METHOD:BASELINE is Captum's method from a baseline that needs no lens: black, mean or
 blurred. What is not better than random, edges and constant says nothing.
 """
+_AUDIT_EPILOG = """\
+examples:
+  xlens audit lens/ photos/ --model mymodels:load_resnet --html audit.html --seconds 600
+  xlens audit lens/ photos/ --model mymodels:load_resnet --checkpoints run/ --json
+  xlens audit lens/ data.npz --model mymodels:load_resnet --masks objects.npy --metadata facts.csv
 
+DATA is a folder of images, or of one folder of images per class, whose names are the true classes; or one array, as
+for xlens fit. The table of --metadata has a column for each fact and a row for each input: in the order of the
+array, or in any order with a column "file" that names the images. With --checkpoints the same command goes on from
+where it was stopped.
+"""
 _LABEL_EPILOG = """\
 examples:
   xlens fit mymodels:load_resnet photos/ --layer fc1 --backend NAME --size 64 -o lens/ \\
@@ -176,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_explain(commands)
     _add_evaluate(commands)
+    _add_audit(commands)
     _add_label(commands)
     return parser
 
@@ -278,6 +290,32 @@ def _add_evaluate(commands: _Commands) -> None:
     )
     evaluate.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
     evaluate.set_defaults(run=_later("evaluate", "evaluate"))
+
+
+def _add_audit(commands: _Commands) -> None:
+    audit = commands.add_parser("audit", help="find what the model relies on, and shortcuts", epilog=_AUDIT_EPILOG)
+    audit.add_argument("lens", metavar="LENS", type=Path, help="folder that xlens fit wrote")
+    audit.add_argument("data", metavar="DATA", type=Path, help="images or arrays; see below")
+    audit.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
+    _add_model(audit)
+    audit.add_argument("--masks", type=Path, metavar="FILE", help="array (n, 1, H, W), not 0 where the object is")
+    audit.add_argument("--metadata", type=Path, metavar="FILE", help="facts about the inputs, as .csv")
+    audit.add_argument("-n", type=int, default=None, help="so many inputs, drawn by the seed; all if not given")
+    audit.add_argument(
+        "--search",
+        choices=("both", "lens", "windows"),
+        default="both",
+        help="the lens's counterfactuals, filled windows, or windows where the lens finds nothing",
+    )
+    audit.add_argument("--seconds", type=float, default=None, help="stop explaining after so long")
+    audit.add_argument("--checkpoints", type=Path, default=None, metavar="FOLDER", help="keep batches, and go on")
+    audit.add_argument("--seed", type=int, default=0)
+    _add_preprocessing(audit)
+    audit.add_argument("--device", default=None, help="such as cpu or cuda; the model's if not given")
+    audit.add_argument("--html", type=Path, default=None, metavar="FILE", help="write a page that people open")
+    audit.add_argument("--csv", type=Path, default=None, metavar="FILE", help="write a row for each group")
+    audit.add_argument("--json", action="store_true", help="for machines; hides the progress bar")
+    audit.set_defaults(run=_later("audit", "audit"))
 
 
 def _add_label(commands: _Commands) -> None:

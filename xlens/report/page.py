@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import jinja2
 import torch
-from markupsafe import Markup
 
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
 from xlens.plot.words import end_of_path
+from xlens.report.document import document, environment
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
 from xlens.training.processes import processes
@@ -43,16 +39,12 @@ def to_html(
 ) -> str:
     """Return the report as one HTML document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
-    environment = _environment()
-    style = _asset("report.css")
-    scripts = [_asset(name) for name in _SCRIPTS]
-    return environment.get_template("report.html.j2").render(
+    return document(
+        "report.html.j2",
+        ("report.css",),
+        _SCRIPTS,
         title=title,
         version=version("xlens"),
-        policy=_policy(style, scripts),
-        # Our own files, not input: everything else is escaped by the template.
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
         data=payload(explanation, names, traversals, optional=optional, max_bytes=max_bytes),
         end=end_of_path(explanation),
         on_layer=explanation.reconstruction is None,
@@ -144,35 +136,8 @@ def notebook_html(explanation: Explanation) -> str | None:
         page = to_html(shown)
     except UnsupportedError:
         return None
-    template = _environment().get_template("notebook.html.j2")
+    template = environment().get_template("notebook.html.j2")
     return template.render(page=page, line=repr(explanation), shown=len(shown), count=len(explanation))
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("xlens.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, scripts: Sequence[str]) -> str:
-    """Allow this page's own style and scripts, by their hashes, and images in the page; nothing else."""
-    allowed = " ".join(_hash(script) for script in scripts)
-    rules = ("default-src 'none'", "img-src data:", f"style-src {_hash(style)}", f"script-src {allowed}")
-    return "; ".join((*rules, "base-uri 'none'", "form-action 'none'"))
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _summary(explanation: Explanation) -> list[tuple[str, str, str]]:

@@ -1,0 +1,219 @@
+"""Audits of classifiers whose ground is known: a stamp in a corner, or an object."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from guard import unchanged
+from shortcuts import SIDE, ByObject, ByStamp, CornerEdits, explainer_of, stamped
+
+import xlens
+from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
+
+
+@pytest.fixture(scope="module")
+def data():
+    return stamped()
+
+
+@pytest.fixture(scope="module")
+def by_stamp(data):
+    images, labels, has = data
+    masks = torch.ones(len(images), 1, SIDE, SIDE, dtype=torch.bool)
+    masks[..., -8:, -8:] = False
+    camera = np.where(has, "old", "new")
+    camera[::11] = "new"
+    return xlens.audit(
+        explainer_of(ByStamp()),
+        (images, labels),
+        masks=masks,
+        metadata={"camera": camera, "day": np.arange(len(images))},
+        progress=False,
+    )
+
+
+def test_the_stamp_is_the_one_alarm_with_all_its_signs(by_stamp, data):
+    (alarm,) = by_stamp.alarms
+    group = by_stamp.group(alarm.group)
+    assert group.number == 0
+    assert group.target == "rust"
+    assert group.share > 0.9
+    assert group.effect > 0.5
+    assert group.effect_low <= group.effect <= group.effect_high
+    assert all(value > 0.75 for value in group.place)
+    said = " ".join(alarm.signs)
+    for word in ("one and the same thing", "one place", "outside of the object", "camera is old"):
+        assert word in said
+    assert len(alarm.refuted_by) == 5
+    verdict = by_stamp.verdict(0)
+    assert "of 'rust' decisions" in verdict
+    assert "lower right corner" in verdict
+    assert set(group.inputs.tolist()) <= set(data[2].nonzero()[:, 0].tolist())
+    assert [one.column for one in group.associations if one.p < 0.01] == ["camera"]
+
+
+@pytest.mark.parametrize("jitter", [0, 8])
+def test_filling_it_takes_the_accuracy_that_came_of_it(jitter):
+    images, labels, has = stamped(jitter=jitter)
+    explainer = explainer_of(ByStamp())
+    found = xlens.audit(explainer, (images, labels), progress=False)
+    assert len(found.alarms) >= 1
+    remedy = found.remedy((images, labels))
+    assert remedy.accuracy > 0.95
+    assert remedy.classes["rust"][1] < 0.1
+    assert remedy.classes["plain"][1] > 0.95
+    assert remedy.there == pytest.approx(float(has.float().mean()), abs=0.05)
+    assert "Filled: group 0" in repr(remedy)
+    filled = images
+    for alarm in found.alarms:
+        filled = found.group(alarm.group).mask_out(filled)
+    away = (filled != images).flatten(2).any(2)[:, 0]
+    assert float(away[has].float().mean()) > 0.9
+    assert float(away[~has].float().mean()) < 0.1
+
+
+def test_a_classifier_that_goes_by_the_object_raises_none(data):
+    images, labels, _ = data
+    found = xlens.audit(explainer_of(ByObject()), (images, labels), progress=False)
+    assert found.alarms == ()
+    assert "No group looks like a shortcut." in repr(found)
+    with pytest.raises(OptionError, match="there is no alarm"):
+        found.remedy((images, labels))
+
+
+def test_one_place_alone_is_no_alarm_where_looks_vary(data):
+    """Objects that are aligned have their parts at one place each."""
+    generator = torch.Generator().manual_seed(1)
+    images = 0.1 * torch.rand(112, 1, SIDE, SIDE, generator=generator)
+    looks = torch.rand(112, 1, 5, 5, generator=generator)
+    images[::2, :, 4:9, 4:9] += 0.9 * looks[::2]
+
+    class ByPlace(torch.nn.Module):
+        def forward(self, x):
+            seen = x[:, 0, 4:9, 4:9].mean((1, 2))
+            return torch.stack([torch.zeros_like(seen), 20 * seen - 5], 1)
+
+    found = xlens.audit(explainer_of(ByPlace()), images, progress=False)
+    group = next(group for group in found.groups if group.target == "rust")
+    assert group.p_place < 0.01
+    assert group.template.sameness < 0.98
+    assert found.alarms == ()
+
+
+def test_the_lens_own_edits_count_where_they_change_the_decision(data):
+    images, labels, _ = data
+    found = xlens.audit(explainer_of(ByStamp(), CornerEdits()), (images, labels), search="lens", progress=False)
+    assert found.parts.by_lens.all()
+    assert set(found.parts.target.tolist()) == {1}
+    assert found.parts.area == pytest.approx(81 / SIDE**2)
+    assert found.parts.share == pytest.approx(1)
+    both = xlens.audit(explainer_of(ByStamp(), CornerEdits()), (images, labels), progress=False)
+    assert 0 < both.parts.by_lens.mean() <= 1
+
+
+def test_classifier_and_lens_are_left_as_they_are(data):
+    model = ByStamp().eval()
+    before = torch.random.get_rng_state()
+    with unchanged(model):
+        xlens.audit(explainer_of(model), data[0], n=64, progress=False)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
+    images, labels, _ = data
+    explainer = explainer_of(ByStamp())
+    options = {"output_dir": tmp_path, "progress": False}
+    cut = xlens.audit(explainer, (images, labels), seconds=1e-9, **options)
+    assert cut.count == 64
+    assert any("time ran out after 64 of 112" in note for note in cut.notes)
+    whole = xlens.audit(explainer, (images, labels), **options)
+    fresh = xlens.audit(explainer, (images, labels), progress=False)
+    assert whole.to_json() == fresh.to_json()
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(explainer, (images, labels), seed=1, **options)
+    next(tmp_path.glob("batch-*.npz")).write_bytes(b"torn")
+    with pytest.raises(StorageError, match="cannot be read"):
+        xlens.audit(explainer, (images, labels), **options)
+
+
+def test_a_stream_gives_what_the_array_gives(data):
+    images, labels, _ = data
+    stream = [(images[i : i + 30], labels[i : i + 30]) for i in range(0, 112, 30)]
+    explainer = explainer_of(ByStamp())
+    one, other = (xlens.audit(explainer, given, progress=False) for given in (stream, (images, labels)))
+    assert one.to_json() == other.to_json()
+
+
+def test_groups_have_names_that_become_attributes(by_stamp):
+    found = dataclasses.replace(by_stamp, names={})
+    with pytest.raises(OptionError, match="no group has a name"):
+        found.attributes()
+    found.name(0, "sticker")
+    index, table, names = found.attributes()
+    assert names == ("sticker",)
+    assert table.shape == (112, 1)
+    assert set(index[table[:, 0] == 1].tolist()) == set(found.group("sticker").inputs.tolist())
+    assert found.records()[0]["name"] == "sticker"
+    with pytest.raises(OptionError, match="no group was named 'stickr'. Did you mean 'sticker'"):
+        found.group("stickr")
+    with pytest.raises(OptionError, match="no such group"):
+        found.group(99)
+
+
+def test_tables(by_stamp, tmp_path):
+    frame = by_stamp.to_dataframe()
+    assert len(frame) == len(by_stamp.groups)
+    assert bool(frame.alarm[0])
+    by_stamp.to_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open() as file:
+        assert [row["target"] for row in csv.DictReader(file)] == list(frame.target)
+    facts = json.loads(by_stamp.to_json(tmp_path / "a.json"))
+    assert facts == json.loads((tmp_path / "a.json").read_text())
+    assert facts["alarms"][0]["group"] == 0
+    assert len(by_stamp.plot().axes) == 7 * len(by_stamp.groups)
+
+
+def test_what_cannot_be_audited_is_refused(data):
+    images = data[0]
+    explainer = explainer_of(ByStamp())
+    with pytest.raises(OptionError, match=r"n must be.*search must be.*seconds must be.*confidence must be.*seed"):
+        xlens.audit(explainer, images, n=0, search="all", seconds=0, confidence=2, seed=-1)
+    with pytest.raises(DataError, match="masks do not fit"):
+        xlens.audit(explainer, images, masks=torch.zeros(3, 1, SIDE, SIDE))
+    with pytest.raises(DataError, match="'camera' of shape"):
+        xlens.audit(explainer, images, metadata={"camera": [1, 2]})
+    with pytest.raises(DataError, match="not the shape"):
+        xlens.audit(explainer, images[..., :-1], progress=False)
+    with pytest.raises(OptionError, match="no explainer"):
+        xlens.audit(ByStamp(), images)
+    vectors = dataclasses.replace(explainer.fitted, spec=dataclasses.replace(explainer.spec, shape=(4,)))
+    with pytest.raises(UnsupportedError, match="parts are places in images"):
+        xlens.audit(vectors, torch.zeros(8, 4))
+    with pytest.raises(DataError, match="accuracy needs labels"):
+        found = xlens.audit(explainer, images, n=100, progress=False)
+        found.remedy(images, [0])
+
+
+def test_names_are_taught_to_a_lens_on_a_layer_which_is_audited_by_windows_alone(digits):
+    model, given = digits
+    images = given.train[:96]
+    names = ("closed",)
+    classifier = xlens.Classifier(model, layer="7")
+    found = xlens.audit(xlens.fit(classifier, images, "ilvm", steps=2, progress=False), images, progress=False)
+    assert not found.parts.by_lens.any()
+    assert len(found.parts) > 0
+    group = found.groups[0]
+    found.name(group, names[0])
+    index, table, columns = found.attributes()
+    assert columns == names
+    side_info = torch.full((len(images), 1), torch.nan)
+    side_info[index] = table
+    options = {"side_info": side_info, "attributes": columns, "steps": 2, "teaching_steps": 2, "progress": False}
+    taught = xlens.fit(classifier, images, "ilvm", **options)
+    taught.teaching.teach(images[index[:8]], table[:8], progress=False)
+    assert names[0] in [feature.name for feature in taught.features]
+    with pytest.raises(UnsupportedError, match="needs a lens that makes images"):
+        xlens.audit(taught, images, search="lens")

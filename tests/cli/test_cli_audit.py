@@ -1,0 +1,48 @@
+"""``xlens audit``: from a folder of images to groups."""
+
+import json
+
+import pytest
+import toys
+
+import xlens
+from xlens import cli
+
+
+@pytest.fixture
+def lens(here, trained):
+    classifier = xlens.Classifier(trained, class_names=("0-none", "1-bright", "2-dark"))
+    explainer = xlens.fit(
+        classifier, toys.pictures(60, seed=3)[0], toys.Toy(), mask=toys.SHORT_MASK, progress=False
+    )
+    explainer.save(here / "lens")
+    return here / "lens"
+
+
+MODEL = ("--model", "my_models:net", "--weights", "net.safetensors")
+
+
+def test_folders_are_the_true_classes(lens, here, capsys):
+    photos = sorted((here / "photos").rglob("*.png"))
+    rows = [f"{path.name},{path.parent.name[0]}" for path in photos]
+    (here / "facts.csv").write_text("\n".join(["file,kind", *reversed(rows)]))
+    command = ["audit", "lens", "photos", *MODEL, "--mean", ".6", "--std", ".2", "--metadata", "facts.csv"]
+    assert cli.main([*command, "--html", "audit.html", "--csv", "audit.csv", "--checkpoints", "run", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["inputs"] == facts["total"] == len(photos)
+    assert (here / "audit.html").read_text().startswith("<!doctype html>")
+    assert len((here / "audit.csv").read_text().splitlines()) == (1 + len(facts["groups"])) * bool(facts["groups"])
+    assert list((here / "run").glob("batch-*.npz"))
+    assert cli.main([*command, "--checkpoints", "run", "-n", "5"]) == 2
+    assert "another audit" in capsys.readouterr().err
+
+
+def test_arrays_and_what_does_not_fit(lens, here, capsys):
+    assert cli.main(["audit", "lens", "data.npz", *MODEL, "--search", "windows"]) == 0
+    assert "60 of 60 inputs explained" in capsys.readouterr().out
+    (here / "facts.csv").write_text("kind\n1\n2\n")
+    assert cli.main(["audit", "lens", "data.npz", *MODEL, "--metadata", "facts.csv"]) == 2
+    assert "the metadata do not fit the data. Given: 2 rows" in capsys.readouterr().err
+    (here / "photos" / "0-none").rename(here / "photos" / "other")
+    assert cli.main(["audit", "lens", "photos", *MODEL]) == 2
+    assert "folders that are no classes of this lens" in capsys.readouterr().err

@@ -1,0 +1,9 @@
+"""Audits: what a classifier relies on over a set of data, and which of it looks like a shortcut."""
+
+from xlens.auditing.alarms import Alarm
+from xlens.auditing.chance import Association
+from xlens.auditing.groups import Group
+from xlens.auditing.result import Audit, Remedy
+from xlens.auditing.run import audit
+
+__all__ = ["Alarm", "Association", "Audit", "Group", "Remedy", "audit"]

@@ -1,0 +1,231 @@
+"""Parts of an edit as rows of numbers: where, what before and after, and how much of the score each carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from xlens.auditing.evidence import Evidence
+from xlens.classifier.margins import score_margin
+from xlens.fitted import Fitted
+
+__all__ = ["CROP", "Parts", "parts_of"]
+
+#: Side of the pictures that are kept of each part, before and after, in pixels.
+CROP = 12
+#: Parts of one edit, at most, and the least share of the score's change that one has to carry.
+_MOST, _LEAST = 4, 0.1
+#: Midpoints of the straight line from the edit to the input, by which the score's change is shared out.
+_STEPS = 6
+#: A crop is so much longer than the part, so that its surroundings show.
+_AROUND = 1.2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """M parts of edits, as columns; every field is an array with M rows.
+
+    Args:
+        input: position of the input in the data.
+        target, contrast, label: classes; `label` is -1 where it is not known.
+        place: ``(M, 2)`` row and column of the centre, from 0 to 1.
+        spread: root mean square distance from the centre, as share of the side.
+        area: share of the image.
+        box: ``(M, 4)`` top, left, bottom and right of the crop, from 0 to 1.
+        share: of the score's change, by integrated gradients along the straight line from the edit.
+        drop: by how much the score falls when this part alone is filled.
+        before, after: the classifier's probability of `target` on the input, and with this part alone filled.
+        flips: whether that alone changes the decision.
+        outside: share of the part outside of the object; NaN where no masks are given.
+        look, look_after: ``(M, D)`` mean and deviation of each channel, and energy of edges in four directions.
+        crop, crop_after: ``(M, C, 12, 12)`` bytes, the surroundings of the part in the range of the data.
+        by_lens: whether the lens's counterfactual or filled windows showed it.
+    """
+
+    input: np.ndarray
+    target: np.ndarray
+    contrast: np.ndarray
+    label: np.ndarray
+    place: np.ndarray
+    spread: np.ndarray
+    area: np.ndarray
+    box: np.ndarray
+    share: np.ndarray
+    drop: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    flips: np.ndarray
+    outside: np.ndarray
+    look: np.ndarray
+    look_after: np.ndarray
+    crop: np.ndarray
+    crop_after: np.ndarray
+    by_lens: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of parts."""
+        return len(self.input)
+
+    def __getitem__(self, rows: np.ndarray) -> Parts:
+        """Return some of the parts."""
+        return Parts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    @staticmethod
+    def joined(batches: list[Parts]) -> Parts:
+        """Return the parts of several batches."""
+        return Parts(**{f.name: np.concatenate([getattr(one, f.name) for one in batches]) for f in fields(Parts)})
+
+
+def parts_of(
+    fitted: Fitted,
+    inputs: Tensor,
+    target: Tensor,
+    contrast: Tensor,
+    found: Evidence,
+    *,
+    index: Tensor,
+    labels: Tensor | None,
+    objects: Tensor | None,
+) -> Parts:
+    """Return the parts of a batch's edits, within ``fitted.asking()``.
+
+    Args:
+        fitted: classifier and lens.
+        inputs: ``(N, C, H, W)`` on the lens's device.
+        target, contrast: ``(N,)``.
+        found: what had to change.
+        index, labels: ``(N,)`` position in the data, and true class where known.
+        objects: ``(N, H, W)`` bool, where the object is, or None.
+    """
+    masks, owner, share = _cut(inputs, found, _shared_out(fitted, inputs, target, contrast, found.filled))
+    own, holes = inputs[owner], masks[:, None]
+    alone = torch.where(holes, found.filled[owner], own)
+    t, c = target[owner], contrast[owner]
+    before, after = (
+        torch.cat([fitted.classifier(p) for p in x.split(256)] or [x.new_zeros(0, 2)]) for x in (own, alone)
+    )
+    low, high = fitted.limits(inputs)
+    unit, unit_after = ((x - low) / (high - low).clamp_min(1e-6) for x in (own, alone))
+    place, spread, box = _where(masks)
+    outside = torch.full((len(masks),), float("nan"))
+    if objects is not None:
+        outside = (masks & ~objects[owner]).flatten(1).sum(1) / masks.flatten(1).sum(1)
+    columns = {
+        "input": index.to(owner.device)[owner],
+        "target": t,
+        "contrast": c,
+        "label": torch.full_like(t, -1) if labels is None else labels.to(owner.device)[owner],
+        "place": place,
+        "spread": spread,
+        "area": masks.float().flatten(1).mean(1),
+        "box": box,
+        "share": share,
+        "drop": (score_margin(before, t, c) - score_margin(after, t, c)) if len(own) else share,
+        "before": _probability(fitted, before, t),
+        "after": _probability(fitted, after, t),
+        "flips": after.argmax(1) != t if len(own) else share.bool(),
+        "outside": outside,
+        "look": _look(unit, masks),
+        "look_after": _look(unit_after, masks),
+        "crop": _crops(unit, box),
+        "crop_after": _crops(unit_after, box),
+        "by_lens": found.by_lens[owner],
+    }
+    return Parts(**{name: value.cpu().numpy() for name, value in columns.items()})
+
+
+def _shared_out(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, filled: Tensor) -> Tensor:
+    """Return integrated gradients of the score from the edit to the input, summed over channels, ``(N, H, W)``."""
+    total = torch.zeros_like(inputs)
+    for step in range(_STEPS):
+        at = filled + (step + 0.5) / _STEPS * (inputs - filled)
+        with torch.enable_grad():
+            at = at.detach().requires_grad_()
+            score = score_margin(fitted.classifier(at), target, contrast).sum()
+            total += torch.autograd.grad(score, at)[0]
+    return (total / _STEPS * (inputs - filled)).sum(1)
+
+
+def _cut(inputs: Tensor, found: Evidence, credit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the connected parts that carry anything: masks ``(M, H, W)``, whose, and their shares ``(M,)``."""
+    masks, owner, shares = [], [], []
+    for i, mask in enumerate(found.mask.cpu().numpy()):
+        named, number = ndimage.label(mask, structure=np.ones((3, 3)))
+        if not number:
+            continue
+        earned = ndimage.sum_labels(credit[i].cpu().numpy(), named, range(1, number + 1))
+        whole = max(float(np.clip(earned, 0, None).sum()), 1e-9)
+        order = np.argsort(-earned)[:_MOST]
+        for part in order[earned[order] >= _LEAST * whole]:
+            masks.append(torch.from_numpy(named == part + 1))
+            owner.append(i)
+            shares.append(float(earned[part]) / whole)
+    device = inputs.device
+    stacked = torch.stack(masks) if masks else torch.zeros(0, *inputs.shape[2:], dtype=torch.bool)
+    return (
+        stacked.to(device),
+        torch.tensor(owner, dtype=torch.long, device=device),
+        torch.tensor(shares, device=device),
+    )
+
+
+def _where(masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return centre ``(M, 2)``, spread ``(M,)`` and the box around each mask ``(M, 4)``, as shares of the side."""
+    height, width = masks.shape[1:]
+    weight = masks.float()
+    total = weight.flatten(1).sum(1).clamp_min(1)
+    rows = (torch.arange(height, device=masks.device) + 0.5) / height
+    columns = (torch.arange(width, device=masks.device) + 0.5) / width
+    row = (weight.sum(2) * rows).sum(1) / total
+    column = (weight.sum(1) * columns).sum(1) / total
+    variance = (weight.sum(2) * (rows - row[:, None]) ** 2).sum(1) + (
+        weight.sum(1) * (columns - column[:, None]) ** 2
+    ).sum(1)
+    half = []
+    for line, side in ((masks.any(2), height), (masks.any(1), width)):
+        half.append(line.float().sum(1) / side / 2 * _AROUND)
+    # Square in pixels would leave the image at its rim; the centre counts, and what is outside repeats the rim.
+    box = torch.stack([row - half[0], column - half[1], row + half[0], column + half[1]], 1)
+    return torch.stack([row, column], 1), (variance / total).sqrt(), box
+
+
+def _look(unit: Tensor, masks: Tensor) -> Tensor:
+    """Return what stands under each mask, ``(M, 2 C + 4)``, in a space that no classifier was asked about."""
+    weight = masks[:, None].float()
+    total = weight.sum((2, 3)).clamp_min(1)
+    mean = (unit * weight).sum((2, 3)) / total
+    spread = (((unit - mean[:, :, None, None]) ** 2 * weight).sum((2, 3)) / total).sqrt()
+    grey = F.pad(unit.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    kernels = torch.tensor(
+        [
+            [[0, 0, 0], [-1, 0, 1], [0, 0, 0]],
+            [[0, -1, 0], [0, 0, 0], [0, 1, 0]],
+            [[-1, 0, 0], [0, 0, 0], [0, 0, 1]],
+            [[0, 0, -1], [0, 0, 0], [1, 0, 0]],
+        ],
+        dtype=unit.dtype,
+        device=unit.device,
+    )
+    edges = (F.conv2d(grey, kernels[:, None]).abs() * weight).sum((2, 3)) / total
+    return torch.cat([mean, spread, edges], 1)
+
+
+def _crops(unit: Tensor, box: Tensor) -> Tensor:
+    """Return what is in each box ``(M, 4)``, as ``(M, C, 12, 12)`` bytes."""
+    steps = (torch.arange(CROP, device=unit.device, dtype=unit.dtype) + 0.5) / CROP
+    rows = box[:, 0:1] + steps * (box[:, 2:3] - box[:, 0:1])
+    columns = box[:, 1:2] + steps * (box[:, 3:4] - box[:, 1:2])
+    grid = torch.stack([columns[:, None, :].expand(-1, CROP, -1), rows[:, :, None].expand(-1, -1, CROP)], -1)
+    if not len(unit):
+        return torch.zeros(0, unit.shape[1], CROP, CROP, dtype=torch.uint8)
+    seen = F.grid_sample(unit, 2 * grid - 1, align_corners=False, padding_mode="border")
+    return (255 * seen.clamp(0, 1)).round().to(torch.uint8)
+
+
+def _probability(fitted: Fitted, logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.softmax(1).gather(1, classes[:, None])[:, 0] if len(classes) else logits.new_zeros(0)

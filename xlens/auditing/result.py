@@ -1,0 +1,375 @@
+"""The result of an audit, as data: groups, alarms, what remains when evidence is filled, and tables of it all."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from xlens.auditing.alarms import Alarm, verdict_of
+from xlens.auditing.groups import Group
+from xlens.auditing.parts import Parts
+from xlens.auditing.sweep import Seen
+from xlens.data import as_data
+from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, did_you_mean
+from xlens.files.writing import write_whole
+from xlens.fitted import Fitted
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+__all__ = ["Audit", "Remedy"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, repr=False)
+class Remedy:
+    """Accuracy of the classifier with and without some evidence.
+
+    Args:
+        accuracy: on the data as they are.
+        without: on the data with the evidence filled.
+        changed: share of decisions that change.
+        there: share of the inputs in which the evidence was found.
+        classes: class -> accuracy with and without.
+        groups: whose evidence was filled, by name or number.
+    """
+
+    accuracy: float
+    without: float
+    changed: float
+    there: float
+    classes: dict[str, tuple[float, float]]
+    groups: tuple[str, ...]
+
+    @property
+    def drop(self) -> float:
+        """By how much accuracy falls without the evidence."""
+        return self.accuracy - self.without
+
+    def __repr__(self) -> str:
+        """Return a table: what one wants to see at a prompt."""
+        lines = [
+            "| | as it is | filled |",
+            "|---|---|---|",
+            f"| accuracy | {self.accuracy:.3f} | {self.without:.3f} |",
+        ]
+        lines += [f"| {name} | {one:.3f} | {other:.3f} |" for name, (one, other) in self.classes.items()]
+        filled = f"Filled: {', '.join(self.groups)}; found in {self.there:.0%} of the inputs."
+        return "\n".join([*lines, "", f"{filled} {self.changed:.0%} of the decisions change."])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Audit:
+    """What a classifier relies on over a set of data.
+
+    Args:
+        groups: what had to change, alike in many inputs; suspects of a shortcut first, then by how many decisions
+            they stand behind.
+        alarms: the suspects, the most suspect first.
+        parts, seen: the rows behind: each part of each edit, and each input that was explained.
+        total: inputs that should have been explained; fewer were, where time ran out.
+        notes: what was left out, and why.
+        names: what a person called groups, by their number.
+        fitted: classifier and lens.
+        seed: decided which inputs, and everything random.
+        thumbnails: number of a group -> its exemplars before and after ``(E, 2, C, H, W)``, for the page.
+
+    >>> import xlens
+    >>> audit = xlens.audit(explainer, images[:64], progress=False)
+    >>> audit.count, audit.alarms
+    (64, ())
+    """
+
+    groups: tuple[Group, ...]
+    alarms: tuple[Alarm, ...]
+    parts: Parts
+    seen: Seen
+    total: int
+    notes: tuple[str, ...]
+    fitted: Fitted
+    seed: int
+    thumbnails: dict[int, Tensor]
+    names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of inputs that were explained."""
+        return len(self.seen.input)
+
+    def group(self, which: int | str | Group) -> Group:
+        """Return a group by its number, or by the name that a person gave it.
+
+        Raises:
+            OptionError: there is none.
+        """
+        if isinstance(which, Group):
+            return which
+        if isinstance(which, str):
+            numbers = [number for number, name in self.names.items() if name == which]
+            if not numbers:
+                near = did_you_mean(which, list(self.names.values()))
+                raise OptionError(
+                    f"Audit: no group was named {which!r}.{near}", do="audit.name(number, name) names one"
+                )
+            return self.groups[numbers[0]]
+        if not 0 <= which < len(self.groups):
+            raise OptionError(
+                "Audit: there is no such group", given=which, allowed=f"a number below {len(self.groups)}"
+            )
+        return self.groups[which]
+
+    def name(self, which: int | str | Group, name: str) -> None:
+        """Name a group: the name stands on the page and in tables, and is a column of :meth:`attributes`.
+
+        Raises:
+            OptionError: there is no such group, or another one has that name.
+        """
+        number = self.group(which).number
+        if not name or any(given == name and other != number for other, given in self.names.items()):
+            raise OptionError(
+                "Audit.name: every group has a name of its own", given=repr(name), do="choose another"
+            )
+        self.names[number] = name
+
+    def title(self, which: int | str | Group) -> str:
+        """Return a group's name, or its number where nobody has named it."""
+        number = self.group(which).number
+        return self.names.get(number, f"group {number}")
+
+    def verdict(self, which: int | str | Group) -> str:
+        """Return what a group says, in plain words."""
+        return verdict_of(self.group(which))
+
+    def attributes(self) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+        """Return the named groups as attributes, for ``explainer.teaching.teach`` and ``side_info=`` of ``fit``.
+
+        Returns:
+            ``(N,)`` positions in the data of the inputs that were explained; ``(N, A)`` 1 where an input is in the
+            group, else 0; and the A names.
+
+        Raises:
+            OptionError: no group has a name.
+        """
+        if not self.names:
+            raise OptionError("Audit.attributes: no group has a name", do="audit.name(number, name) names one")
+        index = torch.from_numpy(self.seen.input)
+        columns = [torch.isin(index, self.groups[number].inputs) for number in sorted(self.names)]
+        named = tuple(self.names[number] for number in sorted(self.names))
+        return index, torch.stack(columns, 1).float(), named
+
+    def remedy(self, data: Any, groups: Sequence[int | str | Group] | None = None) -> Remedy:
+        """Accuracy with and without the evidence of some groups.
+
+        Args:
+            data: inputs with labels, as for :func:`xlens.fit`.
+            groups: whose evidence is filled; None for all that raise an alarm.
+
+        Raises:
+            DataError: the data have no labels.
+            OptionError: no group is given, and there is no alarm.
+        """
+        chosen = [self.group(one) for one in (groups if groups is not None else [a.group for a in self.alarms])]
+        if not chosen:
+            raise OptionError(
+                "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
+            )
+        labels, before, after, there = [], [], [], []
+        for batch in as_data(data).batches(_BATCH):
+            if batch.labels is None:
+                raise DataError("Audit.remedy: accuracy needs labels", given=batch.unlabelled, do="pass (X, y)")
+            filled, found = batch.inputs.float(), torch.zeros(len(batch), dtype=torch.bool)
+            for group in chosen:
+                found |= group.find(filled)[1]
+                filled = group.mask_out(filled)
+            labels.append(batch.labels)
+            there.append(found)
+            before.append(self.fitted.probabilities(batch.inputs.float()).argmax(1))
+            after.append(self.fitted.probabilities(filled).argmax(1))
+        true, one, other, found = (torch.cat(values) for values in (labels, before, after, there))
+        classes = {
+            name: (_mean((one == c)[true == c]), _mean((other == c)[true == c]))
+            for c, name in enumerate(self.fitted.class_names)
+            if bool((true == c).any())
+        }
+        right, still = _mean(one == true), _mean(other == true)
+        titles = tuple(self.title(group) for group in chosen)
+        return Remedy(right, still, _mean(one != other), _mean(found), classes, titles)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return each group as a plain dict, for JSON and tables."""
+        suspicion = {alarm.group: alarm for alarm in self.alarms}
+        rows = []
+        for group in self.groups:
+            alarm = suspicion.get(group.number)
+            closest = group.associations[0] if group.associations else None
+            row = {
+                "group": group.number,
+                "name": self.title(group),
+                "target": group.target,
+                "toward": next(iter(group.toward)),
+                "inputs": len(group.inputs),
+                **{key: getattr(group, key) for key in _NUMBERS},
+                "row": group.place[0],
+                "column": group.place[1],
+                "sameness": group.template.sameness,
+                "p_same": group.template.p,
+                "others": group.template.others,
+                "association": "" if closest is None else closest.said,
+                "p_association": math.nan if closest is None else closest.p,
+                "alarm": alarm is not None,
+                "suspicion": 0.0 if alarm is None else alarm.suspicion,
+                "signs": "; ".join(alarm.signs) if alarm else "",
+                "refuted_by": "; ".join(alarm.refuted_by) if alarm else "",
+                "verdict": self.verdict(group),
+            }
+            rows.append(row)
+        return rows
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame with a row for each group.
+
+        Raises:
+            UnsupportedError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UnsupportedError(
+                "Audit.to_dataframe: pandas is not installed",
+                do="pip install pandas, or take .records(), which needs nothing",
+            ) from None
+        return pandas.DataFrame(self.records())
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a row for each group.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        text = io.StringIO()
+        rows = self.records()
+        if rows:
+            writer = csv.DictWriter(text, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        _write(path, text.getvalue())
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return everything but pictures as JSON, where what is not finite is null; to a file where one is named.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        facts = {
+            "inputs": self.count,
+            "total": self.total,
+            "notes": list(self.notes),
+            "alarms": [dataclasses.asdict(alarm) for alarm in self.alarms],
+            "groups": self.records(),
+        }
+        text = json.dumps(_finite(facts), indent=2)
+        if path is not None:
+            _write(path, text)
+        return text
+
+    def plot(self) -> Figure:
+        """Draw where each group lies, how much it does, and its exemplars; the matplotlib figure is returned.
+
+        W&B takes it by ``run.log({"audit": wandb.Image(figure)})``, MLflow by ``mlflow.log_figure(figure,
+        "audit.png")``.
+        """
+        from xlens.auditing.figures import plot_audit
+
+        return plot_audit(self)
+
+    def save_html(self, path: str | Path, *, title: str = "What the classifier relies on") -> None:
+        """Write one HTML file that opens in any browser, without a network: overview, groups, and their exemplars.
+
+        Args:
+            path: the file.
+            title: heading of the page.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        from xlens.auditing.page import save_page
+
+        save_page(self, path, title)
+
+    def to_markdown(self) -> str:
+        """Return the alarms, then a table of the groups."""
+        part = f"{self.count} of {self.total} inputs explained; {len(self.parts)} parts, {len(self.groups)} groups."
+        lines = [part, ""]
+        lines += [f"- ALARM, {self.title(one.group)}: {self.verdict(one.group)}" for one in self.alarms]
+        lines += [] if self.alarms else ["No group looks like a shortcut."]
+        if self.groups:
+            lines += ["", "| group | target | share | effect | flips | place | sameness |", "|---" * 7 + "|"]
+        for group in self.groups:
+            effect = f"{group.effect:.2f} ({group.effect_low:.2f} to {group.effect_high:.2f})"
+            place = ", ".join(f"{value:.2f}" for value in group.place)
+            cells = [self.title(group), group.target, f"{group.share:.0%}", effect, f"{group.flips:.0%}", place]
+            lines.append(f"| {' | '.join(cells)} | {group.template.sameness:.2f} |")
+        return "\n".join([*lines, *(f"\n- {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        """Return the tables: what one wants to see at a prompt."""
+        return self.to_markdown()
+
+    def _repr_markdown_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_markdown()
+
+
+#: Fields of a group that are numbers, as they stand in tables.
+_NUMBERS = (
+    "share",
+    "share_low",
+    "share_high",
+    "effect",
+    "effect_low",
+    "effect_high",
+    "drop",
+    "flips",
+    "carried",
+    "radius",
+    "p_place",
+    "area",
+    "outside",
+    "p_outside",
+    "wrong",
+    "wrong_besides",
+    "pasted",
+    "contrast",
+    "contrast_after",
+)
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.double().mean())
+
+
+def _write(path: str | Path, text: str) -> None:
+    try:
+        write_whole(Path(path), text.encode())
+    except (OSError, UnicodeError) as fault:
+        raise StorageError("Audit: cannot write", given=fault, do="choose a file that can be written") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,282 @@
+"""``audit``: what a classifier relies on over a set of data, and which of it looks like a shortcut."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xlens.auditing.alarms import alarms_of
+from xlens.auditing.chance import association, corrected
+from xlens.auditing.evidence import SEARCHES, evidence_of
+from xlens.auditing.groups import Group, clusters, describe
+from xlens.auditing.result import Audit
+from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
+from xlens.classifier.turns import Turn
+from xlens.contracts.explainer import Explainer
+from xlens.contracts.numbers import is_number, plain, whole
+from xlens.data import as_data
+from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.fitted import Fitted, as_fitted
+
+__all__ = ["audit"]
+
+#: A group holds at least so many parts, and this share of those of its class.
+_FEWEST, _SHARE = 8, 0.04
+#: Groups of which the page shows exemplars.
+_SHOWN = 24
+#: Share of the decisions for a class.
+_NEARLY_ALL = 0.9
+
+
+def audit(
+    explainer: Explainer | Fitted,
+    data: Any,
+    *,
+    masks: Any = None,
+    metadata: Mapping[str, Any] | Any = None,
+    n: int | None = None,
+    search: Literal["both", "lens", "windows"] = "both",
+    seconds: float | None = None,
+    output_dir: str | Path | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Audit:
+    """What a classifier relies on over a set of data: explained input by input, grouped, with alarms for shortcuts.
+
+    Each input's edit is taken apart into connected parts, described by where they are, what stands there before and
+    after (in colours and edges, not in the classifier's own features), and how much of the score each carries.
+    Parts that are alike make a group. The images are not kept.
+
+    Args:
+        explainer: what :func:`xlens.fit` or :func:`xlens.load` returned, for images.
+        data: as for :func:`xlens.fit`; labels, where there are any, tell whether a group goes with mistakes.
+        masks: ``(N, 1, H, W)`` bool, where the object is in each input of the data.
+        metadata: facts about each input of the data: name -> N values, or a DataFrame with N rows.
+        n: so many inputs, drawn by `seed`; None for all.
+        search: ``"lens"`` takes the lens's counterfactuals where they change the decision; ``"windows"`` fills what
+            costs the score most from its surroundings, which also finds what does not decide alone; ``"both"`` does
+            this where the lens finds nothing.
+        seconds: stop explaining after so long, and audit what was seen; None for no limit.
+        output_dir: folder where batches are kept; the same call goes on from there.
+        confidence: of the bootstrap intervals, over inputs.
+        seed: decides which inputs come first, and everything random.
+        progress: show a progress bar; None shows it on a terminal.
+
+    Raises:
+        OptionError: a number or word out of range, all faults in one error; or no explainer.
+        DataError: data, masks or metadata that do not fit.
+        UnsupportedError: the inputs are no images.
+        StorageError: `output_dir` holds another audit, or cannot be used.
+
+    >>> import xlens
+    >>> audit = xlens.audit(explainer, images[:64], progress=False)
+    >>> audit.count
+    64
+    """
+    faults = _faults(n, search, seconds, confidence, seed)
+    if faults:
+        raise OptionError("audit: " + "; ".join(faults))
+    n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
+    fitted = as_fitted(explainer, "audit", "explainer")
+    if not fitted.spec.is_image:
+        raise UnsupportedError(
+            "audit: parts are places in images", given=f"inputs of shape {fitted.spec.shape}", allowed="(C, H, W)"
+        )
+    # A lens on a hidden layer makes no images of its own, so what had to change there is found by filling alone.
+    if fitted.lens.decodes_to == "layer":
+        if search == "lens":
+            raise UnsupportedError(
+                "audit: search='lens' needs a lens that makes images",
+                given=f"a {fitted.backend.name!r} lens on a hidden layer",
+                do="leave search at its default",
+            )
+        search = "windows"
+    with Turn():
+        reader = Reader(as_data(data), fitted.spec.shape, n, seed)
+        objects = None if masks is None else _masks(masks, reader.total, fitted.spec.shape)
+        facts = _metadata(metadata, reader.total)
+        found = sweep(
+            fitted,
+            reader,
+            masks=objects,
+            search=search,
+            seconds=seconds,
+            folder=None if output_dir is None else Path(output_dir),
+            identity=_identity(fitted, reader, objects, search, n, seed),
+            progress=progress,
+        )
+        groups = _groups(fitted, reader, found, objects, facts, confidence, seed)
+        alarms = alarms_of(groups)
+        groups, alarms = _numbered(groups, [alarm.group for alarm in alarms])
+        thumbnails = {group.number: _thumbnails(fitted, reader, group, search) for group in groups[:_SHOWN]}
+    return Audit(
+        groups=tuple(groups),
+        alarms=tuple(alarms),
+        parts=found.parts,
+        seen=found.seen,
+        total=found.total,
+        notes=tuple(_notes(found, len(groups))),
+        fitted=fitted,
+        seed=seed,
+        thumbnails=thumbnails,
+    )
+
+
+def _faults(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> list[str]:
+    faults = []
+    if n is not None and ((count := whole(n)) is None or count < 1):
+        faults.append(f"n must be an int >= 1 or None, got {n!r}")
+    if search not in SEARCHES:
+        faults.append(f"search must be one of {', '.join(SEARCHES)}, got {search!r}")
+    if seconds is not None and (not is_number(seconds) or not seconds > 0):
+        faults.append(f"seconds must be above 0 or None, got {seconds!r}")
+    if not is_number(confidence) or not 0 < confidence < 1:
+        faults.append(f"confidence must be between 0 and 1, got {confidence!r}")
+    if (number := whole(seed)) is None or not 0 <= number < 2**63:
+        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    return faults
+
+
+def _masks(masks: Any, total: int, shape: tuple[int, ...]) -> Tensor:
+    found = torch.as_tensor(masks)
+    if tuple(found.shape) != (total, 1, *shape[1:]):
+        raise DataError(
+            "audit: masks do not fit the data",
+            given=tuple(found.shape),
+            allowed=f"({total}, 1, {shape[1]}, {shape[2]})",
+        )
+    return found.bool()
+
+
+def _metadata(metadata: Any, total: int) -> dict[str, np.ndarray]:
+    if metadata is None:
+        return {}
+    if not hasattr(metadata, "items"):
+        raise DataError(
+            "audit: metadata is no table", given=type(metadata).__name__, allowed="name -> values, or a DataFrame"
+        )
+    facts = {str(name): np.asarray(values) for name, values in metadata.items()}
+    wrong = [name for name, values in facts.items() if values.shape != (total,)]
+    if wrong:
+        raise DataError(
+            "audit: metadata do not fit the data",
+            given=f"{wrong[0]!r} of shape {facts[wrong[0]].shape}",
+            allowed=f"a value for each of the {total} inputs in the data, explained or not",
+        )
+    return facts
+
+
+def _identity(
+    fitted: Fitted, reader: Reader, masks: Tensor | None, search: str, n: int | None, seed: int
+) -> dict[str, Any]:
+    """Return what has to be the same for an earlier pass to be gone on with."""
+    with torch.no_grad():
+        lens = sum(float(value.double().sum()) for value in fitted.lens.state_dict().values())
+    first = reader.take(reader.order[:1])[0]
+    return {
+        "classifier": fitted.classifier.fingerprint(),
+        "lens": [fitted.backend.name, lens],
+        "data": [reader.total, float(first.double().sum())],
+        "masks": None if masks is None else int(masks.sum()),
+        "search": search,
+        "n": n,
+        "seed": seed,
+    }
+
+
+def _groups(
+    fitted: Fitted,
+    reader: Reader,
+    found: Sweep,
+    masks: Tensor | None,
+    facts: Mapping[str, np.ndarray],
+    confidence: float,
+    seed: int,
+) -> list[Group]:
+    def take(index: np.ndarray) -> Tensor:
+        return reader.take(torch.from_numpy(index))[0].cpu()
+
+    def ask(inputs: Tensor) -> Tensor:
+        return fitted.probabilities(inputs)
+
+    seen, parts = found.seen, found.parts
+    usual = 0.5 if masks is None else 1 - float(masks[torch.from_numpy(seen.input)].float().mean())
+    groups = []
+    for target in np.unique(seen.target).tolist():
+        smallest = max(_FEWEST, round(_SHARE * int((parts.target == target).sum())))
+        for rows in clusters(parts, target, smallest):
+            groups.append(
+                describe(
+                    rows,
+                    parts,
+                    seen,
+                    names=fitted.class_names,
+                    take=take,
+                    ask=ask,
+                    usual_outside=usual,
+                    confidence=confidence,
+                    seed=seed,
+                )
+            )
+    groups = [dataclasses.replace(group, number=number) for number, group in enumerate(groups)]
+    return _with_associations(groups, seen, facts, fitted.class_names)
+
+
+def _with_associations(
+    groups: list[Group], seen: Seen, facts: Mapping[str, np.ndarray], names: tuple[str, ...]
+) -> list[Group]:
+    raw = []
+    for group in groups:
+        inside = np.isin(seen.input, group.inputs.numpy())
+        decided = seen.target == names.index(group.target)
+        # Where nearly all decisions for the class are in the group, it can only be compared with other decisions.
+        among = decided if group.share < _NEARLY_ALL else np.ones_like(decided)
+        found = [association(name, values[seen.input[among]], inside[among]) for name, values in facts.items()]
+        if (seen.label[decided] >= 0).all():
+            found.append(association("label", np.array(names)[seen.label[decided]], inside[decided]))
+        raw += [(group.number, one) for one in found if one is not None]
+    whose: dict[int, list[Any]] = {}
+    for number, one in corrected(raw):
+        whose.setdefault(number, []).append(one)
+    return [
+        dataclasses.replace(group, associations=tuple(sorted(whose.get(group.number, []), key=lambda one: one.p)))
+        for group in groups
+    ]
+
+
+def _numbered(groups: list[Group], suspects: list[int]) -> tuple[list[Group], list[Any]]:
+    """Return groups in order, suspects first, with their new numbers, and the alarms of these."""
+    rank = {number: place for place, number in enumerate(suspects)}
+    ordered = sorted(groups, key=lambda g: (rank.get(g.number, len(groups)), -g.share * g.effect))
+    renewed = [dataclasses.replace(group, number=number) for number, group in enumerate(ordered)]
+    return renewed, alarms_of(renewed)
+
+
+def _thumbnails(fitted: Fitted, reader: Reader, group: Group, search: str) -> Tensor:
+    """Return the exemplars before and after, explained once more, ``(E, 2, C, H, W)``."""
+    index = torch.tensor(sorted(group.exemplars))
+    inputs = reader.take(index)[0]
+    with fitted.asking():
+        moved = inputs.to(fitted.device)
+        after = evidence_of(fitted, moved, *fitted.classes(moved, None, None), search).filled.cpu()
+    return torch.stack([inputs.cpu(), after], 1)
+
+
+def _notes(found: Sweep, groups: int) -> list[str]:
+    notes = []
+    explained = len(found.seen.input)
+    if explained < found.total:
+        notes.append(f"time ran out after {explained} of {found.total} inputs")
+    nothing = int((found.seen.parts == 0).sum())
+    if nothing:
+        notes.append(
+            f"in {nothing} of {explained} inputs no place carries the decision: it may be tone or shape as a whole"
+        )
+    return notes

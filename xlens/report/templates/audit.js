@@ -1,0 +1,152 @@
+"use strict";
+// Groups as cards with a map of where they lie, and one group with its exemplars. Text is only ever set as text.
+
+const audit = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const view = { order: [], index: -1, cards: [], scroll: 0 };
+
+function make(tag, className, text) {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function shape(tag, facts) {
+  const element = document.createElementNS(SVG, tag);
+  Object.entries(facts).forEach(([name, value]) => element.setAttribute(name, value));
+  return element;
+}
+
+/** Where the parts of a group lie in the image. */
+function map(group) {
+  const size = [100 * audit.width / audit.height, 100];
+  const drawn = shape("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, "aria-hidden": "true" });
+  group.dots.forEach(([row, column]) => {
+    drawn.append(shape("circle", { cx: column * size[0], cy: row * size[1], r: 1.5, class: "part-dot" }));
+  });
+  const [row, column] = group.place;
+  const ring = { cx: column * size[0], cy: row * size[1], r: Math.max(4, 100 * group.radius) };
+  drawn.append(shape("circle", { ...ring, class: group.alarm ? "centre suspect" : "centre" }));
+  return drawn;
+}
+
+function card(index) {
+  const group = audit.groups[index];
+  const place = make("li");
+  const button = make("button", group.alarm ? "suspect" : "");
+  button.type = "button";
+  button.append(
+    map(group),
+    make("span", "title", group.title),
+    make("span", "small", `${Math.round(100 * group.share)}% of ${group.target}`),
+    make("span", "small", `effect ${group.effect.toFixed(2)}`),
+  );
+  if (group.alarm) button.append(make("span", "alarm", "✗ looks like a shortcut"));
+  button.addEventListener("click", () => open(index));
+  place.append(button);
+  return { place, button };
+}
+
+function arrange() {
+  const wanted = at("filter").value;
+  const kept = (group) => !wanted || (wanted === "!" ? group.alarm : group.target === wanted.slice(1));
+  view.order = audit.groups.map((_, i) => i).filter((i) => kept(audit.groups[i]));
+  at("cards").replaceChildren(...view.order.map((i) => view.cards[i].place));
+  at("shown").textContent = `${view.order.length} of ${audit.groups.length} shown`;
+}
+
+/** Frames lie row by row among each other in one picture. */
+async function draw(group) {
+  at("tiles").replaceChildren();
+  if (!group.pictures) return;
+  const image = new Image();
+  image.src = group.pictures;
+  await image.decode();
+  if (audit.groups[view.index] !== group) return;
+  const frames = 2 * group.names.length;
+  group.names.forEach((name, i) => {
+    const figure = make("figure");
+    const pair = make("div", "pair");
+    [2 * i, 2 * i + 1].forEach((frame) => {
+      const canvas = make("canvas");
+      canvas.width = audit.width;
+      canvas.height = audit.height;
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${name}, ${frame % 2 ? "filled" : "before"}`);
+      const context = canvas.getContext("2d");
+      for (let row = 0; row < audit.height; row += 1) {
+        context.drawImage(image, 0, row * frames + frame, audit.width, 1, 0, row, audit.width, 1);
+      }
+      pair.append(canvas);
+    });
+    figure.append(pair, make("figcaption", "", name));
+    at("tiles").append(figure);
+  });
+}
+
+function list(id, texts) {
+  at(id).replaceChildren(...texts.map((text) => make("li", "", text)));
+}
+
+function open(index) {
+  const group = audit.groups[index];
+  if (at("detail").hidden) view.scroll = window.scrollY;
+  view.index = index;
+  at("gallery").hidden = true;
+  at("detail").hidden = false;
+  const place = view.order.indexOf(index);
+  at("position").textContent = `${place + 1} of ${view.order.length}`;
+  at("previous").disabled = place <= 0;
+  at("next").disabled = place >= view.order.length - 1;
+  at("question").textContent = group.title;
+  at("verdict").textContent = group.verdict;
+  at("alarm").hidden = !group.alarm;
+  list("signs", group.signs);
+  list("refuted", group.refuted);
+  list("associations", group.associations.map(([said, p]) => `${said} (p ${p})`));
+  at("alone").hidden = group.associations.length > 0;
+  at("table").replaceChildren(...group.table.map(([name, value]) => {
+    const row = make("tr");
+    const head = make("th", "", name);
+    head.scope = "row";
+    row.append(head, make("td", "", value));
+    return row;
+  }));
+  draw(group);
+  window.scrollTo(0, 0);
+  at("question").focus({ preventScroll: true });
+}
+
+function step(by) {
+  const index = view.order[view.order.indexOf(view.index) + by];
+  if (index !== undefined) open(index);
+}
+
+function close() {
+  at("detail").hidden = true;
+  at("gallery").hidden = false;
+  window.scrollTo(0, view.scroll);
+  view.cards[view.index].button.focus({ preventScroll: true });
+}
+
+view.cards = audit.groups.map((_, i) => card(i));
+const choices = [["!", "those that look like a shortcut"]];
+new Set(audit.groups.map((group) => group.target)).forEach((name) => choices.push([`=${name}`, `decisions for ${name}`]));
+choices.forEach(([value, text]) => {
+  const choice = make("option", "", text);
+  choice.value = value;
+  at("filter").append(choice);
+});
+arrange();
+at("filter").addEventListener("change", arrange);
+at("back").addEventListener("click", close);
+at("previous").addEventListener("click", () => step(-1));
+at("next").addEventListener("click", () => step(1));
+document.addEventListener("keydown", (event) => {
+  if (at("detail").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("select")) return;
+  const action = { n: () => step(1), p: () => step(-1), Escape: close }[event.key];
+  if (action) action();
+});
