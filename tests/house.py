@@ -209,7 +209,7 @@ BY_NAME: dict[str, tuple[str, ...]] = {
     "attr.__init__": ("counterfactual.__init__",),
     "nn.__init__": ("counterfactual.__init__",),
     # A command's file is read when the command is given, and so are those of the conformance kit's checks.
-    "cli.main": ("cli.commands", "cli.evaluate", "cli.labelling"),
+    "cli.main": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling"),
     "testing.checking": (
         "testing.api",
         "testing.capabilities",
@@ -226,7 +226,7 @@ BY_NAME: dict[str, tuple[str, ...]] = {
         "testing.teaching",
     ),
     # Their folder, which is where their pages lie, and a name for the kit's data.
-    "report.page": ("report.__init__",),
+    "report.document": ("report.__init__",),
     "teaching.page.page": ("teaching.page.__init__",),
     "testing.bench": ("testing.__init__",),
 }
