@@ -24,7 +24,7 @@ from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
 from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
-from xlens.fitting.answers import check_answers
+from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
@@ -112,6 +112,7 @@ def fit(
         begin = check_start(chosen, start_from, data)
         below = None if over is None else as_fitted(over, "fit", "over", data)
         wrapped = as_classifier(model)
+        check_asked(wrapped)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)

@@ -62,8 +62,8 @@ def named_explainers(explainers: Any, data: Any) -> dict[str, Fitted]:
 
 def same_network(one: Classifier, other: Classifier) -> bool:
     """Whether two classifiers have the same weights and outputs, whichever hidden layer is named."""
-    prints = [Classifier(each.model, outputs=each.outputs).fingerprint() for each in (one, other)]
-    return one.model is other.model and one.outputs == other.outputs or prints[0] == prints[1]
+    prints = [each.replaced(layer=None).fingerprint() for each in (one, other)]
+    return one.model is other.model and one.reading == other.reading or prints[0] == prints[1]
 
 
 def name_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender]) -> list[str]:
