@@ -36,7 +36,8 @@ def test_a_label_is_its_presence_against_its_absence(squash):
     for k, name in enumerate("abc"):
         one = every.about(name)
         score = one(given)
-        assert one.label == k and one.names(2) == (f"no {name}", name)
+        assert one.label == k
+        assert one.names(2) == (f"no {name}", name)
         torch.testing.assert_close(score[:, 1] - score[:, 0], logits[:, k])
         torch.testing.assert_close(one.probabilities(given)[:, 1], logits[:, k].sigmoid())
 
@@ -52,7 +53,8 @@ def test_a_number_is_above_or_below_its_threshold():
         one = Classifier(Gives(), outputs="regression", threshold=3.0)
         score = one(given)
         assert (score[:, 1] - score[:, 0]).tolist() == [-1.0, 0.5]
-        assert score.argmax(1).tolist() == [0, 1] and one.names(2) == ("below 3", "above 3")
+        assert score.argmax(1).tolist() == [0, 1]
+        assert one.names(2) == ("below 3", "above 3")
 
 
 def test_grades_are_below_or_from_the_threshold_on():
@@ -66,7 +68,8 @@ def test_grades_are_below_or_from_the_threshold_on():
 
 def test_names_of_the_two_classes_may_be_given():
     named = Classifier(Gives(), outputs="multilabel", label=1, class_names=["healthy", "rust"])
-    assert named.names(2) == ("healthy", "rust") and named.about(0).names(2) == ("no label 0", "label 0")
+    assert named.names(2) == ("healthy", "rust")
+    assert named.about(0).names(2) == ("no label 0", "label 0")
 
 
 def test_what_is_asked_decides_the_fingerprint_and_plain_outputs_keep_theirs():
@@ -88,7 +91,8 @@ def test_what_is_asked_decides_the_fingerprint_and_plain_outputs_keep_theirs():
 def test_replaced_keeps_everything_else():
     one = Classifier(Labels(), outputs="multilabel", labels=LABELS, label="dark")
     other = one.around(Labels())
-    assert (other.reading, other.class_names) == (one.reading, one.class_names) and other.model is not one.model
+    assert (other.reading, other.class_names) == (one.reading, one.class_names)
+    assert other.model is not one.model
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_probabilities_that_were_promised_as_logits(model):
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
 def test_independent_labels_are_refused_and_the_way_to_say_them_is_named(model, outputs):
     labels = Through(model, lambda net, x: net(x).sigmoid())
-    with pytest.raises(ModelError, match="yes/no labels.*outputs='multilabel_probabilities', label=0.*'multilabel'"):
+    with pytest.raises(ModelError, match="yes/no labels.*outputs='multilabel_probabilities', label=0.*'multilabel"):
         fit(Classifier(labels, outputs=outputs))
     assert fit.steps == 0
 

@@ -15,10 +15,10 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
-from xlens.classifier.outputs import OutputKind, outputs_of
+from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
 from xlens.classifier.tail import structural_tail
-from xlens.classifier.wrappers import bare_name, unwrapped
-from xlens.errors import ModelError, did_you_mean
+from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
+from xlens.errors import ModelError
 
 __all__ = ["Classifier", "as_classifier"]
 
@@ -55,8 +55,8 @@ class Classifier:
         threshold: of a number, what it is asked to be above; of grades, the index of the first that lies above.
 
     Raises:
-        ModelError: the model is no module, the layer does not exist, class_names or labels are no names in an order,
-            or what was said of the outputs does not fit together.
+        ModelError: the model is no module, the layer does not exist, class_names or labels are no names in an
+            order, or what was said of the outputs does not fit together.
 
     >>> import torch
     >>> from xlens import Classifier
@@ -87,7 +87,7 @@ class Classifier:
             )
         self.reading = outputs_of(outputs, labels, label, threshold)
         self.model, prefix = unwrapped(model)
-        self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
+        self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names) or self.reading.class_names
         self._check_class_names()
         # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
@@ -240,7 +240,7 @@ class Classifier:
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
         with torch.no_grad():
-            return _unwrap(self._run(probe[:1])).numel()
+            return tensor_of(self._run(probe[:1])).numel()
 
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
@@ -294,19 +294,7 @@ class Classifier:
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""
-        values = _unwrap(output)
-        if len(inputs) == 1 and values.dim() < 2:
-            # A model that squeezes its output loses the batch dimension of a single input.
-            values = values.reshape(1, -1)
-        elif values.dim() == 1 and len(values) == len(inputs):
-            values = values.unsqueeze(1)
-        if values.dim() != 2 or len(values) != len(inputs) or values.shape[1] == 0:
-            raise ModelError(
-                "Classifier: the model does not return one row of class scores per input",
-                given=f"an output of shape {tuple(values.shape)} for {len(inputs)} inputs",
-                allowed="(N, K), or (N,) or (N, 1) for binary decisions",
-                do="wrap the model in a module that returns its class logits",
-            )
+        values = rows_of(output, inputs)
         return self.reading.logits(values.to(inputs.device, torch.promote_types(values.dtype, torch.float32)))
 
     def _check_class_names(self) -> None:
@@ -401,51 +389,5 @@ def as_classifier(model: nn.Module | Classifier) -> Classifier:
     return model if isinstance(model, Classifier) else Classifier(model)
 
 
-def _unwrap(output: Any) -> Tensor:
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return output.logits
-    if isinstance(output, Mapping):
-        if isinstance(output.get("logits"), Tensor):
-            return output["logits"]
-        tensors = [value for value in output.values() if isinstance(value, Tensor)]
-        if len(tensors) == 1:
-            return tensors[0]
-    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-        return output[0]
-    if isinstance(output, Tensor):
-        return output
-    given = f"{type(output).__name__}"
-    if isinstance(output, Mapping):
-        given += f" with keys {sorted(map(str, output))}"
-    raise ModelError(
-        "Classifier: cannot find the logits in what the model returns",
-        given=given,
-        allowed="a tensor, a tuple whose first element is one, a dict with 'logits', or an object with .logits",
-        do="wrap the model in a module whose forward returns the logits",
-    )
-
-
 def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
     return isinstance(layer, str)
-
-
-def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
-    if layer is None:
-        return None
-    names = {name: module for name, module in model.named_modules() if name}
-    if isinstance(layer, nn.Module):
-        found = next((name for name, module in names.items() if module is layer), None)
-        if found is None:
-            raise ModelError(
-                "Classifier: the layer given is not a module of this model",
-                given=type(layer).__name__,
-                do="pass a module that model.modules() lists, or its dotted name",
-            )
-        return found
-    if layer not in names:
-        raise ModelError(
-            f"Classifier: the model has no layer {layer!r}.{did_you_mean(layer, names)}",
-            allowed=", ".join(list(names)[:40]) + (", ..." if len(names) > 40 else ""),
-            do="use a name from dict(model.named_modules())",
-        )
-    return layer

@@ -1,8 +1,9 @@
 """What a model's outputs stand for, and how they become the logits of classes that exclude each other.
 
 A lens contrasts one class with another. Independent labels, a number and ordered grades are therefore read as two
-classes, about one label or one threshold at a time: present or absent, above or below. Everything else in xlens then
-holds for them as it does for a model of two classes, and knows nothing of where the two came from.
+classes, about one label or one threshold at a time: present or absent, above or below. Everything else in xlens
+holds for them as it does for a model of two classes, and knows nothing of where the two came from. What a lens
+learns is about these two, so that each label that is explained has a lens of its own, around the same model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor
 from xlens.classifier.names import ordered_names
 from xlens.errors import ModelError, did_you_mean
 
-__all__ = ["OutputKind", "Outputs", "outputs_of"]
+__all__ = ["OutputKind", "Outputs", "outputs_of", "rows_of", "tensor_of"]
 
 #: What a model may return.
 OutputKind: TypeAlias = Literal[
@@ -226,3 +227,54 @@ def _checked_threshold(kind: str, threshold: float | None) -> float | None:
             do="say threshold=",
         )
     return float(threshold or 0)
+
+
+def rows_of(output: Any, inputs: Tensor) -> Tensor:
+    """Return one row of scores per input, ``(N, M)``, of whatever a model returned.
+
+    Raises:
+        ModelError: it returned something else.
+    """
+    values = tensor_of(output)
+    if len(inputs) == 1 and values.dim() < 2:
+        # A model that squeezes its output loses the batch dimension of a single input.
+        values = values.reshape(1, -1)
+    elif values.dim() == 1 and len(values) == len(inputs):
+        values = values.unsqueeze(1)
+    if values.dim() != 2 or len(values) != len(inputs) or values.shape[1] == 0:
+        raise ModelError(
+            "Classifier: the model does not return one row of class scores per input",
+            given=f"an output of shape {tuple(values.shape)} for {len(inputs)} inputs",
+            allowed="(N, K), or (N,) or (N, 1) for binary decisions",
+            do="wrap the model in a module that returns its class logits",
+        )
+    return values
+
+
+def tensor_of(output: Any) -> Tensor:
+    """Return the tensor of scores in whatever a model returned.
+
+    Raises:
+        ModelError: there is none, or more than one that it may be.
+    """
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits
+    if isinstance(output, Mapping):
+        if isinstance(output.get("logits"), Tensor):
+            return output["logits"]
+        tensors = [value for value in output.values() if isinstance(value, Tensor)]
+        if len(tensors) == 1:
+            return tensors[0]
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        return output[0]
+    if isinstance(output, Tensor):
+        return output
+    given = f"{type(output).__name__}"
+    if isinstance(output, Mapping):
+        given += f" with keys {sorted(map(str, output))}"
+    raise ModelError(
+        "Classifier: cannot find the logits in what the model returns",
+        given=given,
+        allowed="a tensor, a tuple whose first element is one, a dict with 'logits', or an object with .logits",
+        do="wrap the model in a module whose forward returns the logits",
+    )

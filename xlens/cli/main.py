@@ -212,8 +212,8 @@ def _add_fit(commands: _Commands) -> None:
     fit.add_argument(
         "--outputs",
         choices=("logits", "probabilities", "multilabel", "multilabel_probabilities", "regression", "ordinal"),
-        help="what MODEL returns; logits if not given. multilabel: independent yes/no labels; regression: a number; "
-        "ordinal: logits of ordered grades",
+        help="what MODEL returns; logits if not given. multilabel: independent yes/no labels; regression: one "
+        "number; ordinal: logits of ordered grades",
     )
     fit.add_argument(
         "--labels", nargs="+", metavar="NAME", help="of independent labels, or of grades, in MODEL's order"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens.classifier.classifier import Classifier
+from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
@@ -26,6 +26,7 @@ __all__ = [
     "named_explainers",
     "named_oracles",
     "number_faults",
+    "oracle_of",
     "same_network",
 ]
 
@@ -135,6 +136,14 @@ def named_oracles(oracle: Any) -> Mapping[str, Any]:
             allowed="an nn.Module or xlens.Classifier, or a mapping of names to them",
         )  # fmt: skip
     return {str(name): model for name, model in named.items()}
+
+
+def oracle_of(model: nn.Module | Classifier, classifier: Classifier) -> Classifier:
+    """Return a judge, who is asked about the same label or threshold as the classifier, unless told otherwise."""
+    asked = classifier.label is not None or classifier.threshold is not None
+    if isinstance(model, Classifier) or not asked:
+        return as_classifier(model)
+    return classifier.replaced(model=model, layer=None)
 
 
 def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:

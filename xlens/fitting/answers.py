@@ -52,7 +52,7 @@ def check_answers(classifier: Classifier, sample: Tensor) -> None:
 
 
 def check_outputs(outputs: str, logits: Tensor) -> None:
-    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it; all labels, of independent ones.
+    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it; of independent labels, all.
 
     Raises:
         ModelError: they are visibly something else than was promised.
@@ -83,8 +83,8 @@ def _check_probabilities(logits: Tensor) -> None:
             "fit: probabilities were promised, and the classifier's outputs are none",
             given=_sums(values),
             allowed="numbers from 0 to 1 that sum to 1 in each row",
-            do="leave outputs='logits', or pass a model that ends with a softmax; of independent yes/no labels, say "
-            "outputs='multilabel' or 'multilabel_probabilities'",
+            do="leave outputs='logits', or pass a model that ends with a softmax; of independent yes/no labels, "
+            "say outputs='multilabel' or 'multilabel_probabilities'",
         )
     raise _independent("probabilities of classes that exclude each other were promised", values)
 

@@ -126,8 +126,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         raise ModelError(
             "fit: the classifier's single output looks like a probability, and a logit was promised",
             given=f"{len(outputs)} numbers from 0 to 1",
-            do=f"say so: xlens.fit(xlens.Classifier(model, outputs={_SQUASHED[classifier.outputs]!r}), ...); or pass "
-            "the model without its sigmoid",
+            do=f"say so: xlens.fit(xlens.Classifier(model, outputs={_SQUASHED[classifier.outputs]!r}), ...); or "
+            "pass the model without its sigmoid",
         )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
