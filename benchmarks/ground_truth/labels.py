@@ -121,7 +121,9 @@ def row_of(
     flips = found.fidelity.flips
     alone = flips & ~turned.any(1)
     area = found.mask.flatten(1).mean(1)[flips]
-    which = [f"{other} {float(turned[flips, i].float().mean()):.2f}" for i, other in enumerate(found.other_labels)]
+    appears = turned & (others[..., 1] > 0.5)
+    more, less = (part[flips].float().mean(0).tolist() for part in (appears, turned & ~appears))
+    which = [f"{other} +{more[i]:.2f} -{less[i]:.2f}" for i, other in enumerate(found.other_labels)]
     return [
         name,
         f"{area_under_curve(logits[:, k], has[:, k]):.3f}",
@@ -144,7 +146,7 @@ HEAD = (
     "flips alone",
     "trustworthy",
     "others move, mean",
-    "others decided otherwise, of flips",
+    "others that appear (+), vanish (-), of flips",
     "area, median",
     "CPU s: fit / leaf",
 )
