@@ -75,7 +75,8 @@ def fit(
         start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
             the fit begins with its lens and mask, and needs far fewer steps. It is not changed.
         supervision: where class labels come from: ``"classifier"`` (the classifier's own outputs, so that
-            the lens explains it) or ``"labels"`` (the data's).
+            the lens explains it) or ``"labels"`` (the data's; of a classifier of independent labels, 0 or 1 for the
+            one that is explained, such as ``y[:, k]``).
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
