@@ -19,6 +19,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "explanation": (),
     "classifier": (
         "names",
+        "outputs",
         "hooks",
         "interrupts",
         "modes",

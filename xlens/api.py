@@ -25,7 +25,7 @@ from xlens.explainer import LensExplainer
 from xlens.files.limits import MOST_BYTES
 from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
-from xlens.fitting.answers import check_answers
+from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.cost import with_cost
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
@@ -77,7 +77,8 @@ def fit(
         start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
             the fit begins with its lens and mask, and needs far fewer steps. It is not changed.
         supervision: where class labels come from: ``"classifier"`` (the classifier's own outputs, so that
-            the lens explains it) or ``"labels"`` (the data's).
+            the lens explains it) or ``"labels"`` (the data's; of a classifier of independent labels, 0 or 1 for the
+            one that is explained, such as ``y[:, k]``).
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
@@ -115,6 +116,7 @@ def fit(
         begin = check_start(chosen, start_from, data)
         below = None if over is None else as_fitted(over, "fit", "over", data)
         wrapped = as_classifier(model)
+        check_asked(wrapped)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)

@@ -96,6 +96,9 @@ class Explanation:
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
         channel_ranges: the same for each channel; empty where unknown, and then pictures use `data_range`.
+        other_labels: label -> ``(N, 2)`` the classifier's probability of each of its other independent labels, on
+            the input and on the counterfactual: whether the edit is about the label asked about alone. Empty where
+            classes exclude each other.
 
     >>> explanation = explainer.explain(images[:3])
     >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
@@ -128,6 +131,7 @@ class Explanation:
     class_names: tuple[str, ...]
     data_range: tuple[float, float]
     channel_ranges: tuple[tuple[float, float], ...] = ()
+    other_labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, shape = len(self.inputs), tuple(self.inputs.shape[1:])
@@ -156,6 +160,9 @@ class Explanation:
         for name, held in self.verdicts.items():
             if held is not None and tuple(held.shape) != (n,):
                 faults.append(f"verdicts[{name!r}] is {tuple(held.shape)}, not {(n,)}")
+        for name, pair in self.other_labels.items():
+            if tuple(pair.shape) != (n, 2):
+                faults.append(f"other_labels[{name!r}] is {tuple(pair.shape)}, not {(n, 2)}")
         faults += [f"{name} is not finite" for name, value in self._tensors() if not _finite(value)]
         if len(self.problems) != n:
             faults.append(f"problems has {len(self.problems)} entries, not {n}")

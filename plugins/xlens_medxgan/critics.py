@@ -32,7 +32,7 @@ class ClassifierCritic(nn.Module):
         super().__init__()
         do = "set critic_weight=0, or make the model work with copy.deepcopy"
         self.body = copied(classifier.model, "medxgan", do).float().eval().requires_grad_(True)
-        critic = Classifier(self.body, outputs=classifier.outputs)
+        critic = classifier.around(self.body)
         self._features = Penultimate(critic, self.body, probe)
         with torch.no_grad():
             num_classes = critic(probe[:1]).shape[1]

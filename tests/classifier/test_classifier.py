@@ -118,7 +118,7 @@ def test_only_modules_are_accepted(model):
 
 
 def test_outputs_is_checked():
-    with pytest.raises(ModelError, match="'logits' or 'probabilities'"):
+    with pytest.raises(ModelError, match="'logits', 'probabilities', 'multilabel'"):
         Classifier(nn.Linear(2, 2), outputs="probs")
 
 

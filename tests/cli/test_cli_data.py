@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import xlens
 from xlens import cli
-from xlens.cli.classes import check_order, make_classifier
+from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.inputs import Preprocessing
 from xlens.errors import DataError, OptionError, XlensWarning
 
@@ -161,6 +161,45 @@ def test_a_factory_of_a_classifier_keeps_what_the_command_line_says(here, capsys
     assert cli.main([*explain, "--target", "bright", "--contrast", "none", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["explanations"][0]["target"] == "bright"
     refused(capsys, [*fit, "--outputs", "probabilities"], "--outputs says 'probabilities'")
+
+
+def test_a_label_or_a_threshold_that_a_factory_leaves_open_is_filled(trained):
+    several = xlens.Classifier(trained, outputs="multilabel")
+    empty = {"layer": None, "outputs": None, "class_names": None}
+    filled = make_classifier(several, **empty, labels=["a", "b", "c"], label="b")
+    assert (filled.labels, filled.label, filled.class_names) == (("a", "b", "c"), 1, ("no b", "b"))
+    assert make_classifier(filled, **empty, label="b").label == 1
+    assert make_classifier(filled, **{**empty, "class_names": ["healthy", "b"]}).class_names == ("healthy", "b")
+    with pytest.raises(OptionError, match="--label says 2, the factory's Classifier 1"):
+        make_classifier(filled, **empty, label="c")
+    graded = xlens.Classifier(trained, outputs="ordinal", threshold=1)
+    with pytest.raises(OptionError, match="--threshold says 2"):
+        make_classifier(graded, **empty, threshold=2)
+    assert [as_label(text, ["a", "7"]) for text in ("a", "7", "2")] == ["a", "7", 2]
+
+
+@quiet
+def test_one_label_of_several_from_the_command_line(here, capsys):
+    fit = ["fit", "my_models:net", "data.npz", "--weights", "net.safetensors", "--backend", "toy", "-o", "l"]
+    said = ["--outputs", "multilabel", "--labels", "none", "bright", "dark"]
+    refused(capsys, [*fit, *said], "which of the classifier's independent labels")
+    refused(capsys, [*fit, "--label", "1"], "label says nothing of outputs='logits'")
+    assert cli.main([*fit, *said, "--label", "bright", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["class_names"] == ["no bright", "bright"]
+    explain = ["explain", "l", "data.npz", "--model", "my_models:net", "--weights", "net.safetensors"]
+    assert cli.main([*explain, "--target", "bright", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["explanations"][0]
+    assert (row["target"], row["contrast"]) == ("bright", "no bright")
+    assert set(row["other_labels"]) == {"none", "dark"}
+    assert cli.main([*explain, "--target", "bright"]) == 0
+    assert "his label alone: the classifier" in capsys.readouterr().out
+
+
+@quiet
+def test_grades_from_the_command_line(here, capsys):
+    fit = ["fit", "my_models:net", "data.npz", "--weights", "net.safetensors", "--backend", "toy", "-o", "l"]
+    assert cli.main([*fit, "--outputs", "ordinal", "--threshold", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["class_names"] == ["below grade 2", "grade 2 or above"]
 
 
 def test_what_cannot_be_written_is_said_first(here, capsys):

@@ -92,10 +92,24 @@ def test_probabilities_that_were_promised_as_logits(model):
 
 
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
-def test_independent_labels_are_said(model, outputs):
+def test_independent_labels_are_refused_and_the_way_to_say_them_is_named(model, outputs):
     labels = Through(model, lambda net, x: net(x).sigmoid())
-    with pytest.warns(XlensWarning, match="yes/no labels"):
+    with pytest.raises(ModelError, match="yes/no labels.*outputs='multilabel_probabilities', label=0.*'multilabel"):
         fit(Classifier(labels, outputs=outputs))
+    assert fit.steps == 0
+
+
+def test_labels_that_are_said_wrongly(model):
+    with pytest.raises(ModelError, match="which of the classifier's independent labels.*about\\('a'\\)"):
+        fit(Classifier(model, outputs="multilabel", labels=["a", "b", "c"]))
+    sigmoid = Through(model, lambda net, x: net(x).sigmoid())
+    with pytest.raises(ModelError, match="multilabel_probabilities.*without its sigmoid"):
+        fit(Classifier(sigmoid, outputs="multilabel", label=1))
+    softmax = Through(model, lambda net, x: net(x).softmax(1))
+    with pytest.raises(ModelError, match="sum to 1 in each row.*outputs='probabilities'"):
+        fit(Classifier(softmax, outputs="multilabel_probabilities", label=1))
+    assert fit.steps == 0
+    fit(Classifier(sigmoid, outputs="multilabel_probabilities", label=1))
 
 
 def test_logits_that_were_promised_as_probabilities(model):

@@ -47,8 +47,7 @@ class LayerIntegratedGradients:
 
     def __init__(self, model: nn.Module | Classifier, layer: str | nn.Module | None = None) -> None:
         if layer is not None:
-            given = as_classifier(model)
-            model = Classifier(given.model, layer=layer, outputs=given.outputs, class_names=given.class_names)
+            model = as_classifier(model).replaced(layer=layer)
         self.classifier = as_classifier(model)
 
     def attribute(
@@ -108,9 +107,9 @@ class LayerIntegratedGradients:
         return points_in_flight(lambda: self.classifier.activations(inputs[:1]), inputs.device, memory_budget)
 
     def _refuse_nothing(self, probe: Tensor, target: Target) -> None:
-        """Refuse class 0 of a single logit, whose score is 0 by definition."""
+        """Refuse class 0 where its score is 0 by definition, as beside a single logit."""
         asked = target is None or (isinstance(target, int) and target == 0)
-        if asked and self.classifier.outputs == "logits" and self.classifier.columns(probe) == 1:
+        if asked and self.classifier.reading.zero(self.classifier.columns(probe)):
             raise DataError(
                 f"{_WHO}: the model has a single logit, and class 0 has no score of its own",
                 given=f"target={target!r}",

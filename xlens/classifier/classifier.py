@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
+from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
 from xlens.classifier.tail import structural_tail
-from xlens.classifier.wrappers import bare_name, unwrapped
-from xlens.errors import ModelError, did_you_mean
+from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
+from xlens.errors import ModelError
 
 __all__ = ["Classifier", "as_classifier"]
 
@@ -35,19 +36,36 @@ class Classifier:
             objects with ``.logits`` are unwrapped.
         layer: a hidden layer, by dotted module name or as the module itself, for lenses that work on
             activations. A layer that runs several times per forward pass stands for its last run.
-        outputs: whether the model returns ``"logits"`` or ``"probabilities"``; the latter are turned
-            into log-probabilities.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"`` (turned into log-probabilities), or
+
+            - ``"multilabel"``: K logits of labels of which any number may hold, or ``"multilabel_probabilities"``,
+              the same after a sigmoid. One `label` is asked about at a time: the classes are its absence (0) and
+              its presence (1), and the score is its logit. :meth:`about` asks the same model about another one.
+            - ``"regression"``: one number, ``(N,)`` or ``(N, 1)``. The classes are below (0) and above (1) the
+              `threshold`, and the score is the number minus the threshold. What reads as a probability is the
+              sigmoid of that, in the model's own units.
+            - ``"ordinal"``: logits of K ordered grades. The classes are the grades below (0), and from on (1), the
+              grade that `threshold` is the index of.
         class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
-            to name, such as ``model.config.id2label``.
+            to name, such as ``model.config.id2label``. Where two classes are read out of the outputs they name
+            these two; ``("no rust", "rust")`` and the like if not given.
+        labels: names of independent labels, or of ordered grades, in the model's order, or as a mapping likewise.
+        label: the label that is asked about, by name or number. Without it the classifier returns the logits of all
+            labels side by side, and no lens can be fitted around it.
+        threshold: of a number, what it is asked to be above; of grades, the index of the first that lies above.
 
     Raises:
-        ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
+        ModelError: the model is no module, the layer does not exist, class_names or labels are no names in an
+            order, or what was said of the outputs does not fit together.
 
     >>> import torch
     >>> from xlens import Classifier
     >>> classifier = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1)))
     >>> classifier(torch.zeros(3, 1, 2, 2)).shape  # one logit becomes two columns
     torch.Size([3, 2])
+    >>> several = Classifier(torch.nn.Linear(4, 3), outputs="multilabel", labels=["rust", "miner", "phoma"])
+    >>> several.about("miner").class_names, several.about("miner")(torch.zeros(5, 4)).shape
+    (('no miner', 'miner'), torch.Size([5, 2]))
     """
 
     def __init__(
@@ -55,8 +73,11 @@ class Classifier:
         model: nn.Module,
         *,
         layer: str | nn.Module | None = None,
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: OutputKind = "logits",
         class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
+        labels: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
+        label: int | str | None = None,
+        threshold: float | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -64,16 +85,11 @@ class Classifier:
                 given=type(model).__name__,
                 do="pass the trained module itself; a scikit-learn or numpy model has no gradients",
             )
-        if outputs not in ("logits", "probabilities"):
-            raise ModelError(
-                "Classifier: outputs is wrong",
-                given=repr(outputs),
-                allowed="'logits' or 'probabilities'",
-            )
+        self.reading = outputs_of(outputs, labels, label, threshold)
         self.model, prefix = unwrapped(model)
-        self.outputs = outputs
-        self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
-        self.class_names = ordered_names(class_names)
+        self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
+        self.class_names = ordered_names(class_names) or self.reading.class_names
+        self._check_class_names()
         # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
         # cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
@@ -81,11 +97,60 @@ class Classifier:
     def __repr__(self) -> str:
         """Return the model's class and what was said of it."""
         layer = f", layer={self.layer!r}" if self.layer else ""
-        return f"Classifier({type(self.model).__name__}{layer}, outputs={self.outputs!r})"
+        asked = {"label": self.label, "threshold": self.threshold}
+        said = "".join(f", {name}={value!r}" for name, value in asked.items() if value is not None)
+        return f"Classifier({type(self.model).__name__}{layer}, outputs={self.outputs!r}{said})"
+
+    @property
+    def outputs(self) -> OutputKind:
+        """What the model returns."""
+        return self.reading.kind
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of independent labels, or of ordered grades; None where none were given."""
+        return self.reading.labels
+
+    @property
+    def label(self) -> int | None:
+        """The label that is asked about, of independent ones."""
+        return self.reading.label
+
+    @property
+    def threshold(self) -> float | None:
+        """What a number, or a grade, is asked to be above."""
+        return self.reading.threshold
 
     def around(self, model: nn.Module) -> Classifier:
         """Return a classifier of the same layer, outputs and names around another model."""
-        return Classifier(model, layer=self.layer, outputs=self.outputs, class_names=self.class_names)
+        return self.replaced(model=model)
+
+    def about(self, label: int | str | None) -> Classifier:
+        """Return the classifier of another of the model's independent labels, by name or number; None for all.
+
+        Raises:
+            ModelError: the model's outputs are no independent labels, or there is no such label.
+        """
+        if not self.reading.independent:
+            raise ModelError(
+                "Classifier: only independent labels can be asked about one by one",
+                given=f"outputs={self.outputs!r}",
+                allowed="outputs='multilabel', or 'multilabel_probabilities' where the model ends with a sigmoid",
+            )
+        return self.replaced(label=label, class_names=None)
+
+    def replaced(self, **changes: Any) -> Classifier:
+        """Return a classifier of which something else is said, by the names of the constructor's arguments."""
+        said = {
+            "model": self.model,
+            "layer": self.layer,
+            "outputs": self.outputs,
+            "class_names": self.class_names,
+            "labels": self.labels,
+            "label": self.label,
+            "threshold": self.threshold,
+        }
+        return Classifier(**{**said, **changes})
 
     @property
     def device(self) -> torch.device:
@@ -100,7 +165,8 @@ class Classifier:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return logits ``(N, K)``, K >= 2, on the device of `inputs`.
 
-        A single binary logit l becomes ``(0, l)``. Half precision comes back as float32. Gradients flow.
+        A single binary logit l, or that of the label asked about, becomes ``(0, l)``. Of independent labels without
+        one that is asked about come the logits of all. Half precision comes back as float32. Gradients flow.
 
         Raises:
             ModelError: the model returns something that is not one row of class scores per input.
@@ -108,8 +174,8 @@ class Classifier:
         return self.logits(self._run(inputs), inputs)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
-        """Return class probabilities ``(N, K)``."""
-        return self(inputs).softmax(1)
+        """Return class probabilities ``(N, K)``; those of all independent labels side by side need not sum to 1."""
+        return self.reading.probabilities(self(inputs))
 
     def activations(self, inputs: Tensor) -> Tensor:
         """Return the output of the named hidden layer, ``(N, *A)``.
@@ -162,18 +228,19 @@ class Classifier:
         return logits
 
     def names(self, num_classes: int) -> tuple[str, ...]:
-        """Return the names of the classes; ``class 0``, ... where none were given.
+        """Return the names of the classes; ``class 0``, ..., or ``label 0``, ..., where none were given.
 
         Classes of the same name get their index, because features and directions are found by name.
         """
-        given = self.class_names or tuple(f"class {c}" for c in range(num_classes))
+        word = "label" if self.reading.independent else "class"
+        given = self.class_names or tuple(f"{word} {c}" for c in range(num_classes))
         counts = Counter(given)
-        return tuple(name + (f" (class {c})" if counts[name] > 1 else "") for c, name in enumerate(given))
+        return tuple(name + (f" ({word} {c})" if counts[name] > 1 else "") for c, name in enumerate(given))
 
     def columns(self, probe: Tensor) -> int:
         """Return how many numbers the model itself gives per input; 1 for a single binary logit."""
         with torch.no_grad():
-            return _unwrap(self._run(probe[:1])).numel()
+            return tensor_of(self._run(probe[:1])).numel()
 
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
@@ -223,31 +290,22 @@ class Classifier:
 
     def identity(self) -> Identity:
         """Return the fingerprint with the names of what decides outputs and could not be read for it."""
-        return identity_of(self.model, self.layer, self.outputs)
+        return identity_of(self.model, self.layer, self.reading.key)
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""
-        values = _unwrap(output)
-        if len(inputs) == 1 and values.dim() < 2:
-            # A model that squeezes its output loses the batch dimension of a single input.
-            values = values.reshape(1, -1)
-        elif values.dim() == 1 and len(values) == len(inputs):
-            values = values.unsqueeze(1)
-        if values.dim() != 2 or len(values) != len(inputs) or values.shape[1] == 0:
+        values = rows_of(output, inputs)
+        return self.reading.logits(values.to(inputs.device, torch.promote_types(values.dtype, torch.float32)))
+
+    def _check_class_names(self) -> None:
+        own = self.reading.class_names
+        if own is not None and self.class_names is not None and len(self.class_names) != len(own):
             raise ModelError(
-                "Classifier: the model does not return one row of class scores per input",
-                given=f"an output of shape {tuple(values.shape)} for {len(inputs)} inputs",
-                allowed="(N, K), or (N,) or (N, 1) for binary decisions",
-                do="wrap the model in a module that returns its class logits",
+                f"Classifier: class_names do not fit outputs={self.outputs!r}",
+                given=f"{len(self.class_names)} names",
+                allowed=f"{len(own)}, such as {own!r}",
+                do="name the model's labels, or grades, with labels=[...]",
             )
-        values = values.to(inputs.device, torch.promote_types(values.dtype, torch.float32))
-        if self.outputs == "probabilities":
-            if values.shape[1] == 1:
-                values = torch.cat([1 - values, values], 1)
-            return values.clamp_min(torch.finfo(values.dtype).tiny).log()
-        if values.shape[1] == 1:
-            values = torch.cat([torch.zeros_like(values), values], 1)
-        return values
 
     def _run(self, inputs: Tensor) -> Any:
         """Return what the model itself does for inputs that may be on another device."""
@@ -331,51 +389,5 @@ def as_classifier(model: nn.Module | Classifier) -> Classifier:
     return model if isinstance(model, Classifier) else Classifier(model)
 
 
-def _unwrap(output: Any) -> Tensor:
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return output.logits
-    if isinstance(output, Mapping):
-        if isinstance(output.get("logits"), Tensor):
-            return output["logits"]
-        tensors = [value for value in output.values() if isinstance(value, Tensor)]
-        if len(tensors) == 1:
-            return tensors[0]
-    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-        return output[0]
-    if isinstance(output, Tensor):
-        return output
-    given = f"{type(output).__name__}"
-    if isinstance(output, Mapping):
-        given += f" with keys {sorted(map(str, output))}"
-    raise ModelError(
-        "Classifier: cannot find the logits in what the model returns",
-        given=given,
-        allowed="a tensor, a tuple whose first element is one, a dict with 'logits', or an object with .logits",
-        do="wrap the model in a module whose forward returns the logits",
-    )
-
-
 def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
     return isinstance(layer, str)
-
-
-def _layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
-    if layer is None:
-        return None
-    names = {name: module for name, module in model.named_modules() if name}
-    if isinstance(layer, nn.Module):
-        found = next((name for name, module in names.items() if module is layer), None)
-        if found is None:
-            raise ModelError(
-                "Classifier: the layer given is not a module of this model",
-                given=type(layer).__name__,
-                do="pass a module that model.modules() lists, or its dotted name",
-            )
-        return found
-    if layer not in names:
-        raise ModelError(
-            f"Classifier: the model has no layer {layer!r}.{did_you_mean(layer, names)}",
-            allowed=", ".join(list(names)[:40]) + (", ..." if len(names) > 40 else ""),
-            do="use a name from dict(model.named_modules())",
-        )
-    return layer

@@ -11,12 +11,13 @@ from xlens.errors import ModelError
 __all__ = ["ordered_names"]
 
 
-def ordered_names(names: Any) -> tuple[str, ...] | None:
+def ordered_names(names: Any, argument: str = "class_names") -> tuple[str, ...] | None:
     """Return names in the order of the classes.
 
     Args:
         names: names in the classifier's order; or a mapping from index to name, as ``model.config.id2label``, whose
             keys may be text, as JSON has them; or None.
+        argument: what they were passed as, for errors.
 
     Raises:
         ModelError: a single string, which is a sequence of letters; a mapping whose keys are not 0 to K - 1; a set,
@@ -28,27 +29,27 @@ def ordered_names(names: Any) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, Mapping):
-        return _by_index(names)
+        return _by_index(names, argument)
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise ModelError(
-            "Classifier: class_names are not names",
+            f"Classifier: {argument} are not names",
             given=repr(names),
             allowed="one name per class, in the classifier's order, or a mapping from index to name",
-            do=f"pass a list: class_names=[{names!r}, ...]",
+            do=f"pass a list: {argument}=[{names!r}, ...]",
         )
     if isinstance(names, set | frozenset):
         raise ModelError(
-            "Classifier: class_names have no order", given="a set", do="pass a list in the classifier's order"
+            f"Classifier: {argument} have no order", given="a set", do="pass a list in the classifier's order"
         )
     return tuple(map(str, names))
 
 
-def _by_index(names: Mapping[Any, Any]) -> tuple[str, ...]:
+def _by_index(names: Mapping[Any, Any], argument: str) -> tuple[str, ...]:
     indices = {_index(key): str(name) for key, name in names.items()}
     if sorted(indices, key=str) != sorted(range(len(names)), key=str) or not names:
         turned = names and all(_index(value) is not None for value in names.values())
         raise ModelError(
-            "Classifier: class_names are a mapping whose keys are not the classes",
+            f"Classifier: {argument} are a mapping whose keys are not the classes",
             given=f"keys {', '.join(map(repr, list(names)[:5]))}",
             allowed="every index from 0 to K - 1 once, as a number or as text",
             do="pass id2label, from index to name, and not label2id" if turned else "name every class once",

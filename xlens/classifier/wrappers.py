@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["bare_name", "unwrapped"]
+from xlens.errors import ModelError, did_you_mean
+
+__all__ = ["bare_name", "layer_name", "unwrapped"]
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
@@ -77,3 +79,30 @@ def _only_calls(forward: Any) -> str | None:
     handed = isinstance(call.args[0], ast.Name) and call.args[0].id == arguments[1] and not call.keywords
     owned = isinstance(call.func.value, ast.Name) and call.func.value.id == arguments[0]
     return call.func.attr if handed and owned else None
+
+
+def layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
+    """Return the dotted name of a hidden layer that is given by it, or as the module itself.
+
+    Raises:
+        ModelError: the model has no such layer.
+    """
+    if layer is None:
+        return None
+    names = {name: module for name, module in model.named_modules() if name}
+    if isinstance(layer, nn.Module):
+        found = next((name for name, module in names.items() if module is layer), None)
+        if found is None:
+            raise ModelError(
+                "Classifier: the layer given is not a module of this model",
+                given=type(layer).__name__,
+                do="pass a module that model.modules() lists, or its dotted name",
+            )
+        return found
+    if layer not in names:
+        raise ModelError(
+            f"Classifier: the model has no layer {layer!r}.{did_you_mean(layer, names)}",
+            allowed=", ".join(list(names)[:40]) + (", ..." if len(names) > 40 else ""),
+            do="use a name from dict(model.named_modules())",
+        )
+    return layer

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.outputs import OutputKind
 from xlens.data import as_data
 from xlens.errors import DataError, OptionError, XlensWarning
 from xlens.training.survey import classify
 
-__all__ = ["check_order", "make_classifier"]
+__all__ = ["as_label", "check_order", "make_classifier"]
 
 #: Images that are looked at, in all, and of each class at least.
 _LOOKED_AT, _OF_EACH = 512, 4
@@ -26,26 +27,46 @@ def make_classifier(
     model: nn.Module | Classifier,
     *,
     layer: str | None,
-    outputs: Literal["logits", "probabilities"] | None,
+    outputs: OutputKind | None,
     class_names: Sequence[str] | None,
+    labels: Sequence[str] | None = None,
+    label: str | int | None = None,
+    threshold: float | None = None,
 ) -> Classifier:
     """Return the classifier with what the command line says of it.
 
     Args:
         model: what the factory returned; an ``xlens.Classifier`` may say the same things itself.
-        layer, outputs, class_names: as for :class:`xlens.Classifier`; None where the command line says nothing.
+        layer, outputs, class_names, labels, label, threshold: as for :class:`xlens.Classifier`; None where the
+            command line says nothing.
 
     Raises:
         OptionError: command line and factory contradict each other; all contradictions in one error.
-        ModelError: there is no such layer.
+        ModelError: there is no such layer, or label.
     """
     if not isinstance(model, Classifier):
-        return Classifier(model, layer=layer, outputs=outputs or "logits", class_names=class_names)
+        return Classifier(
+            model,
+            layer=layer,
+            outputs=outputs or "logits",
+            class_names=class_names,
+            labels=labels,
+            label=label,
+            threshold=threshold,
+        )
     names = None if class_names is None else tuple(class_names)
-    pairs = {
+    labels = None if labels is None else tuple(labels)
+    if label is not None and model.reading.independent:
+        label = model.replaced(labels=model.labels or labels, label=label, class_names=None).label
+    # What follows from a label or a threshold is no name that the factory gave.
+    own_names = None if model.class_names == model.reading.class_names else model.class_names
+    pairs: dict[str, tuple[Any, Any]] = {
         "--layer": (layer, model.layer),
         "--outputs": (outputs, model.outputs),
-        "--class-names": (names, model.class_names),
+        "--class-names": (names, own_names),
+        "--labels": (labels, model.labels),
+        "--label": (label, model.label),
+        "--threshold": (threshold, model.threshold),
     }
     faults = [
         f"{option} says {said!r}, the factory's Classifier {own!r}"
@@ -54,12 +75,18 @@ def make_classifier(
     ]
     if faults:
         raise OptionError("fit: " + "; ".join(faults), do="leave the option out, or change the factory")
-    return Classifier(
-        model.model,
+    return model.replaced(
         layer=model.layer or layer,
-        outputs=model.outputs,
-        class_names=model.class_names or names,
+        class_names=own_names or names,
+        labels=model.labels or labels,
+        label=label if model.label is None else model.label,
+        threshold=threshold if model.threshold is None else model.threshold,
     )
+
+
+def as_label(text: str, labels: Sequence[str] | None) -> str | int:
+    """Return the label that a command line says: a name where it is one of `labels`, or else a number."""
+    return int(text) if text.isdecimal() and text not in (labels or ()) else text
 
 
 def check_order(classifier: Classifier, inputs: Any, labels: Any, folders: Sequence[str]) -> None:

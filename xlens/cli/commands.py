@@ -16,7 +16,7 @@ from torch import nn
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier.classifier import Classifier
-from xlens.cli.classes import check_order, make_classifier
+from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
 from xlens.cli.models import load_model, preprocessing_of
@@ -28,6 +28,7 @@ from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.plot.words import other_labels
 from xlens.registry.described import described, options_table
 from xlens.registry.loading import load_backend
 from xlens.registry.status import as_json, as_table, statuses
@@ -151,11 +152,19 @@ def _as_trained(chosen: argparse.Namespace, model: nn.Module | Classifier, said:
 
 def _classifier(chosen: argparse.Namespace, model: nn.Module | Classifier, examples: Examples) -> Classifier:
     """Return the classifier; folders name its classes where nobody else does, in an order that is checked."""
-    classifier = make_classifier(model, layer=chosen.layer, outputs=chosen.outputs, class_names=chosen.class_names)
+    classifier = make_classifier(
+        model,
+        layer=chosen.layer,
+        outputs=chosen.outputs,
+        class_names=chosen.class_names,
+        labels=chosen.labels,
+        label=None if chosen.label is None else as_label(chosen.label, chosen.labels),
+        threshold=chosen.threshold,
+    )
     if classifier.class_names is not None or examples.folders is None:
         return classifier
     check_order(classifier, examples.inputs, examples.labels, examples.folders)
-    return make_classifier(classifier, layer=None, outputs=None, class_names=examples.folders)
+    return classifier.replaced(class_names=examples.folders)
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -209,6 +218,10 @@ def _row(explanation: Explanation, i: int, name: str) -> dict[str, Any]:
         "flips": bool(explanation.fidelity.flips[i]),
         "trustworthy": bool(explanation.trustworthy[i]),
         "problems": list(explanation.problems[i]),
+        "other_labels": {
+            name: [round(p, 4) for p in pair[i].tolist()] for name, pair in explanation.other_labels.items()
+        },
+        "said_of_other_labels": other_labels(explanation, i),
     }
 
 
@@ -221,4 +234,6 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
             f"{row['input']:<{width}}  {row['target']} not {row['contrast']}  "
             f"score {row['score']:+.2f} -> {row['counterfactual_score']:+.2f}  {verdict}"
         )
+        for line in row["said_of_other_labels"]:
+            print(f"{'':<{width}}  {visible(line)}")
     print(f"{sum(row['trustworthy'] for row in rows)} of {len(rows)} explanations hold")

@@ -51,6 +51,8 @@ examples:
   xlens fit timm:resnet18 photos/ --weights resnet18.safetensors --size 64 \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --backend NAME --option steps=300 -o lens/
   xlens fit mymodels:load_resnet data.npz --backend NAME -o lens/ --checkpoints run/ --resume
+  xlens fit mymodels:load_chest photos/ --outputs multilabel --labels edema effusion --label edema --size 64 \\
+      --backend NAME -o edema/
 
 DATA is one of
   a folder of images, or of one folder of images per class
@@ -58,7 +60,8 @@ DATA is one of
   a .pt that holds a tensor, (X, y), or a dict with inputs
 Folders per class name the classes, in sorted order. That is compared with what MODEL says of the images, and
 refused where another order fits much better; --class-names says the order itself. What a factory that returns an
-xlens.Classifier leaves open, --layer, --outputs and --class-names fill; where they contradict it, nothing is done.
+xlens.Classifier leaves open, --layer, --outputs, --class-names, --labels, --label and --threshold fill; where they
+contradict it, nothing is done.
 
 Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
 nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
@@ -219,7 +222,20 @@ def _add_fit(commands: _Commands) -> None:
     _add_model(fit)
     fit.add_argument("--layer", help="hidden layer, by dotted module name, for lenses that work on activations")
     fit.add_argument(
-        "--outputs", choices=("logits", "probabilities"), help="what MODEL returns; logits if not given"
+        "--outputs",
+        choices=("logits", "probabilities", "multilabel", "multilabel_probabilities", "regression", "ordinal"),
+        help="what MODEL returns; logits if not given. multilabel: independent yes/no labels; regression: one "
+        "number; ordinal: logits of ordered grades",
+    )
+    fit.add_argument(
+        "--labels", nargs="+", metavar="NAME", help="of independent labels, or of grades, in MODEL's order"
+    )
+    fit.add_argument("--label", metavar="NAME", help="the independent label that is explained, by name or number")
+    fit.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="explain why a number is above T rather than below it; of grades, the number of the first above",
     )
     fit.add_argument(
         "--class-names", nargs="+", metavar="NAME", help="in MODEL's order, instead of the folders' names"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xlens.classifier.classifier import Classifier
+from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.contracts.numbers import is_number, whole
 from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
@@ -26,6 +26,7 @@ __all__ = [
     "named_explainers",
     "named_oracles",
     "number_faults",
+    "oracle_of",
     "same_network",
 ]
 
@@ -62,8 +63,8 @@ def named_explainers(explainers: Any, data: Any) -> dict[str, Fitted]:
 
 def same_network(one: Classifier, other: Classifier) -> bool:
     """Whether two classifiers have the same weights and outputs, whichever hidden layer is named."""
-    prints = [Classifier(each.model, outputs=each.outputs).fingerprint() for each in (one, other)]
-    return one.model is other.model and one.outputs == other.outputs or prints[0] == prints[1]
+    prints = [each.replaced(layer=None).fingerprint() for each in (one, other)]
+    return one.model is other.model and one.reading == other.reading or prints[0] == prints[1]
 
 
 def name_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender]) -> list[str]:
@@ -135,6 +136,14 @@ def named_oracles(oracle: Any) -> Mapping[str, Any]:
             allowed="an nn.Module or xlens.Classifier, or a mapping of names to them",
         )  # fmt: skip
     return {str(name): model for name, model in named.items()}
+
+
+def oracle_of(model: nn.Module | Classifier, classifier: Classifier) -> Classifier:
+    """Return a judge, who is asked about the same label or threshold as the classifier, unless told otherwise."""
+    asked = classifier.label is not None or classifier.threshold is not None
+    if isinstance(model, Classifier) or not asked:
+        return as_classifier(model)
+    return classifier.replaced(model=model, layer=None)
 
 
 def check_oracles(oracles: Mapping[str, Classifier], asked: Asked) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes, named_classes
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
@@ -27,6 +27,7 @@ from xlens.evaluation.checks import (
     named_explainers,
     named_oracles,
     number_faults,
+    oracle_of,
 )
 from xlens.evaluation.contenders import Asked, parse_methods, usual_methods
 from xlens.evaluation.inputs import check_order, chosen_inputs, real_inputs, rows_of
@@ -141,7 +142,7 @@ def evaluate(
         rows = {name: rows_of(name, value, chosen) for name, value in (beside | own).items()}
         check_shapes(rows, chosen.inputs)
         real = None if references is None else real_inputs(references, first.spec.shape, seed)
-        oracles = {name: as_classifier(model) for name, model in named_oracles(oracle).items()}
+        oracles = {name: oracle_of(model, first.classifier) for name, model in named_oracles(oracle).items()}
         with ExitStack() as stack:
             for context in (torch.no_grad(), warnings.catch_warnings()):
                 stack.enter_context(context)

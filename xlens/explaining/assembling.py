@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
 from xlens.counterfactual.carry import Carry
+from xlens.counterfactual.edit import Edit
 from xlens.errors import DataError
 from xlens.explaining.asking import Asks
 from xlens.explaining.request import Request
@@ -75,8 +77,19 @@ def explain_batch(
         class_names=fitted.class_names,
         data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
         channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),
+        other_labels=_other_labels(fitted.classifier, edit),
         **lens.pictures(edit),
     )
+
+
+def _other_labels(classifier: Classifier, edit: Edit) -> dict[str, Tensor]:
+    """Return the probability of each label that is not asked about, on the input and on the counterfactual."""
+    if classifier.label is None:
+        return {}
+    every = classifier.about(None)
+    pairs = torch.stack([every.probabilities(edit.inputs), every.probabilities(edit.start)], 2)
+    names = every.names(pairs.shape[1])
+    return {name: pairs[:, k].detach() for k, name in enumerate(names) if k != classifier.label}
 
 
 def _finite_or_refuse(made: Mapping[str, Tensor]) -> None:

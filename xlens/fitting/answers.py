@@ -9,12 +9,24 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import default_contrast, score_margin
 from xlens.errors import ModelError, XlensWarning, warn
 
-__all__ = ["check_answers", "check_gradient", "check_outputs"]
+__all__ = ["check_answers", "check_asked", "check_gradient", "check_outputs"]
 
 #: Inputs that a gradient is asked of, and inputs whose outputs are looked at.
 _FEW, _SOME = 4, 64
 #: How far sums of probabilities may be from 1, which half precision and label smoothing leave room for.
 _CLOSE = 5e-3
+
+
+def check_asked(classifier: Classifier) -> None:
+    """Refuse independent labels without one that is asked about, which no lens can contrast with its absence."""
+    if classifier.reading.independent and classifier.label is None:
+        names = classifier.labels
+        raise ModelError(
+            "fit: which of the classifier's independent labels is explained is not said",
+            given=repr(classifier),
+            allowed=", ".join(names) if names else "a label, by number",
+            do=f"fit a lens for each label: xlens.fit(classifier.about({names[0] if names else 0!r}), ...)",
+        )
 
 
 def check_answers(classifier: Classifier, sample: Tensor) -> None:
@@ -32,49 +44,98 @@ def check_answers(classifier: Classifier, sample: Tensor) -> None:
     """
     spread = sample[:: max(len(sample) // _SOME, 1)][:_SOME].to(classifier.device)
     with torch.no_grad():
-        logits = torch.cat([classifier(part) for part in spread.split(16)])
+        # Whether labels are independent shows in all of them, whichever is asked about.
+        whole = classifier.about(None) if classifier.reading.independent else classifier
+        logits = torch.cat([whole(part) for part in spread.split(16)])
     check_outputs(classifier.outputs, logits)
     check_gradient(classifier, spread[:_FEW])
 
 
 def check_outputs(outputs: str, logits: Tensor) -> None:
-    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it."""
-    values = logits.double().exp() if outputs == "probabilities" else logits.double()
-    inside = bool(((values >= 0) & (values <= 1 + _CLOSE)).all())
-    sums = (values.sum(1) - 1).abs() <= _CLOSE
-    if outputs == "logits" and inside and bool(sums.all()) and len(logits) > 1:
+    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it; of independent labels, all.
+
+    Raises:
+        ModelError: they are visibly something else than was promised.
+    """
+    if outputs in _LOOKED_AT:
+        _LOOKED_AT[outputs](logits.double())
+
+
+def _check_logits(values: Tensor) -> None:
+    if not _inside(values) or len(values) < 2 or bool((values == values[0]).all()):
+        return
+    if bool(_whole(values).all()):
         raise ModelError(
             "fit: the classifier's outputs look like probabilities, and logits were promised",
-            given=f"{len(logits)} rows of numbers from 0 to 1, each of which sums to 1",
+            given=f"{len(values)} rows of numbers from 0 to 1, each of which sums to 1",
             do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
             "without its softmax",
         )
-    if outputs == "logits" and inside and not bool((values == values[0]).all()):
-        warn(
-            "fit: all outputs of the classifier lie between 0 and 1 and do not sum to 1, as those of independent "
-            "yes/no labels do after a sigmoid. A lens contrasts one class with another. To explain one label, pass "
-            "a model that returns its logit alone, (N, 1); for classes that exclude each other, pass the logits.",
-            XlensWarning,
-        )
-    if outputs == "probabilities" and not bool(sums.all()):
-        _refuse_or_warn(values, inside)
+    raise _independent("logits of classes that exclude each other were promised", values)
 
 
-def _refuse_or_warn(values: Tensor, inside: bool) -> None:
-    found = f"rows that sum to {float(values.sum(1).min()):.3g} to {float(values.sum(1).max()):.3g}"
-    if not inside or bool((values.sum(1) < _CLOSE).any()):
+def _check_probabilities(logits: Tensor) -> None:
+    values = logits.exp()
+    if bool(_whole(values).all()):
+        return
+    if not _inside(values) or bool((values.sum(1) < _CLOSE).any()):
         raise ModelError(
             "fit: probabilities were promised, and the classifier's outputs are none",
-            given=found,
+            given=_sums(values),
             allowed="numbers from 0 to 1 that sum to 1 in each row",
-            do="leave outputs='logits', or pass a model that ends with a softmax",
+            do="leave outputs='logits', or pass a model that ends with a softmax; of independent yes/no labels, "
+            "say outputs='multilabel' or 'multilabel_probabilities'",
         )
-    warn(
-        f"fit: the classifier's probabilities do not sum to 1 ({found}), as those of independent yes/no labels do "
-        "not. A lens contrasts one class with another. To explain one label, pass a model that returns the "
-        "probability of that label alone, (N, 1).",
-        XlensWarning,
+    raise _independent("probabilities of classes that exclude each other were promised", values)
+
+
+def _check_labels(values: Tensor) -> None:
+    if _inside(values) and len(values) > 1 and not bool((values == values[0]).all()):
+        raise ModelError(
+            "fit: the labels' outputs look like probabilities, and logits were promised",
+            given=f"{len(values)} rows of numbers from 0 to 1",
+            do="say outputs='multilabel_probabilities', or pass the model without its sigmoid",
+        )
+
+
+def _check_label_probabilities(logits: Tensor) -> None:
+    values = logits.sigmoid()
+    if values.shape[1] > 1 and len(values) > 1 and bool(_whole(values).all()):
+        raise ModelError(
+            "fit: independent labels were promised, and the classifier's outputs sum to 1 in each row",
+            given=f"{len(values)} rows, as a softmax over classes that exclude each other gives them",
+            do="say outputs='probabilities', and leave label out",
+        )
+
+
+_LOOKED_AT = {
+    "logits": _check_logits,
+    "probabilities": _check_probabilities,
+    "multilabel": _check_labels,
+    "multilabel_probabilities": _check_label_probabilities,
+}
+
+
+def _independent(promised: str, values: Tensor) -> ModelError:
+    return ModelError(
+        f"fit: the classifier's outputs look like those of independent yes/no labels, and {promised}",
+        given=f"numbers from 0 to 1 in {_sums(values)}",
+        do="say which label is explained: xlens.Classifier(model, outputs='multilabel_probabilities', label=0), or "
+        "outputs='multilabel' and the model without its sigmoid; for classes that exclude each other, pass their "
+        "logits",
     )
+
+
+def _inside(values: Tensor) -> bool:
+    return bool(((values >= 0) & (values <= 1 + _CLOSE)).all())
+
+
+def _whole(values: Tensor) -> Tensor:
+    return (values.sum(1) - 1).abs() <= _CLOSE
+
+
+def _sums(values: Tensor) -> str:
+    return f"rows that sum to {float(values.sum(1).min()):.3g} to {float(values.sum(1).max()):.3g}"
 
 
 def check_gradient(classifier: Classifier, inputs: Tensor) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "complete_methods",
     "end_of_path",
     "method_title",
+    "other_labels",
     "path_of",
     "probability_of",
     "question",
@@ -134,4 +135,21 @@ def sentences(one: Explanation, index: int = 0) -> list[tuple[bool | None, str]]
         said.append((None, f"{method_title(name)} sums to {found:.2f} of {total}."))
     if one.mask is not None:
         said.append((None, f"{float(figures.coverage[i]):.0%} of the lens's change is carried over."))
-    return said
+    return said + [(None, line) for line in other_labels(one, i)]
+
+
+def other_labels(one: Explanation, index: int = 0) -> list[str]:
+    """Say how the classifier's other independent labels change with the edit; nothing where there are none.
+
+    An edit that is about one label alone changes no decision on another. Labels that are decided otherwise come by
+    name, and beside them the one whose probability moves most.
+    """
+    pairs = {name: pair[index].tolist() for name, pair in one.other_labels.items()}
+    if not pairs:
+        return []
+    turned = [name for name, (before, after) in pairs.items() if (before > 0.5) != (after > 0.5)]
+    most = max(pairs, key=lambda name: abs(pairs[name][1] - pairs[name][0]))
+    shown = ", ".join(f"{name!r} (p = {pairs[name][0]:.2f} to {pairs[name][1]:.2f})" for name in turned or [most])
+    if turned:
+        return [f"NOT this label alone: the classifier decides otherwise on {shown} too."]
+    return [f"This label alone: the classifier's other labels stay as decided; most moves {shown}."]

@@ -31,7 +31,9 @@ def explanation_to_tree(explanation: Explanation) -> dict[str, Any]:
     tree = {field.name: getattr(explanation, field.name) for field in dataclasses.fields(explanation)}
     fidelity = explanation.fidelity
     tree["fidelity"] = {f.name: getattr(fidelity, f.name) for f in dataclasses.fields(fidelity)}
-    return tree | {name: dict(tree[name]) for name in ("attributions", "convergence_delta", "verdicts")}
+    return tree | {
+        name: dict(tree[name]) for name in ("attributions", "convergence_delta", "verdicts", "other_labels")
+    }
 
 
 def load_explanation(path: str | Path) -> Explanation:

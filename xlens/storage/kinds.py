@@ -11,11 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xlens.classifier.classifier import Classifier
+from xlens.classifier.outputs import OutputKind, outputs_of
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
 from xlens.counterfactual.fit_mask import MaskOptions
-from xlens.errors import OptionError
+from xlens.errors import ModelError, OptionError
 from xlens.explanation import Explanation, Fidelity
 
 __all__ = ["explanation_faults", "facts_faults", "kind_faults", "spec_of", "tuples"]
@@ -25,7 +25,10 @@ _PART: dict[str, Any] = {"backend": str, "options": dict[str, Any], "spec": dict
 #: What is said of the whole once.
 _WHOLE: dict[str, Any] = {
     "layer": str | None,
-    "outputs": typing.get_type_hints(Classifier.__init__)["outputs"],
+    "outputs": OutputKind,
+    "labels": tuple[str, ...] | None,
+    "label": int | None,
+    "threshold": float | None,
     "class_names": tuple[str, ...] | None,
     "fingerprint": str,
     "preprocessing": dict[str, Any] | None,
@@ -46,18 +49,28 @@ _YES_OR_NO = ("trustworthy", "fidelity.agrees", "fidelity.flips", "fidelity.deco
 
 def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     """Return, in words, which facts of a saved lens are of no kind that :func:`xlens.storage.save_lens` writes."""
-    # Versions before 0.2 wrote nothing of preprocessing.
-    known = {"preprocessing": None, **facts}
+    # Versions before 0.2 wrote nothing of these.
+    known = {**dict.fromkeys(("preprocessing", "labels", "label", "threshold")), **facts}
     faults = [
         f"{name} is {_short(known.get(name))}"
         for name, hint in _WHOLE.items()
         if name not in known or not _is(known[name], hint)
     ]
     faults += _part_faults(facts)
+    if not faults:
+        faults += _outputs_faults(known)
     names = facts.get("class_names")
     if not faults and names is not None and len(names) != (classes := facts["spec"].get("num_classes")):
         faults.append(f"class_names are {len(names)} for {classes} classes")
     return faults
+
+
+def _outputs_faults(facts: Mapping[str, Any]) -> list[str]:
+    try:
+        outputs_of(*(facts[name] for name in ("outputs", "labels", "label", "threshold")))
+    except ModelError as fault:
+        return [f"outputs: {fault}"]
+    return []
 
 
 def spec_of(values: Mapping[str, Any]) -> Spec:

@@ -49,6 +49,8 @@ _OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
 _PREPROCESSING = "preprocessing"
 #: How much more than the saved tensors a lens may make while it is built.
 _ROOM = 4
+#: What else is said of the outputs that the lens explains.
+_ASKED = ("labels", "label", "threshold")
 
 
 def save_lens(fitted: Fitted, path: str | Path) -> None:
@@ -76,8 +78,7 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "contract": CONTRACT_VERSION,
         **_made_of(fitted),
         "layer": fitted.classifier.layer,
-        "outputs": fitted.classifier.outputs,
-        "class_names": fitted.classifier.class_names,
+        **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *_ASKED)},
         "fingerprint": fitted.bound.fingerprint,
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
         _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
@@ -107,7 +108,7 @@ def load_lens(
     Args:
         path: the folder.
         model: the classifier that the lens was fitted around; of a bare module, layer, outputs and class names
-            are taken from the file, of a Classifier the layer and the class names that it leaves open.
+            are taken from the file, of a Classifier the layer, the label and the names that it leaves open.
         strict: refuse a classifier with another fingerprint.
         device: where the lens goes; the classifier's device if None.
         max_bytes: what may be built as its options say, unless the file is a quarter of that itself.
@@ -256,13 +257,18 @@ def _bank(
 
 
 def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
-    own = model if isinstance(model, Classifier) else Classifier(model, outputs=facts["outputs"])
+    asked = {name: facts.get(name) for name in _ASKED}
+    own = model if isinstance(model, Classifier) else Classifier(model, outputs=facts["outputs"], **asked)
+    if own.label is None and asked["label"] is not None and own.outputs == facts["outputs"]:
+        asked["labels"] = own.labels or asked["labels"]
+        own = own.replaced(**asked, class_names=facts["class_names"])
     # Another model need not have the layer; the fingerprint then says so.
     known = facts["layer"] if facts["layer"] in dict(own.model.named_modules()) else None
-    layer, names = own.layer or known, own.class_names or facts["class_names"]
+    given = own.class_names if isinstance(model, Classifier) else None
+    layer, names = own.layer or known, given or facts["class_names"]
     if (layer, names) == (own.layer, own.class_names):
         return own
-    return Classifier(own.model, layer=layer, outputs=own.outputs, class_names=names)
+    return own.replaced(layer=layer, class_names=names)
 
 
 def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -20,6 +20,8 @@ _SAMPLE = 512
 _SAMPLED_BATCHES = 32
 #: Values of inputs that the classifier is asked about at once: 28 images of 224x224 in colour, 340 of 64x64.
 _VALUES = 1 << 22
+#: What outputs are called that were taken for logits and are the same after a sigmoid.
+_SQUASHED = {"logits": "probabilities", "multilabel": "multilabel_probabilities"}
 
 
 @dataclass(frozen=True)
@@ -120,17 +122,17 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     if all(low == high for low, high in zip(figures["minimum"], figures["maximum"], strict=True)):
         raise DataError("data: every input is the same constant", do="check how the inputs are loaded")
     outputs = torch.cat(logits)
-    if classifier.outputs == "logits" and _sigmoid(outputs):
+    if classifier.outputs in _SQUASHED and _sigmoid(outputs):
         raise ModelError(
             "fit: the classifier's single output looks like a probability, and a logit was promised",
             given=f"{len(outputs)} numbers from 0 to 1",
-            do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
-            "without its sigmoid",
+            do=f"say so: xlens.fit(xlens.Classifier(model, outputs={_SQUASHED[classifier.outputs]!r}), ...); or "
+            "pass the model without its sigmoid",
         )
     if outputs.argmax(1).unique().numel() < 2:
         raise DataError(
             "data: the classifier puts every input in one class, so there is nothing to contrast",
-            given=f"{len(outputs)} inputs, all of class {int(outputs[0].argmax())}",
+            given=f"{len(outputs)} inputs, all of class {int(outputs[0].argmax())}{_called(classifier, outputs)}",
             allowed="inputs of at least two predicted classes",
             do="pass data that hold more classes, or check that they are preprocessed as in training",
         )
@@ -169,6 +171,13 @@ def measured(classifier: Classifier, data: Data) -> Spec:
     if statistics is None:
         raise DataError("data: there are no inputs")
     return _spec(statistics, torch.cat(logits))
+
+
+def _called(classifier: Classifier, outputs: Tensor) -> str:
+    """Return what the class is called that all inputs are put in, where it has a name."""
+    names = classifier.class_names or ()
+    predicted = int(outputs[0].argmax())
+    return f" ({names[predicted]!r})" if predicted < len(names) else ""
 
 
 def _spec(statistics: _Statistics, outputs: Tensor) -> Spec:
