@@ -85,7 +85,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("installed", "loading", "status", "described"),
+    "registry": ("installed", "default", "loading", "status", "described"),
     "fitted": (),
     "storage": ("kinds", "explanations", "lenses"),
     "explaining": (
@@ -134,8 +134,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "starts", "write_overloads"),
+    "fitting": ("agreement", "answers", "arguments", "choosing", "starts", "write_overloads"),
     "api": (),
+    "at_once": (),
     "integrations": ("_loggers", "quantus", "lightning"),
     "cli": (
         "classes",

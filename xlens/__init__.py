@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         training,
     )
     from xlens.api import load
+    from xlens.at_once import explain
     from xlens.classifier.classifier import Classifier
     from xlens.contracts.backend import Backend, Run, Spec, StepEvent
     from xlens.contracts.explainer import Explainer
@@ -64,6 +65,7 @@ _HOME = {
     "asking": "fitted",
     "backends": "registry.installed",
     "evaluate": "evaluation.run",
+    "explain": "at_once",
     "fit": "api",
     "hookimpl": "hookspecs",
     "load": "api",
@@ -110,6 +112,7 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "explain",
     "fit",
     "hookimpl",
     "integrations",
