@@ -19,6 +19,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "explanation": (),
     "classifier": (
         "names",
+        "normalization",
         "hooks",
         "interrupts",
         "modes",
@@ -134,7 +135,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "report": ("traversals", "sprites", "sliders", "payload", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "explainer": (),
-    "fitting": ("agreement", "answers", "arguments", "choosing", "starts", "write_overloads"),
+    "fitting": ("agreement", "answers", "arguments", "choosing", "normalization", "starts", "write_overloads"),
     "api": (),
     "at_once": (),
     "integrations": ("_loggers", "quantus", "lightning"),

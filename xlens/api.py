@@ -27,6 +27,7 @@ from xlens.fitting.agreement import check_agreement, check_whole, take_first_buf
 from xlens.fitting.answers import check_answers
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.choosing import choose, say, unnamed_faults
+from xlens.fitting.normalization import normalization_of
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
@@ -167,6 +168,8 @@ def fit(
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
+        if (normalization := normalization_of(wrapped, source, found.spec)) is not None:
+            provenance["normalization"] = normalization.facts()
         return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
 
 

@@ -48,7 +48,13 @@ class LayerIntegratedGradients:
     def __init__(self, model: nn.Module | Classifier, layer: str | nn.Module | None = None) -> None:
         if layer is not None:
             given = as_classifier(model)
-            model = Classifier(given.model, layer=layer, outputs=given.outputs, class_names=given.class_names)
+            model = Classifier(
+                given.model,
+                layer=layer,
+                outputs=given.outputs,
+                class_names=given.class_names,
+                normalization=given.normalization,
+            )
         self.classifier = as_classifier(model)
 
     def attribute(

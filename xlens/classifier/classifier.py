@@ -15,6 +15,7 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
+from xlens.classifier.normalization import as_normalization
 from xlens.classifier.tail import structural_tail
 from xlens.classifier.wrappers import bare_name, unwrapped
 from xlens.errors import ModelError, did_you_mean
@@ -39,6 +40,9 @@ class Classifier:
             into log-probabilities.
         class_names: names of the classes, for pictures and reports: in the model's order, or a mapping from index
             to name, such as ``model.config.id2label``.
+        normalization: what was done to images in [0, 1] before the model sees them, which pictures undo: ``(mean,
+            std)``, a torchvision transform with a Normalize, timm's data config, or an image processor. None takes
+            it from the data's own transform where they have one, or from timm's configuration of the model.
 
     Raises:
         ModelError: the model is no module, the layer does not exist, or class_names are no names in an order.
@@ -57,6 +61,7 @@ class Classifier:
         layer: str | nn.Module | None = None,
         outputs: Literal["logits", "probabilities"] = "logits",
         class_names: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
+        normalization: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -74,6 +79,7 @@ class Classifier:
         self.outputs = outputs
         self.layer = _layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names)
+        self.normalization = as_normalization(normalization)
         # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
         # cut.
         self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
@@ -84,8 +90,14 @@ class Classifier:
         return f"Classifier({type(self.model).__name__}{layer}, outputs={self.outputs!r})"
 
     def around(self, model: nn.Module) -> Classifier:
-        """Return a classifier of the same layer, outputs and names around another model."""
-        return Classifier(model, layer=self.layer, outputs=self.outputs, class_names=self.class_names)
+        """Return a classifier of the same layer, outputs, names and normalisation around another model."""
+        return Classifier(
+            model,
+            layer=self.layer,
+            outputs=self.outputs,
+            class_names=self.class_names,
+            normalization=self.normalization,
+        )
 
     @property
     def device(self) -> torch.device:

@@ -59,6 +59,7 @@ def make_classifier(
         layer=model.layer or layer,
         outputs=model.outputs,
         class_names=model.class_names or names,
+        normalization=model.normalization,
     )
 
 

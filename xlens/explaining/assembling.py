@@ -75,6 +75,7 @@ def explain_batch(
         class_names=fitted.class_names,
         data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
         channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),
+        display_ranges=fitted.display_ranges,
         **lens.pictures(edit),
     )
 

@@ -240,7 +240,9 @@ def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classif
     layer, names = own.layer or known, own.class_names or facts["class_names"]
     if (layer, names) == (own.layer, own.class_names):
         return own
-    return Classifier(own.model, layer=layer, outputs=own.outputs, class_names=names)
+    return Classifier(
+        own.model, layer=layer, outputs=own.outputs, class_names=names, normalization=own.normalization
+    )
 
 
 def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
