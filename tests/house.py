@@ -125,6 +125,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "figure",
         "verdicts",
         "words",
+        "plain",
         "draw",
         "evaluation",
         "explanation",
