@@ -1,6 +1,6 @@
 """Default backend of a fit: chosen by a look at the data, through what the installed backends say of themselves.
 
-Backends that edit inputs without training come first: they are tried on some of the data, which takes seconds, and
+Backends that edit inputs without training come first: they are tried on some of the data, and
 their lens says whether such data can have an answer. Where none can, the registered default is trained.
 """
 
@@ -122,7 +122,7 @@ def say(text: str, progress: bool | None) -> None:
 
 def _cost(backend: Backend) -> str:
     if not backend.trains:
-        return "trains nothing: it looks at the data once, in seconds"
+        return "trains nothing: it surveys some of the data, once to choose and once to fit"
     steps = getattr(backend, "steps", None)
     many = "" if steps is None else f" for {steps:,} steps"
     return f"trains a generative model{many}: minutes, or more for large images"
