@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         training,
     )
     from xlens.api import load
+    from xlens.at_once import explain
     from xlens.auditing.result import Audit
     from xlens.auditing.run import audit
     from xlens.classifier.classifier import Classifier
@@ -68,6 +69,7 @@ _HOME = {
     "audit": "auditing.run",
     "backends": "registry.installed",
     "evaluate": "evaluation.run",
+    "explain": "at_once",
     "fit": "api",
     "hookimpl": "hookspecs",
     "load": "api",
@@ -116,6 +118,7 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "explain",
     "fit",
     "hookimpl",
     "integrations",

@@ -27,7 +27,9 @@ from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
 from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
+from xlens.fitting.choosing import choose, say, unnamed_faults
 from xlens.fitting.cost import with_cost
+from xlens.fitting.normalization import normalization_of
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
@@ -43,7 +45,7 @@ _BANK, _READ, _FEWEST = 256, 64, 16
 def fit(
     model: nn.Module | Classifier,
     data: Any,
-    backend: str | Backend,
+    backend: str | Backend | None = None,
     *,
     side_info: Any = None,
     over: Explainer | None = None,
@@ -71,7 +73,9 @@ def fit(
         data: inputs in the classifier's own normalisation: a tensor or array ``(n, *S)``, ``(X, y)``, a Dataset, a
             DataLoader, or any re-iterable of batches. A DataLoader with a generator of its own decides its order
             by that, and not by `seed`.
-        backend: name of an installed backend (see :func:`xlens.backends`), or a backend object.
+        backend: name of an installed backend (see :func:`xlens.backends`), or a backend object. None chooses by the
+            data, and says what, why and at what cost: one that edits and trains nothing, where small regions tell
+            the classes apart, or else the one that the installation names.
         side_info: ``(n, A)`` attributes for weakly supervised lenses, NaN where not observed.
         over: an explainer whose codes the new lens works on.
         start_from: an explainer of the same backend and sizes, for a classifier that was trained further or anew:
@@ -110,6 +114,8 @@ def fit(
     """
     with Turn():
         faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
+        if backend is None:
+            backend = _default(model, data, options, faults, seed, device, progress, side_info, over, start_from)
         chosen = as_backend(backend, options, faults)
         seed = check_seed(seed)
         check_uses(chosen, side_info=side_info, over=over)
@@ -168,6 +174,8 @@ def fit(
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
+        if (normalization := normalization_of(wrapped, source, found.spec)) is not None:
+            provenance["normalization"] = normalization.facts()
         return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
 
 
@@ -215,6 +223,31 @@ def _fitting(classifier: Classifier, seed: int) -> Iterator[None]:
     """Return the context of a fit, within its turn: gradients on, the classifier frozen."""
     with torch.enable_grad(), process_state_restored(), classifier.frozen(seed=seed):
         yield
+
+
+def _default(
+    model: nn.Module | Classifier,
+    data: Any,
+    options: dict[str, Any],
+    faults: list[str],
+    seed: int,
+    device: str | torch.device | None,
+    progress: bool | None,
+    side_info: Any,
+    over: Explainer | None,
+    start_from: Explainer | None,
+) -> Backend:
+    """Return the backend for whoever names none, and say which."""
+    several = not faults and processes(torch.device(device or "cpu")).count > 1
+    faults = faults + unnamed_faults(options, several, side_info=side_info, over=over, start_from=start_from)
+    if faults:
+        raise OptionError("fit: " + "; ".join(faults))
+    classifier, source = as_classifier(model), as_data(data)
+    where = torch.device(device) if device is not None else classifier.device
+    with _fitting(classifier, check_seed(seed)):
+        choice = choose(classifier, source, seed=check_seed(seed), device=where)
+    say(str(choice), progress)
+    return choice.backend
 
 
 def _forget_checkpoints(folder: Path) -> None:

@@ -95,10 +95,12 @@ class Explanation:
         problems: per input, in words, what does not hold.
         class_names: names of the classes.
         data_range: smallest and largest value of the data that the lens was fitted on.
-        channel_ranges: the same for each channel; empty where unknown, and then pictures use `data_range`.
+        channel_ranges: the same for each channel; empty where unknown.
         other_labels: label -> ``(N, 2)`` the classifier's probability of each of its other independent labels, on
             the input and on the counterfactual: whether the edit is about the label asked about alone. Empty where
             classes exclude each other.
+        display_ranges: the values of each channel that are drawn darkest and brightest: what 0 and 1 became by the
+            images' mean and std; empty where these are unknown, and then pictures map all channels alike.
 
     >>> explanation = explainer.explain(images[:3])
     >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
@@ -132,6 +134,7 @@ class Explanation:
     data_range: tuple[float, float]
     channel_ranges: tuple[tuple[float, float], ...] = ()
     other_labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    display_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         n, shape = len(self.inputs), tuple(self.inputs.shape[1:])

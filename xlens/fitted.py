@@ -14,6 +14,7 @@ from torch import Tensor
 from xlens.classifier.bound import Bound
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes, class_tensor, default_contrast, named_classes
+from xlens.classifier.normalization import normalization_in
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.capabilities import (
@@ -95,6 +96,19 @@ class Fitted:
     def mask_options(self) -> MaskOptions:
         """How the mask was fitted."""
         return MaskOptions(**self.provenance.get("mask", {}))
+
+    @property
+    def display_ranges(self) -> tuple[tuple[float, float], ...]:
+        """The values of each channel that are drawn darkest and brightest; empty where mean and std are unknown."""
+        if not self.spec.is_image:
+            return ()
+        known = (
+            self.classifier.normalization,
+            normalization_in(self.provenance.get("normalization")),
+            # What the command line prepared images with.
+            normalization_in(self.provenance.get("preprocessing")),
+        )
+        return next((one.ranges(self.spec.shape[0]) for one in known if one is not None), ())
 
     @property
     def above(self) -> Sequence[str]:

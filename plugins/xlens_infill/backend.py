@@ -42,6 +42,7 @@ class Infill(xlens.Backend):
 
     name = "infill"
     capabilities = ("edits",)
+    trains = False
 
     fill: str = param(
         "harmonic",

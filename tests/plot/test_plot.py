@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xlens import plot
+from xlens.classifier.normalization import Normalization
 from xlens.errors import DataError, UnsupportedError
 from xlens.plot import plot_invariances, plot_traversal
 from xlens.plot.draw import least_edit, limit_of, strongest
@@ -129,7 +130,8 @@ def test_the_natural_range_whatever_the_normalisation(transform):
     }[transform]
     given = change(original)
     pairs = tuple((float(c.min()), float(c.max())) for c in given)
-    one = dataclasses.replace(made(3), channel_ranges=pairs)
+    known = Normalization(tuple(MEAN.tolist()), tuple(STD.tolist())).ranges(3) if transform == "imagenet" else ()
+    one = dataclasses.replace(made(3), channel_ranges=pairs, display_ranges=known)
     shown = torch.from_numpy(to_pixels(given, ranges_of(one)).copy()).permute(2, 0, 1)
     assert (shown.float() - 255 * original).abs().max() <= 0.51
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import time
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def picture(tab, name: str) -> None:
 
 def open_card(tab, place: int = 1) -> None:
     tab.page.click(f"#cards li:nth-child({place}) button")
+    tab.page.click("#engineers > summary") if not tab.page.is_visible("#tiles") else None
     tab.page.wait_for_selector("#tiles canvas")
 
 
@@ -61,8 +63,10 @@ def marker(tab) -> tuple[float, float]:
 def test_dragging_the_slider_moves_image_curve_and_overlay(started, report):
     with opened(started, report) as tab:
         open_card(tab)
+        tab.page.select_option("#method", "1")
         before, place = tab.pixels("#image"), marker(tab)
         assert "frame 11 of 11 (input): p(ill) = 0.88" in tab.page.inner_text("#where")
+        tab.page.locator("#slider").scroll_into_view_if_needed()
         box = tab.page.locator("#slider").bounding_box()
         y = box["y"] + box["height"] / 2
         tab.page.mouse.move(box["x"] + box["width"] - 8, y)
@@ -135,6 +139,7 @@ def test_sliders_left_out_are_named(started, tmp_path):
     moved = Traversal(feature="level", values=(0.0,), frames=one.path[:, :1], scores=torch.zeros(1, 1))
     save_html(one, tmp_path / "a.html", traversals=[moved], optional=True, max_bytes=1)
     with opened(started, tmp_path / "a.html") as tab:
+        tab.page.click("#engineers > summary")
         assert tab.page.inner_text("#left-out").endswith("so that this file stays small: level.")
         assert tab.page.locator("#sliders figure").count() == 0
 
@@ -142,10 +147,14 @@ def test_sliders_left_out_are_named(started, tmp_path):
 def test_blinking_and_playing(started, report):
     with opened(started, report) as tab:
         open_card(tab)
+        before, after = tab.pixels("#before"), tab.pixels("#after")
+        assert before != after
         tab.page.click("#blink")
         assert tab.page.get_attribute("#blink", "aria-pressed") == "true"
-        tab.wait("document.getElementById('slider').value === '10'")
-        tab.wait("document.getElementById('slider').value === '0'")
+        tab.wait("document.getElementById('before-label').textContent === 'After'")
+        assert tab.pixels("#before") == after
+        tab.wait("document.getElementById('before-label').textContent === 'Before'")
+        assert tab.pixels("#before") == before
         tab.page.click("#play")
         assert tab.page.get_attribute("#blink", "aria-pressed") == "false"
         tab.wait("document.getElementById('play').textContent === 'Play'")
@@ -153,19 +162,66 @@ def test_blinking_and_playing(started, report):
         tab.check_quiet()
 
 
+def test_the_top_answers_without_the_engineers_part(started, report):
+    """What is decided, what would have to change, and whether to believe it: before anything is unfolded."""
+    with opened(started, report) as tab:
+        tab.page.click("#cards li:nth-child(1) button")
+        tab.wait("document.querySelectorAll('#tiles canvas').length > 2")
+        assert not tab.page.is_visible("#tiles")
+        assert not tab.page.is_visible("#method")
+        # The pictures are the input and the counterfactual themselves, with nothing laid over them.
+        tiles = "#tiles figure:nth-child({}) canvas"
+        assert tab.pixels("#before") == tab.pixels(tiles.format(1))
+        assert tab.pixels("#after") == tab.pixels(tiles.format(3))
+        shown = tab.page.inner_text("#detail")
+        assert "the model says “ill” (ill 88%)" in shown
+        assert "the model says “healthy” (ill 27%)" in shown
+        assert "ill 88% → 27%." in tab.page.inner_text("#finding")
+        assert "This explanation holds." in shown
+        assert "Whether it is true of the world is for you to see." in shown
+        assert all(word not in shown for word in ("latent", "IG", "logit", "SSIM", "mask", "counterfactual"))
+
+
+def test_one_sign_convention(started, tmp_path):
+    """Red and + speak for the class explained, blue and - for the other; nothing else on the page is either."""
+    one = dataclasses.replace(
+        photos(1, 16),
+        feature_names=("evidence for healthy", "size"),
+        feature_contributions=torch.tensor([[9.95, -2.0]]),
+    )
+    one.save_html(tmp_path / "signs.html")
+    with opened(started, tmp_path / "signs.html") as tab:
+        tab.page.click("#engineers > summary")
+        tab.page.wait_for_selector("#tiles canvas")
+        assert "red and + speak for “ill”, blue and − for “healthy”" in tab.page.inner_text("#signs")
+        bars = tab.page.locator("#bars .part").all_inner_texts()
+        assert "+9.95 for ill" in bars[0]
+        assert "−2.00 for healthy" in bars[1]
+        assert tab.page.locator("#bars rect").nth(0).get_attribute("class") == "plus"
+        # Said once.
+        words = re.findall(r"\w+", tab.page.inner_text("body").lower())
+        assert words.count("red") == words.count("blue") == 1
+        tab.page.select_option("#method", "0")
+        assert "Violet" in tab.page.inner_text("#overlay-note")
+        pixels = tab.pixels("#tiles figure:nth-child(5) canvas")
+        assert all(blue >= red for red, blue in zip(pixels[0::4], pixels[2::4], strict=True))
+
+
 def test_the_keyboard_is_enough(started, report):
     with opened(started, report) as tab:
         page = tab.page
         page.focus("#cards li:nth-child(2) button")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#tiles canvas")
+        tab.wait("document.activeElement.id === 'question'")
         assert page.inner_text("#name") == "photo 1.png"
-        assert page.evaluate("document.activeElement.id") == "question"
+        page.focus("#engineers > summary")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#tiles canvas")
         page.keyboard.press("n")
         assert page.inner_text("#position") == "3 of 6"
         page.keyboard.press("p")
         page.keyboard.press("m")
-        assert page.input_value("#method") == "2"
+        assert page.input_value("#method") == "0"
         page.focus("#slider")
         page.keyboard.press("ArrowLeft")
         assert "frame 10 of 11" in page.inner_text("#where")
@@ -282,6 +338,7 @@ def test_signals_and_notebooks_are_drawn(started, tmp_path):
     with opened(started, tmp_path / "notebook.html") as tab:
         frame = tab.page.frame_locator("iframe")
         frame.locator("#cards li:nth-child(1) button").click()
+        frame.locator("#engineers > summary").click()
         frame.locator("#tiles canvas").first.wait_for()
         assert frame.locator("#tiles canvas").count() == 6
         read = "c => new Set(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).size"

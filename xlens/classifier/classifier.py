@@ -15,6 +15,7 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
+from xlens.classifier.normalization import as_normalization
 from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
 from xlens.classifier.tail import structural_tail
 from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
@@ -53,6 +54,9 @@ class Classifier:
         label: the label that is asked about, by name or number. Without it the classifier returns the logits of all
             labels side by side, and no lens can be fitted around it.
         threshold: of a number, what it is asked to be above; of grades, the index of the first that lies above.
+        normalization: what was done to images in [0, 1] before the model sees them, which pictures undo: ``(mean,
+            std)``, a torchvision transform with a Normalize, timm's data config, or an image processor. None takes
+            it from the data's own transform where they have one, or from timm's configuration of the model.
 
     Raises:
         ModelError: the model is no module, the layer does not exist, class_names or labels are no names in an
@@ -78,6 +82,7 @@ class Classifier:
         labels: Sequence[str] | Mapping[int, str] | Mapping[str, str] | None = None,
         label: int | str | None = None,
         threshold: float | None = None,
+        normalization: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -89,6 +94,7 @@ class Classifier:
         self.model, prefix = unwrapped(model)
         self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names) or self.reading.class_names
+        self.normalization = as_normalization(normalization)
         self._check_class_names()
         # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
         # cut.
@@ -122,7 +128,7 @@ class Classifier:
         return self.reading.threshold
 
     def around(self, model: nn.Module) -> Classifier:
-        """Return a classifier of the same layer, outputs and names around another model."""
+        """Return a classifier of the same layer, outputs, names and normalisation around another model."""
         return self.replaced(model=model)
 
     def about(self, label: int | str | None) -> Classifier:
@@ -149,6 +155,7 @@ class Classifier:
             "labels": self.labels,
             "label": self.label,
             "threshold": self.threshold,
+            "normalization": self.normalization,
         }
         return Classifier(**{**said, **changes})
 

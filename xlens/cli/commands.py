@@ -66,7 +66,12 @@ def backends(chosen: argparse.Namespace) -> int:
 def fit(chosen: argparse.Namespace) -> int:
     """``xlens fit``."""
     # What can be wrong is looked at before anything that takes time.
-    backend = make(load_backend(chosen.backend), _options(chosen.option))
+    options = _options(chosen.option)
+    if chosen.backend is None and options:
+        raise OptionError(
+            "fit: --option without --backend", given=", ".join(options), do="say which: --backend NAME"
+        )
+    backend = None if chosen.backend is None else make(load_backend(chosen.backend), options)
     mask = None if chosen.mask_steps is None else MaskOptions(steps=chosen.mask_steps)
     said = said_of(chosen)
     Preprocessing(**said)

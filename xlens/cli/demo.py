@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from xlens.contracts.explainer import Explainer
 from xlens.datasets.examples import load_images, small_cnn, train_classifier
 from xlens.errors import PluginError
 from xlens.explanation import Explanation
+from xlens.registry.default import registered_default
 from xlens.report.lens import save_report
 
 __all__ = ["default_backend", "run_demo"]
@@ -69,11 +69,9 @@ def default_backend() -> str:
     Raises:
         PluginError: none is named.
     """
-    modules = [point.value for point in entry_points(group="xlens.demo") if point.name == "default"]
-    for point in entry_points(group="xlens"):
-        if point.value in modules:
-            return point.name
-    raise PluginError("demo: no installed backend is named for it", do="pass --backend NAME")
+    if (name := registered_default()) is None:
+        raise PluginError("demo: no installed backend is named for it", do="pass --backend NAME")
+    return name
 
 
 def _one_per_class(explanation: Explanation) -> list[int]:

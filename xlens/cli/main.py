@@ -217,7 +217,7 @@ def _add_fit(commands: _Commands) -> None:
     fit = commands.add_parser("fit", help="fit a lens around a classifier", epilog=_FIT_EPILOG)
     fit.add_argument("model", metavar="MODEL", help=_MODEL)
     fit.add_argument("data", metavar="DATA", type=Path, help="images or arrays; see below")
-    fit.add_argument("--backend", required=True, metavar="NAME", help="see xlens backends")
+    fit.add_argument("--backend", metavar="NAME", help="see xlens backends; chosen by the data if not given")
     fit.add_argument("-o", "--output", required=True, metavar="LENS", type=Path, help="folder for the fitted lens")
     _add_model(fit)
     fit.add_argument("--layer", help="hidden layer, by dotted module name, for lenses that work on activations")

@@ -137,6 +137,9 @@ class Backend(ABC):
     name: ClassVar[str]
     #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
+    #: Whether ``fit`` trains. One that only looks at the data says False: where it also declares
+    #: ``"edits"``, it is tried first for whoever names no backend, and its lens says whether it suits the data.
+    trains: ClassVar[bool] = True
     if TYPE_CHECKING:
         # What the decorator gives a subclass.
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

@@ -112,6 +112,14 @@ class EditingLens(Lens):
     """
 
     decodes_to: Literal["inputs", "layer", "edits"] = "edits"
+    if TYPE_CHECKING:
+
+        @property
+        def unfit(self) -> str | None:
+            """For type checkers a property, so that a lens may make it one, or a plain attribute."""
+    else:
+        #: Why no input of the data that it was fitted on has an answer, in words; None where some may.
+        unfit: str | None = None
 
     @abstractmethod
     def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:

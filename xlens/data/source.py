@@ -11,6 +11,7 @@ from accelerate.data_loader import DataLoaderDispatcher, DataLoaderShard
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
+from xlens.classifier.normalization import Normalization, normalization_in
 from xlens.data.batch import Batch, batch_labels, check, collate, to_batch
 from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
@@ -36,6 +37,11 @@ class Data:
     def indexed(self) -> bool:
         """Whether inputs have a stable position, so that facts about each can be kept."""
         return self._indexed
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """The mean and std that the data's own transform ends with; None where they have none."""
+        return None if is_array(self._source) else normalization_in(self._source)
 
     @property
     def shares_out(self) -> str | None:

@@ -78,6 +78,7 @@ def explain_batch(
         data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
         channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),
         other_labels=_other_labels(fitted.classifier, edit),
+        display_ranges=fitted.display_ranges,
         **lens.pictures(edit),
     )
 

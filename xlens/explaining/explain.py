@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
@@ -42,8 +43,14 @@ def explain(
     references: Any = None,
     internal_batch_size: int | None = None,
     memory_budget: int | None = None,
+    rows: int = BATCH,
+    progress: bool | None = False,
 ) -> Explanation:
-    """Explain the classifier's decision on each input; arguments as for ``explainer.explain``."""
+    """Explain the classifier's decision on each input; arguments as for ``explainer.explain``.
+
+    Beside those, `rows` is the most inputs that are explained before `progress`, a bar, moves on; None shows it on
+    a terminal.
+    """
     lens = asks(fitted)
     wanted, faults = check_attributions(attributions)
     if (references is None) == ("ig_ensemble" in wanted):
@@ -70,15 +77,16 @@ def explain(
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)
         batch, code_batch = in_flight(lens, moved, internal_batch_size, memory_budget)
-        rows = min(batch, BATCH)
+        rows = min(batch, rows)
         target, contrast = fitted.classes(moved, target, contrast, rows)
         known = None if references is None else references_of(fitted, references, rows)
         request = dataclasses.replace(request, batch=batch, code_batch=code_batch, references=known)
         own = rows_of(together, len(moved)).to(moved.device)
-        parts = [
-            explain_batch(lens, x, t, c, carry, request)
-            for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True)
-        ]
+        parts = []
+        with tqdm(desc="explain", unit="input", total=len(own), disable=_hidden(progress)) as bar:
+            for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True):
+                parts.append(explain_batch(lens, x, t, c, carry, request))
+                bar.update(len(x))
         explanation = gathered(together, len(moved), join(parts)).to(source.device)
     if together.writes:
         _warn(explanation)
@@ -110,6 +118,11 @@ def references_of(fitted: Fitted, references: Any, batch: int = BATCH) -> Refere
     """Return real inputs to explain against, with the classifier's predictions, within ``fitted.asking()``."""
     real = fitted.inputs(references).to(fitted.device)
     return References(real, torch.cat([fitted.classifier(part).argmax(1) for part in real.split(batch)]))
+
+
+def _hidden(progress: bool | None) -> bool | None:
+    """Return what tqdm takes for it: None hides a bar where there is no terminal."""
+    return None if progress is None else not progress
 
 
 def _warn(explanation: Explanation) -> None:

@@ -490,6 +490,25 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
+    backend: None = None,
+    *,
+    side_info: Any = None,
+    over: Explainer | None = None,
+    start_from: Explainer | None = None,
+    supervision: Literal["classifier", "labels"] = "classifier",
+    mask: MaskOptions | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepEvent], None] | None = None,
+    progress: bool | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
+) -> LensExplainer: ...
+@overload
+def fit(
+    model: nn.Module | Classifier,
+    data: Any,
     backend: str,
     *,
     side_info: Any = None,

@@ -73,6 +73,7 @@ def overloads() -> str:
         # A call with a fault would else be taken for one with a name that is not known here.
         signature.overload(f"Literal[{named}]", "Any", "NoSuchOption", f"@deprecated({_quoted(_ADVICE)})"),
         signature.overload("Backend", None, "LensExplainer"),
+        signature.overload("None = None", None, "LensExplainer"),
         signature.overload("str", "Any", "LensExplainer"),
     ]
     parts = [

@@ -14,7 +14,7 @@ from xlens.contracts.explainer import Explainer
 from xlens.deprecated import forwarded_module, renamed
 from xlens.fitted import Fitted, as_fitted
 from xlens.plot.grids import plot_invariances, plot_traversal
-from xlens.plot.pixels import Ranges, natural_ranges
+from xlens.plot.pixels import ranges_of_lens
 
 __all__ = ["invariances", "traversal"]
 
@@ -62,7 +62,7 @@ def traversal(
         inputs=source,
         probabilities=fitted.probabilities(frames.flatten(0, 1))[:, shown].view(frames.shape[:2]),
         class_name=fitted.class_names[shown],
-        ranges=_ranges(fitted),
+        ranges=ranges_of_lens(fitted),
     )
 
 
@@ -76,8 +76,4 @@ def invariances(explainer: Explainer | Fitted, inputs: Any, n: int, scale: float
     fitted = as_fitted(explainer, "invariances", "explainer", inputs)
     source = fitted.inputs(inputs)
     found = variants.invariances(fitted, source, n, scale, "nuisance", "none", seed)
-    return plot_invariances(source, found.variants, found.kept, ranges=_ranges(fitted))
-
-
-def _ranges(fitted: Fitted) -> Ranges:
-    return natural_ranges(fitted.spec.minimum, fitted.spec.maximum)
+    return plot_invariances(source, found.variants, found.kept, ranges=ranges_of_lens(fitted))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
+from xlens.fitted import Fitted
 
-__all__ = ["Ranges", "kind_of", "natural_ranges", "ranges_of", "to_pixels", "to_unit"]
+__all__ = ["Ranges", "kind_of", "natural_ranges", "ranges_of", "ranges_of_lens", "to_pixels", "to_unit"]
 
 #: One (darkest, brightest) value for all channels, or one per channel.
 Ranges = Sequence[tuple[float, float]]
@@ -48,7 +49,8 @@ def natural_ranges(minimum: Sequence[float], maximum: Sequence[float]) -> Ranges
     """Return the values that are drawn darkest and brightest, one pair per channel.
 
     Data that nearly fill [0, 1], [0, 255] or [-1, 1] are taken to mean just that, so that colours stay as they are.
-    All other normalisations are undone channel by channel.
+    Of all others it is not known what was black and white: one range goes for all channels, which changes contrast
+    and no hue, where one for each would.
 
     Args:
         minimum, maximum: smallest and largest value per channel.
@@ -56,20 +58,27 @@ def natural_ranges(minimum: Sequence[float], maximum: Sequence[float]) -> Ranges
     >>> natural_ranges((0.0, 0.02), (1.0, 0.9))
     [(0.0, 1.0), (0.0, 1.0)]
     >>> natural_ranges((-2.1, -1.8), (2.2, 2.6))
-    [(-2.1, 2.2), (-1.8, 2.6)]
+    [(-2.1, 2.6), (-2.1, 2.6)]
     """
     for low, high in _USUAL:
         slack = 0.1 * (high - low)
         inside = min(minimum) >= low - 1e-3 * slack and max(maximum) <= high + 1e-3 * slack
         if inside and min(minimum) <= low + slack and max(maximum) >= high - slack:
             return [(low, high)] * len(minimum)
-    return list(zip(minimum, maximum, strict=True))
+    return [(min(minimum), max(maximum))] * len(minimum)
 
 
 def ranges_of(explanation: Explanation) -> Ranges:
-    """Return the natural ranges of an explanation's inputs."""
+    """Return the ranges that an explanation's inputs are drawn in: by their mean and std, where these are known."""
+    if explanation.display_ranges:
+        return list(explanation.display_ranges)
     pairs = explanation.channel_ranges or (explanation.data_range,)
     return natural_ranges([low for low, _ in pairs], [high for _, high in pairs])
+
+
+def ranges_of_lens(fitted: Fitted) -> Ranges:
+    """Return the ranges that the inputs of a lens are drawn in."""
+    return list(fitted.display_ranges) or natural_ranges(fitted.spec.minimum, fitted.spec.maximum)
 
 
 def to_unit(values: Tensor, ranges: Ranges) -> Tensor:

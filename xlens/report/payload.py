@@ -15,6 +15,7 @@ from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
+from xlens.plot.plain import confidence, finding, percent, standing
 from xlens.plot.words import (
     complete_methods,
     end_of_path,
@@ -101,7 +102,8 @@ def _item(
     shown = [*whole.path[i], *([whole.reconstruction[i]] if whole.reconstruction is not None else [])]
     if end_of_path(whole) != "input":
         shown.append(whole.inputs[i])
-    edit = strongest(whole.inputs[i] - whole.counterfactual[i])
+    # A magnitude: colours of both signs stand for the two classes, and for nothing else on the page.
+    edit = strongest(whole.inputs[i] - whole.counterfactual[i]).abs()
     maps = [edit, *(values[i] for values in whole.attributions.values())]
     unsigned = unsigned_methods(whole)
     limits = _limits(whole, maps)
@@ -114,11 +116,16 @@ def _item(
         "p": probability_of(target, contrast, len(whole.class_names)),
         "holds": bool(whole.trustworthy[i]),
         "problems": list(whole.problems[i]),
+        "finding": finding(whole, ranges, i),
+        "verdict": list(standing(whole, i)),
+        "before": percent(confidence(whole, i)[0]),
+        "after": percent(confidence(whole, i)[1]),
+        "says": [target, contrast if bool(whole.fidelity.flips[i]) else target],
         "score": _round(whole.scores[i]),
         "gap": _round(whole.fidelity.score_gap[i]),
         "path": [_round(score) for score in whole.path_scores[i]],
         "images": _images(torch.stack(shown), kind, ranges),
-        "maps": _maps(maps, limits, kind, [False, *(name in unsigned for name in whole.attributions)]),
+        "maps": _maps(maps, limits, kind, [True, *(name in unsigned for name in whole.attributions)]),
         "limits": [_round(limit, 2) for limit in limits],
         "mask": mask_uri(whole.mask[i]) if kind == "image" and whole.mask is not None else None,
         "said": [[holds, sentence] for holds, sentence in sentences(whole, i)],

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from xlens.classifier.normalization import normalization_in
 from xlens.classifier.outputs import OutputKind, outputs_of
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
@@ -38,6 +39,7 @@ _PROVENANCE: dict[str, Any] = {
     "supervision": Literal["classifier", "labels"],
     "start_from": str,
     "mask": dict[str, Any],
+    "normalization": dict[str, Any],
 }
 #: The most that one input may hold, 1 GB in float32, and the most classes: more is no lens that anybody fitted.
 _VALUES, _CLASSES = 2**28, 2**16
@@ -100,8 +102,11 @@ def explanation_faults(explanation: Explanation) -> list[str]:
     channels = explanation.inputs.shape[1]
     if explanation.codes.dim() != 2 or explanation.path.dim() < 2 or explanation.path.shape[1] < 1:
         faults.append("codes or path have no rows")
-    if len(explanation.channel_ranges) not in (0, channels):
-        faults.append(f"channel_ranges has {len(explanation.channel_ranges)} entries for {channels} channels")
+    for name in ("channel_ranges", "display_ranges"):
+        if (count := len(getattr(explanation, name))) not in (0, channels):
+            faults.append(f"{name} has {count} entries for {channels} channels")
+    if not all(low < high for low, high in explanation.display_ranges):
+        faults.append("display_ranges end where they begin, or before")
     ranges = (explanation.data_range, *explanation.channel_ranges)
     if not all(low <= high for low, high in ranges):
         faults.append("data_range or channel_ranges end before they begin")
@@ -158,6 +163,8 @@ def _provenance_faults(provenance: Any) -> list[str]:
         for key, hint in _PROVENANCE.items()
         if key in provenance and not _is(provenance[key], hint)
     ]
+    if not faults and "normalization" in provenance and normalization_in(provenance["normalization"]) is None:
+        faults.append("normalization has no mean and std")
     if not faults and "mask" in provenance:
         try:
             make(MaskOptions, provenance["mask"])

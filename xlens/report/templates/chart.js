@@ -40,7 +40,7 @@ function drawCurve(svg, scores, choose) {
 }
 
 /** Draw one bar per feature, the largest first. */
-function drawContributions(place, names, values) {
+function drawContributions(place, names, values, item) {
   const largest = Math.max(...values.map(Math.abs), 1e-9);
   const order = values.map((_, i) => i).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a])).slice(0, 12);
   place.replaceChildren();
@@ -52,7 +52,9 @@ function drawContributions(place, names, values) {
     svg.append(
       shape("rect", { class: values[i] > 0 ? "plus" : "minus", x: values[i] > 0 ? 100 : 100 - size, y: 1, width: size, height: 8 }),
     );
-    row.append(make("span", "", names[i]), svg, make("span", "", (values[i] > 0 ? "+" : "") + decimals(values[i])));
+    const side = values[i] > 0 ? item.target : item.contrast;
+    const speaks = values[i] === 0 ? "0" : `${values[i] > 0 ? "+" : "−"}${decimals(Math.abs(values[i]))} for ${side}`;
+    row.append(make("span", "", names[i]), svg, make("span", "", speaks));
     place.append(row);
   }
   if (values.length > order.length) place.append(make("p", "quiet", `and ${values.length - order.length} smaller ones`));

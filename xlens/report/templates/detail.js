@@ -13,7 +13,7 @@ page.slider.max = String(report.frames - 1);
   option.value = String(i - 1);
   page.method.append(option);
 });
-page.method.value = report.methods.length ? "1" : "0";
+page.method.value = "-1";
 page.parts.hidden = report.features.length === 0;
 if (report.leftOut.length) {
   page["left-out"].hidden = false;
@@ -36,7 +36,7 @@ function refresh() {
   const index = frame();
   const share = shareOfScore(item, index);
   drawFrame(page.image, pictures.frames, index, total);
-  const overlaid = chosen() >= 0 && view.mode !== "blink";
+  const overlaid = chosen() >= 0;
   if (overlaid) drawMap(page.image, pictures.maps, chosen(), { strength: (share * Number(page.strength.value)) / 100 });
   view.move(index);
   const p = decimals(probability(item.path[index]));
@@ -46,21 +46,20 @@ function refresh() {
   page.slider.setAttribute("aria-valuetext", `${place}, ${item.p} ${p}`);
   page.image.setAttribute("aria-label", `${item.name}, ${place}`);
   page["overlay-note"].textContent = overlaid
-    ? `${legend(item, chosen())} The overlay follows the score: ` +
+    ? `${legend(chosen())} The overlay follows the score: ` +
       `${Math.round(100 * share)}% of the difference is reached here.`
     : "";
 }
 
-/** Say what the colours of an overlay or a tile stand for. */
-function legend(item, index) {
+/** Say what the colours of an overlay are, but for red and blue, which stand for the same everywhere. */
+function legend(index) {
   const several = report.channels > 1;
   if (index === 0) {
     const channel = several ? " At each place the channel that differs most is shown." : "";
-    return `Red: the input has more of it; blue: the counterfactual has more.${channel}`;
+    return `Violet: how much the two differ.${channel}`;
   }
-  const summed = several ? " Summed over channels." : "";
-  if (report.methods[index - 1].unsigned) return `Violet: magnitude only, for neither class.${summed}`;
-  return `Red: it speaks for ${item.target}; blue: for ${item.contrast}.${summed}`;
+  const summed = several ? "Summed over channels." : "";
+  return report.methods[index - 1].unsigned ? `Violet: magnitude only, for neither class. ${summed}` : summed;
 }
 
 function stop() {
@@ -68,6 +67,7 @@ function stop() {
   view.mode = "still";
   page.play.textContent = "Play";
   page.blink.setAttribute("aria-pressed", "false");
+  drawBefore();
 }
 
 function play() {
@@ -88,18 +88,28 @@ function play() {
 function blink() {
   const running = view.mode === "blink";
   stop();
-  if (!running) {
-    view.mode = "blink";
-    page.blink.setAttribute("aria-pressed", "true");
-    // 1.4 changes a second: well below what can harm.
-    view.timer = setInterval(() => {
-      page.slider.value = frame() === 0 ? String(report.frames - 1) : "0";
-      refresh();
-    }, 700);
-    page.slider.value = "0";
-  }
-  refresh();
+  if (running || !view.pictures) return;
+  view.mode = "blink";
+  page.blink.setAttribute("aria-pressed", "true");
+  let after = false;
+  // 1.4 changes a second: well below what can harm.
+  view.timer = setInterval(() => {
+    after = !after;
+    drawBefore(after);
+  }, 700);
 }
+
+/** Fill the first of the two pictures, which blinks between both. */
+function drawBefore(after = false) {
+  const { item, pictures } = view;
+  if (!pictures) return;
+  drawFrame(page.before, pictures.frames, after ? 0 : inputFrame, total);
+  page["before-label"].textContent = after ? "After" : "Before";
+  page["before-says"].textContent = says(item, after);
+}
+
+const says = (item, after) =>
+  `the model says “${item.says[after ? 1 : 0]}” (${item.target} ${after ? item.after : item.before})`;
 
 function tile(title, draw, limit, unsigned = false) {
   const figure = make("figure");
@@ -127,7 +137,7 @@ function drawTiles(item, pictures) {
   if (report.reconstruction) tiles.push(frameTile("the lens's reconstruction", report.frames));
   tiles.push(frameTile("counterfactual", 0));
   if (pictures.mask) tiles.push(tile("mask: where it was changed", (canvas) => drawPicture(canvas, pictures.mask)));
-  tiles.push(mapTile("input − counterfactual", 0));
+  tiles.push(mapTile("how much input and counterfactual differ", 0, true));
   report.methods.forEach((method, i) => {
     const note = method.complete ? "" : method.unsigned ? " (magnitude only)" : " (own scale)";
     tiles.push(mapTile(method.title + note, i + 1, method.unsigned));
@@ -168,6 +178,14 @@ function drawSliders(item, pictures) {
 function drawWords(item) {
   page.question.textContent = item.question;
   page.name.textContent = item.name;
+  page.finding.textContent = item.finding;
+  page["before-says"].textContent = says(item, false);
+  page["after-says"].textContent = says(item, true);
+  page.verdict.className = item.holds ? "holds" : "fails";
+  [page.standing.textContent, page.certifies.textContent] = item.verdict;
+  page.signs.textContent =
+    `Everywhere below, red and + speak for “${item.target}”, blue and − for “${item.contrast}”. ` +
+    `Score: the model's logit of the one minus that of the other.`;
   page.warning.hidden = item.holds;
   page.problems.replaceChildren(...item.problems.map((problem) => make("li", "", problem)));
   page["curve-title"].textContent = `${item.p} along the path`;
@@ -197,11 +215,13 @@ function showItem(index) {
     page.slider.value = String(chosenFrame);
     refresh();
   });
-  drawContributions(page.bars, report.features, item.contributions);
+  drawContributions(page.bars, report.features, item.contributions, item);
   page.slider.value = String(report.frames - 1);
   return load(item).then((pictures) => {
     if (view.item !== item) return;
     view.pictures = pictures;
+    drawBefore();
+    drawFrame(page.after, pictures.frames, 0, total);
     drawTiles(item, pictures);
     drawSliders(item, pictures);
     refresh();

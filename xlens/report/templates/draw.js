@@ -79,7 +79,7 @@ function drawMap(canvas, maps, index, { strength = 1, alone = false } = {}) {
   context.globalAlpha = strength;
   // Bars in full would hide the line below them.
   if (report.kind === "signal" && !alone) context.globalAlpha = 0.4 * strength;
-  const unsigned = index > 0 && report.methods[index - 1].unsigned;
+  const unsigned = index === 0 || report.methods[index - 1].unsigned;
   if (report.kind === "signal") drawBars(context, maps[index], canvas.width, canvas.height, unsigned);
   else {
     const { width, height } = report;

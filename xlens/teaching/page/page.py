@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from xlens.errors import MissingExtraError, UnsupportedError, XlensError
-from xlens.plot.pixels import kind_of, natural_ranges, to_pixels
+from xlens.plot.pixels import kind_of, ranges_of_lens, to_pixels
 from xlens.teaching.page.session import Session
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ def _asset(name: str) -> str:
 
 
 def _png(session: Session, position: int) -> bytes:
-    spec = session.fitted.spec
-    pixels = to_pixels(session.pool[position], natural_ranges(spec.minimum, spec.maximum))
+    pixels = to_pixels(session.pool[position], ranges_of_lens(session.fitted))
     picture = Image.fromarray(pixels)
     factor = max(1, -(-_SMALLEST // min(picture.size)))
     buffer = io.BytesIO()
