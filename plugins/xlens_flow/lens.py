@@ -59,8 +59,8 @@ class FlowLens(AskingLens):
         super().__init__(classifier, spec)
         self.flow, self.ode_steps, self.guidance = flow, ode_steps, guidance
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
-        # Its passes of a network are many: the mask, where one is fitted, is fitted on fewer inputs.
-        self.encodes_directly = False
+        # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
+        self.encodes_directly, self.masked = False, False
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
         self.register_buffer("rungs", ladder(ode_steps, depth, strongest), persistent=False)
