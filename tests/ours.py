@@ -15,6 +15,10 @@ OPTIONS = {
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
         {"steps": 800, "hidden": 256, "batch_size": 64},
     ),
+    "flow": (
+        {"steps": 8, "width": 4, "hidden": 16, "ode_steps": 2, "batch_size": 16},
+        {"network": "dense", "steps": 900, "hidden": 192, "ode_steps": 6, "batch_size": 64},
+    ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
         {"steps": 600, "hidden": 32},

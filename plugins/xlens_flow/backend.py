@@ -19,10 +19,10 @@ __all__ = ["RectifiedFlow"]
 
 @xlens.options
 class RectifiedFlow(xlens.Backend):
-    """A rectified flow between noise and data, run backward under the classifier's own class and forward under another.
+    """A rectified flow between noise and data, run backward under an input's own class and forward under another.
 
-    It is conditional on the classifier's probabilities, which are taken once for each training input; no gradient of
-    the classifier is ever followed, neither in the fit nor in the counterfactual.
+    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient of
+    the classifier is followed, neither in the fit nor in the counterfactual.
 
     References:
         Liu, Gong, Liu (2023), Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow.
@@ -47,8 +47,9 @@ class RectifiedFlow(xlens.Backend):
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     ode_steps: int = param(8, ge=1, help="Heun's steps between noise and data, two passes of the network each")
-    strongest: float = param(6.0, ge=1, help="hardest guidance that a counterfactual is tried with")
-    depth: float = param(0.8, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")
+    corrections: int = param(1, ge=0, help="of each step of the inversion, two more passes each")
+    strongest: float = param(8.0, ge=1, help="hardest guidance that a counterfactual is tried with")
+    depth: float = param(0.85, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")
     guidance: float = param(2.0, ge=1, help="how hard what is drawn anew is guided toward its class")
 
     def build(self, classifier: Classifier, spec: Spec) -> FlowLens:
@@ -63,6 +64,7 @@ class RectifiedFlow(xlens.Backend):
             spec,
             flow,
             ode_steps=self.ode_steps,
+            corrections=self.corrections,
             strongest=self.strongest,
             depth=self.depth,
             guidance=self.guidance,

@@ -18,7 +18,7 @@ _BATCH = 64
 
 
 def inversion_error(explainer: Any, inputs: Any) -> Tensor:
-    """Inversion error ``(N,)``: mean squared error of each input's code decoded again, in squared ranges of the data.
+    """Inversion error ``(N,)``: mean squared error of each input's code, decoded, in squared ranges of the data.
 
     ``explainer.lens.inversion_error`` is its mean over some inputs of the fit. More ``ode_steps`` make it smaller.
 

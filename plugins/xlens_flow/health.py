@@ -20,7 +20,7 @@ _LEAST_FLIPS, _LEAST_AGREEMENT, _LARGEST_ERROR = 0.5, 0.9, 0.05
 
 @torch.no_grad()
 def examine(lens: FlowLens, classifier: Classifier, data: Data, run: Run) -> None:
-    """Encode, decode and change some inputs of the fit; keep the inversion's error, and warn where the lens is unfit.
+    """Encode, decode and change some inputs of the fit; keep the inversion's error, and warn of an unfit lens.
 
     Args:
         lens: the fitted lens, in eval mode.
@@ -41,7 +41,9 @@ def examine(lens: FlowLens, classifier: Classifier, data: Data, run: Run) -> Non
     flips = float((classifier(moved).argmax(1) == contrast).float().mean())
     problems = []
     if not float(error) ** 0.5 <= _LARGEST_ERROR:
-        problems.append(f"codes decode to something else than the inputs, {float(error) ** 0.5:.0%} of the range off")
+        problems.append(
+            f"codes decode to something else than the inputs, {float(error) ** 0.5:.0%} of the range off"
+        )
     if not agrees >= _LEAST_AGREEMENT:
         problems.append(f"the classifier sees the same class in {agrees:.0%} of the reconstructions")
     if not flips >= _LEAST_FLIPS:

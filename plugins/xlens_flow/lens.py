@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,25 +12,28 @@ from xlens import Classifier, Feature, Spec
 from xlens.nn import AskingLens, smallest_step
 from xlens_flow.guidance import guided
 from xlens_flow.networks import Flow
-from xlens_flow.ode import Velocity, backward, forward
+from xlens_flow.ode import Velocity, backward, forward, grid
 
 __all__ = ["FlowLens", "ladder"]
 
-_HALVINGS = 2
+#: Rungs of the ladder above the first, which is no change, and halvings of the interval before the one that
+#: convinces.
+_RUNGS, _HALVINGS = 6, 2
 
 
 class FlowLens(AskingLens):
     """A rectified flow that is conditional on the classifier's probabilities, run backward and forward.
 
-    A code is the noise from which the input flows under its own probabilities, and for each class its weight at each
-    of the ODE's steps: early ones decide on what is coarse, late ones on detail. Both make the input again; other
-    weights make what it would be as another class, and the weights between lie on the way.
+    A code is the noise from which the input flows under its own probabilities, and for each class its weight at
+    each of the ODE's steps: early ones decide on what is coarse, late ones on detail. Both make the input again;
+    other weights make what it would be as another class, and the weights between lie on the way.
 
     Args:
         classifier: the user's classifier.
         spec: the data and the classes.
         flow: the velocity network.
         ode_steps: Heun's steps between noise and data.
+        corrections: of each step backward.
         strongest: the hardest guidance that a counterfactual is tried with.
         depth: share of the way back to noise that a counterfactual goes at most.
         guidance: of what is drawn anew.
@@ -52,12 +54,14 @@ class FlowLens(AskingLens):
         flow: Flow,
         *,
         ode_steps: int,
+        corrections: int,
         strongest: float,
         depth: float,
         guidance: float,
     ) -> None:
         super().__init__(classifier, spec)
-        self.flow, self.ode_steps, self.guidance = flow, ode_steps, guidance
+        self.flow, self.guidance = flow, guidance
+        self.ode_steps, self.corrections = ode_steps, corrections
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
         # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
         self.encodes_directly, self.masked = False, False
@@ -69,7 +73,7 @@ class FlowLens(AskingLens):
 
     @property
     def features(self) -> list[Feature]:
-        """``everything else``, the noise, and for each class the evidence for it: its weights at the ODE's steps."""
+        """``everything else``, the noise, and for each class the evidence: its weights at the ODE's steps."""
         parts = [Feature("everything else", tuple(range(self.noise)), "nuisance")]
         for c, name in enumerate(self.class_names):
             first = self.noise + c * self.ode_steps
@@ -78,10 +82,11 @@ class FlowLens(AskingLens):
         return parts
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Run the flow backward from inputs ``(N, *S)`` under the classifier's own probabilities: codes ``(N, d)``."""
+        """Run the flow backward from inputs ``(N, *S)`` under the classifier's own probabilities, to ``(N, d)``."""
         own = self.classifier.probabilities(inputs).to(inputs.dtype)
         weights = own[:, :, None].expand(-1, -1, self.ode_steps)
-        noise = backward(self._velocity(weights), self.flow.standardised(inputs), self.ode_steps)
+        data = self.flow.standardised(inputs)
+        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections)
         return self.joined(noise, weights)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -94,8 +99,8 @@ class FlowLens(AskingLens):
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
         """Keep the noise, and guide it toward the contrast class, away from what it was.
 
-        How hard and from how far back is found for each row: the first point up a ladder, from little and late to much
-        and early, at which the classifier is as sure as of real inputs of that class.
+        How hard and from how far back is found for each row: the first point up a ladder, from little and late to
+        much and early, at which the classifier is as sure as of real inputs of that class.
         """
 
         def convinces(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,8 +142,8 @@ class FlowLens(AskingLens):
         Args:
             codes: ``(N, d)``.
             n: variants per input.
-            scale: of the noise that is added before all of it is brought back to a variance of 1; for ``"class"`` the
-                standard deviation of the logarithm of what the weights at each step are multiplied by.
+            scale: of the noise that is added before all of it is brought back to a variance of 1; for ``"class"``
+                the standard deviation of the logarithm of what the weights at each step are multiplied by.
             generator: draws it.
             vary: ``"nuisance"`` for the noise, ``"class"`` for the weights.
         """
@@ -169,14 +174,22 @@ class FlowLens(AskingLens):
 
 
 def ladder(ode_steps: int, depth: float, strongest: float) -> Tensor:
-    """Return the guidance at each step of the ODE, rung by rung ``(R, steps)``, from none to the strongest.
+    """Return the guidance at each step of the ODE, rung by rung ``(R, steps)``.
+
+    It goes from none, through little in the late half, to the strongest from its depth on: hard guidance of late
+    steps changes less of an input than weak guidance of all, at the same effect on classifiers.
 
     Args:
         ode_steps: steps of the ODE.
         depth: share of the way back to noise at the topmost rung.
         strongest: guidance there.
     """
-    times = torch.arange(ode_steps) / ode_steps
-    begun = (times >= 1 - depth - 1e-6).float()
-    amounts: Sequence[float] = [0, 1, 1.5, 2, 3, 4.5, 6]
-    return torch.stack([begun * strongest * amount / amounts[-1] for amount in amounts])
+    times = torch.tensor(grid(ode_steps)[:-1])
+    deepest = 1 - depth
+    rows = [torch.zeros(ode_steps)]
+    for rung in range(1, _RUNGS + 1):
+        begun = torch.lerp(torch.tensor(max(0.5, deepest)), torch.tensor(deepest), (rung - 1) / (_RUNGS - 1))
+        # The last step is always guided, however few there are.
+        guided_steps = (times >= min(float(begun) - 1e-6, float(times[-1]))).float()
+        rows.append(guided_steps * strongest * rung / _RUNGS)
+    return torch.stack(rows)

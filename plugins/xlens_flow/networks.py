@@ -41,7 +41,7 @@ def is_dense(spec: Spec, network: str) -> bool:
 
 
 class Flow(nn.Module):
-    """The velocity dx/dt of states between noise (t = 0) and data (t = 1), in units in which both have a like range.
+    """The velocity dx/dt of states between noise (t = 0) and data (t = 1), in units of a like range.
 
     Args:
         spec: shape and range of the data, and the number of classes.
@@ -66,7 +66,9 @@ class Flow(nn.Module):
         powers = torch.linspace(0, math.log(_FASTEST), _FREQUENCIES)
         self.register_buffer("frequencies", powers.exp(), persistent=False)
         embedding = hidden if dense else 4 * width
-        self.time = nn.Sequential(nn.Linear(2 * _FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.time = nn.Sequential(
+            nn.Linear(2 * _FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
         # No condition is all zeros: the bias of the embedding of time stands for it.
         self.condition = nn.Linear(spec.num_classes, embedding, bias=False)
         nn.init.normal_(self.condition.weight, 0, 1)
@@ -143,11 +145,11 @@ class _UNet(nn.Module):
             nn.Conv2d(one, two, 3, 2, 1) for one, two in zip(widths, widths[1:], strict=False)
         )
         self.middle = nn.ModuleList(_Block(widths[-1], widths[-1], embedding) for _ in range(2))
-        self.widen = nn.ModuleList(
-            nn.Conv2d(two, one, 1) for one, two in zip(widths, widths[1:], strict=False)
-        )
+        self.widen = nn.ModuleList(nn.Conv2d(two, one, 1) for one, two in zip(widths, widths[1:], strict=False))
         self.up = nn.ModuleList(_Block(2 * one, one, embedding) for one in widths[:-1])
-        self.exit = nn.Sequential(nn.GroupNorm(_groups(width), width), nn.SiLU(), nn.Conv2d(width, pixels, 3, padding=1))
+        self.exit = nn.Sequential(
+            nn.GroupNorm(_groups(width), width), nn.SiLU(), nn.Conv2d(width, pixels, 3, padding=1)
+        )
         _silence(self.exit[-1])
 
     def forward(self, states: Tensor, embedded: Tensor) -> Tensor:

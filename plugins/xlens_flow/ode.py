@@ -1,15 +1,27 @@
-"""The ODE between noise and data: Heun's method, forward and backward over one grid of times."""
+"""The ODE between noise and data: Heun's method forward over a grid of times, and its inverse backward."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from torch import Tensor
 
-__all__ = ["Velocity", "backward", "forward"]
+__all__ = ["Velocity", "backward", "forward", "grid"]
 
 #: Maps a state ``(N, *S)``, a time and the number of the step that it belongs to, to a velocity ``(N, *S)``.
 Velocity = Callable[[Tensor, float, int], Tensor]
+
+#: Near data the velocity changes faster than near noise. Of powers 1, 1.5 and 2, this one lost least on images.
+_POWER = 1.5
+
+
+def grid(steps: int) -> tuple[float, ...]:
+    """Return the times at which steps begin and end, from 0 (noise) to 1 (data), denser toward data.
+
+    >>> [round(time, 2) for time in grid(4)]
+    [0.0, 0.35, 0.65, 0.88, 1.0]
+    """
+    return tuple(1 - (1 - step / steps) ** _POWER for step in range(steps + 1))
 
 
 def forward(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
@@ -18,29 +30,45 @@ def forward(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     Args:
         velocity: of the flow; asked at both ends of each step.
         noise: ``(N, *S)``.
-        steps: equal steps, two velocities each.
+        steps: of the grid, two velocities each.
 
     >>> import torch
-    >>> round(float(forward(lambda x, t, step: x, torch.ones(1), 64)), 3)  # dx/dt = x
-    2.718
+    >>> round(float(forward(lambda x, t, step: x, torch.ones(1), 64)), 2)  # dx/dt = x
+    2.72
     """
-    return _heun(velocity, noise, steps, range(steps), 1)
-
-
-def backward(velocity: Velocity, data: Tensor, steps: int) -> Tensor:
-    """Return the noise ``(N, *S)`` from which data flow, from time 1 to 0; arguments as for :func:`forward`.
-
-    >>> import torch
-    >>> round(float(backward(lambda x, t, step: x, torch.ones(1), 64)), 3)
-    0.368
-    """
-    return _heun(velocity, data, steps, reversed(range(steps)), -1)
-
-
-def _heun(velocity: Velocity, state: Tensor, steps: int, order: Iterable[int], sign: int) -> Tensor:
-    for step in order:
-        first, last = (step, step + 1) if sign > 0 else (step + 1, step)
-        begin = velocity(state, first / steps, step)
-        end = velocity(state + sign / steps * begin, last / steps, step)
-        state = state + sign / (2 * steps) * (begin + end)
+    times, state = grid(steps), noise
+    for step in range(steps):
+        state = state + _change(velocity, state, step, times[step], times[step + 1])
     return state
+
+
+def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0) -> Tensor:
+    """Return the noise ``(N, *S)`` from which data flow, from time 1 to 0.
+
+    Heun's method backward undoes Heun's method forward up to an error of third order in each step. A correction
+    moves the state before a step by what the step forward from there misses.
+
+    Args:
+        velocity: of the flow.
+        data: ``(N, *S)``.
+        steps: of the grid, two velocities each.
+        corrections: of each step, two more velocities each.
+
+    >>> import torch
+    >>> round(float(backward(lambda x, t, step: x, torch.ones(1), 64)), 2)
+    0.37
+    """
+    times, state = grid(steps), data
+    for step in reversed(range(steps)):
+        before, after = times[step], times[step + 1]
+        end, state = state, state + _change(velocity, state, step, after, before)
+        for _ in range(corrections):
+            state = end - _change(velocity, state, step, before, after)
+    return state
+
+
+def _change(velocity: Velocity, state: Tensor, step: int, start: float, end: float) -> Tensor:
+    """Return Heun's change of a state from one time to another."""
+    first = velocity(state, start, step)
+    second = velocity(state + (end - start) * first, end, step)
+    return (end - start) / 2 * (first + second)

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from toys import spec
 from torch import nn
+from toys import spec
 from xlens_flow.guidance import guided, terms_of
 from xlens_flow.lens import FlowLens, ladder
-from xlens_flow.ode import backward, forward
+from xlens_flow.ode import backward, forward, grid
 
 import xlens
 from xlens.fitted import Fitted
@@ -52,10 +52,16 @@ class Certain(nn.Module):
         return self.linear(inputs)
 
 
-def exact(steps, margins=((0.0, 3.0), (3.0, 0.0)), strongest=6.0, depth=1.0):
+def exact(steps, margins=((0.0, 3.0), (3.0, 0.0)), strongest=6.0, depth=1.0, corrections=0):
     shape = spec((WIDTH,), k=2, margins=margins)
     classifier = xlens.Classifier(Certain().eval())
-    given = {"ode_steps": steps, "strongest": strongest, "depth": depth, "guidance": 1.0}
+    given = {
+        "ode_steps": steps,
+        "corrections": corrections,
+        "strongest": strongest,
+        "depth": depth,
+        "guidance": 1.0,
+    }
     return FlowLens(classifier, shape, Gaussians(), **given).eval()
 
 
@@ -82,10 +88,11 @@ def test_heun_is_of_second_order_both_ways_and_nearly_undoes_itself():
 def test_each_step_is_asked_at_its_own_two_ends():
     asked = []
     forward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
-    assert asked == [(0, 0), (0, 0.5), (1, 0.5), (1, 1)]
+    middle = grid(2)[1]
+    assert asked == [(0, 0), (0, middle), (1, middle), (1, 1)]
     asked.clear()
     backward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
-    assert asked == [(1, 1), (1, 0.5), (0, 0.5), (0, 0)]
+    assert asked == [(1, 1), (1, middle), (0, middle), (0, 0)]
 
 
 def test_codes_are_the_noise_that_the_closed_form_gives_and_decode_to_the_input():
@@ -98,9 +105,14 @@ def test_codes_are_the_noise_that_the_closed_form_gives_and_decode_to_the_input(
         torch.testing.assert_close(noise, (inputs - MEANS[classes]) / SPREAD, atol=1e-2, rtol=0)
         torch.testing.assert_close(weights, torch.eye(2)[classes][:, :, None].expand(-1, -1, 32))
         torch.testing.assert_close(lens.decode(codes), inputs, atol=1e-3, rtol=0)
-        errors = [float((lens.decode(lens.encode(inputs)) - inputs).square().mean()) for lens in map(exact, (6, 12))]
+        errors = [
+            float((lens.decode(lens.encode(inputs)) - inputs).square().mean()) for lens in map(exact, (6, 12))
+        ]
     # Of each step what is lost is of third order.
     assert errors[1] < errors[0] / 16
+    with torch.no_grad():
+        corrected = exact(6, corrections=1)
+        assert (corrected.decode(corrected.encode(inputs)) - inputs).square().mean() < errors[0] / 4
 
 
 def test_the_other_class_is_the_closed_forms_and_the_first_rung_that_convinces_is_taken():
@@ -117,10 +129,16 @@ def test_the_other_class_is_the_closed_forms_and_the_first_rung_that_convinces_i
     assert (logits.argmax(1) == 1 - classes).all()
     noise, weights = lens.parted(found)
     assert torch.equal(noise, lens.parted(codes)[0])
-    # Along the line between two Gaussians of one spread the classifier flips at about a half of the way.
-    toward = weights[torch.arange(len(codes)), 1 - classes, 0]
-    assert 0.25 <= toward.median() <= 0.75
-    assert toward.max() <= 1
+    # No rung below it, of those that are tried, convinces.
+    heights = torch.linspace(0, 6, 25)
+    for row in range(4):
+        tried = lens.guided_toward(codes[row].expand(25, -1), 1 - classes[row].expand(25), lens.strengths(heights))
+        with torch.no_grad():
+            there = lens.convinces(tried, classes[row].expand(25), 1 - classes[row].expand(25))[1]
+        first = float(heights[there][0])
+        taken = lens.strengths(torch.tensor([first, first + 0.25]))
+        own = (weights[row, 1 - classes[row]] - lens.parted(codes[row : row + 1])[1][0, 1 - classes[row]]).amax()
+        assert taken[0].amax() - 1e-3 <= own <= taken[1].amax() + 1e-3
     torch.testing.assert_close(weights.sum(1), torch.ones(len(codes), 64))
 
 
@@ -132,7 +150,9 @@ def test_guidance_is_the_papers_formula():
     none = flow(states, times, torch.zeros(5, 2))
     # (1 + w) of the class less w of none (eq. 6), at w = 2.
     torch.testing.assert_close(guided(flow, states, 0.3, torch.tensor([[3.0, 0.0]] * 5)), 3 * each[0] - 2 * none)
-    torch.testing.assert_close(guided(flow, states, 0.3, torch.tensor([[-2.0, 3.0]] * 5)), 3 * each[1] - 2 * each[0])
+    torch.testing.assert_close(
+        guided(flow, states, 0.3, torch.tensor([[-2.0, 3.0]] * 5)), 3 * each[1] - 2 * each[0]
+    )
     torch.testing.assert_close(guided(flow, states, 0.3, torch.zeros(5, 2)), none)
     mixed = torch.tensor([[1.0, 0.0], [-2.0, 3.0], [0.0, 0.0], [0.3, 0.7], [2.0, -0.5]])
     rows = torch.cat([guided(flow, states[i : i + 1], 0.3, mixed[i : i + 1]) for i in range(5)])
@@ -152,9 +172,9 @@ def test_terms_make_up_the_weights_again(k):
 
 
 def test_latent_attributions_are_complete_along_the_path_of_conditions():
-    lens = exact(16)
+    lens = exact(6, corrections=1)
     backend = xlens.registry.loading.load_backend("flow")()
-    inputs, classes = drawn(4)
+    inputs, classes = drawn(2)
     explainer = xlens.LensExplainer(Fitted(lens.classifier, lens, lens.spec, None, backend, {}))
     explanation = explainer.explain(inputs, n_steps=8)
     change = inputs - explanation.counterfactual
@@ -163,7 +183,10 @@ def test_latent_attributions_are_complete_along_the_path_of_conditions():
     expected = change * (linear[classes] - linear[1 - classes])
     torch.testing.assert_close(explanation.attributions["lig"], expected, atol=0.02, rtol=1e-3)
     torch.testing.assert_close(
-        explanation.attributions["lig"].sum(1), explanation.scores - explanation.counterfactual_scores, rtol=1e-2, atol=0.1
+        explanation.attributions["lig"].sum(1),
+        explanation.scores - explanation.counterfactual_scores,
+        rtol=1e-2,
+        atol=0.1,
     )
 
 
@@ -183,17 +206,25 @@ def test_what_is_drawn_anew_is_of_the_same_distribution():
         torch.testing.assert_close(noise.std(0), torch.full((WIDTH,), 3 / math.sqrt(10)), atol=0.04, rtol=0)
 
 
-def test_the_ladder_begins_with_nothing_and_ends_with_the_strongest_at_its_depth():
-    rungs = ladder(8, 0.5, 4.0)
+@pytest.mark.parametrize("steps", [1, 2, 8, 30])
+@pytest.mark.parametrize("depth", [0.1, 0.5, 1.0])
+def test_the_ladder_goes_from_nothing_to_the_strongest_at_its_depth(steps, depth):
+    rungs = ladder(steps, depth, 4.0)
     assert not rungs[0].any()
     assert rungs[-1].max() == 4
     assert (rungs.diff(dim=0) >= 0).all()
-    assert not rungs[:, :4].any()
-    assert rungs[-1, 4:].all()
+    assert (rungs[1:, -1] > 0).all()
+    times = torch.tensor(grid(steps)[:-1])
+    deep = times >= 1 - depth
+    assert torch.equal(rungs[-1] > 0, deep) or int(deep.sum()) == 0
+    # Little comes late.
+    assert not rungs[1][times < 0.5][:-1].any()
+
+
+def test_heights_between_two_rungs_are_between_their_guidance():
     lens = exact(4)
     torch.testing.assert_close(lens.strengths(torch.tensor([0.0, len(lens.rungs) - 1.0])), lens.rungs[[0, -1]])
-    between = lens.strengths(torch.tensor([1.5]))[0]
-    torch.testing.assert_close(between, lens.rungs[1:3].mean(0))
+    torch.testing.assert_close(lens.strengths(torch.tensor([1.5]))[0], lens.rungs[1:3].mean(0))
 
 
 def test_an_input_that_convinces_already_stays():
