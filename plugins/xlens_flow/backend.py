@@ -21,8 +21,8 @@ __all__ = ["RectifiedFlow"]
 class RectifiedFlow(xlens.Backend):
     """A rectified flow between noise and data, run backward under an input's own class and forward under another.
 
-    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient of
-    the classifier is followed, neither in the fit nor in the counterfactual.
+    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient
+    of the classifier is followed, neither in the fit nor in the counterfactual.
 
     References:
         Liu, Gong, Liu (2023), Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow.

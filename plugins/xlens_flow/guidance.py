@@ -16,10 +16,10 @@ _LEAST = 1e-4
 def terms_of(weights: Tensor) -> tuple[Tensor, Tensor]:
     """Split signed weights of classes into at most three conditions and their weights, which sum to 1.
 
-    Their positive part is one condition, their negative part another that is moved away from, and what they lack of,
-    or exceed, a sum of 1 falls to no condition at all (zeros). So probabilities are a condition as they stand, ``w``
-    times one class is classifier-free guidance of strength w, and ``1 + w`` of one class with ``-w`` of another is
-    guidance toward the one and away from the other.
+    Their positive part is one condition, their negative part another that is moved away from, and what they lack
+    of, or exceed, a sum of 1 falls to no condition at all (zeros). So probabilities are a condition as they stand,
+    ``w`` times one class is classifier-free guidance of strength w, and ``1 + w`` of one class with ``-w`` of
+    another is guidance toward the one and away from the other.
 
     Args:
         weights: ``(N, K)``.
