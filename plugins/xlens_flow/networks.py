@@ -147,10 +147,9 @@ class _UNet(nn.Module):
         self.middle = nn.ModuleList(_Block(widths[-1], widths[-1], embedding) for _ in range(2))
         self.widen = nn.ModuleList(nn.Conv2d(two, one, 1) for one, two in zip(widths, widths[1:], strict=False))
         self.up = nn.ModuleList(_Block(2 * one, one, embedding) for one in widths[:-1])
-        self.exit = nn.Sequential(
-            nn.GroupNorm(_groups(width), width), nn.SiLU(), nn.Conv2d(width, pixels, 3, padding=1)
-        )
-        _silence(self.exit[-1])
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.exit = nn.Conv2d(width, pixels, 3, padding=1)
+        _silence(self.exit)
 
     def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
         hidden = self.entry(F.pixel_unshuffle(self.layout.pad(states), self.layout.stride))
@@ -164,7 +163,7 @@ class _UNet(nn.Module):
         for level in reversed(range(len(kept))):
             wide = F.interpolate(self.widen[level](hidden), scale_factor=2, mode="nearest")
             hidden = self.up[level](torch.cat([wide, kept[level]], 1), embedded)
-        pixels = F.pixel_shuffle(self.exit(hidden), self.layout.stride)
+        pixels = F.pixel_shuffle(self.exit(F.silu(self.norm(hidden))), self.layout.stride)
         return pixels[..., : self.shape[1], : self.shape[2]]
 
 

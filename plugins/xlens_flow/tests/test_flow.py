@@ -26,7 +26,7 @@ QUICK = {
 def fitted(digits):
     model, images = digits
     with unchanged(model):
-        return xlens.fit(model, images.train, "flow", steps=500, **QUICK)
+        return xlens.fit(model, images.train, "flow", steps=300, **QUICK)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))

@@ -142,6 +142,23 @@ def test_the_other_class_is_the_closed_forms_and_the_first_rung_that_convinces_i
     torch.testing.assert_close(weights.sum(1), torch.ones(len(codes), 64))
 
 
+def test_a_correction_never_makes_an_inversion_worse():
+    # So stiff that what a step misses grows where it is taken back; the second row stands still.
+    rates = torch.tensor([[30.0], [0.0]])
+
+    def velocity(x, t, step):
+        return rates * x
+
+    data = torch.ones(2, 3)
+    errors = []
+    for corrections in (0, 1, 3):
+        noise = backward(velocity, data, 4, corrections)
+        assert torch.equal(noise[1], data[1])
+        errors.append(float((forward(velocity, noise, 4) - data)[0].norm()))
+    assert errors[1] <= errors[0]
+    assert errors[2] <= errors[0]
+
+
 def test_guidance_is_the_papers_formula():
     generator = torch.Generator().manual_seed(1)
     states, flow = torch.randn(5, WIDTH, generator=generator), Gaussians()
