@@ -17,7 +17,7 @@ OPTIONS = {
     ),
     "flow": (
         {"steps": 8, "width": 4, "hidden": 16, "ode_steps": 2, "batch_size": 16},
-        {"network": "dense", "steps": 900, "hidden": 192, "ode_steps": 6, "batch_size": 64},
+        {"steps": 300, "width": 16, "ode_steps": 6, "learning_rate": 3e-3},
     ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
