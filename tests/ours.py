@@ -17,7 +17,7 @@ OPTIONS = {
     ),
     "flow": (
         {"steps": 8, "width": 4, "hidden": 16, "ode_steps": 2, "batch_size": 16},
-        {"steps": 300, "width": 16, "ode_steps": 6, "learning_rate": 3e-3},
+        {"steps": 250, "width": 8, "ode_steps": 4, "learning_rate": 4e-3},
     ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
