@@ -91,7 +91,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "lenses"),
+    "storage": ("kinds", "explanations", "explained", "lenses"),
     "explaining": (
         "request",
         "distributed",
@@ -174,6 +174,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "output",
         "weights",
         "read",
+        "epilogs",
         "main",
         "models",
         "__main__",

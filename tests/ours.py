@@ -15,6 +15,10 @@ OPTIONS = {
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
         {"steps": 800, "hidden": 256, "batch_size": 64},
     ),
+    "flow": (
+        {"steps": 8, "width": 4, "hidden": 16, "ode_steps": 2, "batch_size": 16},
+        {"steps": 250, "width": 8, "ode_steps": 4, "learning_rate": 4e-3},
+    ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
         {"steps": 600, "hidden": 32},

@@ -83,7 +83,8 @@ def fit(
         supervision: where class labels come from: ``"classifier"`` (the classifier's own outputs, so that
             the lens explains it) or ``"labels"`` (the data's; of a classifier of independent labels, 0 or 1 for the
             one that is explained, such as ``y[:, k]``).
-        mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults.
+        mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults, which with
+            a lens whose changes are small by themselves is to fit none.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
@@ -286,8 +287,8 @@ def _mask(
     begin: Fitted | None,
     options: MaskOptions | None,
 ) -> EditMask | None:
-    """Return the fitted mask, or None where the lens decodes to no images."""
-    if not run.spec.is_image or lens.decodes_to != "inputs":
+    """Return the fitted mask, or None where the lens decodes to no images, or wants none and nobody asked."""
+    if not run.spec.is_image or lens.decodes_to != "inputs" or (options is None and not lens.masked):
         return None
     earlier = None if begin is None else begin.mask
     return fit_edit_mask(classifier, lens, data, run, sample, earlier, options).requires_grad_(False)

@@ -67,7 +67,7 @@ class LensExplainer:
 
     @property
     def mask(self) -> EditMask | None:
-        """The fitted mask, or None where inputs are no images."""
+        """The fitted mask, or None where inputs are no images, or the lens wants none."""
         return self.fitted.mask
 
     @property
@@ -145,7 +145,7 @@ class LensExplainer:
                 (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``, ...), on the same score, with
                 the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
-            carry: how the lens's change reaches the real input: ``"masked"`` (default for images), ``"residual"``
+            carry: how the lens's change reaches the real input: ``"masked"`` (default with a mask), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
             path: between the codes: ``"linear"``, ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the
                 one the classifier responds to least), or ``"pixel"``, the straight line between the two images.

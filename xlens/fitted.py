@@ -55,7 +55,7 @@ class Fitted:
         classifier: the classifier that is explained.
         lens: the fitted lens.
         spec: what the lens knows of the data.
-        mask: the fitted mask, or None where inputs are no images or the lens brings its own.
+        mask: the fitted mask, or None where inputs are no images, or the lens wants none or brings its own.
         backend: the configuration that the lens was fitted with.
         provenance: facts about the fit that are saved with the lens (seed, supervision).
         over: the record of the lens below, whose codes this one works on, or None.

@@ -107,7 +107,9 @@ def test_every_backend_that_ships_with_xlens_has_options_there():
     own = {point.name for point in Path(documents.ROOT, "plugins").iterdir() if point.name.startswith("xlens_")}
     assert all((Path(documents.ROOT) / "plugins" / package / "py.typed").exists() for package in own)
     assert {"medxgan", "svae"} <= set(xlens.backends())
-    assert all(f'Literal["{name}"]' in text for name in ("dif", "ilvm", "introvac", "jlvm", "medxgan", "svae"))
+    assert all(
+        f'Literal["{name}"]' in text for name in ("dif", "flow", "ilvm", "introvac", "jlvm", "medxgan", "svae")
+    )
 
 
 def test_a_pages_module_has_the_pages_lines():

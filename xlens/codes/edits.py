@@ -26,7 +26,7 @@ def edit(
     if carry not in CARRIES:
         raise OptionError(f"edit: carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
     if carry == "masked" and fitted.mask is None:
-        raise OptionError("edit: carry='masked' needs images; these inputs take 'residual' or 'none'")
+        raise OptionError("edit: carry='masked' needs a mask, as images have; here it is 'residual' or 'none'")
     hold = held_names(hold)
     if hold:
         fitted.require("directions")

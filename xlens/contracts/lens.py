@@ -77,6 +77,9 @@ class Lens(nn.Module, ABC):
     #: the classifier's tail makes logits. A lens of the second kind declares ``"retrieve"``, to show real inputs
     #: instead. ``"edits"`` is that of an :class:`EditingLens`, which decodes nothing without the input.
     decodes_to: Literal["inputs", "layer", "edits"] = "inputs"
+    #: Whether images get a mask. False where the lens's own changes are no larger than they need be: they are then
+    #: added to the input, ``carry="residual"``, and a mask is fitted only where ``fit(..., mask=...)`` asks for it.
+    masked: bool = True
     if TYPE_CHECKING:
 
         @property

@@ -158,7 +158,7 @@ def check_explain(
     if carry is not None and carry not in CARRIES:
         faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
     if carry == "masked" and not masked:
-        faults.append("carry='masked' needs images; these inputs take 'residual' or 'none'")
+        faults.append("carry='masked' needs a mask, as images have; here it is 'residual' or 'none'")
     if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
     if not is_number(tolerance) or not 0 < tolerance <= 1:

@@ -64,6 +64,36 @@ class DIFOptions(TypedDict, total=False):
     restarts: int
     """how often a fit whose health test fails is begun anew [2]"""
 
+class RectifiedFlowOptions(TypedDict, total=False):
+    """Options of ``flow``; a docstring beside each says what it is, and its default."""
+
+    steps: int
+    """training steps [700]"""
+    batch_size: int
+    """inputs per step [48]"""
+    network: Literal["auto", "dense", "convolutional"]
+    """kind of network; auto is convolutional for images ['auto']"""
+    hidden: int
+    """width of a dense network [256]"""
+    width: int
+    """channels of a convolutional network at full resolution [32]"""
+    drop: float
+    """share of the conditions that are left out in training [0.15]"""
+    learning_rate: float
+    """Adam's [0.001]"""
+    ema: float
+    """decay of the averaged weights that are kept [0.995]"""
+    ode_steps: int
+    """Heun's steps between noise and data, two passes of the network each [8]"""
+    corrections: int
+    """of each step of the inversion, two more passes each [1]"""
+    strongest: float
+    """hardest guidance that a counterfactual is tried with [8.0]"""
+    depth: float
+    """share of the way back to noise that a counterfactual goes at most [0.85]"""
+    guidance: float
+    """how hard what is drawn anew is guided toward its class [2.0]"""
+
 class ILVMOptions(TypedDict, total=False):
     """Options of ``ilvm``; a docstring beside each says what it is, and its default."""
 
@@ -330,6 +360,26 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
+    backend: Literal["flow"],
+    *,
+    side_info: Any = None,
+    over: Explainer | None = None,
+    start_from: Explainer | None = None,
+    supervision: Literal["classifier", "labels"] = "classifier",
+    mask: MaskOptions | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    on_step: Callable[[StepEvent], None] | None = None,
+    progress: bool | None = None,
+    mixed_precision: Literal["no", "bf16"] = "no",
+    **options: Unpack[RectifiedFlowOptions],
+) -> LensExplainer: ...
+@overload
+def fit(
+    model: nn.Module | Classifier,
+    data: Any,
     backend: Literal["ilvm"],
     *,
     side_info: Any = None,
@@ -451,7 +501,7 @@ def fit(
 def fit(
     model: nn.Module | Classifier,
     data: Any,
-    backend: Literal["dif", "ilvm", "infill", "introvac", "jlvm", "medxgan", "svae"],
+    backend: Literal["dif", "flow", "ilvm", "infill", "introvac", "jlvm", "medxgan", "svae"],
     *,
     side_info: Any = None,
     over: Explainer | None = None,

@@ -34,6 +34,7 @@ from xlens.files.writing import write_all
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
+from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
 from xlens.training.checkpoint import decode, encode
 from xlens.training.processes import processes
@@ -49,8 +50,6 @@ _OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
 _PREPROCESSING = "preprocessing"
 #: How much more than the saved tensors a lens may make while it is built.
 _ROOM = 4
-#: What else is said of the outputs that the lens explains.
-_ASKED = ("labels", "label", "threshold")
 
 
 def save_lens(fitted: Fitted, path: str | Path) -> None:
@@ -78,7 +77,7 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "contract": CONTRACT_VERSION,
         **_made_of(fitted),
         "layer": fitted.classifier.layer,
-        **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *_ASKED)},
+        **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *ASKED)},
         "fingerprint": fitted.bound.fingerprint,
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
         _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
@@ -119,7 +118,7 @@ def load_lens(
     """
     folder = Path(path)
     facts, tensors = _contents(folder)
-    classifier = _classifier(model, facts)
+    classifier = classifier_for(model, facts)
     device = device or classifier.device
     own = classifier.identity()
     if strict and own.unread:
@@ -254,21 +253,6 @@ def _bank(
     bank = PatchBank(spec.shape[0], scales).to(device)
     _fill(bank, tensors, prefix)
     return bank
-
-
-def _classifier(model: nn.Module | Classifier, facts: dict[str, Any]) -> Classifier:
-    asked = {name: facts.get(name) for name in _ASKED}
-    own = model if isinstance(model, Classifier) else Classifier(model, outputs=facts["outputs"], **asked)
-    if own.label is None and asked["label"] is not None and own.outputs == facts["outputs"]:
-        asked["labels"] = own.labels or asked["labels"]
-        own = own.replaced(**asked, class_names=facts["class_names"])
-    # Another model need not have the layer; the fingerprint then says so.
-    known = facts["layer"] if facts["layer"] in dict(own.model.named_modules()) else None
-    given = own.class_names if isinstance(model, Classifier) else None
-    layer, names = own.layer or known, given or facts["class_names"]
-    if (layer, names) == (own.layer, own.class_names):
-        return own
-    return own.replaced(layer=layer, class_names=names)
 
 
 def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,0 +1,168 @@
+"""The flow lens on real images, beside another lens: edits judged by independent classifiers, inversion, costs.
+
+    python -m benchmarks.lenses.flow --task pair --seed 0
+    python -m benchmarks.lenses.flow --task pair --seed 0 --grid
+
+Prints a table: one column per lens. Judged are inputs of the second half of the test set; the first half is that on
+which the defaults were chosen, by `--grid`. A fitted lens is kept in the cache with its CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+import xlens
+from benchmarks.common.cache import CACHE
+from benchmarks.common.judges import judged, predicted, trained
+from benchmarks.common.tables import options_of
+from benchmarks.common.tasks import Task, fashion, pair
+
+EPOCHS = {"pair": 6, "fashion": 2}
+TASKS = {"pair": pair, "fashion": fashion}
+#: Guidance and first guided step of eight, as tried on the development half.
+STRENGTHS, BEGUN = (1.0, 2.0, 4.0, 8.0), (0, 1, 2, 3)
+
+
+def fitted(
+    task: Task, model: nn.Module, backend: str, seed: int, options: dict
+) -> tuple[xlens.LensExplainer, float]:
+    """Return a lens from the cache, or fit it and keep it there, with the CPU seconds of the whole fit."""
+    classifier = xlens.Classifier(model, class_names=task.class_names)
+    given = "".join(f"-{name}={value}" for name, value in sorted(options.items()))
+    folder = CACHE / f"lens-{backend}-{task.name}-{seed}{given}"
+    kept = folder / "seconds.txt"
+    if kept.exists():
+        return xlens.load(folder, classifier), float(kept.read_text())
+    began = time.process_time()
+    explainer = xlens.fit(classifier, task.train, backend, seed=seed, **options)
+    seconds = time.process_time() - began
+    explainer.save(folder)
+    kept.write_text(str(seconds))
+    return explainer, seconds
+
+
+def chosen(task: Task, model: nn.Module, n: int, held_out: bool) -> Tensor:
+    """Return `n` test inputs of each class on which the classifier is right, of one half of the test set."""
+    half = len(task.test) // 2
+    where = torch.arange(half, len(task.test)) if held_out else torch.arange(half)
+    labels = task.test_labels[where]
+    right = where[predicted(model, task.test[where]) == labels]
+    return torch.cat([right[task.test_labels[right] == c][:n] for c in range(len(task.class_names))])
+
+
+def measure(
+    task: Task, model: nn.Module, judges: dict[str, nn.Module], explainer: xlens.LensExplainer, n: int
+) -> dict[str, float]:
+    """Return every figure of one lens by name."""
+    index = chosen(task, model, n, held_out=True)
+    inputs, target = task.test[index], task.test_labels[index]
+    classes = len(task.class_names)
+    # The other class of two; of ten, one drawn for each input.
+    drawn = torch.randint(1, classes, (len(index),), generator=torch.Generator().manual_seed(0))
+    contrast = (target + drawn) % classes
+    rows: dict[str, float] = {}
+    with xlens.asking(explainer) as lens:
+        codes = [lens.encode(part) for part in inputs.split(64)]
+        decoded = torch.cat([lens.decode(part) for part in codes])
+    rows["reconstruction: MSE"] = float((decoded - inputs).square().mean())
+    rows["reconstruction: the classifier agrees"] = float((predicted(model, decoded) == target).float().mean())
+    with torch.no_grad():
+        before, after = (model(x).gather(1, target[:, None]) for x in (inputs, decoded))
+        others = (model(x).gather(1, contrast[:, None]) for x in (inputs, decoded))
+        first, second = (own - other for own, other in zip((before, after), others, strict=True))
+    rows["reconstruction: score gap, mean"] = float((first - second).abs().mean())
+    began = time.process_time()
+    default = explainer.counterfactual(inputs, target=target, contrast=contrast)
+    rows["counterfactual, CPU seconds an input"] = (time.process_time() - began) / len(inputs)
+    moved = {"masked" if explainer.mask is not None else "residual": default}
+    if explainer.mask is not None:
+        moved["none"] = explainer.counterfactual(inputs, target=target, contrast=contrast, carry="none")
+    ways = (
+        [(f"{name} -> the other", target == c) for c, name in enumerate(task.class_names)] if classes == 2 else []
+    )
+    for carry in moved:
+        for way, taken in ways or [("any -> any", target >= 0)]:
+            edited, label = moved[carry][taken], f"{carry}: {way}"
+            rows[f"{label}: classifier"] = float((predicted(model, edited) == contrast[taken]).float().mean())
+            for name, judge in judges.items():
+                share = judged(judge, inputs[taken], edited, target[taken], contrast[taken])
+                rows[f"{label}: {name}"] = share
+            rows[f"{label}: change (L1)"] = float((edited - inputs[taken]).abs().mean())
+    few = inputs[:: max(1, len(inputs) // 4)][:4]
+    began = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanation = explainer.explain(few)
+    rows["explain, CPU seconds an input (4 inputs)"] = (time.process_time() - began) / len(few)
+    whole = (explanation.scores - explanation.counterfactual_scores).abs()
+    rows["lig completeness error, worst"] = float((explanation.convergence_delta["lig"].abs() / whole).max())
+    drawn_anew = {c: explainer.sample(50, c, seed=c) for c in range(classes)}
+    for name, net in {"classifier": model, **judges}.items():
+        right = [predicted(net, images) == c for c, images in drawn_anew.items()]
+        rows[f"50 drawn of each class: {name}"] = float(torch.cat(right).float().mean())
+    return rows
+
+
+def grid(
+    task: Task, model: nn.Module, judges: dict[str, nn.Module], explainer: xlens.LensExplainer, n: int
+) -> None:
+    """Print, on the development half, what guidance of fixed strength from a fixed step on does."""
+    index = chosen(task, model, n, held_out=False)
+    inputs, target = task.test[index], task.test_labels[index]
+    contrast = 1 - target
+    print(
+        "| first step | guidance | classifier | as sure as of real inputs | judges | change (L1) |\n"
+        + "|---" * 6
+        + "|"
+    )
+    with xlens.asking(explainer) as lens:
+        codes = lens.encode(inputs)
+        steps = torch.arange(lens.ode_steps)
+        for begun in BEGUN:
+            for strength in STRENGTHS:
+                on = (strength * (steps >= begun)).float().expand(len(inputs), -1)
+                tried = lens.guided_toward(codes, contrast, on)
+                edited = lens.decode(tried)
+                sure = float(lens.convinces(tried, target, contrast)[1].float().mean())
+                flips = float((predicted(model, edited) == contrast).float().mean())
+                shares = " / ".join(f"{judged(j, inputs, edited, target, contrast):.3f}" for j in judges.values())
+                change = float((edited - inputs).abs().mean())
+                print(
+                    f"| {begun} | {strength:g} | {flips:.3f} | {sure:.3f} | {shares} | {change:.4f} |", flush=True
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=tuple(TASKS), default="pair")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lenses", nargs="+", default=["flow", "medxgan"])
+    parser.add_argument("--inputs", type=int, default=100, help="judged inputs of each class")
+    parser.add_argument("--grid", action="store_true", help="on the development half, for choosing defaults")
+    parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the backend flow")
+    asked = parser.parse_args()
+    task = TASKS[asked.task]()
+    judges = trained(task, asked.seed, EPOCHS[task.name])
+    model = judges.pop("f")
+    columns: dict[str, dict[str, float]] = {}
+    for backend in asked.lenses:
+        options = options_of(asked.option) if backend == "flow" else {}
+        explainer, seconds = fitted(task, model, backend, asked.seed, options)
+        if asked.grid:
+            grid(task, model, judges, explainer, asked.inputs)
+            return
+        columns[backend] = {"fit, CPU seconds": seconds, **measure(task, model, judges, explainer, asked.inputs)}
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    print("| figure | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
+    for name in names:
+        cells = [f"{column[name]:.4g}" if name in column else "-" for column in columns.values()]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

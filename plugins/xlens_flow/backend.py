@@ -1,0 +1,93 @@
+"""The flow backend: its options, and how a lens is fitted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import xlens
+from xlens import Classifier, Run, Spec, param
+from xlens.data import Batch, Data
+from xlens.training import Trainer, supervising_logits, warmed_and_decayed
+from xlens_flow.health import examine
+from xlens_flow.lens import FlowLens
+from xlens_flow.networks import Flow, is_dense
+from xlens_flow.objective import FlowMatching
+
+__all__ = ["RectifiedFlow"]
+
+
+@xlens.options
+class RectifiedFlow(xlens.Backend):
+    """A rectified flow between noise and data, run backward under an input's own class and forward under another.
+
+    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient
+    of the classifier is followed, neither in the fit nor in the counterfactual.
+
+    References:
+        Liu, Gong, Liu (2023), Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow.
+        Lipman, Chen, Ben-Hamu, Nickel, Le (2023), Flow Matching for Generative Modeling.
+        Ho, Salimans (2022), Classifier-Free Diffusion Guidance.
+        Su, Song, Meng, Ermon (2023), Dual Diffusion Implicit Bridges for Image-to-Image Translation.
+    """
+
+    name = "flow"
+    capabilities = ("sample", "invariances")
+
+    steps: int = param(700, ge=1, help="training steps")
+    batch_size: int = param(48, ge=2, help="inputs per step")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        help="kind of network; auto is convolutional for images",
+    )
+    hidden: int = param(256, ge=8, help="width of a dense network")
+    width: int = param(32, ge=4, help="channels of a convolutional network at full resolution")
+    drop: float = param(0.15, gt=0, lt=1, help="share of the conditions that are left out in training")
+    learning_rate: float = param(1e-3, gt=0, help="Adam's")
+    ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
+    ode_steps: int = param(8, ge=1, help="Heun's steps between noise and data, two passes of the network each")
+    corrections: int = param(2, ge=0, help="of each step of the inversion, two more passes each")
+    strongest: float = param(8.0, ge=1, help="hardest guidance that a counterfactual is tried with")
+    depth: float = param(0.85, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")
+    guidance: float = param(2.0, ge=1, help="how hard what is drawn anew is guided toward its class")
+
+    def build(self, classifier: Classifier, spec: Spec) -> FlowLens:
+        """Return an untrained lens.
+
+        Raises:
+            UnsupportedError: convolutions for what is no image, or too small a one.
+        """
+        flow = Flow(spec, dense=is_dense(spec, self.network), hidden=self.hidden, width=self.width)
+        return FlowLens(
+            classifier,
+            spec,
+            flow,
+            ode_steps=self.ode_steps,
+            corrections=self.corrections,
+            strongest=self.strongest,
+            depth=self.depth,
+            guidance=self.guidance,
+        )
+
+    def fit(self, classifier: Classifier, data: Data, run: Run) -> FlowLens:
+        """Fit a lens; see :func:`xlens.fit`."""
+        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        trainer = Trainer(
+            run,
+            "flow",
+            networks={"flow": lens.flow},
+            optimizers={"flow": torch.optim.Adam(lens.flow.parameters(), self.learning_rate)},
+            steps=self.steps,
+            schedule=warmed_and_decayed,
+            ema={"flow": self.ema},
+            clip=1.0,
+        )
+
+        def classes_of(batch: Batch) -> Tensor:
+            return supervising_logits(classifier, run, batch).softmax(1)
+
+        trainer.fit(data, FlowMatching(trainer, lens.flow, self.drop, classes_of), batch_size=self.batch_size)
+        lens.flow.load_state_dict(trainer.averaged("flow").state_dict())
+        examine(lens.eval(), classifier, data, run)
+        return lens

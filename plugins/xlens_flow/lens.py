@@ -1,0 +1,195 @@
+"""The flow lens: codes of noise, which is everything else, and of each class's weight at each step of the ODE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xlens import Classifier, Feature, Spec
+from xlens.nn import AskingLens, smallest_step
+from xlens_flow.guidance import guided
+from xlens_flow.networks import Flow
+from xlens_flow.ode import Velocity, backward, forward, grid
+
+__all__ = ["FlowLens", "ladder"]
+
+#: Rungs of the ladder above the first, which is no change, and halvings of the interval before the one that
+#: convinces.
+_RUNGS, _HALVINGS = 6, 2
+
+
+class FlowLens(AskingLens):
+    """A rectified flow that is conditional on the classifier's probabilities, run backward and forward.
+
+    A code is the noise from which the input flows under its own probabilities, and for each class its weight at
+    each of the ODE's steps: early ones decide on what is coarse, late ones on detail. Both make the input again;
+    other weights make what it would be as another class, and the weights between lie on the way.
+
+    Args:
+        classifier: the user's classifier.
+        spec: the data and the classes.
+        flow: the velocity network.
+        ode_steps: Heun's steps between noise and data.
+        corrections: of each step backward.
+        strongest: the hardest guidance that a counterfactual is tried with.
+        depth: share of the way back to noise that a counterfactual goes at most.
+        guidance: of what is drawn anew.
+
+    References:
+        Su, Song, Meng, Ermon (2023), Dual Diffusion Implicit Bridges for Image-to-Image Translation, alg. 1.
+    """
+
+    low: Tensor
+    high: Tensor
+    rungs: Tensor
+    inversion_error: Tensor
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        spec: Spec,
+        flow: Flow,
+        *,
+        ode_steps: int,
+        corrections: int,
+        strongest: float,
+        depth: float,
+        guidance: float,
+    ) -> None:
+        super().__init__(classifier, spec)
+        self.flow, self.guidance = flow, guidance
+        self.ode_steps, self.corrections = ode_steps, corrections
+        self.noise, self.bounded = math.prod(spec.shape), spec.is_image
+        # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
+        self.encodes_directly, self.masked = False, False
+        self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
+        self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
+        self.register_buffer("rungs", ladder(ode_steps, depth, strongest), persistent=False)
+        # Of inputs of the fit: squared error of the decoding of the code, in squared ranges of the data.
+        self.register_buffer("inversion_error", torch.full((), torch.nan))
+
+    @property
+    def features(self) -> list[Feature]:
+        """``everything else``, the noise, and for each class the evidence: its weights at the ODE's steps."""
+        parts = [Feature("everything else", tuple(range(self.noise)), "nuisance")]
+        for c, name in enumerate(self.class_names):
+            first = self.noise + c * self.ode_steps
+            dims = tuple(range(first, first + self.ode_steps))
+            parts.append(Feature(f"evidence for {name}", dims, "class", c))
+        return parts
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Run the flow backward from inputs ``(N, *S)`` under the classifier's own probabilities, to ``(N, d)``."""
+        own = self.classifier.probabilities(inputs).to(inputs.dtype)
+        weights = own[:, :, None].expand(-1, -1, self.ode_steps)
+        data = self.flow.standardised(inputs)
+        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections)
+        return self.joined(noise, weights)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Run the flow forward from codes ``(N, d)`` to inputs ``(N, *S)``."""
+        noise, weights = self.parted(codes)
+        found = self.flow.restored(forward(self._velocity(weights), noise, self.ode_steps))
+        return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
+
+    @torch.no_grad()
+    def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Keep the noise, and guide it toward the contrast class, away from what it was.
+
+        How hard and from how far back is found for each row: the first point up a ladder, from little and late to
+        much and early, at which the classifier is as sure as of real inputs of that class.
+        """
+
+        def convinces(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
+            tried = self.guided_toward(codes[rows], contrast[rows], self.strengths(heights))
+            return self.convinces(tried, target[rows], contrast[rows])
+
+        heights, _ = smallest_step(convinces, len(codes), range(len(self.rungs)), _HALVINGS, codes.device)
+        return self.guided_toward(codes, contrast, self.strengths(heights))
+
+    def strengths(self, heights: Tensor) -> Tensor:
+        """Return the guidance at each step of the ODE ``(N, steps)`` at heights on the ladder ``(N,)``."""
+        below = heights.floor().long().clamp(0, len(self.rungs) - 2)
+        return torch.lerp(self.rungs[below], self.rungs[below + 1], (heights - below)[:, None])
+
+    def guided_toward(self, codes: Tensor, contrast: Tensor, strengths: Tensor) -> Tensor:
+        """Return codes ``(N, d)`` whose weights are moved toward a class; at 1 they are there, above it beyond.
+
+        Args:
+            codes: ``(N, d)``.
+            contrast: ``(N,)``.
+            strengths: ``(N, steps)``.
+        """
+        noise, weights = self.parted(codes)
+        goal = F.one_hot(contrast, self.spec.num_classes).to(codes.dtype)[:, :, None]
+        return self.joined(noise, weights + strengths[:, None] * (goal - weights))
+
+    @torch.no_grad()
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` new inputs ``(n, *S)`` of class `target`, by classifier-free guidance."""
+        noise = torch.randn(n, self.noise, generator=generator, device=self.low.device)
+        weights = noise.new_zeros(n, self.spec.num_classes, self.ode_steps)
+        weights[:, target] = self.guidance
+        return self.decode(self.joined(noise, weights))
+
+    @torch.no_grad()
+    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
+        """Return codes ``(N, n, d)``: noise drawn anew around its own with the weights held, or the reverse.
+
+        Args:
+            codes: ``(N, d)``.
+            n: variants per input.
+            scale: of the noise that is added before all of it is brought back to a variance of 1; for ``"class"``
+                the standard deviation of the logarithm of what the weights at each step are multiplied by.
+            generator: draws it.
+            vary: ``"nuisance"`` for the noise, ``"class"`` for the weights.
+        """
+        noise, weights = self.parted(codes.repeat_interleave(n, 0))
+        if vary == "nuisance":
+            drawn = torch.randn(noise.shape, generator=generator, device=codes.device)
+            noise = (noise + scale * drawn) / (1 + scale**2) ** 0.5
+        else:
+            drawn = torch.randn(len(noise), 1, self.ode_steps, generator=generator, device=codes.device)
+            weights = weights * (scale * drawn).exp()
+        return self.joined(noise, weights).view(len(codes), n, -1)
+
+    def _velocity(self, weights: Tensor) -> Velocity:
+        def velocity(states: Tensor, time: float, step: int) -> Tensor:
+            return guided(self.flow, states, time, weights[:, :, step])
+
+        return velocity
+
+    def parted(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Split codes ``(N, d)`` into noise ``(N, *S)`` and weights ``(N, K, steps)``."""
+        noise, weights = codes.split([self.noise, codes.shape[1] - self.noise], 1)
+        return noise.view(-1, *self.spec.shape), weights.view(len(codes), -1, self.ode_steps)
+
+    @staticmethod
+    def joined(noise: Tensor, weights: Tensor) -> Tensor:
+        """Join noise ``(N, *S)`` and weights ``(N, K, steps)`` to codes ``(N, d)``."""
+        return torch.cat([noise.flatten(1), weights.flatten(1)], 1)
+
+
+def ladder(ode_steps: int, depth: float, strongest: float) -> Tensor:
+    """Return the guidance at each step of the ODE, rung by rung ``(R, steps)``.
+
+    It goes from none, through little in the late half, to the strongest from its depth on: hard guidance of late
+    steps changes less of an input than weak guidance of all, at the same effect on classifiers.
+
+    Args:
+        ode_steps: steps of the ODE.
+        depth: share of the way back to noise at the topmost rung.
+        strongest: guidance there.
+    """
+    times = torch.tensor(grid(ode_steps)[:-1])
+    deepest = 1 - depth
+    rows = [torch.zeros(ode_steps)]
+    for rung in range(1, _RUNGS + 1):
+        begun = torch.lerp(torch.tensor(max(0.5, deepest)), torch.tensor(deepest), (rung - 1) / (_RUNGS - 1))
+        # The last step is always guided, however few there are.
+        guided_steps = (times >= min(float(begun) - 1e-6, float(times[-1]))).float()
+        rows.append(guided_steps * strongest * rung / _RUNGS)
+    return torch.stack(rows)

@@ -1,0 +1,196 @@
+"""Velocity networks: state, time and condition to a velocity; a U-Net for images, a residual one for vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlens import Spec
+from xlens.errors import UnsupportedError
+from xlens.nn import Layout
+
+__all__ = ["Flow", "is_dense"]
+
+#: Frequencies of the embedding of time, from 1 to this many radians.
+_FREQUENCIES, _FASTEST = 32, 200.0
+_SMALLEST = 8
+
+
+def is_dense(spec: Spec, network: str) -> bool:
+    """Whether inputs of this shape get a fully connected network.
+
+    Args:
+        spec: the shape.
+        network: ``"dense"``, ``"convolutional"``, or ``"auto"``: convolutions for images.
+
+    Raises:
+        UnsupportedError: convolutions for what is no image, or too small a one.
+    """
+    large = spec.is_image and min(spec.shape[1:]) >= _SMALLEST
+    if network == "convolutional" and not large:
+        raise UnsupportedError(
+            "flow: convolutions need images",
+            given=f"shape {spec.shape}",
+            allowed=f"(C, H, W) with sides of at least {_SMALLEST} pixels",
+            do="set network='dense'",
+        )
+    return network == "dense" or not large
+
+
+class Flow(nn.Module):
+    """The velocity dx/dt of states between noise (t = 0) and data (t = 1), in units of a like range.
+
+    Args:
+        spec: shape and range of the data, and the number of classes.
+        dense: a fully connected network, and not a U-Net.
+        hidden: width of a fully connected network.
+        width: channels of a U-Net at full resolution.
+    """
+
+    middle: Tensor
+    scale: Tensor
+    frequencies: Tensor
+    network: nn.Module
+
+    def __init__(self, spec: Spec, *, dense: bool, hidden: int, width: int) -> None:
+        super().__init__()
+        low, span = spec.per_channel("minimum"), spec.span()
+        # Images in [-1, 1], as they fill their range; anything else by its own mean and spread.
+        middle = low + span / 2 if spec.is_image else spec.per_channel("mean")
+        scale = span / 2 if spec.is_image else spec.per_channel("std").clamp_min(1e-3 * span)
+        self.register_buffer("middle", middle, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+        powers = torch.linspace(0, math.log(_FASTEST), _FREQUENCIES)
+        self.register_buffer("frequencies", powers.exp(), persistent=False)
+        embedding = hidden if dense else 4 * width
+        self.time = nn.Sequential(
+            nn.Linear(2 * _FREQUENCIES, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        # No condition is all zeros: the bias of the embedding of time stands for it.
+        self.condition = nn.Linear(spec.num_classes, embedding, bias=False)
+        nn.init.normal_(self.condition.weight, 0, 1)
+        self.network = _Dense(spec, embedding, hidden) if dense else _UNet(spec, embedding, width)
+
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """Return data ``(N, *S)`` in the flow's units."""
+        return (inputs - self.middle) / self.scale
+
+    def restored(self, states: Tensor) -> Tensor:
+        """Return states ``(N, *S)`` in the units of the data."""
+        return states * self.scale + self.middle
+
+    def forward(self, states: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
+        """Return velocities ``(N, *S)``.
+
+        Args:
+            states: ``(N, *S)``.
+            times: ``(N,)`` in [0, 1].
+            conditions: ``(N, K)`` class probabilities, or zeros where there is no condition.
+        """
+        angles = times[:, None] * self.frequencies
+        embedded = self.time(torch.cat([angles.cos(), angles.sin()], 1)) + self.condition(conditions)
+        return self.network(states, F.silu(embedded))
+
+
+class _Dense(nn.Module):
+    """Three residual blocks of one hidden width."""
+
+    def __init__(self, spec: Spec, embedding: int, hidden: int) -> None:
+        super().__init__()
+        size = math.prod(spec.shape)
+        self.entry = nn.Linear(size, hidden)
+        self.blocks = nn.ModuleList(_DenseBlock(hidden, embedding) for _ in range(3))
+        self.exit = nn.Linear(hidden, size)
+        _silence(self.exit)
+
+    def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
+        hidden = self.entry(states.flatten(1))
+        for block in self.blocks:
+            hidden = block(hidden, embedded)
+        return self.exit(F.silu(hidden)).view_as(states)
+
+
+class _DenseBlock(nn.Module):
+    def __init__(self, hidden: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.first, self.second = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
+        self.modulation = nn.Linear(embedding, 2 * hidden)
+        _silence(self.second)
+
+    def forward(self, hidden: Tensor, embedded: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedded).chunk(2, 1)
+        inner = F.silu(self.norm(hidden) * (1 + scale) + shift)
+        return hidden + self.second(F.silu(self.first(inner)))
+
+
+class _UNet(nn.Module):
+    """A U-Net of one or two halvings, with 1, 2 and 3 times the channels.
+
+    Large images are entered, and left, a cell of pixels at a time.
+    """
+
+    def __init__(self, spec: Spec, embedding: int, width: int) -> None:
+        super().__init__()
+        self.layout = layout = Layout(spec.shape)
+        self.shape = spec.shape
+        pixels = layout.channels * layout.stride**2
+        widths = [width * (level + 1) for level in range(layout.levels + 1)]
+        self.entry = nn.Conv2d(pixels, width, 3, padding=1)
+        self.down = nn.ModuleList(_Block(one, one, embedding) for one in widths[:-1])
+        self.halve = nn.ModuleList(
+            nn.Conv2d(one, two, 3, 2, 1) for one, two in zip(widths, widths[1:], strict=False)
+        )
+        self.middle = nn.ModuleList(_Block(widths[-1], widths[-1], embedding) for _ in range(2))
+        self.widen = nn.ModuleList(nn.Conv2d(two, one, 1) for one, two in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_Block(2 * one, one, embedding) for one in widths[:-1])
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.exit = nn.Conv2d(width, pixels, 3, padding=1)
+        _silence(self.exit)
+
+    def forward(self, states: Tensor, embedded: Tensor) -> Tensor:
+        hidden = self.entry(F.pixel_unshuffle(self.layout.pad(states), self.layout.stride))
+        kept = []
+        for block, halve in zip(self.down, self.halve, strict=True):
+            hidden = block(hidden, embedded)
+            kept.append(hidden)
+            hidden = halve(hidden)
+        for block in self.middle:
+            hidden = block(hidden, embedded)
+        for level in reversed(range(len(kept))):
+            wide = F.interpolate(self.widen[level](hidden), scale_factor=2, mode="nearest")
+            hidden = self.up[level](torch.cat([wide, kept[level]], 1), embedded)
+        pixels = F.pixel_shuffle(self.exit(F.silu(self.norm(hidden))), self.layout.stride)
+        return pixels[..., : self.shape[1], : self.shape[2]]
+
+
+class _Block(nn.Module):
+    """Two convolutions with a way around them, the second modulated by time and condition."""
+
+    def __init__(self, before: int, after: int, embedding: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.GroupNorm(_groups(before), before), nn.GroupNorm(_groups(after), after)])
+        self.first = nn.Conv2d(before, after, 3, padding=1)
+        self.second = nn.Conv2d(after, after, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * after)
+        self.around = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
+        _silence(self.second)
+
+    def forward(self, hidden: Tensor, embedded: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedded)[:, :, None, None].chunk(2, 1)
+        inner = self.first(F.silu(self.norms[0](hidden)))
+        inner = self.second(F.silu(self.norms[1](inner) * (1 + scale) + shift))
+        return self.around(hidden) + inner
+
+
+def _groups(channels: int) -> int:
+    return math.gcd(8, channels)
+
+
+def _silence(layer: nn.Linear | nn.Conv2d) -> None:
+    """Begin a layer at zero, so that a block begins as the identity and a flow as standing still."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
