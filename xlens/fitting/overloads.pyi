@@ -86,7 +86,7 @@ class RectifiedFlowOptions(TypedDict, total=False):
     ode_steps: int
     """Heun's steps between noise and data, two passes of the network each [8]"""
     corrections: int
-    """of each step of the inversion, two more passes each [1]"""
+    """of each step of the inversion, two more passes each [2]"""
     strongest: float
     """hardest guidance that a counterfactual is tried with [8.0]"""
     depth: float
