@@ -184,7 +184,7 @@ def test_a_backend_that_is_not_installed(fit):
         fit(backend="tyo")
 
 
-@pytest.mark.parametrize("backend", [toys.Toy, None, 3])
+@pytest.mark.parametrize("backend", [toys.Toy, 3])
 def test_a_backend_that_is_neither_name_nor_object(fit, backend):
     with pytest.raises(OptionError, match="neither a name nor a backend object"):
         fit(backend=backend)

@@ -13,6 +13,7 @@ from guard import unchanged
 import xlens
 from xlens.contracts import check_count, seeded
 from xlens.errors import OptionError, UnsupportedError
+from xlens.fitted import _MEMBERS
 
 
 def test_the_lens_is_asked_with_everything_as_it_was_afterwards(fitted, trained, images):
@@ -34,9 +35,7 @@ def test_it_is_asked_in_inference_mode_too(fitted, images):
 
 
 def test_whatever_is_an_explainer_may_be_asked(fitted):
-    alike = types.SimpleNamespace(
-        **{name: getattr(fitted, name) for name in ("classifier", "lens", "backend", "spec")}
-    )
+    alike = types.SimpleNamespace(**{name: getattr(fitted, name) for name in (*_MEMBERS, "spec")})
     for one in (alike, fitted.fitted):
         with xlens.asking(one) as lens:
             assert lens is fitted.lens

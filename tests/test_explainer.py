@@ -37,7 +37,7 @@ def test_vectors_have_no_mask(vectors):
     sign = torch.where(found.target == 1, 1.0, -1.0).unsqueeze(1)
     linear = sign * model.weight.detach() * (inputs[:4] - expected)
     assert torch.allclose(found.attributions["lig"], linear, atol=1e-3)
-    with pytest.raises(OptionError, match="carry='masked' needs images"):
+    with pytest.raises(OptionError, match="carry='masked' needs a mask, as images have"):
         explainer.explain(inputs[:4], carry="masked")
 
 

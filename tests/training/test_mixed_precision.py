@@ -36,12 +36,13 @@ def test_every_backend_trains_in_bfloat16(name, inputs):
         assert explainer.explain(inputs[:2]).codes.isfinite().all()
         # What works in double precision throughout, as flows that are inverted, stays there.
         lowered = any(p.dtype == torch.float32 for p in explainer.lens.parameters())
-        return [event for event in events if event.phase != "mask"][0].losses, lowered
+        return [event.losses for event in events if event.phase != "mask"], lowered
 
     (full, lowered), (half, _) = losses("no"), losses("bf16")
+    # Of some networks the first step's outputs are zero in any precision.
     assert (full != half) == lowered
-    for key, value in full.items():
-        assert half[key] == pytest.approx(value, rel=0.05, abs=0.02), key
+    for key, value in full[0].items():
+        assert half[0][key] == pytest.approx(value, rel=0.05, abs=0.02), key
 
 
 def test_the_step_runs_in_bfloat16_and_the_gradient_in_float32(inputs):

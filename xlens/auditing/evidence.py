@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xlens.auditing.filling import continued
 from xlens.classifier.margins import score_margin
+from xlens.counterfactual.carry import default_carry
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 
@@ -78,7 +79,7 @@ def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
 
 def _of_lens(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
     lens = asks(fitted)
-    edit = lens.carry(inputs, target, contrast, "masked" if lens.masked else "residual")
+    edit = lens.carry(inputs, target, contrast, default_carry(lens.masked))
     changed = (edit.start - inputs).abs().sum(1)
     most = changed.flatten(1).amax(1)[:, None, None]
     where = (changed > _CHANGED * most) & (most > 0)

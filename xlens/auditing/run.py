@@ -84,7 +84,7 @@ def audit(
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
-    fitted = as_fitted(explainer, "audit", "explainer")
+    fitted = as_fitted(explainer, "audit", "explainer", data)
     if not fitted.spec.is_image:
         raise UnsupportedError(
             "audit: parts are places in images", given=f"inputs of shape {fitted.spec.shape}", allowed="(C, H, W)"

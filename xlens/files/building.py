@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from xlens.errors import StorageError
 
@@ -36,7 +37,7 @@ class Built(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name.startswith("new_") or name == "repeat":
             self._take(args[0].dtype, _count(args[1:]) * (args[0].numel() if name == "repeat" else 1))
-        elif not types and not any(isinstance(arg, torch.Tensor) for arg in args):
+        elif not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
             self._take(named.get("dtype"), _count(args))
         return func(*args, **named)
 

@@ -67,7 +67,7 @@ def _mask(
         warnings.simplefilter("ignore")
         try:
             lens = backend.build(classifier, run.spec, **below).to(run.device, torch.float32)
-            if lens.decodes_to != "inputs":
+            if lens.decodes_to != "inputs" or (options is None and not lens.masked):
                 return None
             return cost_of_mask(classifier, lens.eval(), run, sample, warm, options)
         except Exception as fault:  # noqa: BLE001 - a plugin's own code, on a lens that is not trained

@@ -147,7 +147,7 @@ def _bounded(classifier: Classifier, facts: dict[str, Any], most: int) -> Fitted
     building = Built(most, "this lens")
     facts_of: dict[str, Any] | None = facts
     while facts_of is not None:
-        building.take(4 * math.prod(facts_of["spec"]["shape"]))
+        building.take(4 * math.prod(facts_of["spec"].get("shape", ())))
         facts_of = facts_of.get("over")
     with building:
         return _built(classifier, facts)
