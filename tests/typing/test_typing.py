@@ -13,10 +13,12 @@ from xlens.fitting.write_overloads import PLACE, overloads
 HEAD = """from typing import Any
 import torch
 import xlens
-import xlens_dif, xlens_ilvm, xlens_introvac, xlens_medxgan, xlens_svae
+import xlens_dif, xlens_flow, xlens_ilvm, xlens_infill, xlens_introvac, xlens_medxgan, xlens_svae
 from xlens_dif import DIF
+from xlens_flow import RectifiedFlow
 from xlens_ilvm import ILVM
 from xlens_ilvm.jlvm import JLVM
+from xlens_infill import Infill
 from xlens_introvac import IntroVAC
 from xlens_medxgan import MedXGAN
 from xlens_svae import SVAE
@@ -32,7 +34,7 @@ RIGHT = {
     "by_keyword": 'xlens.fit(m, x, backend="dif", separation="none", mask=xlens.MaskOptions(steps=5))',
     "side_information": 'xlens.fit(m, x, "introvac", side_info=x, attributes=("bright",))',
     "object": "xlens.fit(m, x, MedXGAN(steps=3, linear=False), supervision='labels')",
-    "every_object": "[DIF(), ILVM(), IntroVAC(), JLVM(), MedXGAN(), SVAE(), DIF.paper(steps=3)]",
+    "every_object": "[ILVM(), Infill(), IntroVAC(), JLVM(), RectifiedFlow(), SVAE(), DIF.paper(steps=3)]",
     "a_name_that_is_not_known_here": 'xlens.fit(m, x, "latentshift", step=0.5).features',
     "a_variable": "options: dict[str, Any] = {}; xlens.fit(m, x, name, **options).features",
     "load": 'xlens.load("lens/", m).edit(x, {"bright": 2.0})',
@@ -54,7 +56,9 @@ WRONG = {
     "value_of_an_option": ('xlens.fit(m, x, "dif", separation="mee")', "value of another type"),
     "it_gives_no_explainer": ('xlens.fit(m, x, "svae", setps=3).explain(x)', '"NoSuchOption" has no attribute'),
     "option_of_dif": ("DIF(setps=3)", 'Unexpected keyword argument "setps" for "DIF"'),
+    "option_of_flow": ("RectifiedFlow(setps=3)", 'Unexpected keyword argument "setps" for "RectifiedFlow"'),
     "option_of_ilvm": ("ILVM(setps=3)", 'Unexpected keyword argument "setps" for "ILVM"'),
+    "option_of_infill": ("Infill(fil='harmonic')", 'Unexpected keyword argument "fil" for "Infill"'),
     "option_of_introvac": ("IntroVAC(setps=3)", 'Unexpected keyword argument "setps" for "IntroVAC"'),
     "option_of_jlvm": ("JLVM(setps=3)", 'Unexpected keyword argument "setps" for "JLVM"'),
     "option_of_medxgan": ("MedXGAN(setps=3)", 'Unexpected keyword argument "setps" for "MedXGAN"'),
@@ -108,7 +112,8 @@ def test_every_backend_that_ships_with_xlens_has_options_there():
     assert all((Path(documents.ROOT) / "plugins" / package / "py.typed").exists() for package in own)
     assert {"medxgan", "svae"} <= set(xlens.backends())
     assert all(
-        f'Literal["{name}"]' in text for name in ("dif", "flow", "ilvm", "introvac", "jlvm", "medxgan", "svae")
+        f'Literal["{name}"]' in text
+        for name in ("dif", "flow", "ilvm", "infill", "introvac", "jlvm", "medxgan", "svae")
     )
 
 
