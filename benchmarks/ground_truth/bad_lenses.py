@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 
 import torch
@@ -111,9 +113,6 @@ class Bad(xlens.Backend):
 
 def shuffled(explainer: xlens.LensExplainer, seed: int) -> xlens.LensExplainer:
     """Return the same explainer with the weights of each of its lens's layers in another order."""
-    import copy
-    import dataclasses
-
     generator = torch.Generator().manual_seed(seed)
     lens: nn.Module = copy.deepcopy(explainer.fitted.lens)
     with torch.no_grad():
