@@ -157,6 +157,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "agreement",
         "answers",
         "arguments",
+        "saying",
         "choosing",
         "normalization",
         "starts",

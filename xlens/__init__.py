@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         training,
     )
     from xlens.api import load
-    from xlens.at_once import explain
     from xlens.auditing.result import Audit
     from xlens.auditing.run import audit
     from xlens.classifier.classifier import Classifier
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from xlens.explainer import LensExplainer
     from xlens.explanation import Explanation, Fidelity
     from xlens.fitted import asking
-    from xlens.fitting.overloads import fit
+    from xlens.fitting.overloads import explain, fit
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.installed import backends

@@ -17,7 +17,7 @@ from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import check_seed, is_count
 from xlens.contracts.options import to_dict
-from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask
+from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask, wants_mask
 from xlens.counterfactual.mask import EditMask
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, XlensError
@@ -27,9 +27,10 @@ from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
 from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
-from xlens.fitting.choosing import choose, say, unnamed_faults
+from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
 from xlens.fitting.normalization import normalization_of
+from xlens.fitting.saying import say
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
 from xlens.storage import load_lens
@@ -288,7 +289,7 @@ def _mask(
     options: MaskOptions | None,
 ) -> EditMask | None:
     """Return the fitted mask, or None where the lens decodes to no images, or wants none and nobody asked."""
-    if not run.spec.is_image or lens.decodes_to != "inputs" or (options is None and not lens.masked):
+    if not wants_mask(lens, run.spec, options):
         return None
     earlier = None if begin is None else begin.mask
     return fit_edit_mask(classifier, lens, data, run, sample, earlier, options).requires_grad_(False)

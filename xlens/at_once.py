@@ -15,7 +15,7 @@ from xlens.contracts.backend import Backend
 from xlens.data import as_data
 from xlens.explaining.explain import explain as explain_inputs
 from xlens.explanation import Explanation
-from xlens.fitting.choosing import say
+from xlens.fitting.saying import say
 
 __all__ = ["explain"]
 
@@ -53,7 +53,8 @@ def explain(
         attributions: names of attribution methods, as for ``explainer.explain``.
         seed: seeds everything random.
         device: where the lens works; the classifier's device if None.
-        progress: show bars and what was chosen; None shows them on a terminal. Both are logged under ``xlens``.
+        progress: show bars, and what was chosen; None shows them on a terminal, and logs what was chosen under
+            ``xlens`` elsewhere. False is silent.
         **options: fields of the backend.
 
     Returns:

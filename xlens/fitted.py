@@ -184,26 +184,6 @@ class Fitted:
             do="fit a lens with one of them",
         )
 
-    def require_decoder(self, method: str) -> None:
-        """Refuse what needs decoded inputs of a lens that decodes to a hidden layer.
-
-        Raises:
-            UnsupportedError: it does.
-        """
-        if self.lens.decodes_to == "edits":
-            raise UnsupportedError(
-                f"{method}: this lens edits inputs directly, and decodes nothing",
-                given=f"a {self.backend.name!r} lens",
-                do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
-            )
-        if self.lens.decodes_to == "layer":
-            raise UnsupportedError(
-                f"{method}: this lens decodes to a hidden layer, and makes no inputs",
-                given=f"a {self.backend.name!r} lens on the layer {self.classifier.layer!r}",
-                do="ask for traverse or counterfactual, which show real inputs, or fit a lens over=one that "
-                "decodes to inputs",
-            )
-
     def classes(
         self, inputs: Tensor, target: Classes | None, contrast: Classes | None, batch: int = BATCH
     ) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_number, plain, whole
 from xlens.data import as_data
 from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = ["audit"]
@@ -90,7 +91,7 @@ def audit(
             "audit: parts are places in images", given=f"inputs of shape {fitted.spec.shape}", allowed="(C, H, W)"
         )
     # A lens on a hidden layer makes no images of its own, so what had to change there is found by filling alone.
-    if fitted.lens.decodes_to == "layer":
+    if asks(fitted).shows_real_inputs:
         if search == "lens":
             raise UnsupportedError(
                 "audit: search='lens' needs a lens that makes images",

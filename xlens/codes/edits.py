@@ -12,6 +12,7 @@ from xlens.codes.moves import held_names, moved_codes
 from xlens.counterfactual.carry import CARRIES, Carry, carried, clamped
 from xlens.counterfactual.mask import EditMask, mask_that_flips
 from xlens.errors import OptionError
+from xlens.explaining.asking import asks
 from xlens.fitted import BATCH, Fitted
 
 __all__ = ["edit"]
@@ -21,7 +22,7 @@ def edit(
     fitted: Fitted, inputs: Any, amounts: Mapping[str, Any], carry: Carry | None, hold: Sequence[str]
 ) -> Tensor:
     """Return inputs ``(N, *S)`` with an edit carried onto them; arguments as for ``explainer.edit``."""
-    fitted.require_decoder("edit")
+    asks(fitted).require_decoder("edit")
     carry = carry or "residual"
     if carry not in CARRIES:
         raise OptionError(f"edit: carry must be 'masked', 'residual', 'none' or None, got {carry!r}")

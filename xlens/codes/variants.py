@@ -33,7 +33,7 @@ def invariances(
 ) -> Invariances:
     """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
     lens = fitted.require("invariances")
-    fitted.require_decoder("invariances")
+    asks(fitted).require_decoder("invariances")
     faults = _carry_faults(carry)
     if vary not in ("nuisance", "class"):
         faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
@@ -89,13 +89,13 @@ def _along(
     """Return inputs in which one feature has each value, ``(N, T, *S)``, on the caller's device."""
     lens = asks(fitted)
     if carry == "residual":
-        fitted.require_decoder("traverse(carry='residual')")
+        lens.require_decoder("traverse(carry='residual')")
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved_to = source.to(fitted.device)
         codes = fitted.lens.encode(moved_to)
         moved = traversed(fitted.lens, codes, feature, values, relative=relative)
-        first = find_feature(fitted.lens.features, feature).dims if fitted.lens.decodes_to == "layer" else ()
+        first = _set(fitted.lens, feature)
         show = lens.shower(moved_to)
         owners = torch.arange(len(source), device=moved.device).repeat_interleave(len(values))
         rows = zip(moved.flatten(0, 1).split(_BATCH), owners.split(_BATCH), strict=True)
@@ -108,11 +108,16 @@ def _along(
     return frames.to(source.device)
 
 
+def _set(lens: Lens, feature: str | int) -> Sequence[int]:
+    """Return the dimensions that a traversal sets; none of them where it goes along a direction."""
+    return () if feature in directions_of(lens) else find_feature(lens.features, feature).dims
+
+
 def _crossed(
     fitted: Fitted, inputs: Any, features: Sequence[str | int], values: Tensor, relative: bool, carry: VariantCarry
 ) -> Invariances:
     """Return inputs in which two features have each pair of values, and the classifier's verdict on each."""
-    fitted.require_decoder("traverse")
+    asks(fitted).require_decoder("traverse")
     lens, size = fitted.lens, len(values)
     if _overlap(lens, features):
         raise OptionError("traverse: the two features share dimensions of the code", given=repr(features))

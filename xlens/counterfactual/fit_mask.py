@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import default_contrast, margin_over_rest
-from xlens.contracts.backend import Run
+from xlens.contracts.backend import Run, Spec
 from xlens.contracts.lens import Lens
 from xlens.contracts.options import options, param
 from xlens.counterfactual.carry import carried, clamped
@@ -23,7 +23,7 @@ from xlens.counterfactual.mask import EditMask
 from xlens.data import Batch, Data
 from xlens.training.trainer import Trainer
 
-__all__ = ["MASK_PHASE", "MaskCost", "MaskOptions", "cost_of_mask", "fit_edit_mask"]
+__all__ = ["MASK_PHASE", "MaskCost", "MaskOptions", "cost_of_mask", "fit_edit_mask", "wants_mask"]
 
 #: What the mask's training is called.
 MASK_PHASE = "mask"
@@ -58,6 +58,11 @@ class MaskOptions:
     batch_size: int = param(64, ge=1, help="inputs a step")
     pool: int = param(4096, ge=1, help="inputs that it is fitted on, at most; each is encoded and decoded once")
     flip_share: float = param(0.95, gt=0, lt=1, help="share of inputs that are to flip, of those that can")
+
+
+def wants_mask(lens: Lens, spec: Spec, options: MaskOptions | None) -> bool:
+    """Return whether a mask is fitted: inputs are images that the lens decodes to, and it or the user wants one."""
+    return spec.is_image and lens.decodes_to == "inputs" and (options is not None or lens.masked)
 
 
 def fit_edit_mask(

@@ -79,10 +79,7 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     """Return, in words, what was asked that lenses on a hidden layer cannot do."""
     asked = {one.method: one.options for one in contenders if one.needs_lens}
     return [
-        f"{name!r}: {fault}"
-        for name, one in named.items()
-        if one.lens.decodes_to != "inputs"
-        for fault in asks(one).faults(asked, carry, "linear")
+        f"{name!r}: {fault}" for name, one in named.items() for fault in asks(one).faults(asked, carry, "linear")
     ]
 
 

@@ -3,7 +3,7 @@ agree."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from xlens import metrics
 from xlens.contracts import SupportsInversion
 from xlens.errors import DataError
 from xlens.evaluation.suite import Score, Suite, of_all
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 from xlens.metrics.disentanglement import factor_fault
 
@@ -33,14 +34,9 @@ def code_scores(suite: Suite, fitted: Fitted, codes: Tensor, factors: Tensor | N
 
 
 def _influences(suite: Suite, fitted: Fitted, codes: Tensor) -> Iterator[Score]:
-    if fitted.lens.decodes_to == "edits":
-        suite.note("influence is left out: the code says which parts of an input are filled, and decodes to none")
-        return
-    classify: Callable[[Tensor], Tensor] | None = suite.asked.classifier
-    if fitted.lens.decodes_to == "layer":
-        classify = fitted.classifier.cut(suite.asked.inputs[:1])
-    if classify is None:
-        suite.note(f"influence is left out: the classifier cannot be cut after {fitted.classifier.layer!r}")
+    classify = asks(fitted).outcome(suite.asked.inputs)
+    if isinstance(classify, str):
+        suite.note(f"influence is left out: {classify}")
         return
     influence = metrics.causal_influence(
         classify,
@@ -88,7 +84,7 @@ def _factors(suite: Suite, codes: Tensor, factors: Tensor) -> Iterator[Score]:
 
 def restart_scores(suite: Suite, fitted: Fitted, restarts: int, steps: int) -> Iterator[Score]:
     """Judge how alike several inversions of the first inputs are, where the lens can search."""
-    if not isinstance(fitted.lens, SupportsInversion) or fitted.lens.decodes_to == "layer":
+    if not isinstance(fitted.lens, SupportsInversion) or asks(fitted).shows_real_inputs:
         return
     generator = torch.Generator(fitted.device).manual_seed(suite.asked.seed)
     few = suite.asked.inputs[:_FEW].to(fitted.device)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xlens.classifier.margins import Classes, margin_over_rest, score_margin
 from xlens.contracts.explainer import Explainer
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 from xlens.nn.search import smallest_step
 
@@ -59,7 +60,7 @@ def flip_distance(
     (torch.Size([2]), torch.Size([2]), torch.bool)
     """
     fitted = as_fitted(explainer, "flip_distance", "explainer", inputs)
-    fitted.require_decoder("flip_distance")
+    asks(fitted).require_decoder("flip_distance")
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)

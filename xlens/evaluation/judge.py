@@ -18,6 +18,7 @@ from xlens.evaluation.contenders import CONTROLS, Contender, lens_free
 from xlens.evaluation.scores import lens_scores, map_scores
 from xlens.evaluation.suite import Score, Suite
 from xlens.evaluation.table import Figure, interval
+from xlens.explaining.asking import asks
 from xlens.explaining.distributed import join
 from xlens.explaining.explain import explain
 from xlens.explanation import Explanation
@@ -118,7 +119,7 @@ class Judge:
             parts.append(self._explained(fitted, rows))
             self.bar.update()
         explanation = join(parts)
-        if fitted.lens.decodes_to == "layer":
+        if asks(fitted).shows_real_inputs:
             self.suite.note(
                 f"{name!r} decodes to {fitted.classifier.layer!r}: its MSE and SSIM are of activations, and its "
                 "counterfactuals are real inputs that it keeps"

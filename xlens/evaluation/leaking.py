@@ -13,6 +13,7 @@ from xlens import metrics
 from xlens.codes.moves import directions_of
 from xlens.contracts.explainer import Explainer
 from xlens.errors import OptionError
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = ["leakage"]
@@ -46,7 +47,7 @@ def leakage(
     """
     fitted = as_fitted(explainer, "leakage", "explainer", inputs)
     fitted.require("directions")
-    fitted.require_decoder("leakage")
+    asks(fitted).require_decoder("leakage")
     if not isinstance(amount, Real) or isinstance(amount, bool) or not 0 < abs(amount) < float("inf"):
         raise OptionError(f"leakage: amount must be a finite number other than 0, got {amount!r}")
     lens = fitted.lens

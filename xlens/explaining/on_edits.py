@@ -13,6 +13,7 @@ from xlens.attr.curve import Segment
 from xlens.contracts.lens import EditingLens
 from xlens.counterfactual.carry import Carry, PartsCurve, clamped
 from xlens.counterfactual.edit import Edit
+from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute, frames_along
 from xlens.explaining.request import FEATURE_MAPS, Request
 from xlens.fitted import Fitted
@@ -38,6 +39,27 @@ class OnEdits:
     def masked(self) -> bool:
         """Whether changes can be carried by a mask."""
         return True
+
+    @property
+    def shows_real_inputs(self) -> bool:
+        """Whether what is shown are real inputs that the lens keeps."""
+        return False
+
+    def require_decoder(self, method: str) -> None:
+        """Refuse what needs decoded inputs.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            f"{method}: this lens edits inputs directly, and decodes nothing",
+            given=f"a {self.fitted.backend.name!r} lens",
+            do="ask for explain, counterfactual or traverse, or fit a lens that decodes to inputs",
+        )
+
+    def outcome(self, inputs: Tensor) -> Callable[[Tensor], Tensor] | str:
+        """Return in words why nothing makes logits of decodings."""
+        return "the code says which parts of an input are filled, and decodes to none"
 
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:

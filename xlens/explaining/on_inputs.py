@@ -33,6 +33,18 @@ class OnInputs:
         """Whether changes can be carried by a mask."""
         return self.fitted.mask is not None
 
+    @property
+    def shows_real_inputs(self) -> bool:
+        """Whether what is shown are real inputs that the lens keeps."""
+        return False
+
+    def require_decoder(self, method: str) -> None:
+        """Refuse what needs decoded inputs of a lens that has none: this one has."""
+
+    def outcome(self, inputs: Tensor) -> Callable[[Tensor], Tensor] | str:
+        """Return what makes logits ``(M, K)`` of decodings ``(M, *S)``: the classifier."""
+        return self.fitted.classifier
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that such a lens cannot do."""

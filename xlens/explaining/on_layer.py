@@ -48,6 +48,29 @@ class OnLayer:
         """Whether changes can be carried by a mask."""
         return False
 
+    @property
+    def shows_real_inputs(self) -> bool:
+        """Whether what is shown are real inputs that the lens keeps."""
+        return True
+
+    def require_decoder(self, method: str) -> None:
+        """Refuse what needs decoded inputs.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(
+            f"{method}: this lens decodes to a hidden layer, and makes no inputs",
+            given=f"a {self.fitted.backend.name!r} lens on the layer {self.fitted.classifier.layer!r}",
+            do="ask for traverse or counterfactual, which show real inputs, or fit a lens over=one that "
+            "decodes to inputs",
+        )
+
+    def outcome(self, inputs: Tensor) -> Callable[[Tensor], Tensor] | str:
+        """Return what makes logits ``(M, K)`` of decoded activations, or in words why nothing does."""
+        classifier = self.fitted.classifier
+        return classifier.cut(inputs[:1]) or f"the classifier cannot be cut after {classifier.layer!r}"
+
     @staticmethod
     def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens on inputs can do."""

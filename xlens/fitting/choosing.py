@@ -6,8 +6,6 @@ their lens says whether such data can have an answer. Where none can, the regist
 
 from __future__ import annotations
 
-import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Backend, Run
@@ -27,11 +24,10 @@ from xlens.registry.installed import backends
 from xlens.registry.loading import load_backend, offering
 from xlens.training.survey import measured
 
-__all__ = ["Choice", "choose", "say", "unnamed_faults"]
+__all__ = ["Choice", "choose", "unnamed_faults"]
 
 #: Inputs that are looked at, at most, and at once.
 _LOOKED_AT, _READ = 480, 64
-_LOGGER = logging.getLogger("xlens")
 
 
 @dataclass(frozen=True)
@@ -106,18 +102,6 @@ def unnamed_faults(options: dict[str, Any], several: bool, **arguments: Any) -> 
     if several:
         faults.append("backend has to be named in a program of several processes")
     return faults
-
-
-def say(text: str, progress: bool | None) -> None:
-    """Log a sentence under ``xlens``, and write it where progress is shown.
-
-    Args:
-        text: the sentence.
-        progress: whether progress is shown; None shows it on a terminal.
-    """
-    _LOGGER.info(text)
-    if progress or (progress is None and sys.stderr.isatty()):
-        tqdm.write(text, file=sys.stderr)
 
 
 def _cost(backend: Backend) -> str:

@@ -9,13 +9,13 @@ import warnings
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.turns import seeded
 from xlens.contracts.backend import Backend, Run
-from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, MaskOptions, cost_of_mask
+from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, MaskOptions, cost_of_mask, wants_mask
 from xlens.fitted import Fitted
+from xlens.fitting.saying import say
 from xlens.registry.loading import offering
 from xlens.training.processes import alone
 
@@ -25,7 +25,6 @@ __all__ = ["Cost", "with_cost"]
 _LONG = 600
 #: Options that make a fit shorter when they are lowered: of steps, of the network, and of inputs a step.
 _FEWER, _SMALLER, _LESS = ("steps",), ("hidden", "width", "layers"), ("batch_size",)
-_LOGGER = logging.getLogger("xlens")
 
 
 def with_cost(
@@ -67,7 +66,7 @@ def _mask(
         warnings.simplefilter("ignore")
         try:
             lens = backend.build(classifier, run.spec, **below).to(run.device, torch.float32)
-            if lens.decodes_to != "inputs" or (options is None and not lens.masked):
+            if not wants_mask(lens, run.spec, options):
                 return None
             return cost_of_mask(classifier, lens.eval(), run, sample, warm, options)
         except Exception as fault:  # noqa: BLE001 - a plugin's own code, on a lens that is not trained
@@ -110,13 +109,8 @@ class Cost:
         long = seconds > _LONG
         said = f"fit: about {_time(seconds)} ({', '.join(parts)}); memory {self._memory()}."
         self._mask = None
-        self._say(f"{said} {self._advice()}" if long else said, long)
-
-    def _say(self, text: str, long: bool) -> None:
-        if self._run.progress or sys.stderr.isatty():
-            tqdm.write(text, file=sys.stderr)
-        else:
-            _LOGGER.log(logging.WARNING if long else logging.INFO, text)
+        text = f"{said} {self._advice()}" if long else said
+        say(text, self._run.progress, logging.WARNING if long else logging.INFO)
 
     def _memory(self) -> str:
         kept = self._mask.bytes if isinstance(self._mask, MaskCost) else 0

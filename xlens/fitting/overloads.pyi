@@ -1,10 +1,10 @@
-"""``xlens.fit`` for type checkers: the options of each backend that ships with xlens.
+"""``xlens.fit`` and ``xlens.explain`` for type checkers, with the options of xlens's own backends.
 
 Written by ``python -m xlens.fitting.write_overloads``; a test compares. Another distribution's backend is checked
 where it is passed as an object, ``Mine(rank=3)``; by its name it takes any options.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, overload
 
@@ -13,10 +13,12 @@ from torch import nn
 from typing_extensions import Unpack, deprecated
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import Classes
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.explainer import LensExplainer
+from xlens.explanation import Explanation
 
 class DIFOptions(TypedDict, total=False):
     """Options of ``dif``; a docstring beside each says what it is, and its default."""
@@ -575,3 +577,182 @@ def fit(
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Any,
 ) -> LensExplainer: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["dif"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[DIFOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["flow"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[RectifiedFlowOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["ilvm"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[ILVMOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["infill"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[InfillOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["introvac"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[IntroVACOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["jlvm"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[JLVMOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["medxgan"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[MedXGANOptions],
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["svae"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Unpack[SVAEOptions],
+) -> Explanation: ...
+@overload
+@deprecated("this backend has no such option, or it takes a value of another type")
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Literal["dif", "flow", "ilvm", "infill", "introvac", "jlvm", "medxgan", "svae"],
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> NoSuchOption: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: Backend,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: None = None,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+) -> Explanation: ...
+@overload
+def explain(
+    model: nn.Module | Classifier,
+    images: Any,
+    *,
+    data: Any = None,
+    backend: str,
+    target: Classes | None = None,
+    contrast: Classes | None = None,
+    attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Explanation: ...

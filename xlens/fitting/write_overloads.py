@@ -1,4 +1,4 @@
-"""Writes ``overloads.pyi``: ``xlens.fit`` as type checkers and editors see it, with the options of each backend.
+"""Writes ``overloads.pyi``: ``xlens.fit`` and ``xlens.explain`` as type checkers see them, with backends' options.
 
 ``python -m xlens.fitting.write_overloads`` brings it up to date with the backends that ship with xlens.
 """
@@ -11,6 +11,7 @@ import json
 import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from xlens.registry.loading import load_backend
 
 __all__ = ["PLACE", "overloads"]
 
-#: Where the overloads lie, and where the function that they describe is written.
-PLACE, _SOURCE = Path(__file__).with_name("overloads.pyi"), Path(__file__).parents[1] / "api.py"
+#: Where the overloads lie.
+PLACE = Path(__file__).with_name("overloads.pyi")
+#: The functions that take a backend and its options: where each is written, and what type its overloads return.
+_FUNCTIONS = {"fit": ("api.py", "LensExplainer"), "explain": ("at_once.py", "Explanation")}
 
 #: The distribution whose backends have overloads; another's are objects to a type checker, or any name.
 _OWN = "xlens"
 
-_HEAD = '''"""``xlens.fit`` for type checkers: the options of each backend that ships with xlens.
+_HEAD = '''"""``xlens.fit`` and ``xlens.explain`` for type checkers, with the options of xlens's own backends.
 
 Written by ``python -m xlens.fitting.write_overloads``; a test compares. Another distribution's backend is checked
 where it is passed as an object, ``Mine(rank=3)``; by its name it takes any options.
@@ -52,7 +55,7 @@ def overloads() -> str:
     >>> PLACE.read_text(encoding="utf-8") == overloads()
     True
     """
-    signature = _signature()
+    signatures = [_signature(name, place, returned) for name, (place, returned) in _FUNCTIONS.items()]
     own = {
         name: load_backend(name)
         for name, entry in entries().items()
@@ -62,20 +65,10 @@ def overloads() -> str:
         "typing": {"Any", "Literal", "TypedDict", "overload"},
         "typing_extensions": {"Unpack", "deprecated"},
     }
-    for module, names in signature.imports.items():
-        imports.setdefault(module, set()).update(names)
-    named = ", ".join(_quoted(name) for name in own)
-    calls = [
-        *(
-            signature.overload(f"Literal[{_quoted(name)}]", f"Unpack[{kind.__name__}Options]", "LensExplainer")
-            for name, kind in own.items()
-        ),
-        # A call with a fault would else be taken for one with a name that is not known here.
-        signature.overload(f"Literal[{named}]", "Any", "NoSuchOption", f"@deprecated({_quoted(_ADVICE)})"),
-        signature.overload("Backend", None, "LensExplainer"),
-        signature.overload("None = None", None, "LensExplainer"),
-        signature.overload("str", "Any", "LensExplainer"),
-    ]
+    for signature in signatures:
+        for module, names in signature.imports.items():
+            imports.setdefault(module, set()).update(names)
+    calls = [call for signature in signatures for call in signature.overloads(own)]
     parts = [
         _HEAD,
         _import_lines(imports),
@@ -87,38 +80,62 @@ def overloads() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Signature:
-    """The arguments of ``fit``, as they are written, without the backend and its options."""
+    """The arguments of a function that takes a backend, as they are written, without it and its options.
 
-    first: tuple[str, ...]
-    others: tuple[str, ...]
+    Args:
+        name, returned: of the function.
+        before, after: the arguments before and after the backend; a lone ``*`` is among them.
+        imports: what they need: module -> names.
+    """
+
+    name: str
+    returned: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
     imports: dict[str, set[str]]
 
-    def overload(self, backend: str, options: str | None, returned: str, decorator: str = "") -> str:
-        """Return one overload."""
-        lines = [*self.first, f"backend: {backend}", "*", *self.others]
+    def overloads(self, own: Mapping[str, type[Backend]]) -> list[str]:
+        """Return the overloads: one for each of our backends' names, for a misspelt option, and for all others."""
+        named = ", ".join(_quoted(name) for name in own)
+        return [
+            *(
+                self._overload(f"Literal[{_quoted(name)}]", f"Unpack[{kind.__name__}Options]")
+                for name, kind in own.items()
+            ),
+            # A call with a fault would else be taken for one with a name that is not known here.
+            self._overload(f"Literal[{named}]", "Any", "NoSuchOption", f"@deprecated({_quoted(_ADVICE)})"),
+            self._overload("Backend", None),
+            self._overload("None = None", None),
+            self._overload("str", "Any"),
+        ]
+
+    def _overload(self, backend: str, options: str | None, returned: str = "", decorator: str = "") -> str:
+        lines = [*self.before, f"backend: {backend}", *self.after]
         lines += [] if options is None else [f"**options: {options}"]
-        head = ["@overload", *([decorator] if decorator else []), "def fit("]
-        return "\n".join([*head, *(f"    {line}," for line in lines), f") -> {returned}: ...\n"])
+        head = ["@overload", *([decorator] if decorator else []), f"def {self.name}("]
+        return "\n".join([*head, *(f"    {line}," for line in lines), f") -> {returned or self.returned}: ...\n"])
 
 
-def _signature() -> _Signature:
-    source = _SOURCE.read_text(encoding="utf-8")
+def _signature(name: str, place: str, returned: str) -> _Signature:
+    source = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
     tree = ast.parse(source)
-    (fit,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "fit")
+    (function,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
 
     def written(node: ast.AST | None) -> str:
         return ast.get_source_segment(source, node) or "" if node is not None else ""
 
-    first = tuple(f"{one.arg}: {written(one.annotation)}" for one in fit.args.args if one.arg != "backend")
-    others = tuple(
+    plain = [f"{one.arg}: {written(one.annotation)}" for one in function.args.args]
+    keywords = [
         f"{one.arg}: {written(one.annotation)} = {written(default)}"
-        for one, default in zip(fit.args.kwonlyargs, fit.args.kw_defaults, strict=True)
-    )
-    annotations = [one.annotation for one in (*fit.args.args, *fit.args.kwonlyargs)]
+        for one, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    ]
+    lines = [*plain, "*", *keywords]
+    (at,) = (number for number, line in enumerate(lines) if line.startswith("backend:"))
+    annotations = [one.annotation for one in (*function.args.args, *function.args.kwonlyargs)]
     used = {
         node.id for one in annotations if one is not None for node in ast.walk(one) if isinstance(node, ast.Name)
     }
-    used.add(str(written(fit.returns)).partition("[")[0])
+    used.add(str(written(function.returns)).partition("[")[0])
     imports: dict[str, set[str]] = {}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":
@@ -129,7 +146,7 @@ def _signature() -> _Signature:
             for alias in node.names:
                 if alias.name in used:
                     imports.setdefault(alias.name, set()).add(_WHOLE)
-    return _Signature(first, others, imports)
+    return _Signature(name, returned, tuple(lines[:at]), tuple(lines[at + 1 :]), imports)
 
 
 def _options(kind: type[Backend]) -> str:
