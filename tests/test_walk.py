@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import house
+import arrows
 import pytest
 import torch
 import toys
@@ -78,12 +78,12 @@ class Walk:
             if file_of(above) is not None:
                 callers.append(file_of(above))
             above = above.f_back
-        room, arrow = house.room_of(name), f"{callers[0] if callers else None} -> {name}"
-        if callers and house.place(callers[0])[0] < house.place(name)[0]:
+        room, arrow = arrows.room_of(name), f"{callers[0] if callers else None} -> {name}"
+        if callers and arrows.place(callers[0])[0] < arrows.place(name)[0]:
             self.climbs.add(arrow)
-        if callers and house.room_of(callers[0]) == room:
+        if callers and arrows.room_of(callers[0]) == room:
             return
-        if room in map(house.room_of, callers):
+        if room in map(arrows.room_of, callers):
             # It was left for another room, and is entered from there while it waits.
             self.again.add(arrow)
         else:
