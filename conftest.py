@@ -14,7 +14,9 @@ def _doctest_objects():
     images = load_images("digits")
     classifier = small_cnn((1, 8, 8))
     train_classifier(classifier, images.train, images.train_labels, steps=60, progress=False)
-    explainer = xlens.fit(classifier, images.train, backend="medxgan", steps=30, progress=False)
+    explainer = xlens.fit(
+        classifier, images.train, backend="medxgan", steps=30, mask=xlens.MaskOptions(steps=60), progress=False
+    )
     return {"classifier": classifier, "images": images.train, "explainer": explainer}
 
 

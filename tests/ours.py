@@ -13,7 +13,7 @@ __all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around"]
 OPTIONS = {
     "dif": (
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16, "restarts": 0},
-        {"steps": 800, "hidden": 256, "batch_size": 64},
+        {"steps": 500, "hidden": 256, "batch_size": 64},
     ),
     "flow": (
         {"steps": 8, "width": 4, "hidden": 16, "ode_steps": 2, "batch_size": 16},
@@ -21,7 +21,7 @@ OPTIONS = {
     ),
     "ilvm": (
         {"steps": 8, "hidden": 8, "code": 16, "bank": 60, "teaching_steps": 4, "batch_size": 32},
-        {"steps": 600, "hidden": 32},
+        {"steps": 400, "hidden": 32},
     ),
     "infill": (
         {"survey": 60, "words": 24, "parts": 3},
@@ -29,11 +29,11 @@ OPTIONS = {
     ),
     "jlvm": (
         {"steps": 8, "hidden": 32, "code": 8, "batch_size": 16},
-        {"steps": 600, "hidden": 256},
+        {"steps": 400, "hidden": 256},
     ),
     "medxgan": (
         {"steps": 8, "width": 4, "nuisance_code": 8, "class_code": 4, "batch_size": 16},
-        {"steps": 300, "width": 8},
+        {"steps": 240, "width": 8},
     ),
     "introvac": (
         {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
@@ -41,7 +41,7 @@ OPTIONS = {
     ),
     "svae": (
         {"steps": 8, "hidden": 16, "class_code": 3, "nuisance_code": 4, "batch_size": 16, "consistency_rows": 4},
-        {"steps": 600, "hidden": 192, "batch_size": 96},
+        {"steps": 400, "hidden": 192, "batch_size": 96},
     ),
 }
 

@@ -320,3 +320,11 @@ def test_no_two_test_files_have_one_name():
 def test_the_check_of_names_of_test_files_can_fail():
     one, other = Path("tests/data/test_names.py"), Path("tests/classifier/test_names.py")
     assert doubled([one, other, Path("tests/test_data.py")]) == {"test_names.py": [str(one), str(other)]}
+
+
+def test_the_list_of_rooms_for_readers_is_the_plan(sources):
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = page.split("xlens/\n", 1)[1].split("plugins/", 1)[0]
+    named = [line.strip().split("  ")[0] for line in listed.splitlines()]
+    rooms = [name.rstrip("/") for line in named for name in line.split()]
+    assert rooms == [name for name in [*house.ROOMS, "moved"] if name != "__init__"]
