@@ -35,19 +35,14 @@ EXPECTED = {
 }
 
 
-#: Pictures of 64 pixels need no more.
-SHORT_MASK = xlens.MaskOptions(steps=120)
-
-
 def candidates(name):
     cls = load_backend(name)
     few = {"steps": 8} if any(field.name == "steps" for field in dataclasses.fields(cls)) else {}
     small, learned = OPTIONS.get(name, (few, {}))
     expected = EXPECTED.get(name, {})
-    learns = {"learned": cls(**learned), "mask": SHORT_MASK}
-    yield Candidate(cls(**small), layer=LAYERS.get(name), expected_failures=expected, **learns)
+    yield Candidate(cls(**small), learned=cls(**learned), layer=LAYERS.get(name), expected_failures=expected)
     if name in VARIANTS:
-        yield Candidate(cls(**small, **VARIANTS[name]), **learns)
+        yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned))
 
 
 def test_the_backends_that_ship_with_xlens_are_found():

@@ -22,6 +22,7 @@ from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.lens import EditingLens, Lens
+from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.data import as_data
 from xlens.errors import XlensError, XlensWarning
 from xlens.explainer import LensExplainer
@@ -38,6 +39,8 @@ __all__ = ["Bench", "FitRecord", "Learned"]
 
 #: Not 0, with which everything is seeded when a lens is loaded: what is random and not saved has to show.
 _SEED = 1
+#: Training steps of the mask over a lens that has learned, where the candidate does not say.
+_MASK_STEPS = 120
 
 #: What has learned the toy world: class, options, shape and layer -> the explainer.
 Learned = dict[tuple[type[Backend], str, tuple[int, ...], str | None], LensExplainer]
@@ -119,9 +122,8 @@ class Bench:
         if key not in self._learned:
             classifier = Classifier(self.world.model(), layer=self.candidate.layer)
             with quiet():
-                self._learned[key] = fit(
-                    classifier, self.world.inputs.clone(), backend, mask=self.candidate.mask, progress=False
-                )
+                mask = self.candidate.mask or (MaskOptions(steps=_MASK_STEPS) if self.base.lens.masked else None)
+                self._learned[key] = fit(classifier, self.world.inputs.clone(), backend, mask=mask, progress=False)
         return self._learned[key]
 
     @functools.cached_property

@@ -24,7 +24,8 @@ class Candidate:
         shape: of the toy world's pictures: ``(C, H, W)`` or ``(D,)``, sides of at least 8.
         layer: the hidden layer of the toy world's classifier to fit on, for lenses that decode to one: ``"body.3"``
             is its last convolution, before the ReLU. None for lenses that decode to inputs.
-        mask: how the mask of `learned` is fitted; None for the defaults.
+        mask: how the mask of `learned` is fitted; None fits one in 120 steps, of which the toy world needs no more,
+            where the lens wants a mask.
         expected_failures: id of a check -> why this backend fails it. Should it pass, that is a failure too, so
             that the list stays true.
 
