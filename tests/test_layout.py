@@ -202,8 +202,19 @@ def loops_that_ask(source: str) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize("path", [*PLUGINS, *THIRD_PARTY], ids=name_of)
+#: Loops that ask the classifier of everything there is, and stop for no answer.
+ASKS_ALL = {
+    "xlens/auditing/evidence.py": "each window of an image",
+    "xlens/auditing/parts.py": "each point of a line",
+    "xlens/counterfactual/fit_mask.py": "each batch of a training",
+}
+
+
+@pytest.mark.parametrize("path", [*CORE, *PLUGINS, *THIRD_PARTY], ids=name_of)
 def test_until_the_classifier_is_convinced_there_is_one_search(path):
+    if name_of(path) in ASKS_ALL:
+        assert loops_that_ask(path.read_text()), f"{name_of(path)} can leave the list"
+        return
     assert not loops_that_ask(path.read_text()), "use smallest_step or step_that_reaches of xlens.nn"
 
 
@@ -213,6 +224,7 @@ def test_the_check_of_searches_can_fail():
     assert not loops_that_ask("def score(rows, s):\n    return score_margin(f(s), c, t)\n")
 
 
+#: Functions of the name of their file, which a package exports in its place; the list may only shrink.
 SHADOWING = {
     "cli.main",
     "contracts.options",

@@ -94,6 +94,3 @@ def test_no_asserts_no_pickles_no_evaluation(path):
 def test_the_check_of_forbidden_things_can_fail(source):
     assert forbidden(source)
     assert not forbidden("model.eval()\nre.compile('x')\ntorch.load(p, weights_only=True)")
-
-
-#: Functions of the name of their file, which a package exports in its place; the list may only shrink.

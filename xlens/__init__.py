@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xlens import (
         attr,
+        contracts,
+        data,
         datasets,
         errors,
         evaluation,
@@ -77,6 +79,8 @@ _HOME = {
 }
 _MODULES = (
     "attr",
+    "contracts",
+    "data",
     "datasets",
     "errors",
     "evaluation",
@@ -113,6 +117,8 @@ __all__ = [
     "attr",
     "audit",
     "backends",
+    "contracts",
+    "data",
     "datasets",
     "errors",
     "evaluate",

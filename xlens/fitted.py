@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -185,7 +185,12 @@ class Fitted:
         )
 
     def classes(
-        self, inputs: Tensor, target: Classes | None, contrast: Classes | None, batch: int = BATCH
+        self,
+        inputs: Tensor,
+        target: Classes | None,
+        contrast: Classes | None,
+        batch: int = BATCH,
+        method: str = "explain",
     ) -> tuple[Tensor, Tensor]:
         """Return the classes to explain, and to explain them against, ``(N,)`` each, within :meth:`asking`.
 
@@ -194,20 +199,21 @@ class Fitted:
             target: a class by index or name, ``(N,)`` of them, or None for the classifier's prediction.
             contrast: as `target`, or None for the lens's reference class, or else the runner-up.
             batch: inputs at once.
+            method: names the caller in errors.
 
         Raises:
             DataError: there is no such class, or both are the same.
         """
         with torch.no_grad():
             logits = torch.cat([self.classifier(part) for part in inputs.split(batch)])
-        chosen = logits.argmax(1) if target is None else self.class_of("explain", "target", target, len(inputs))
+        chosen = logits.argmax(1) if target is None else self.class_of(method, "target", target, len(inputs))
         if contrast is None:
             return chosen, default_contrast(logits, chosen, self.lens.reference_class)
-        against = self.class_of("explain", "contrast", contrast, len(inputs))
+        against = self.class_of(method, "contrast", contrast, len(inputs))
         if bool((against == chosen).any()):
             row = int((against == chosen).nonzero()[0, 0])
             raise DataError(
-                "explain: target and contrast are the same class",
+                f"{method}: target and contrast are the same class",
                 given=f"class {int(chosen[row])} for input {row}",
                 do="contrast it with another class, or leave contrast=None",
             )
@@ -312,12 +318,16 @@ def _spec_of(explainer: Any, method: str, argument: str, inputs: Any) -> Spec:
         return measured(explainer.classifier, as_data(inputs))
 
 
+@overload
+def asking(explainer: Explainer | Fitted, *, method: str = ...) -> AbstractContextManager[Lens]: ...
+
+
+@overload
+def asking(explainer: Explainer | Fitted, kind: type[L], method: str = ...) -> AbstractContextManager[L]: ...
+
+
 @contextmanager
-def asking(
-    explainer: Any,
-    kind: type[L] = Lens,  # type: ignore[assignment]  # a lens of any kind, where none is asked for
-    method: str = "asking",
-) -> Iterator[L]:
+def asking(explainer: Explainer | Fitted, kind: type[Any] = Lens, method: str = "asking") -> Iterator[Any]:
     """Context in which an explainer's own lens is asked: classifier frozen, random numbers seeded, no gradients.
 
     What a plugin offers beside the explainer's methods is written with it; whoever wants codes uses it too.

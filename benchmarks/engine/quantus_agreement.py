@@ -59,7 +59,7 @@ def main() -> None:
     curves = flipping(**given, a_batch=maps.numpy(), softmax=True)
     # Quantus's black is the smallest value of the image.
     black = inputs.amin((1, 2, 3), keepdim=True).expand_as(inputs)
-    found = metrics.transition(model, inputs, black, maps, steps=STEPS)
+    found = metrics.transition(model, inputs, black, maps, points=STEPS)
     rows = torch.arange(N)
     report("deletion, each point of the curve", found[rows, 1:, target], curves)
     other = torch.randn(N, 1, SIDE, SIDE, generator=generator)

@@ -10,7 +10,7 @@ from xlens_dif.lens import Agreement, DIFLens, Traversal
 __all__ = ["agreement", "traversal"]
 
 
-def traversal(explainer: Any, inputs: Any, feature: str | int, count: int = 9) -> Traversal:
+def traversal(explainer: xlens.Explainer, inputs: Any, feature: str | int, count: int = 9) -> Traversal:
     """Traversal of one feature from -C to C, with the classifier's margin under every frame.
 
     Args:
@@ -28,7 +28,7 @@ def traversal(explainer: Any, inputs: Any, feature: str | int, count: int = 9) -
         return lens.traversal(inputs, feature, count)
 
 
-def agreement(explainer: Any, inputs: Any) -> Agreement:
+def agreement(explainer: xlens.Explainer, inputs: Any) -> Agreement:
     """Agreement of the sparse models with the classifier, and of the classifier with edits toward its runner-up.
 
     Args:

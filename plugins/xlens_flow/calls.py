@@ -17,7 +17,7 @@ __all__ = ["inversion_error"]
 _BATCH = 64
 
 
-def inversion_error(explainer: Any, inputs: Any) -> Tensor:
+def inversion_error(explainer: xlens.Explainer, inputs: Any) -> Tensor:
     """Inversion error ``(N,)``: mean squared error of each input's code, decoded, in squared ranges of the data.
 
     ``explainer.lens.inversion_error`` is its mean over some inputs of the fit. More ``ode_steps`` make it smaller.

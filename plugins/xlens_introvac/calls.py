@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import xlens
 from xlens.contracts import seeded
 from xlens_introvac.lens import Draw, IntroVACLens
@@ -11,7 +9,7 @@ from xlens_introvac.lens import Draw, IntroVACLens
 __all__ = ["draw"]
 
 
-def draw(explainer: Any, n: int, target: int, *, seed: int = 0) -> Draw:
+def draw(explainer: xlens.Explainer, n: int, target: int, *, seed: int = 0) -> Draw:
     """Samples of one class by Langevin chains, with the figures of how sampling went.
 
     ``explainer.sample`` returns the inputs alone.

@@ -14,7 +14,9 @@ from xlens_medxgan.lens import MedXGANLens
 __all__ = ["invert"]
 
 
-def invert(explainer: Any, inputs: Any, *, steps: int = 500, restarts: int = 1, seed: int = 0) -> Tensor:
+def invert(
+    explainer: xlens.Explainer, inputs: Any, *, steps: int = 500, restarts: int = 1, seed: int = 0
+) -> Tensor:
     """Inversion: codes ``(restarts, N, d)`` found by Adam from independent starts in the prior (paper, eq. 5).
 
     Args:

@@ -17,7 +17,7 @@ __all__ = ["class_probabilities", "redrawn"]
 _BATCH = 256
 
 
-def class_probabilities(explainer: Any, inputs: Any) -> Tensor:
+def class_probabilities(explainer: xlens.Explainer, inputs: Any) -> Tensor:
     """Class probabilities p(y|z1) ``(N, K)``: what the lens itself takes inputs for.
 
     Args:
@@ -33,7 +33,7 @@ def class_probabilities(explainer: Any, inputs: Any) -> Tensor:
         return torch.cat([lens.class_probabilities(lens.encode(part)) for part in parts])
 
 
-def redrawn(explainer: Any, inputs: Any, n: int, scale: float = 1.0, *, seed: int = 0) -> Tensor:
+def redrawn(explainer: xlens.Explainer, inputs: Any, n: int, scale: float = 1.0, *, seed: int = 0) -> Tensor:
     """Variants ``(N, n, *S)`` with z2 from N(0, scale^2) and z1 held, decoded: the paper's invariance test.
 
     ``explainer.invariances`` draws z2 around the input's own instead.

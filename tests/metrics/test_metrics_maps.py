@@ -113,13 +113,13 @@ def area(curve):
 @pytest.mark.parametrize("steps", [1, 5, 16])
 def test_deletion_and_insertion_against_loops(linear, steps):
     model, inputs, baselines, maps, target = linear
-    deleted = metrics.deletion(model, inputs, maps, target, baselines, steps=steps)
-    inserted = metrics.insertion(model, inputs, maps, target, baselines, steps=steps)
+    deleted = metrics.deletion(model, inputs, maps, target, baselines, points=steps)
+    inserted = metrics.insertion(model, inputs, maps, target, baselines, points=steps)
     for i in range(3):
         one = (maps[i], int(target[i]), steps)
         assert deleted[i] == pytest.approx(area(slow_curve(model, inputs[i], baselines[i], *one)), rel=1e-4)
         assert inserted[i] == pytest.approx(area(slow_curve(model, baselines[i], inputs[i], *one)), rel=1e-4)
-    both = metrics.diff_id(model, inputs, maps, target, baselines, steps=steps)
+    both = metrics.diff_id(model, inputs, maps, target, baselines, points=steps)
     assert torch.allclose(both, inserted - deleted)
 
 
@@ -143,8 +143,8 @@ def test_no_second_copy_of_all_inputs_is_made(linear):
         asked.append(x.untyped_storage().nbytes() // x[0].nbytes)
         return model(x)
 
-    found = metrics.deletion(classify, *many, steps=4)
-    assert torch.allclose(found, metrics.deletion(model, inputs, maps, target, baselines, steps=4).repeat(200))
+    found = metrics.deletion(classify, *many, points=4)
+    assert torch.allclose(found, metrics.deletion(model, inputs, maps, target, baselines, points=4).repeat(200))
     assert max(asked) <= 256
     asked.clear()
     dropped = metrics.intensity_drop(classify, *many[:3])
@@ -155,7 +155,7 @@ def test_no_second_copy_of_all_inputs_is_made(linear):
 def test_vectors_have_an_element_a_pixel():
     classify = lambda x: torch.stack([torch.zeros(len(x)), x.sum(1)], 1)  # noqa: E731
     inputs, maps = torch.tensor([[3.0, 1.0]]), torch.tensor([[1.0, 0.0]])
-    found = metrics.deletion(classify, inputs, maps, torch.tensor([1]), torch.zeros(1, 2), steps=2)
+    found = metrics.deletion(classify, inputs, maps, torch.tensor([1]), torch.zeros(1, 2), points=2)
     expected = [torch.sigmoid(torch.tensor(v)) for v in (4.0, 1.0, 0.0)]
     assert float(found) == pytest.approx(area([float(v) for v in expected]), rel=1e-5)
     assert metrics.pointing_game(maps, torch.tensor([[True, False]])).tolist() == [1.0]
@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_refused(made, linear):
         metrics.insertion(model, inputs, values[:, :, :2], target, baselines)
     with pytest.raises(DataError, match="attributions do not fit"):
         metrics.intensity_drop(model, inputs, values[:, :, :2], target)
-    with pytest.raises(OptionError, match="steps"):
-        metrics.deletion(model, inputs, values, target, baselines, steps=0)
+    with pytest.raises(OptionError, match="points"):
+        metrics.deletion(model, inputs, values, target, baselines, points=0)
     with pytest.raises(OptionError, match="share"):
         metrics.intensity_drop(model, inputs, values, target, share=0)

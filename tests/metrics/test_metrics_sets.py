@@ -76,7 +76,7 @@ def test_cout_against_a_loop():
     before, after = torch.randn(2, 4, 2, 2, 2, generator=generator)
     classify = lambda x: x.flatten(1) @ weight.T  # noqa: E731
     target, contrast = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 2, 0, 2])
-    found = metrics.cout(classify, before, after, target, contrast, steps=4)
+    found = metrics.cout(classify, before, after, target, contrast, points=4)
     for i in range(4):
         size = (after[i] - before[i]).abs().sum(0).flatten()
         image, curve = before[i].clone(), []

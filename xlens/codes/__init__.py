@@ -1,1 +1,1 @@
-"""Moving codes: features and directions, edits by name, variants, and figures about them."""
+"""Moving codes: features and directions, edits by name, and variants."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xlens.codes.moves import held_names, moved_codes
-from xlens.counterfactual.carry import CARRIES, Carry, carried, clamped
+from xlens.counterfactual.carry import Carry, carried, carry_faults, clamped, default_carry
 from xlens.counterfactual.mask import EditMask, mask_that_flips
 from xlens.errors import OptionError
 from xlens.explaining.asking import asks
@@ -23,11 +23,10 @@ def edit(
 ) -> Tensor:
     """Return inputs ``(N, *S)`` with an edit carried onto them; arguments as for ``explainer.edit``."""
     asks(fitted).require_decoder("edit")
-    carry = carry or "residual"
-    if carry not in CARRIES:
-        raise OptionError(f"edit: carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
-    if carry == "masked" and fitted.mask is None:
-        raise OptionError("edit: carry='masked' needs a mask, as images have; here it is 'residual' or 'none'")
+    masked = fitted.mask is not None
+    if faults := carry_faults(carry, masked):
+        raise OptionError(f"edit: {faults[0]}")
+    carry = carry or default_carry(masked, "edit")
     hold = held_names(hold)
     if hold:
         fitted.require("directions")

@@ -12,7 +12,7 @@ from torch import Tensor
 from xlens.codes.moves import directions_of, find_feature, path_values, traversed
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count
-from xlens.counterfactual.carry import carried, clamped
+from xlens.counterfactual.carry import carried, carry_faults, clamped
 from xlens.errors import OptionError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
@@ -21,6 +21,7 @@ from xlens.invariances import Invariances
 __all__ = ["VariantCarry", "invariances", "traverse"]
 
 VariantCarry = Literal["none", "residual"]
+_CARRIES = ("none", "residual")
 #: Two features to cross.
 Pair = tuple[str | int, str | int]
 
@@ -34,7 +35,7 @@ def invariances(
     """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
     lens = fitted.require("invariances")
     asks(fitted).require_decoder("invariances")
-    faults = _carry_faults(carry)
+    faults = carry_faults(carry, False, _CARRIES)
     if vary not in ("nuisance", "class"):
         faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 <= scale < float("inf"):
@@ -68,7 +69,7 @@ def traverse(
 ) -> Tensor | Invariances:
     """Move one feature, or cross two; arguments as for ``explainer.traverse``."""
     two = not isinstance(feature, str) and isinstance(feature, Sequence)
-    faults = _carry_faults(carry)
+    faults = carry_faults(carry, False, _CARRIES)
     if relative not in (None, True, False):
         faults.append(f"relative must be True, False or None, got {relative!r}")
     if two and (len(feature) != 2 or not all(isinstance(one, str | Integral) for one in feature)):
@@ -177,7 +178,3 @@ def _judge(fitted: Fitted, source: Tensor, codes: Tensor, varied: Tensor, carry:
 
 def _in_batches(function: Callable[[Tensor], Tensor], values: Tensor, device: torch.device) -> Tensor:
     return torch.cat([function(part.to(device)) for part in values.split(_BATCH)])
-
-
-def _carry_faults(carry: Any) -> list[str]:
-    return [] if carry in ("none", "residual") else [f"carry must be 'none' or 'residual', got {carry!r}"]

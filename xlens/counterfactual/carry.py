@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,15 +12,29 @@ from torch import Tensor
 from xlens.attr.curve import Curve, broadcast
 from xlens.errors import OptionError
 
-__all__ = ["CARRIES", "CarriedCurve", "Carry", "PartsCurve", "carried", "clamped", "default_carry"]
+__all__ = ["CARRIES", "CarriedCurve", "Carry", "PartsCurve", "carried", "carry_faults", "clamped", "default_carry"]
 
 Carry = Literal["masked", "residual", "none"]
 CARRIES: tuple[str, ...] = ("masked", "residual", "none")
+#: What is shown -> how its change is carried where nobody says. The mask was fitted on the way to the contrast
+#: class, so a counterfactual goes through it, and an edit of a named feature, which may lie elsewhere, does not.
+_DEFAULTS: dict[str, Carry] = {"counterfactual": "masked", "edit": "residual"}
 
 
-def default_carry(masked: bool) -> Carry:
-    """Return how a change is carried where nobody says: by the mask where there is one, else as the residual."""
-    return "masked" if masked else "residual"
+def default_carry(masked: bool, shown: Literal["counterfactual", "edit"] = "counterfactual") -> Carry:
+    """Return how a change is carried where nobody says; through a mask only where there is one."""
+    default = _DEFAULTS[shown]
+    return "residual" if default == "masked" and not masked else default
+
+
+def carry_faults(carry: Any, masked: bool, allowed: Sequence[str | None] = (*CARRIES, None)) -> list[str]:
+    """Return, in words, what is wrong with a carry that was asked for; None stands for the default."""
+    if carry not in allowed:
+        *first, last = map(repr, allowed)
+        return [f"carry must be {', '.join(first)} or {last}, got {carry!r}"]
+    if carry == "masked" and not masked:
+        return ["carry='masked' needs a mask, as images have; here it is 'residual' or 'none'"]
+    return []
 
 
 def carried(
@@ -42,7 +56,8 @@ def carried(
     ======== =========================================== =======================================================
 
     Masked, what lies under the mask is the lens's decoding and nothing of the input: what a lens leaves out of an
-    input may be the very evidence.
+    input may be the very evidence. A lens that edits inputs is the first line, with its fill for G(z') and, on the
+    way (:class:`PartsCurve`), with each part of its mask opened by as much as its code says.
 
     Args:
         carry: which of the three.
@@ -135,5 +150,4 @@ class PartsCurve:
     def rendered(self, codes: Tensor, rows: Tensor) -> Tensor:
         """Return inputs with each part as a code says ``(M, P)``; where it is 1 throughout, the input exactly."""
         mask = torch.einsum("mp,mphw->mhw", 1 - codes, self.parts[rows]).unsqueeze(1)
-        inputs = self.inputs[rows]
-        return inputs + mask * (self.filled[rows] - inputs)
+        return carried("masked", self.inputs[rows], self.inputs[rows], self.filled[rows], mask)

@@ -84,11 +84,11 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
 
 
 def number_faults(
-    n: Any, smoothing: Any, share: Any, steps: Any, restarts: Any, confidence: Any, seed: Any
+    n: Any, smoothing: Any, share: Any, points: Any, restarts: Any, confidence: Any, seed: Any
 ) -> list[str]:
     """Return what is wrong with the numbers, in words."""
     faults = []
-    for name, value, least in (("n", n, 1), ("steps", steps, 1), ("seed", seed, 0), ("restarts", restarts, 0)):
+    for name, value, least in (("n", n, 1), ("points", points, 1), ("seed", seed, 0), ("restarts", restarts, 0)):
         if name == "n" and value is None:
             continue
         if (number := whole(value)) is None or not least <= number < 2**63:

@@ -64,7 +64,7 @@ def flip_distance(
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)
-        target, contrast = fitted.classes(moved, target, contrast)
+        target, contrast = fitted.classes(moved, target, contrast, method="flip_distance")
         goals = fitted.spec.usual_margins().to(moved.device)[contrast, target]
         rows = zip(*(whole.split(_BATCH) for whole in (moved, target, contrast, goals)), strict=True)
         parts = [_distance(fitted, x, t, c, goal) for x, t, c, goal in rows]

@@ -17,6 +17,7 @@ from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import plain
 from xlens.counterfactual.carry import Carry
+from xlens.deprecated import renamed
 from xlens.errors import XlensWarning
 from xlens.evaluation.checks import (
     check_nearest,
@@ -46,6 +47,7 @@ _BATCH = 64
 Methods = Sequence[str] | Mapping[str, Mapping[str, Any]]
 
 
+@renamed(steps="points")
 def evaluate(
     explainers: Explainer | Fitted | Mapping[str, Explainer | Fitted] | Sequence[Explainer | Fitted],
     data: Any,
@@ -62,7 +64,7 @@ def evaluate(
     n: int | None = None,
     smoothing: float = 0.0,
     share: float = 0.05,
-    steps: int = 20,
+    points: int = 20,
     restarts: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
@@ -94,7 +96,7 @@ def evaluate(
         n: so many inputs, drawn by `seed`; None for all.
         smoothing: standard deviation in pixels under which every map is located once more; 0 for not.
         share: of the pixels that become grey for ``drop``.
-        steps: points of the curves of deletion, insertion and COUT.
+        points: of the curves of deletion, insertion and COUT.
         restarts: inversions from random starts to compare (2 or more), where a lens can search; 0 for none.
         confidence: of the bootstrap intervals, over inputs.
         seed: decides which inputs, and everything random.
@@ -123,11 +125,11 @@ def evaluate(
         given = {"references": references, "clean": clean}
         asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
         contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
-        faults += number_faults(n, smoothing, share, steps, restarts, confidence, seed)
+        faults += number_faults(n, smoothing, share, points, restarts, confidence, seed)
         faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
         check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
-        n, smoothing, share, steps, restarts, confidence, seed = plain(
-            (n, smoothing, share, steps, restarts, confidence, seed)
+        n, smoothing, share, points, restarts, confidence, seed = plain(
+            (n, smoothing, share, points, restarts, confidence, seed)
         )
         beside = {"masks": masks, "clean": clean, "factors": factors}
         beside = {name: value for name, value in beside.items() if value is not None}
@@ -154,7 +156,9 @@ def evaluate(
             clean, masks = (
                 None if name not in rows else rows[name].to(inputs.device) for name in ("clean", "masks")
             )
-            classes = first.classes(inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH)
+            classes = first.classes(
+                inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH, "evaluate"
+            )
             others = None if real is None else references_of(first, real, _BATCH)
             asked = Asked(
                 first.classifier,
@@ -167,7 +171,7 @@ def evaluate(
             )
             check_oracles(oracles, asked)
             check_nearest(contenders, asked)
-            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, steps)
+            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, points)
             contenders = possible(suite, contenders, must=methods is not None)
             judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
             figures = judge.all(named)

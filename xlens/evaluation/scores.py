@@ -39,8 +39,8 @@ def _exchanged(suite: Suite, maps: Tensor, fill: Tensor, label: str, rows: Tenso
     asked = suite.asked
     parts = (asked.inputs, maps, asked.target, fill)
     given = (asked.classifier, *(parts if rows is None else (part[rows] for part in parts)))
-    deleted = metrics.deletion(*given, steps=suite.steps)
-    inserted = metrics.insertion(*given, steps=suite.steps)
+    deleted = metrics.deletion(*given, points=suite.points)
+    inserted = metrics.insertion(*given, points=suite.points)
     yield Score("deletion" + label, deleted, "lower", rows)
     yield Score("insertion" + label, inserted, "higher", rows)
     yield Score("DiffID" + label, inserted - deleted, "higher", rows)
@@ -71,7 +71,7 @@ def lens_scores(suite: Suite, explanation: Explanation) -> Iterator[Score]:
     yield Score("L2", metrics.proximity(x, edited, norm=2), "lower")
     yield Score("pixels changed", metrics.sparsity(x, edited, suite.span), "lower")
     both = (asked.target, asked.contrast)
-    yield Score("COUT", metrics.cout(asked.classifier, x, edited, *both, steps=suite.steps), "higher")
+    yield Score("COUT", metrics.cout(asked.classifier, x, edited, *both, points=suite.points), "higher")
     yield from _oracles(suite, edited)
     where, masks = suite.masked, suite.masks
     if masks is not None and len(where):

@@ -35,7 +35,7 @@ class Suite:
         oracles: name -> independent classifier, frozen by the caller.
         smoothing: standard deviation in pixels of the Gaussian under which maps are judged once more; 0 for not.
         share: of the pixels, for the drop.
-        steps: of deletion, insertion and COUT.
+        points: of the curves of deletion, insertion and COUT.
         notes: what was left out, and why; it grows.
     """
 
@@ -44,7 +44,7 @@ class Suite:
     oracles: Mapping[str, Classifier]
     smoothing: float
     share: float
-    steps: int
+    points: int
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:

@@ -108,7 +108,7 @@ def counterfactual(
     with fitted.asking():
         source = fitted.inputs(inputs)
         moved = source.to(fitted.device)
-        target, contrast = fitted.classes(moved, target, contrast)
+        target, contrast = fitted.classes(moved, target, contrast, method="counterfactual")
         rows = zip(*(part.split(BATCH) for part in (moved, target, contrast)), strict=True)
         parts = [lens.carry(x, t, c, carry).start for x, t, c in rows]
     return torch.cat(parts).to(source.device)

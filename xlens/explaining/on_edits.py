@@ -15,13 +15,10 @@ from xlens.counterfactual.carry import Carry, PartsCurve, clamped
 from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute, frames_along
-from xlens.explaining.request import FEATURE_MAPS, Request
+from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, Request
 from xlens.fitted import Fitted
 
 __all__ = ["OnEdits"]
-
-#: Attributions that go through decoded inputs, which such a lens has none of.
-_DECODED_ONLY = ("lig_paper", "latent_shift")
 
 
 class OnEdits:
@@ -67,7 +64,7 @@ class OnEdits:
         faults = [
             f"attribution {name!r} needs a lens that decodes; this one edits inputs directly"
             for name in attributions
-            if name in _DECODED_ONLY
+            if name in DECODED_ONLY
         ]
         if carry not in (None, "masked"):
             faults.append(f"carry={carry!r} needs a lens that decodes; this one brings its own mask, 'masked'")
@@ -156,7 +153,7 @@ class OnEdits:
         return clamped(self.lens.fill(edit.inputs, mask), edit.inputs, *self.fitted.limits(edit.inputs))
 
     def pictures(self, edit: Edit) -> dict[str, Tensor | None]:
-        """Return the fields of an explanation that only a lens on inputs has."""
+        """Return the fields of an explanation that not every kind of lens has."""
         return {"reconstruction": edit.reconstruction, "edit": edit.start - edit.inputs, "mask": edit.mask}
 
 

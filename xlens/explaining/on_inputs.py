@@ -19,7 +19,7 @@ __all__ = ["OnInputs"]
 
 
 class OnInputs:
-    """Asks a lens that decodes to inputs; see :class:`xlens.explaining.on_layer.OnLayer` for the other kind.
+    """Asks a lens that decodes to inputs; beside it are ``OnLayer`` and ``OnEdits``.
 
     Args:
         fitted: classifier, lens and mask.

@@ -16,16 +16,14 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
-from xlens.explaining.request import FEATURE_MAPS, FRAMES, Request
+from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
 
-__all__ = ["LAYER_ONLY", "OnLayer"]
+__all__ = ["OnLayer"]
 
 #: Errors of so many parts add up: each is held to this share of what their sum may miss.
 _PARTS = 5
-#: Attributions that go through decoded inputs, which such a lens has none of.
-LAYER_ONLY = ("lig_paper", "latent_shift")
 
 
 class OnLayer:
@@ -77,7 +75,7 @@ class OnLayer:
         faults = [
             f"attribution {name!r} needs a lens that decodes to inputs; this one decodes to a hidden layer"
             for name in attributions
-            if name in LAYER_ONLY
+            if name in DECODED_ONLY
         ]
         if carry is not None:
             faults.append(f"carry={carry!r} needs a lens that decodes to inputs; leave it out")

@@ -12,10 +12,19 @@ from torch import Tensor
 from xlens.attr.captum_methods import captum_names, check_captum
 from xlens.attr.paths import PATHS, CodePath
 from xlens.contracts.numbers import is_count, is_number
-from xlens.counterfactual.carry import CARRIES, Carry, default_carry
+from xlens.counterfactual.carry import Carry, carry_faults, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
 
-__all__ = ["FEATURE_MAPS", "FRAMES", "OWN", "References", "Request", "check_attributions", "check_explain"]
+__all__ = [
+    "DECODED_ONLY",
+    "FEATURE_MAPS",
+    "FRAMES",
+    "OWN",
+    "References",
+    "Request",
+    "check_attributions",
+    "check_explain",
+]
 
 #: xlens's own attributions, and what they are in a few words.
 OWN = {
@@ -29,6 +38,8 @@ OWN = {
 }
 
 
+#: Attributions that go through decoded inputs, which not every kind of lens has.
+DECODED_ONLY = ("lig_paper", "latent_shift")
 #: Frames of a path that are shown.
 FRAMES = 11
 #: One map for each named part of the code, and so no attribution of its own.
@@ -155,10 +166,7 @@ def check_explain(
     faults = list(faults)
     if path not in PATHS:
         faults.append(f"path must be one of {', '.join(PATHS)}, got {path!r}")
-    if carry is not None and carry not in CARRIES:
-        faults.append(f"carry must be 'masked', 'residual', 'none' or None, got {carry!r}")
-    if carry == "masked" and not masked:
-        faults.append("carry='masked' needs a mask, as images have; here it is 'residual' or 'none'")
+    faults += carry_faults(carry, masked)
     if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
     if not is_number(tolerance) or not 0 < tolerance <= 1:

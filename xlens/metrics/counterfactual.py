@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from xlens.deprecated import renamed
 from xlens.errors import DataError, OptionError
 from xlens.metrics.classes import Classify, logits_of
 from xlens.metrics.perturbation import transition
@@ -118,6 +119,7 @@ def sparsity(inputs: Tensor, counterfactuals: Tensor, data_range: float) -> Tens
     return changed.flatten(1).float().mean(1)
 
 
+@renamed(steps="points")
 def cout(
     classify: Classify,
     inputs: Tensor,
@@ -125,7 +127,7 @@ def cout(
     target: Tensor,
     contrast: Tensor,
     *,
-    steps: int = 20,
+    points: int = 20,
 ) -> Tensor:
     """Return the counterfactual transition score, ``(N,)`` in [-1, 1]; large is good.
 
@@ -136,16 +138,16 @@ def cout(
         classify: maps inputs to logits ``(M, K)``.
         inputs, counterfactuals: ``(N, *S)``.
         target, contrast: ``(N,)``.
-        steps: points of the curve.
+        points: of the curve.
 
     References:
         Khorram, Fuxin (2022), Cycle-Consistent Counterfactuals by Latent Transformations (COUT).
     """
     size = _change(inputs, counterfactuals).abs()
-    curve = transition(classify, inputs, counterfactuals, size, steps=steps)
+    curve = transition(classify, inputs, counterfactuals, size, points=points)
     rows = torch.arange(len(target), device=target.device)
     difference = curve[rows, :, contrast] - curve[rows, :, target]
-    return torch.trapezoid(difference, dx=1 / steps, dim=1)
+    return torch.trapezoid(difference, dx=1 / points, dim=1)
 
 
 def _change(inputs: Tensor, counterfactuals: Tensor) -> Tensor:

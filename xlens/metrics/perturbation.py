@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xlens.contracts.numbers import is_count, is_number
+from xlens.deprecated import renamed
 from xlens.errors import DataError, OptionError
 from xlens.metrics.classes import Classify, probabilities_of
 from xlens.metrics.maps import removal_order
@@ -16,8 +17,9 @@ __all__ = ["deletion", "diff_id", "insertion", "intensity_drop", "transition"]
 _BATCH = 256
 
 
+@renamed(steps="points")
 def transition(
-    classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, *, steps: int = 20
+    classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, *, points: int = 20
 ) -> Tensor:
     """Exchange the pixels of inputs for those of others, the largest attribution first.
 
@@ -25,7 +27,7 @@ def transition(
         classify: maps inputs to logits ``(M, K)``.
         inputs, others: ``(N, *S)``; all channels of a pixel go together.
         attributions: ``(N, *S)`` or ``(N, 1, *spatial)``; signed: evidence against goes last.
-        steps: T; the same number of pixels goes at each, up to rounding.
+        points: T; the same number of pixels goes at each, up to rounding.
 
     Returns:
         class probabilities ``(N, T + 1, K)``, from the inputs to the others.
@@ -36,7 +38,7 @@ def transition(
 
     >>> import torch
     >>> classify = lambda x: torch.stack([torch.zeros(len(x)), x.sum(1)], 1)
-    >>> transition(classify, torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), steps=2).shape
+    >>> transition(classify, torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([[2.0, 1.0]]), points=2).shape
     torch.Size([1, 3, 2])
     """
     if inputs.shape != others.shape or not _fits(attributions, inputs):
@@ -46,22 +48,23 @@ def transition(
             f"attributions {tuple(attributions.shape)}",
             allowed="one shape, (N, *S); attributions (N, 1, *spatial) too",
         )
-    if not is_count(steps):
-        raise OptionError(f"metrics: steps must be an int >= 1, got {steps!r}")
+    if not is_count(points):
+        raise OptionError(f"metrics: points must be an int >= 1, got {points!r}")
     parts = (values.split(_BATCH) for values in (inputs, others, attributions))
-    return torch.cat([_exchanged(classify, x, y, a, steps) for x, y, a in zip(*parts, strict=True)])
+    return torch.cat([_exchanged(classify, x, y, a, points) for x, y, a in zip(*parts, strict=True)])
 
 
-def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, steps: int) -> Tensor:
+def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, points: int) -> Tensor:
     places = _spread(removal_order(attributions), inputs)
     n_pixels = places[0].numel()
-    counts = [round(step * n_pixels / steps) for step in range(steps + 1)]
+    counts = [round(point * n_pixels / points) for point in range(points + 1)]
     found = [probabilities_of(classify, torch.where(places < count, others, inputs)) for count in counts]
     return torch.stack(found, 1)
 
 
+@renamed(steps="points")
 def deletion(
-    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
     """Return the area under the classifier's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small
     is good.
@@ -72,27 +75,29 @@ def deletion(
         attributions: ``(N, *S)``, signed.
         target: ``(N,)``.
         baselines: ``(N, *S)`` what pixels are exchanged for.
-        steps: points of the curve.
+        points: of the curve.
 
     References:
         Petsiuk, Das, Saenko (2018), RISE: Randomized Input Sampling for Explanation of Black-box Models.
     """
-    return _area(transition(classify, inputs, baselines, attributions, steps=steps), target)
+    return _area(transition(classify, inputs, baselines, attributions, points=points), target)
 
 
+@renamed(steps="points")
 def insertion(
-    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
     """Return the area under the classifier's probability of the target as its pixels come, ``(N,)`` in [0, 1];
     large is good.
 
     Arguments and source as for :func:`deletion`; the image begins as the baseline.
     """
-    return _area(transition(classify, baselines, inputs, attributions, steps=steps), target)
+    return _area(transition(classify, baselines, inputs, attributions, points=points), target)
 
 
+@renamed(steps="points")
 def diff_id(
-    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, steps: int = 20
+    classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
     """Return insertion minus deletion, ``(N,)`` in [-1, 1]; large is good, and 0 is what a random map gets.
 
@@ -101,8 +106,8 @@ def diff_id(
     References:
         Yang, Wang, Bilgic (2023), Local Path Integration for Attribution (DiffID).
     """
-    inserted = insertion(classify, inputs, attributions, target, baselines, steps=steps)
-    return inserted - deletion(classify, inputs, attributions, target, baselines, steps=steps)
+    inserted = insertion(classify, inputs, attributions, target, baselines, points=points)
+    return inserted - deletion(classify, inputs, attributions, target, baselines, points=points)
 
 
 def intensity_drop(
