@@ -17,7 +17,7 @@ import toys
 from directed import Directed
 
 import xlens
-from xlens import evaluation, plot, report
+from xlens import evaluation, metrics, plot, report
 from xlens.contracts.capabilities import Question
 from xlens.deprecated import METHODS
 from xlens.fitted import Fitted
@@ -245,6 +245,33 @@ def test_values_of_a_traversal_were_steps(fitted, images):
     assert torch.equal(earlier, now)
     with pytest.raises(TypeError, match="steps"):
         fitted.traverse(images[:2], "bright", values=[0.0], steps=[0.0])
+
+
+CURVES = {
+    "deletion": lambda c, x, **n: metrics.deletion(c, x, x, torch.ones(len(x), dtype=torch.long), 0 * x, **n),
+    "insertion": lambda c, x, **n: metrics.insertion(c, x, x, torch.ones(len(x), dtype=torch.long), 0 * x, **n),
+    "diff_id": lambda c, x, **n: metrics.diff_id(c, x, x, torch.ones(len(x), dtype=torch.long), 0 * x, **n),
+    "transition": lambda c, x, **n: metrics.transition(c, x, 0 * x, x, **n),
+    "cout": lambda c, x, **n: metrics.cout(c, x, 0.5 * x, *(torch.full((len(x),), k) for k in (1, 0)), **n),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_points_of_a_curve_were_steps(name, images):
+    def classify(x):
+        return torch.stack([torch.zeros(len(x)), x.flatten(1).mean(1)], 1)
+
+    with pytest.warns(DeprecationWarning, match=rf"{name}\(steps=...\) is now {name}\(points=...\)"):
+        earlier = CURVES[name](classify, images[:2], steps=5)
+    assert torch.equal(earlier, CURVES[name](classify, images[:2], points=5))
+    with pytest.raises(TypeError, match="steps"):
+        CURVES[name](classify, images[:2], points=5, steps=5)
+
+
+def test_points_of_an_evaluation_were_steps(fitted, images):
+    with pytest.warns(DeprecationWarning, match=r"evaluate\(steps=...\) is now evaluate\(points=...\)"):
+        with pytest.raises(xlens.errors.OptionError, match="points must be an int >= 1"):
+            xlens.evaluate(fitted, images, steps=0)
 
 
 def test_values_of_a_report_were_steps(fitted, images, tmp_path):

@@ -62,7 +62,7 @@ def fit(
     mixed_precision: Literal["no", "bf16"] = "no",
     **options: Any,
 ) -> LensExplainer:
-    """Fit a lens around a classifier, which is left exactly as it is.
+    """Lens around a frozen classifier: fitted on data ``(n, *S)``, returned as the explainer that asks it.
 
     In a program that torchrun or accelerate launched as several processes, each calls this with the same arguments
     and the whole data, takes its share of every batch, and gets the same lens. Where the classifier's buffers
@@ -189,7 +189,7 @@ def load(
     device: str | torch.device | None = None,
     max_bytes: int = MOST_BYTES,
 ) -> LensExplainer:
-    """Read a lens that :meth:`xlens.Explainer.save` wrote.
+    """Explainer from a saved lens: reads what :meth:`xlens.Explainer.save` wrote.
 
     Args:
         path: the folder.

@@ -37,7 +37,7 @@ def explain(
     progress: bool | None = None,
     **options: Any,
 ) -> Explanation:
-    """Fit a lens around a classifier, which is left exactly as it is, and explain its decision on each input.
+    """Explanation of a classifier's decisions on images ``(N, *S)`` in one call: a lens is fitted, and asked.
 
     Whoever asks more than once fits once: ``explainer = xlens.fit(model, data)`` and ``explainer.explain(images)``.
 

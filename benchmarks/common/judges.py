@@ -1,4 +1,4 @@
-"""The frozen classifier f and two judges of other topology, each trained independently."""
+"""The frozen classifier and two judges of other topology, each trained independently."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def wide_judge(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
 
 
 def trained(task: Task, seed: int, epochs: int, only: str = "") -> dict[str, nn.Module]:
-    """Return f and both judges (or `only` the one of that name), trained with different seeds and cached."""
+    """Return the classifier and both judges (or `only` one by name), trained with different seeds and cached."""
     shape = tuple(task.train.shape[1:])
     makers = {"f": small_cnn, "judge A (residual)": residual_judge, "judge B (wide)": wide_judge}
     nets = {}

@@ -20,7 +20,7 @@ MEASURED = ("brightness", "width", "height")
 
 
 class Layer(NamedTuple):
-    """The CNN, and of training and test images: activations, f's class, and the measured attributes."""
+    """The CNN, and of training and test images: activations, its class, and the measured attributes."""
 
     model: nn.Module
     train: Tensor

@@ -88,7 +88,7 @@ def blur(maps: Tensor) -> Tensor:
 
 
 def nearest_negative(model: nn.Module, x: Tensor, train: Tensor) -> Tensor:
-    """Return, for each input, the nearest training image that f calls negative."""
+    """Return, for each input, the nearest training image that the classifier calls negative."""
     negatives = train[logits_of(model, train).argmax(1) == 0]
     nearest = torch.cdist(x.flatten(1), negatives.flatten(1)).argmin(1)
     return negatives[nearest]

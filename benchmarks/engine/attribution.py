@@ -161,7 +161,7 @@ class Paths:
         return score_margin(self.model(points), self.target[rows], self.contrast[rows])
 
     def errors(self, curve: Any, n_steps: int, tolerance: float | None = None, **options: Any) -> Tensor:
-        """Return the relative completeness errors, and count evaluations of f's gradient."""
+        """Return the relative completeness errors, and count evaluations of the classifier's gradient."""
         n = len(self.x)
         self.gradients = 0
 
@@ -280,7 +280,7 @@ def layer() -> None:
     print("|---|---|---|---|---|")
     captum = found["captum"]
     for who, (took, extra) in found.items():
-        name = "one forward pass of f, for comparison" if who == "forward" else who
+        name = "one forward pass of the classifier, for comparison" if who == "forward" else who
         print(f"| {name} | {took:.3f} | {captum[0] / took:.1f} | {extra:.1f} | {captum[1] / extra:.1f} |")
     print(f"\nLargest difference of the values: {gap:.1e}.")
 

@@ -91,7 +91,7 @@ def main() -> None:
                     {
                         "epoch": trainer.current_epoch + 1,
                         "seconds": self.seconds - before,
-                        "f agrees": float(fidelity.agrees.float().mean()),
+                        "the classifier agrees": float(fidelity.agrees.float().mean()),
                         "flips": float(fidelity.flips.float().mean()),
                         "MSE": float(fidelity.mse.mean()),
                     }
@@ -106,7 +106,10 @@ def main() -> None:
     print(f"test accuracy {accuracy:.3f}; {chosen.epochs} epochs alone: {alone:.0f} s")
     share = callback.seconds / (alone + callback.seconds)
     print(f"callback: {callback.seconds:.0f} s in all, {share:.0%} of a run with it")
-    print("\n| after epoch | seconds | f agrees | f flips on x' | MSE |\n|---|---|---|---|---|")
+    print(
+        "\n| after epoch | seconds | the classifier agrees | the classifier flips on x' | MSE |\n"
+        "|---|---|---|---|---|"
+    )
     for row in warm:
         shares = f"{row['f agrees']:.3f} | {row['flips']:.3f} | {row['MSE']:.4f}"
         print(f"| {row['epoch']} | {row['seconds']:.0f} | {shares} |")

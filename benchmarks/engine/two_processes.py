@@ -55,8 +55,8 @@ def work(folder: Path, chosen: argparse.Namespace) -> None:
             "lens, until its last step, s": next(value for name, value in ends.items() if name != "mask"),
             "fit, s": fitted,
             "explain 128, s": explained,
-            "f agrees": float(fidelity.agrees.float().mean()),
-            "f flips on x'": float(fidelity.flips.float().mean()),
+            "the classifier agrees": float(fidelity.agrees.float().mean()),
+            "the classifier flips on x'": float(fidelity.flips.float().mean()),
             "MSE": float(fidelity.mse.mean()),
             "score gap, median": float(fidelity.score_gap.median()),
         }

@@ -2,10 +2,10 @@
 
     python -m benchmarks.engine.warm_start --backend svae --steps 900 --seeds 0 1 2
 
-Fashion-MNIST, coat against shirt. f has been trained for six epochs and has a lens; then it is trained for one
-more. Lenses are asked about the new f: the earlier one as it is, two begun with it (a ninth and a third of the
-steps), and two fitted anew (a third, and all). `reached` counts the figures that are no worse than those of the
-full new fit.
+Fashion-MNIST, coat against shirt. The classifier has been trained for six epochs and has a lens; then it is trained
+for one more. Lenses are asked about the new classifier: the earlier one as it is, two begun with it (a ninth and a
+third of the steps), and two fitted anew (a third, and all). `reached` counts the figures that are no worse than
+those of the full new fit.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from xlens.training.stream import BatchStream
 
 #: Figure -> whether more is better.
 FIGURES = {
-    "f agrees on reconstruction": True,
+    "the classifier agrees on reconstruction": True,
     "reconstruction MSE": False,
     "score gap, median, in logits": False,
-    "f flips on x'": True,
-    "f flips on G(z0)": True,
+    "the classifier flips on x'": True,
+    "the classifier flips on G(z0)": True,
     "judge A sees the flip on G(z0)": True,
     "trustworthy": True,
 }
@@ -84,7 +84,8 @@ def measure(task: Task, backend: str, steps: int, seed: int) -> dict[str, dict[s
     changed = (before.argmax(1) != after.argmax(1)).float().mean()
     was, now = ((logits.argmax(1) == task.test_labels).float().mean() for logits in (before, after))
     print(
-        f"seed {seed}: one more epoch changes f's class on {changed:.1%} of the test images, its margin by "
+        f"seed {seed}: one more epoch changes the classifier's class on {changed:.1%} of the test images, "
+        "its margin by "
         f"{moved:.2f} (median), its accuracy from {was:.3f} to {now:.3f}",
         flush=True,
     )

@@ -101,7 +101,7 @@ def cell(name: str, seed: int, backend: str) -> dict[str, Any]:
 
 
 def original(task: Task, model: nn.Module, chosen: Tensor) -> list[int]:
-    """Return f's class of each true original: where it is 1, f sees the cause before it was planted."""
+    """Return the classifier's class of true originals: where it is 1, it sees the cause before it was planted."""
     return [] if task.test_clean is None else predicted(model, task.test_clean[chosen]).tolist()
 
 

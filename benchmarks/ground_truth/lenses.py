@@ -34,7 +34,7 @@ OPTIONS: dict[str, dict[str, dict]] = {
 
 
 def networks(name: str, task: Task, seed: int) -> dict[str, nn.Module]:
-    """Return f and both judges."""
+    """Return the classifier and both judges."""
     return trained(task, seed, EPOCHS.get(name, 8))
 
 

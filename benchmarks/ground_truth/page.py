@@ -26,7 +26,8 @@ COLUMNS = (
     "insertion", "DiffID", "drop", "sparseness", "randomised",
 )  # fmt: skip
 LENS_ROWS = (
-    "agrees", "flips", "decoding flips", "trustworthy", "trustworthy, f shuffled", "monotone", "coverage",
+    "agrees", "flips", "decoding flips", "trustworthy", "trustworthy, the classifier shuffled",
+    "monotone", "coverage",
     "edit inside the mask", "L1", "L2", "pixels changed", "COUT", "sFID", "sFID, references",
 )  # fmt: skip
 
@@ -97,7 +98,8 @@ def same(one: Cell, other: Cell) -> bool:
 
 
 def ran(cells: list[Cell]) -> str:
-    lines = ["## What was run", "", "| task | seed | lens | inputs | fit, CPU seconds | right: f | right: judges |",
+    lines = ["## What was run", "",
+             "| task | seed | lens | inputs | fit, CPU seconds | right: the classifier | right: judges |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for c in cells:
         f, *judges = c["accuracy"].values()
@@ -129,10 +131,10 @@ def choice(cells: list[Cell], best: tuple[str, str]) -> str:
 
 
 def reached(cells: list[Cell], best: tuple[str, str]) -> str:
-    """The three figures that were asked, by task and over all planted ones, and where f is clear."""
+    """The three figures that were asked, by task and over all planted ones, and where the classifier is clear."""
     lines = [
         "| asked of the chosen map, on the test inputs | task | seeds | measured | IG from the true original | "
-        "where f calls the true original negative |",
+        "where the classifier calls the true original negative |",
         "|---|---|---|---|---|---|",
     ]
     for name, least in (("pointing", 0.96), ("IoU, smoothed", 0.73), ("mass", 0.60)):
@@ -164,7 +166,7 @@ def mean(values: list[float]) -> float:
 
 
 def is_clear(cell: Cell, i: int) -> bool:
-    """Whether f calls the true original of an input negative, so that the planted cause is all that it saw."""
+    """Whether the classifier calls the true original of an input negative: the planted cause is all that it saw."""
     return cell["f_on_original"][i] == 0
 
 

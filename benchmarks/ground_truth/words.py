@@ -81,9 +81,9 @@ validation nor the test inputs; these ways are not part of the benchmark:
 | codes improved by 50 steps of inversion | .825 | .406 | .512 | .624 | .948 / .837 |
 | codes improved by 200 | .817 | .400 | .505 | .603 | .948 / .865 |
 | codes found from random starts, 300 steps | .650 | .297 | .403 | .451 | .862 / .683 |
-| each input's mask optimised, 40 steps, f's margin at full weight | .875 | .484 | .550 | .780 | .664 / .462 |
+| each input's mask optimised, 40 steps, the margin at full weight | .875 | .484 | .550 | .780 | .664 / .462 |
 | the same, margin at a third of the weight | .892 | .530 | .541 | .845 | .405 / .327 |
-| the path through inputs that f responds to least (`guided_ig`) | .850 | .409 | .510 | .621 | the same x' |
+| the path that the classifier responds to least (`guided_ig`) | .850 | .409 | .510 | .621 | the same x' |
 | the mask closing from its edge inwards, as path | .892 | .395 | .526 | .637 | the same x' |
 
 An edit that is optimised against the classifier for one input points better and convinces no judge: it finds

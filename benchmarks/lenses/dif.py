@@ -5,8 +5,8 @@
     python -m benchmarks.lenses.dif --table
 
 A run of one task and seed fits DIF and its two ablations (logistic separation, and none: "vanilla") and keeps its
-figures in the cache folder; ``--table`` prints what is there. Seeds are the lens's; f is the same for all. With
-``--option`` the figures are printed and not kept.
+figures in the cache folder; ``--table`` prints what is there. Seeds are the lens's; the classifier is the same for
+all. With ``--option`` the figures are printed and not kept.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def paper_table(explainer, model: nn.Module, eyes: nn.Sequential, task: Task, la
     own = predicted(model, x)
     for place, strength in enumerate(PENALTIES):
         score = lens.class_logits(codes, strength)[:, 1]
-        rows[f"{label}: AUC of f's class, lambda {strength}"] = roc_auc_score(own, score)
+        rows[f"{label}: AUC of the classifier's class, lambda {strength}"] = roc_auc_score(own, score)
         rows[f"{label}: AUC of the label, lambda {strength}"] = roc_auc_score(task.test_labels, score)
         rows[f"{label}: non-sparse share, lambda {strength}"] = float(non_sparse(lens.weights[place, 1]))
     decoded = torch.cat([lens.decode(part) for part in codes.split(256)])
@@ -72,22 +72,24 @@ def paper_table(explainer, model: nn.Module, eyes: nn.Sequential, task: Task, la
     rows[f"{label}: Frechet distance, fakes"] = frechet_distance(real, features(eyes, made))
     rows[f"{label}: Frechet distance, reconstructions"] = frechet_distance(real, features(eyes, decoded))
     rows[f"{label}: reconstruction MSE"] = float((decoded - x).square().mean())
-    rows[f"{label}: f agrees on reconstructions"] = float((predicted(model, decoded) == own).float().mean())
+    rows[f"{label}: the classifier agrees on reconstructions"] = float(
+        (predicted(model, decoded) == own).float().mean()
+    )
 
 
 def flips(explainer, judges: dict[str, nn.Module], task: Task, label: str, mask: bool, rows: Rows):
     """The three top features moved: on decodings and carried; returns the first explanation."""
     x = task.test[:EDITED]
     agreement = xlens_dif.agreement(explainer, x)
-    rows[f"{label}: f confirms the sparse model on edits"] = agreement.confirmed
-    rows[f"{label}: G(z0), f flips"] = agreement.flips
+    rows[f"{label}: the classifier confirms the sparse model on edits"] = agreement.confirmed
+    rows[f"{label}: G(z0), the classifier flips"] = agreement.flips
     found = None
     for carry in ("masked", "residual") if mask else ("residual",):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             explanation = explainer.explain(x, carry=carry, attributions=(), n_steps=4)
         found = found or explanation
-        rows[f"{label}: x' {carry}, f flips"] = float(explanation.fidelity.flips.float().mean())
+        rows[f"{label}: x' {carry}, the classifier flips"] = float(explanation.fidelity.flips.float().mean())
         for name, judge in judges.items():
             sides = (explanation.target, explanation.contrast)
             rows[f"{label}: x' {carry}, {name}"] = judged(judge, x, explanation.counterfactual, *sides)
@@ -111,11 +113,13 @@ def attack(explainer, model: nn.Module, task: Task, label: str, rows: Rows) -> N
         rows[f"{label}: attack at weight {weight}, share of the way"] = float(found.moved.mean())
         rows[f"{label}: attack at weight {weight}, perturbation RMS"] = float(found.size.mean())
         left = predicted(model, found.reconstructions) != 0
-        rows[f"{label}: attack at weight {weight}, f sees the other class"] = float(left.float().mean())
+        rows[f"{label}: attack at weight {weight}, the classifier sees the other class"] = float(
+            left.float().mean()
+        )
 
 
 def traversals(explainer, task: Task, model: nn.Module, path: Path) -> None:
-    """Draw each top feature from -C to C for one image of each class, f's probability under every frame."""
+    """Draw each top feature from -C to C for one image of each class, with the classifier's probability."""
     from matplotlib.figure import Figure
 
     own = predicted(model, task.test)
@@ -135,7 +139,9 @@ def traversals(explainer, task: Task, model: nn.Module, path: Path) -> None:
                 axis.set_yticks([])
                 axis.set_xlabel(text, fontsize=7, labelpad=1)
             row[0].set_ylabel(part.name, fontsize=6)
-    figure.suptitle(f"each feature from -C to C; below: f's probability of {task.class_names[1]}", fontsize=9)
+    figure.suptitle(
+        f"each feature from -C to C; below: the classifier's probability of {task.class_names[1]}", fontsize=9
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=75)
 
@@ -153,8 +159,8 @@ def measure(name: str, seed: int, pictures: Path, options: dict, kinds: list[str
     # On photographs of clothes a network that knows all ten; on solar cells the judge, for want of another.
     eyes = nets["judge A (residual)"] if name == "solar" else eyes_of_clothes()
     logits = logits_of(model, task.test)
-    rows: Rows = {"f: AUC of the label": roc_auc_score(task.test_labels, logits[:, 1] - logits[:, 0])}
-    rows["f: test accuracy"] = float((logits.argmax(1) == task.test_labels).float().mean())
+    rows: Rows = {"the classifier: AUC of the label": roc_auc_score(task.test_labels, logits[:, 1] - logits[:, 0])}
+    rows["the classifier: test accuracy"] = float((logits.argmax(1) == task.test_labels).float().mean())
     for label in kinds:
         separation = KINDS[label]
         mask = label == "DIF" and seed == 0

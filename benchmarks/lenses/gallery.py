@@ -24,7 +24,7 @@ from xlens.explanation import Explanation
 
 
 def strongest(explainer: xlens.LensExplainer, explanation: Explanation) -> Feature:
-    """The part of the code that contributes most to f's score, on average over the images explained."""
+    """The part of the code that contributes most to the classifier's score, averaged over the images explained."""
     weight = dict(
         zip(explanation.feature_names, explanation.feature_contributions.abs().mean(0).tolist(), strict=True)
     )

@@ -60,8 +60,10 @@ def explained(seed: int, draw: bool) -> dict[str, float]:
         "pixels, relative error, largest": float(pixels.max()),
         "an attribute's pixels, error relative to the whole, largest": float(torch.stack(each).max()),
         "trustworthy": float(found.trustworthy.float().mean()),
-        "f puts the retrieved input in the contrast class": float(found.fidelity.flips.float().mean()),
-        "moving the named dimensions alone flips f": float(found.fidelity.decoding_flips.float().mean()),
+        "the classifier puts the retrieved input in the contrast class": float(found.fidelity.flips.float().mean()),
+        "moving the named dimensions alone flips the classifier": float(
+            found.fidelity.decoding_flips.float().mean()
+        ),
         **{f"share of {name}": float(share[:, i].mean()) for i, name in enumerate(found.feature_names)},
     }
 

@@ -6,8 +6,8 @@
     python -m benchmarks.lenses.introvac --task attributes
 
 Each prints a table: one column per seed, then median and range. ``--compare`` also fits VAC at equal steps and at
-equal seconds. Seeds are the lens's; ``fashion`` and ``solar`` take f and judges of that seed too, where cached
-(``pair`` and ``solar`` use those of seed 0).
+equal seconds. Seeds are the lens's; ``fashion`` and ``solar`` take networks of that seed too, where
+cached (``pair`` and ``solar`` use those of seed 0).
 """
 
 from __future__ import annotations
@@ -52,25 +52,27 @@ def flips(explainer, model: nn.Module, judges: dict[str, nn.Module], x: Tensor, 
         target, contrast = explainer.fitted.classes(x, None, None, 256)
         codes = lens.encode(x)
         agrees = predicted(model, lens.decode(codes)) == target
-        rows["f agrees on reconstructions"] = float(agrees.float().mean())
+        rows["the classifier agrees on reconstructions"] = float(agrees.float().mean())
         k = explainer.spec.num_classes
         by_head = lens.head(codes)[:, :k].argmax(1) == target
-        rows["linear head agrees with f on real inputs"] = float(by_head.float().mean())
+        rows["linear head agrees with the classifier on real inputs"] = float(by_head.float().mean())
         direction = F.normalize(lens.head.classes[contrast] - lens.head.classes[target], dim=1)
         noise = torch.randn(32, codes.shape[1], generator=torch.Generator().manual_seed(0))
         for delta in (3, 4):
             decoded = lens.decode(codes + delta * direction)
             found = predicted(model, decoded)
-            rows[f"delta {delta}: f flips to the contrast class"] = float((found == contrast).float().mean())
+            rows[f"delta {delta}: the classifier flips to the contrast class"] = float(
+                (found == contrast).float().mean()
+            )
             for name, judge in judges.items():
                 rows[f"delta {delta}: {name}"] = judged(judge, x, decoded, target, contrast)
             other = [predicted(model, lens.decode(codes + delta * u)) != target for u in F.normalize(noise, dim=1)]
-            rows[f"delta {delta}: f leaves its class, random direction (mean of 32)"] = float(
+            rows[f"delta {delta}: the classifier leaves its class, random direction (mean of 32)"] = float(
                 torch.stack(other).float().mean()
             )
     steps = flip_distance(explainer, x, target=target, contrast=contrast)
-    rows["step at which f flips, median"] = float(steps.flip.quantile(0.5))
-    rows["step at which f flips: share that ever does"] = float(steps.flip.isfinite().float().mean())
+    rows["step at which the classifier flips, median"] = float(steps.flip.quantile(0.5))
+    rows["step at which the classifier flips: share that ever does"] = float(steps.flip.isfinite().float().mean())
     rows["step used, median"] = float(steps.used.quantile(0.5))
     rows["step used: share that reaches the median margin"] = float(steps.reached.float().mean())
     rows["step used: share at the longest"] = float((steps.used >= explainer.backend.longest_step).float().mean())
@@ -86,7 +88,7 @@ def carried(
             warnings.simplefilter("ignore")
             explanation = explainer.explain(x, carry=carry, attributions=(), n_steps=4)
         label = {"masked": "x' masked", "residual": "x' residual", "none": "G(z0)"}[carry]
-        rows[f"{label}: f flips"] = float(explanation.fidelity.flips.float().mean())
+        rows[f"{label}: the classifier flips"] = float(explanation.fidelity.flips.float().mean())
         for name, judge in judges.items():
             rows[f"{label}: {name}"] = judged(
                 judge, x, explanation.counterfactual, explanation.target, explanation.contrast
@@ -104,8 +106,8 @@ def sampling(explainer, rows: Rows, label: str, n: int) -> Tensor:
     for c in range(explainer.spec.num_classes):
         drawn.append(xlens_introvac.draw(explainer, n, c, seed=c))
     figures = {
-        "f accepts, of those the calibrated head accepts": [d.accepted_by_head for d in drawn],
-        "f accepts, of all": [d.accepted_by_classifier for d in drawn],
+        "the classifier accepts, of those the calibrated head accepts": [d.accepted_by_head for d in drawn],
+        "the classifier accepts, of all": [d.accepted_by_classifier for d in drawn],
     }
     for name, values in figures.items():
         rows[f"{label}: {name}, mean of classes"] = sum(values) / len(values)
@@ -186,7 +188,7 @@ def attributes(seed: int, pictures: Path, options: dict) -> str:
     ]
     lines += [
         "",
-        "| edit by 3 | held | brightness | width, pixels | f changes its class |",
+        "| edit by 3 | held | brightness | width, pixels | the classifier changes its class |",
         "|---|---|---|---|---|",
     ]
     plain = explainer.edit(x, {"bright": 0.0}, carry="none")
@@ -228,7 +230,7 @@ def measure(task: Task, seed: int, pictures: Path, options: dict, with_vac: bool
     nets = trained(task, seed if task.name == "fashion" else 0, EPOCHS[task.name])
     model = nets.pop("f")
     rows: Rows = {}
-    for name, net in {"f": model, **nets}.items():
+    for name, net in {"the classifier": model, **nets}.items():
         rows[f"test accuracy: {name}"] = float((predicted(net, task.test) == task.test_labels).float().mean())
     explainer = fitted(task, model, seed, rows, "IntroVAC", mask=mask, **options)
     many, few = SIZES[task.name]

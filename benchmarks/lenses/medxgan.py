@@ -29,7 +29,7 @@ EPOCHS = {"pair": 6, "planted": 8, "solar": 15}
 
 
 def generated(explainer: xlens.LensExplainer, model: nn.Module, n: int = 4000) -> float:
-    """Share of generated images, half of each class, that f puts in the intended class."""
+    """Share of generated images, half of each class, that the classifier puts in the intended class."""
     right = [predicted(model, explainer.sample(n // 2, c, seed=c)) == c for c in (0, 1)]
     return float(torch.cat(right).float().mean())
 
@@ -73,12 +73,12 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
     nets = trained(task, seed, EPOCHS[task.name])
     model = nets.pop("f")
     rows: dict[str, float] = {}
-    for name, net in {"f": model, **nets}.items():
+    for name, net in {"the classifier": model, **nets}.items():
         rows[f"test accuracy: {name}"] = float((predicted(net, task.test) == task.test_labels).float().mean())
     began = time.perf_counter()
     explainer = fitted(task, model, seed, options)
     rows["fit, seconds"] = time.perf_counter() - began
-    rows["generated images: f sees the intended class"] = generated(explainer, model)
+    rows["generated images: the classifier sees the intended class"] = generated(explainer, model)
     found = predicted(model, task.test)
     right = found == task.test_labels
     sizes = 400
@@ -89,20 +89,20 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
             warnings.simplefilter("ignore")
             explanation = explainer.explain(before)
         after, fidelity = explanation.counterfactual, explanation.fidelity
-        rows[f"{way}: f agrees on reconstruction"] = float(fidelity.agrees.float().mean())
+        rows[f"{way}: the classifier agrees on reconstruction"] = float(fidelity.agrees.float().mean())
         rows[f"{way}: reconstruction MSE"] = float(fidelity.mse.mean())
-        rows[f"{way}: f flips on x'"] = float(fidelity.flips.float().mean())
+        rows[f"{way}: the classifier flips on x'"] = float(fidelity.flips.float().mean())
         judged(rows, f"{way}: x'", nets, before, after, source)
         with xlens.asking(explainer):
             decoded = explainer.lens.decode(explanation.counterfactual_codes)
         judged(rows, f"{way}: G(z0)", nets, before, decoded, source)
         for name, judge in nets.items():
             share = (predicted(judge, before) == 1 - source).float().mean()
-            rows[f"{way}: unedited, all inputs that f is right on: {name}"] = float(share)
+            rows[f"{way}: unedited, all inputs that the classifier is right on: {name}"] = float(share)
         whole = (
             explanation.path_scores.diff(dim=1) >= -0.01 * explanation.path_scores.diff(dim=1).sum(1, True).abs()
         )
-        rows[f"{way}: f monotone on the whole path"] = float(whole.all(1).float().mean())
+        rows[f"{way}: the classifier monotone on the whole path"] = float(whole.all(1).float().mean())
         rows[f"{way}: mask area"] = float(explanation.mask.mean())
         rows[f"{way}: share of the change let through"] = float(fidelity.coverage.mean())
         difference = (explanation.scores - explanation.counterfactual_scores).abs()
@@ -113,7 +113,7 @@ def measure(task: Task, seed: int, picture: Path, options: dict) -> dict[str, fl
         if source == 1:
             if task.test_masks is not None:
                 clean = task.test_clean[chosen]
-                rows["true clean original: f"] = float((predicted(model, clean) == 0).float().mean())
+                rows["true clean original: the classifier"] = float((predicted(model, clean) == 0).float().mean())
                 judged(rows, "true clean original", nets, before, clean, 1)
                 masks = task.test_masks[chosen]
                 energy = explanation.edit.square()

@@ -1,4 +1,4 @@
-"""The SVAE lens on Fashion-MNIST, ten classes: what f ignores, judged by f.
+"""The SVAE lens on Fashion-MNIST, ten classes: what the classifier ignores, judged by the classifier.
 
     python -m benchmarks.lenses.svae --seeds 0 1 2
     python -m benchmarks.lenses.svae --seeds 0 --fit-alone
@@ -64,22 +64,24 @@ def timed(
 
 @torch.no_grad()
 def agreement(explainer: xlens.LensExplainer, model: nn.Module, images: Tensor) -> dict[str, float]:
-    """How far p(y|z1), read through q(z|x), and f on the reconstruction, agree with f on the input."""
+    """How far p(y|z1), read through q(z|x), and the classifier on the reconstruction, agree with it on x."""
     logits = logits_of(model, images)
     with xlens.asking(explainer):
         codes = torch.cat([explainer.lens.encode(part) for part in images.split(256)])
         decoded = torch.cat([explainer.lens.decode(part) for part in codes.split(256)])
         head = explainer.lens.class_probabilities(codes)
     return {
-        "p(y given z1) agrees with f": float((head.argmax(1) == logits.argmax(1)).float().mean()),
+        "p(y given z1) agrees with the classifier": float((head.argmax(1) == logits.argmax(1)).float().mean()),
         "mean total variation": float((head - logits.softmax(1)).abs().sum(1).mean() / 2),
-        "f agrees on the reconstruction": float((predicted(model, decoded) == logits.argmax(1)).float().mean()),
+        "the classifier agrees on the reconstruction": float(
+            (predicted(model, decoded) == logits.argmax(1)).float().mean()
+        ),
         "reconstruction MSE": float((decoded - images).square().mean()),
     }
 
 
 def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[str, float]:
-    """Train the same encoder to imitate f and nothing else, as long, and compare it with f likewise."""
+    """Train the same encoder to imitate the classifier and nothing else, as long, and compare the two likewise."""
     torch.manual_seed(seed)
     spec = xlens.Spec(
         shape=(1, 28, 28), num_classes=10, minimum=(0.0,), maximum=(1.0,), class_margins=((0.0,) * 10,) * 10,
@@ -101,7 +103,7 @@ def imitation(task: Task, model: nn.Module, seed: int, backend: SVAE) -> dict[st
         schedule.step()
     found, logits = logits_of(net, task.test), logits_of(model, task.test)
     return {
-        "p(y given z1) agrees with f": float((found.argmax(1) == logits.argmax(1)).float().mean()),
+        "p(y given z1) agrees with the classifier": float((found.argmax(1) == logits.argmax(1)).float().mean()),
         "mean total variation": float((found.softmax(1) - logits.softmax(1)).abs().sum(1).mean() / 2),
     }
 
@@ -111,7 +113,7 @@ def curve(
 ) -> Rows:
     """The invariance test over s, z2 drawn anew from N(0, s^2) (the paper's test) and around the input's own.
 
-    Kept by f, by the lens's own head (the paper's judge), and by f once carried onto the input.
+    Kept by the classifier, by the lens's own head (the paper's judge), and by the classifier once carried over.
     """
     rows: Rows = {}
     lens = explainer.lens
@@ -133,9 +135,9 @@ def curve(
                 carried = (images.repeat_interleave(VARIANTS, 0) + shift).clamp(0, 1)
                 own = torch.cat([lens.class_probabilities(lens.encode(p)).argmax(1) for p in decoded.split(512)])
                 kept = {
-                    "f": predicted(model, decoded).view(len(images), -1) == before,
+                    "the classifier": predicted(model, decoded).view(len(images), -1) == before,
                     "own head": own.view(len(images), -1) == own_before,
-                    "f, carried": predicted(model, carried).view(len(images), -1) == before,
+                    "the classifier, carried": predicted(model, carried).view(len(images), -1) == before,
                 }
                 row |= {label + name: float(share.float().mean()) for name, share in kept.items()}
                 row[label + "L2"] = diversity(decoded)
@@ -150,7 +152,7 @@ def diversity(variants: Tensor) -> float:
 
 
 def contrasts(logits: Tensor) -> dict[str, Tensor]:
-    """A class drawn at random for each image, and f's runner-up."""
+    """A class drawn at random for each image, and the classifier's runner-up."""
     target = logits.argmax(1)
     offset = torch.randint(1, 10, target.shape, generator=torch.Generator().manual_seed(0))
     runner_up = logits.scatter(1, target[:, None], -torch.inf).argmax(1)
@@ -158,9 +160,9 @@ def contrasts(logits: Tensor) -> dict[str, Tensor]:
 
 
 def counterfactuals(explainer: xlens.LensExplainer, nets: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
-    """Toward a class drawn at random, and toward the runner-up: f's flips, and the judges' on the same edits.
+    """Toward a class drawn at random, and toward the runner-up: the classifier's flips, and the judges'.
 
-    A judge is asked about images on which it agreed with f before the edit.
+    A judge is asked about images on which it agreed with the classifier before the edit.
     """
     rows: dict[str, float] = {}
     model, judges = nets["f"], {k: v for k, v in nets.items() if k != "f"}
@@ -172,7 +174,7 @@ def counterfactuals(explainer: xlens.LensExplainer, nets: dict[str, nn.Module], 
                 warnings.simplefilter("ignore")
                 edited = explainer.counterfactual(images, contrast=contrast, carry=carry)
             label = f"{way}, {'G(z0)' if carry == 'none' else carry}"
-            rows[f"{label}: f flips"] = float((predicted(model, edited) == contrast).float().mean())
+            rows[f"{label}: the classifier flips"] = float((predicted(model, edited) == contrast).float().mean())
             for name, judge in judges.items():
                 counted = predicted(judge, images) == target
                 seen = predicted(judge, edited)[counted] == contrast[counted]
@@ -188,7 +190,7 @@ def sizes(explainer: xlens.LensExplainer, images: Tensor) -> dict[str, float]:
             warnings.simplefilter("ignore")
             found = explainer.explain(images, contrast=contrast, attributions=(), n_steps=4)
         area, coverage = found.mask.flatten(1).mean(1), found.fidelity.coverage
-        rows[f"{way}, masked: f flips"] = float(found.fidelity.flips.float().mean())
+        rows[f"{way}, masked: the classifier flips"] = float(found.fidelity.flips.float().mean())
         rows[f"{way}, masked: mask area"] = float(area.mean())
         rows[f"{way}, masked: share of the lens's change let through"] = float(coverage.mean())
         rows[f"{way}, masked: share of edits with more than .6 of it"] = float((coverage > 0.6).float().mean())
@@ -253,7 +255,7 @@ def draw(explainer: xlens.LensExplainer, images: Tensor, path: Path) -> None:
 
 
 def save_tiles(lines: list[list[tuple[Tensor, bool]]], path: Path) -> None:
-    """Write rows of images, those on which f does not keep its class in a red frame."""
+    """Write rows of images, those on which the classifier does not keep its class in a red frame."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(len(lines[0]), len(lines)), layout="constrained")
@@ -268,21 +270,23 @@ def save_tiles(lines: list[list[tuple[Tensor, bool]]], path: Path) -> None:
 
 
 def plot_curves(curves: dict[str, list[Rows]], path: Path) -> None:
-    """Draw share kept over s: by f (solid), by the lens's own head (dashed), carried onto the input (dotted)."""
+    """Draw share kept over s: by the classifier (solid), own head (dashed), carried onto the input (dotted)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     x = [float(s) for s in SCALES]
     for (name, seeds), colour in zip(curves.items(), ("#3b6fb6", "#b3261e", "#4d8b3a"), strict=True):
-        for kind, style in (("f", "-"), ("own head", "--"), ("around: f, carried", ":")):
+        for kind, style in (("the classifier", "-"), ("own head", "--"), ("around: the classifier, carried", ":")):
             left.plot(x, [_median(seeds, f"{s:g}", kind) for s in SCALES], style, color=colour)
         right.plot(x, [_median(seeds, f"{s:g}", "L2") for s in SCALES], color=colour, label=name)
     for axis, label in ((left, "share kept"), (right, "mean L2 between variants")):
         axis.set_xlabel("s")
         axis.set_ylabel(label)
     left.set_ylim(0, 1.02)
-    left.set_title("solid: f; dashed: the lens's own head; dotted: f, carried, around", fontsize=8)
+    left.set_title(
+        "solid: the classifier; dashed: the lens's own head; dotted: the classifier, carried, around", fontsize=8
+    )
     right.legend(fontsize=8)
     figure.savefig(path, dpi=90)
 

@@ -69,7 +69,9 @@ def measure(seed: int) -> Figures:
     task = TASKS[TASK]()
     model = trained(task, 0, EPOCHS[TASK], only="f")["f"]
     eyes, logits = eyes_of_clothes(), logits_of(model, task.test)
-    figures: Figures = {"f: AUC of the label": roc_auc_score(task.test_labels, logits.diff(dim=1)[:, 0])}
+    figures: Figures = {
+        "the classifier: AUC of the label": roc_auc_score(task.test_labels, logits.diff(dim=1)[:, 0])
+    }
     for label, separation in KINDS.items():
         explainer = fitted(task, model, seed, label, False, {"separation": separation}, figures)
         paper_table(explainer, model, eyes, task, label, figures)
@@ -110,7 +112,7 @@ def page() -> str:
     here = list(found.values())
     rows = [[data, name, *values] for data, lenses in PAPER.items() for name, values in lenses.items()]
     for label in KINDS:
-        for of, of_label in (("the label", ""), ("f's class", ", of f")):
+        for of, of_label in (("the label", ""), ("the classifier's class", ", of the classifier")):
             rows.append([f"**ours: coat, shirt{of_label}**", label, *own_row(here, label, of)])
     counts = ", ".join(f"{label} {sum(f'{label}: KL of fakes' in cell for cell in here)}" for label in KINDS)
     return "\n\n".join(
@@ -128,7 +130,7 @@ def page() -> str:
 def own_row(here: list[Figures], label: str, of: str) -> list[str]:
     """Return one row of ours; what does not depend on `of` stands in the first."""
     first = of == "the label"
-    cnn = shown(here, "f: AUC of the label") if first else ""
+    cnn = shown(here, "the classifier: AUC of the label") if first else ""
     share = [
         {"": 100 * cell[name]}
         for cell in here

@@ -14,7 +14,7 @@ from benchmarks.lenses import ilvm
 from benchmarks.papers.cells import Figures, kept, lines, seeds, shown
 
 #: The paper's ILVM stands over a VAE's codes; on a hidden layer it has no metric.
-TABLE = {"ILVM": ilvm.OVER, "JLVM": "JLVM", "ILVM on f's layer": "coupling"}
+TABLE = {"ILVM": ilvm.OVER, "JLVM": "JLVM", "ILVM on the classifier's layer": "coupling"}
 COLUMNS = tuple(ilvm.FIGURES)
 PLAIN = "VAE (no side information)"
 #: Codes drawn for each image, and the images.

@@ -69,14 +69,20 @@ def page() -> str:
     """Return the section of the page."""
     cells = kept("papers-introvac")
     here = list(cells.values())
-    head = ("", "paper: FID, CelebA", "ours: in f's features", "ours: in another network's", "mean absolute error")
+    head = (
+        "",
+        "paper: FID, CelebA",
+        "ours: in the classifier's features",
+        "ours: in another network's",
+        "mean absolute error",
+    )
     paper = {"VAC": "", "VAC, longer": "63.9", "IntroVAC": "25.5"}
     rows = [
         [
             name,
             paper[label],
             *(shown(here, f"{who}: {label}: {DISTANCE}", 2) for who in EYES),
-            shown(here, f"f: {label}: reconstruction, mean absolute error"),
+            shown(here, f"the classifier: {label}: reconstruction, mean absolute error"),
         ]
         for label, name in LABELS.items()
     ]

@@ -126,7 +126,7 @@ def realisations(explainer: xlens.LensExplainer) -> tuple[Tensor, Tensor]:
 
 
 def table_1(explainer: xlens.LensExplainer, model: nn.Module, task: Task) -> Figures:
-    """f's accuracy and AUC on generated and on real images."""
+    """The classifier's accuracy and AUC on generated and on real images."""
     figures = {}
     for name, (images, labels) in {
         "generated": realisations(explainer),
@@ -139,7 +139,7 @@ def table_1(explainer: xlens.LensExplainer, model: nn.Module, task: Task) -> Fig
 
 
 def explained(explainer: xlens.LensExplainer, model: nn.Module, task: Task) -> Figures:
-    """Drops, ratios and inversions, on test images that f rightly calls positive."""
+    """Drops, ratios and inversions, on test images that the classifier rightly calls positive."""
     right = (logits_of(model, task.test).argmax(1) == 1) & (task.test_labels == 1)
     x = task.test[right][:EXPLAINED]
     with warnings.catch_warnings():
@@ -234,7 +234,7 @@ def drop_rows(cells: list[Figures]) -> list[list[str]]:
 
 
 def whole(cells: list[Figures], task: str) -> str:
-    """Return how far f falls on images of their own mean throughout."""
+    """Return how far the classifier falls on images of their own mean throughout."""
     return _spread(cells, f"{task}: drop, every pixel")
 
 

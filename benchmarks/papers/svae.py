@@ -94,20 +94,20 @@ def measure(seed: int) -> Figures:
     """Fit all six and return their figures."""
     task = fashion()
     model = trained(task, seed, 3, only="f")["f"]
-    figures = {"f: right": float((predicted(model, task.test) == task.test_labels).float().mean())}
+    figures = {"the classifier: right": float((predicted(model, task.test) == task.test_labels).float().mean())}
     for name, backend in LENSES.items():
         explainer, seconds, _ = fit(task, model, "svae", seed, mask=False, **dataclasses.asdict(backend))
         figures[f"{name}: seconds"] = seconds
         figures[f"{name}: R"] = reconstruction(explainer, task.test)
         found = agreement(explainer, model, task.test)
         figures[f"{name}: MSE"] = found["reconstruction MSE"]
-        figures[f"{name}: agrees with f"] = found["p(y given z1) agrees with f"]
+        figures[f"{name}: agrees with the classifier"] = found["p(y given z1) agrees with the classifier"]
         with torch.no_grad():
             codes = torch.cat([explainer.lens.encode(part) for part in task.test.split(500)])
             right = explainer.lens.class_probabilities(codes).argmax(1) == task.test_labels
         figures[f"{name}: right"] = float(right.float().mean())
         for scale, row in curve(explainer, model, task.test[:IMAGES], SCALES).items():
-            figures |= {f"{name}: {what}, {scale}": row[what] for what in ("own head", "f", "L2")}
+            figures |= {f"{name}: {what}, {scale}": row[what] for what in ("own head", "the classifier", "L2")}
         print(f"svae {seed} {name}: {seconds:.0f} CPU s", flush=True)
     return figures
 
@@ -118,19 +118,29 @@ def page() -> str:
     here = list(cells.values())
     head = (
         "alpha, beta", "MNIST: R; %", "SVHN: R; %", "CIFAR10: R; %",
-        "ours, Fashion-MNIST: R", "ours: MSE", "ours: agrees with f, %", "ours: right, %",
+        "ours, Fashion-MNIST: R", "ours: MSE", "ours: agrees with the classifier, %", "ours: right, %",
     )  # fmt: skip
     rows = [[label(name), *PAPER[name], *own(here, name)] for name in LENSES]
-    head_of_curve = ("alpha, beta", *(f"sigma {s:g}: {what}" for s in SCALES for what in ("own head", "f", "L2")))
+    head_of_curve = (
+        "alpha, beta",
+        *(f"sigma {s:g}: {what}" for s in SCALES for what in ("own head", "the classifier", "L2")),
+    )
     curves = [
-        [label(name), *(shown(here, f"{name}: {what}, {s:g}") for s in SCALES for what in ("own head", "f", "L2"))]
+        [
+            label(name),
+            *(
+                shown(here, f"{name}: {what}, {s:g}")
+                for s in SCALES
+                for what in ("own head", "the classifier", "L2")
+            ),
+        ]
         for name in LENSES
     ]
     return "\n\n".join(
         [
             "## SVAE (Nguyen, Rodriguez Martinez 2020)",
             "`python -m benchmarks.papers --run svae --seed 0` " + seeds(cells),
-            WORDS.format(steps=STEPS, best=best_term(), f=percent(here, "f: right")),
+            WORDS.format(steps=STEPS, best=best_term(), f=percent(here, "the classifier: right")),
             "**Table 1**: reconstruction term and accuracy.",
             lines(head, rows),
             *compared(cells),
@@ -151,7 +161,7 @@ def own(cells: list[Figures], name: str) -> list[str]:
     return [
         shown(cells, f"{name}: R", 0),
         shown(cells, f"{name}: MSE", 4),
-        percent(cells, f"{name}: agrees with f"),
+        percent(cells, f"{name}: agrees with the classifier"),
         percent(cells, f"{name}: right"),
     ]
 

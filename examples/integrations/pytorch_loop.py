@@ -51,7 +51,7 @@ def main() -> None:
         held = explainer.explain(digits.test)
         print(
             f"epoch {epoch + 1}: loss {loss.item():.3f}, lens of {steps} steps: "
-            f"f agrees on {held.fidelity.agrees.float().mean():.0%}, "
+            f"the classifier agrees on {held.fidelity.agrees.float().mean():.0%}, "
             f"flips on {held.fidelity.flips.float().mean():.0%}, trustworthy {held.trustworthy.float().mean():.0%}"
         )
 

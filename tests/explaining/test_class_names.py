@@ -60,3 +60,17 @@ def test_a_name_of_two_classes_says_nothing(fitted, images):
     explainer = xlens.LensExplainer(fitted.fitted.around(twice))
     with pytest.raises(DataError, match="name of several classes.*class 0 and class 2"):
         explainer.explain(images[:2], target="a")
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("explain", lambda e, x, **c: e.explain(x, **c)),
+        ("counterfactual", lambda e, x, **c: e.counterfactual(x, **c)),
+        ("flip_distance", lambda e, x, **c: xlens.evaluation.flip_distance(e, x, **c)),
+    ],
+)
+def test_errors_name_the_method_that_was_called(fitted, images, name, call):
+    for wrong in ({"target": 99}, {"contrast": 99}, {"target": 0, "contrast": 0}):
+        with pytest.raises(DataError, match=f"^{name}: "):
+            call(fitted, images[:2], **wrong)

@@ -48,6 +48,7 @@ RIGHT = {
     "one_feature": "e.traverse(x, 1, [0.0, 1.0]).flatten(0, 1)",
     "two_features": "e.traverse(x, (0, 1), [0.0, 1.0]).kept.float()",
     "drawn": "xlens.plot.traversal(e, x, 1, [0.0]).savefig('x.png'); xlens.evaluation.leakage(e, x)",
+    "asked_of_any_lens": "with xlens.asking(e) as lens: lens.encode(x)",
     "asked": "with xlens.asking(e, xlens_dif.DIFLens) as lens: lens.health.problems",
 }
 
@@ -83,6 +84,8 @@ WRONG = {
     "attribute_of_an_explanation": ("e.explain(x).counterfactuals", 'maybe "counterfactual'),
     "earlier_name": ("e.grid(x, (0, 1), [0.0])", 'has no attribute "grid"'),
     "name": ("xlens.fitt(m, x, 'dif')", 'Module has no attribute "fitt"'),
+    "asked_of_no_explainer": ("with xlens.asking(m) as lens: lens.encode(x)", "No overload variant"),
+    "call_of_a_plugin": ("xlens_dif.traversal(m, x, 0)", 'incompatible type "Module"'),
     "no_explainer": ("xlens.evaluate(m, x)", "incompatible type Module"),
     "over_no_explainer": ('xlens.fit(m, x, MedXGAN(), over="a")', "No overload variant"),
     "not_both_features": ("e.traverse(x, (0, 1), [0.0]).flatten()", '"Invariances" has no attribute "flatten"'),

@@ -53,7 +53,7 @@ class Polyline:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a generator makes of a curve in codes: G(z(a))."""
+    """Decoded curve G(z(a)): what a generator makes of a curve in codes."""
 
     codes: Curve
     decode: Callable[[Tensor], Tensor]

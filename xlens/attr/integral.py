@@ -43,7 +43,7 @@ def path_integral(
     method: Method = "midpoint",
     placement: Placement = "uniform",
 ) -> tuple[Tensor, Tensor]:
-    """Integrate the gradient of `score` along each of N curves.
+    """Path-integrated gradients ``(N, *S)``: the gradient of `score` integrated along each of N curves.
 
     - ``"lig"``, the line integral. With ``method="midpoint"`` each segment contributes its chord times the
       gradient at its middle, and segments are halved where a curve's sum misses the score difference. With

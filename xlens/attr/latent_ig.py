@@ -38,7 +38,7 @@ _WHO = "LatentIntegratedGradients"
 
 
 class LatentIntegratedGradients:
-    """Attribute a decision to pixels along the path that a generator takes between two codes.
+    """Latent integrated gradients ``(N, *S)``: attributions along the path that a generator takes between codes.
 
     With ``decode`` the identity, and Captum's default ``method="gausslegendre"``, this is Captum's
     IntegratedGradients. Modules are run in eval mode, without gradients to their parameters, and left as they are.

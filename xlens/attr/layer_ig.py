@@ -23,7 +23,7 @@ _WHO = "LayerIntegratedGradients"
 
 
 class LayerIntegratedGradients:
-    """What each activation of a hidden layer contributes, as in Captum's class of the same name.
+    """Layer integrated gradients ``(N, *A)``: what each activation contributes, as Captum's class of that name.
 
     The line between the layer's activations on the baseline and on the input is followed in the layer's own
     space, and only the layers after it run. Where a model's structure does not let it be cut, the whole model

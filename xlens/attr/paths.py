@@ -57,7 +57,7 @@ def geodesic(
     lr: float = 0.03,
     batch: int = 64,
 ) -> Polyline:
-    """Return the curve in codes whose decoding is shortest, through `knots` codes.
+    """Geodesic in codes: the curve whose decoding is shortest, through `knots` codes.
 
     The energy sum_k |G(z_{k+1}) - G(z_k)|^2 is minimised over the inner knots by Adam from the straight line on
     (Manifold Integrated Gradients, Zaher et al. 2024). Each row keeps the best that it has seen, so no curve
@@ -121,7 +121,7 @@ def guided(
     max_dist: float = 0.02,
     batch: int = 64,
 ) -> Polyline:
-    """Return the curve that always moves first what the score responds to least.
+    """Guided path: the curve that always moves first what the score responds to least.
 
     Guided Integrated Gradients (Kapishnikov et al. 2021): each step brings the point nearer to its end by one
     `n_steps`-th of the L1 distance, moving coordinates in the order of their gradients' magnitude. No coordinate

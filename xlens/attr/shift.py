@@ -41,7 +41,7 @@ def latent_shift(
     floor: float = 0.05,
     largest_change: float = 0.05,
 ) -> LatentShift:
-    """Move codes against the gradient of a score until the classifier lets go, x_l = G(z + l d f_c(G(z))/dz).
+    """Latent shift x_l = G(z + l d f_c(G(z))/dz): codes moved until the classifier lets go.
 
     Latent Shift (Cohen et al. 2021) needs no training of its own. The step doubles every fourth frame, from
     one that changes the score by about .1 to first order. A row stops where its probability has dropped by

@@ -49,7 +49,7 @@ def audit(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Audit:
-    """What a classifier relies on over a set of data: explained input by input, grouped, with alarms for shortcuts.
+    """Audit of a classifier over a set of data: what its decisions rely on, grouped, with alarms for shortcuts.
 
     Each input's edit is taken apart into connected parts, described by where they are, what stands there before and
     after (in colours and edges, not in the classifier's own features), and how much of the score each carries.

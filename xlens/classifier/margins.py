@@ -17,13 +17,13 @@ Classes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Tensor
 
 
 def score_margin(logits: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-    """Return f_c, the logit of `target` minus the logit of `contrast`, ``(N,)``."""
+    """Score ``(N,)``: the logit of `target` minus the logit of `contrast`, called f_c in the papers."""
     rows = torch.arange(len(logits), device=logits.device)
     return logits[rows, target] - logits[rows, contrast]
 
 
 def margin_over_rest(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the logit of `target` minus the largest of the others, ``(N,)``."""
+    """Margin ``(N,)``: the logit of `target` minus the largest of the others."""
     own = logits.gather(1, target.unsqueeze(1)).squeeze(1)
     return own - logits.scatter(1, target.unsqueeze(1), -torch.inf).amax(1)
 

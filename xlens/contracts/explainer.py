@@ -52,7 +52,7 @@ class Explainer(Protocol):
         internal_batch_size: int | None = None,
         memory_budget: int | None = None,
     ) -> Explanation:
-        """Explain the classifier's decision on inputs ``(N, *S)``."""
+        """Explanation of the classifier's decision on inputs ``(N, *S)``."""
 
     def counterfactual(
         self,
@@ -62,10 +62,10 @@ class Explainer(Protocol):
         contrast: Any = None,
         carry: Literal["masked", "residual", "none"] | None = None,
     ) -> Tensor:
-        """Return the inputs without their evidence for `target`, ``(N, *S)``."""
+        """Counterfactuals ``(N, *S)``: the inputs without their evidence for `target`."""
 
     def traverse(self, inputs: Any, feature: str | int, values: Any) -> Tensor:
-        """Move one feature of the code; ``(N, T, *S)``."""
+        """Traversal ``(N, T, *S)``: one feature of the code is set to each value."""
 
     def invariances(
         self,
@@ -77,10 +77,10 @@ class Explainer(Protocol):
         carry: Literal["none", "residual"] = "none",
         seed: int = 0,
     ) -> Invariances:
-        """Vary what the classifier ignores, or with ``vary="class"`` what it looks at, and ask of each."""
+        """Invariances: variants in what the classifier ignores, or with ``vary="class"`` in what it looks at."""
 
     def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
-        """Draw new inputs of one class; ``(n, *S)``."""
+        """Samples ``(n, *S)`` of one class."""
 
     def save(self, path: str | Path) -> None:
-        """Write the lens to a folder."""
+        """Saved lens: a folder that :func:`xlens.load` reads."""

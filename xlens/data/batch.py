@@ -21,7 +21,7 @@ _LABEL_KEYS = ("labels", "label", "targets", "target", "y")
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch.
+    """Batch of checked inputs ``(n, *S)``, with what labels and positions they have.
 
     Args:
         inputs: ``(n, *S)`` float.

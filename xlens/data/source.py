@@ -102,7 +102,7 @@ class Data:
 
 
 def as_data(data: Any) -> Data:
-    """Wrap the user's data.
+    """Data of any form as batches of checked inputs ``(n, *S)``.
 
     Args:
         data: a tensor or array ``(n, *S)`` of any strides and byte order, a pair ``(X, y)``, a Dataset, a

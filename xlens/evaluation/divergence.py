@@ -47,7 +47,7 @@ def divergence_attributions(
     method: str = "gradient_shap",
     options: Mapping[str, Any] | None = None,
 ) -> DivergenceAttributions:
-    """Attribute the divergence between codes: which pixels make each variant differ from its input, in one part.
+    """Divergence attributions ``(N, *S)``: pixels that make a variant differ from its input, in one part.
 
     What is attributed is d(x, x~), how far the lens's code of the variant x~ is from that of the input x, as a
     function of x~ with x as baseline.

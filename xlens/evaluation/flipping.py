@@ -23,7 +23,7 @@ _ROUNDING = 1e-3
 
 
 class FlipDistance(NamedTuple):
-    """How far the decoding has to go.
+    """Flip distance ``(N,)``: how far along the code the decoding has to go until the classifier flips.
 
     Args:
         flip: ``(N,)`` distance in the code at which the classifier first predicts the contrast class; infinite
@@ -43,7 +43,7 @@ class FlipDistance(NamedTuple):
 def flip_distance(
     explainer: Explainer | Fitted, inputs: Any, *, target: Classes | None = None, contrast: Classes | None = None
 ) -> FlipDistance:
-    """Return how far in the code the classifier flips, how far the counterfactual goes, and if that is far enough.
+    """Flip distance ``(N,)``: how far in the code the classifier flips, and how far the counterfactual goes.
 
     Args:
         explainer: its lens decodes to inputs.

@@ -26,7 +26,7 @@ _LEAST = 0.4
 def leakage(
     explainer: Explainer | Fitted, inputs: Any, amount: float = 3.0, *, orthogonal: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Measure how much an edit along each direction changes what the lens reads along the others.
+    """Leakage between directions: how much an edit along each changes what the lens reads along the others.
 
     Each edit is decoded and encoded again; the figures are changes per unit of the edit, averaged over inputs.
 

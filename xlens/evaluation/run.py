@@ -70,7 +70,7 @@ def evaluate(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Evaluation:
-    """Judge lenses and attribution methods by the same suite, against the truth where it is known.
+    """Evaluation of lenses and attribution methods by one suite of figures, against the truth where it is known.
 
     Args:
         explainers: one, several, or names with explainers; all around one classifier, of which they may name other

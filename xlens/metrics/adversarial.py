@@ -46,7 +46,7 @@ def reconstruction_attack(
     steps: int = 500,
     learning_rate: float = 0.01,
 ) -> Attack:
-    """Search small perturbations that make each reconstruction look like another image.
+    """Reconstruction attack: small perturbations that make each reconstruction look like another image.
 
     Minimises, per row, MSE(reconstruct(x + d), aim) + weight * RMS(d) by Adam from d = 0. Means and not sums are
     taken over pixels, so that one weight suits every size.

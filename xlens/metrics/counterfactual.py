@@ -51,7 +51,7 @@ class OracleValidity:
 
 
 def validity(classify: Classify, counterfactuals: Tensor, contrast: Tensor) -> Tensor:
-    """Return whether the classifier sees the contrast class in each counterfactual, ``(N,)`` bool.
+    """Validity: whether the classifier sees the contrast class in each counterfactual, ``(N,)`` bool.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
@@ -64,7 +64,7 @@ def validity(classify: Classify, counterfactuals: Tensor, contrast: Tensor) -> T
 def oracle_validity(
     oracle: Classify, inputs: Tensor, counterfactuals: Tensor, target: Tensor, contrast: Tensor
 ) -> OracleValidity:
-    """Ask an independently trained classifier whether the edits convince it too.
+    """Oracle validity: whether the edits convince an independently trained classifier too.
 
     A figure on the classifier alone proves little, because what only fools the classifier flips it as well.
 
@@ -85,7 +85,7 @@ def oracle_validity(
 
 
 def proximity(inputs: Tensor, counterfactuals: Tensor, *, norm: Literal[1, 2] = 1) -> Tensor:
-    """Return the L1 or L2 norm of the change, ``(N,)``, in the units of the inputs.
+    """Proximity: L1 or L2 norm of the change, ``(N,)``, in the units of the inputs.
 
     Raises:
         OptionError: another norm.
@@ -101,7 +101,7 @@ def proximity(inputs: Tensor, counterfactuals: Tensor, *, norm: Literal[1, 2] = 
 
 
 def sparsity(inputs: Tensor, counterfactuals: Tensor, data_range: float) -> Tensor:
-    """Return the share of pixels that change by more than 1/255 of the range in any channel, ``(N,)``.
+    """Sparsity: share of pixels that change by more than 1/255 of the range in any channel, ``(N,)``.
 
     Args:
         inputs, counterfactuals: ``(N, *S)``.
@@ -129,7 +129,7 @@ def cout(
     *,
     points: int = 20,
 ) -> Tensor:
-    """Return the counterfactual transition score, ``(N,)`` in [-1, 1]; large is good.
+    """Counterfactual transition score (COUT), ``(N,)`` in [-1, 1]; large is good.
 
     Pixels of the counterfactual are put into the input, those that change most first. The score is the area under
     the probability of the contrast class minus that under the target's: near 1, few pixels do it.

@@ -39,7 +39,7 @@ class DCI:
 
 
 def mutual_information_gap(codes: Tensor, factors: Tensor) -> float:
-    """Return the MIG: how much more the best dimension tells of a factor than the second best, in [0, 1].
+    """MIG: how much more the best dimension tells of a factor than the second best, in [0, 1].
 
     Codes, and factors of more than 10 values, are cut into 20 bins of equal width.
 
@@ -71,7 +71,7 @@ def mutual_information_gap(codes: Tensor, factors: Tensor) -> float:
 
 
 def separated_attribute_predictability(codes: Tensor, factors: Tensor) -> float:
-    """Return the SAP: how much better the best dimension predicts a factor than the second best, in [0, 1].
+    """SAP: how much better the best dimension predicts a factor than the second best, in [0, 1].
 
     A single dimension predicts a number by its squared correlation, and classes by the balanced accuracy of a
     linear support vector machine on held-out rows: the last quarter, so that rows must come in no order.
@@ -90,7 +90,7 @@ def separated_attribute_predictability(codes: Tensor, factors: Tensor) -> float:
 
 
 def dci(codes: Tensor, factors: Tensor, *, seed: int = 0) -> DCI:
-    """Return disentanglement, completeness and informativeness by random forests of 50 trees.
+    """DCI: disentanglement, completeness and informativeness by random forests of 50 trees.
 
     Arguments and errors as for :func:`mutual_information_gap`; the last quarter of the rows is held out, so that
     they must come in no order.

@@ -9,7 +9,7 @@ __all__ = ["monotone_share", "ssim"]
 
 
 def ssim(first: Tensor, second: Tensor, data_range: float) -> Tensor:
-    """Return the structural similarity of each pair, ``(N,)``, at most 1.
+    """Structural similarity (SSIM) of each pair, ``(N,)``, at most 1.
 
     Images ``(N, C, H, W)`` are compared in all uniform windows of up to 7x7 pixels that lie inside; anything else
     over its whole extent at once.
@@ -46,7 +46,7 @@ def ssim(first: Tensor, second: Tensor, data_range: float) -> Tensor:
 
 
 def monotone_share(path_scores: Tensor, slack: float = 0.01) -> Tensor:
-    """Return the share of a path's steps on which the score does not fall, ``(N,)``.
+    """Monotonicity: share of a path's steps on which the score does not fall, ``(N,)``.
 
     Args:
         path_scores: ``(N, T)`` from counterfactual to input.

@@ -11,7 +11,7 @@ __all__ = ["frechet_distance", "split_frechet_distance"]
 
 
 def frechet_distance(first: Tensor, second: Tensor, *, weights: Tensor | None = None) -> float:
-    """Return the squared Frechet distance between Gaussians fitted to two sets of features.
+    """Frechet distance, squared, between Gaussians fitted to two sets of features.
 
     It is biased upward for small sets: each should have many times more rows than features.
 
@@ -62,7 +62,7 @@ def frechet_distance(first: Tensor, second: Tensor, *, weights: Tensor | None = 
 
 
 def split_frechet_distance(real: Tensor, edited: Tensor, *, splits: int = 10, seed: int = 0) -> float:
-    """Return the mean distance between one half of the edited inputs and the other half of the real ones (sFID).
+    """Split Frechet distance (sFID): mean over one half of the edited inputs and the other half of the real ones.
 
     An edited input resembles its own original, whatever became of it; in different halves they never meet.
 

@@ -26,8 +26,7 @@ def causal_influence(
     others: int = 24,
     seed: int = 0,
 ) -> Tensor:
-    """Return the information flow from each part of the code to the classifier's class, ``(F,)`` in nats, at most
-    log K.
+    """Causal influence of each part of the code on the class: information flow ``(F,)`` in nats, at most log K.
 
     That is E_a KL(p(y | part = a) || p(y)), where p(y | part = a) is the mean of the classifier's probabilities on
     decodings in which the part is set to a and everything else is drawn on its own, from other codes. Every a meets

@@ -59,7 +59,7 @@ def interpretability(
     max_rows: int = 4000,
     seed: int = 0,
 ) -> Interpretability:
-    """Measure how well each attribute is told by the one dimension of a code that tells most about it.
+    """Interpretability of codes: how well each attribute is told by the one dimension that tells most about it.
 
     Per attribute, the dimension of largest mutual information is taken; a linear support vector machine on that
     number alone, with Platt's calibration on held-out folds, gives p(s|z_i), whose mean over rows is the figure.

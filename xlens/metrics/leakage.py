@@ -18,7 +18,7 @@ def leakage(
     readouts: Tensor,
     amount: float,
 ) -> Tensor:
-    """Return the change of each read-out per unit of each edit, ``(M, R)``, averaged over codes.
+    """Leakage: change of each read-out per unit of each edit, ``(M, R)``, averaged over codes.
 
     An edit is decoded and encoded again, so that what counts is what happened in the input and not only in the
     code: E(G(z + a u)) against E(G(z)).

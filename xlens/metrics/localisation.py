@@ -12,7 +12,7 @@ __all__ = ["mask_iou", "pointing_game", "relevance_mass", "relevance_rank", "spa
 
 
 def pointing_game(attributions: Tensor, masks: Tensor) -> Tensor:
-    """Return whether the pixel of largest magnitude lies inside the mask, ``(N,)``, 0 or 1.
+    """Pointing game: whether the pixel of largest magnitude lies inside the mask, ``(N,)``, 0 or 1.
 
     Where several are largest, the share of them that does: a constant map gets the mask's share of the image.
 
@@ -37,7 +37,7 @@ def pointing_game(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def relevance_mass(attributions: Tensor, masks: Tensor) -> Tensor:
-    """Return the share of the magnitude that lies inside the mask, ``(N,)``; 0 for a map of zeros.
+    """Relevance mass: share of the magnitude that lies inside the mask, ``(N,)``; 0 for a map of zeros.
 
     Arguments and errors as for :func:`pointing_game`.
 
@@ -49,7 +49,7 @@ def relevance_mass(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def relevance_rank(attributions: Tensor, masks: Tensor) -> Tensor:
-    """Return the share of the K pixels of largest magnitude that lie inside a mask of K pixels, ``(N,)``.
+    """Relevance rank: share of the K pixels of largest magnitude inside a mask of K pixels, ``(N,)``.
 
     Pixels of equal magnitude at the limit count by the share of them that is taken. Arguments and errors as for
     :func:`pointing_game`.
@@ -61,7 +61,7 @@ def relevance_rank(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def mask_iou(attributions: Tensor, masks: Tensor) -> Tensor:
-    """Return the intersection over union of a mask of K pixels and the K of largest magnitude, ``(N,)``.
+    """Intersection over union of a mask of K pixels and the K of largest magnitude, ``(N,)``.
 
     Ties, arguments and errors as for :func:`relevance_rank`, of which this is a function: r / (2 - r).
     """
@@ -70,7 +70,7 @@ def mask_iou(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def sparseness(attributions: Tensor) -> Tensor:
-    """Return the Gini index of the magnitudes, ``(N,)``: 0 where all are equal, near 1 where few hold all.
+    """Gini index of the magnitudes, ``(N,)``: 0 where all are equal, near 1 where few hold all.
 
     References:
         Chalasani et al. (2020), Concise Explanations of Neural Networks using Adversarial Training.

@@ -21,7 +21,7 @@ _BATCH = 256
 def transition(
     classify: Classify, inputs: Tensor, others: Tensor, attributions: Tensor, *, points: int = 20
 ) -> Tensor:
-    """Exchange the pixels of inputs for those of others, the largest attribution first.
+    """Perturbation curve ``(N, T + 1, K)``: pixels become those of others, the largest attribution first.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
@@ -66,8 +66,7 @@ def _exchanged(classify: Classify, inputs: Tensor, others: Tensor, attributions:
 def deletion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
-    """Return the area under the classifier's probability of the target as its pixels go, ``(N,)`` in [0, 1]; small
-    is good.
+    """Deletion: area under the target's probability as its pixels go, ``(N,)`` in [0, 1]; small is good.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.
@@ -87,8 +86,7 @@ def deletion(
 def insertion(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
-    """Return the area under the classifier's probability of the target as its pixels come, ``(N,)`` in [0, 1];
-    large is good.
+    """Insertion: area under the target's probability as its pixels come, ``(N,)`` in [0, 1]; large is good.
 
     Arguments and source as for :func:`deletion`; the image begins as the baseline.
     """
@@ -99,7 +97,7 @@ def insertion(
 def diff_id(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, baselines: Tensor, *, points: int = 20
 ) -> Tensor:
-    """Return insertion minus deletion, ``(N,)`` in [-1, 1]; large is good, and 0 is what a random map gets.
+    """DiffID: insertion minus deletion, ``(N,)`` in [-1, 1]; large is good, and 0 is what a random map gets.
 
     Arguments as for :func:`deletion`.
 
@@ -113,8 +111,7 @@ def diff_id(
 def intensity_drop(
     classify: Classify, inputs: Tensor, attributions: Tensor, target: Tensor, *, share: float = 0.05
 ) -> Tensor:
-    """Return how far the classifier's probability of the target falls when the most salient pixels become mean
-    grey, ``(N,)``.
+    """Intensity drop ``(N,)``: fall of the target's probability when the most salient pixels become mean grey.
 
     Every method loses the same share of the image, so that one that marks much of it gains nothing by that.
 

@@ -16,7 +16,7 @@ __all__ = ["rank_correlation", "restart_stability", "shuffled_weights"]
 
 
 def restart_stability(codes: Tensor, images: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Return how alike the results of several restarts are: cosine of codes and SSIM of images, ``(N,)`` each.
+    """Stability over restarts: cosine of codes and SSIM of images, ``(N,)`` each.
 
     Each is the mean over all pairs of restarts.
 
@@ -44,7 +44,7 @@ def restart_stability(codes: Tensor, images: Tensor, data_range: float) -> tuple
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Return Spearman's correlation of the magnitudes of each pair of maps, ``(N,)`` in [-1, 1].
+    """Spearman's rank correlation of the magnitudes of each pair of maps, ``(N,)`` in [-1, 1].
 
     Between maps for the classifier and maps for the classifier with other weights this is the model-randomisation
     check: near 1, a method does not look at the weights. Two constant maps are alike (1); a constant one is like no
@@ -74,7 +74,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def shuffled_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Return a copy of a model, without hooks, in which the numbers of each parameter are permuted.
+    """Randomised model: a copy, without hooks, in which the numbers of each parameter are permuted.
 
     So every layer keeps the distribution of its weights, and all that was learnt is gone. Buffers stay.
 

@@ -45,7 +45,7 @@ def mean_embedding_test(
     bandwidth: float | None = None,
     ridge: float = 0.0,
 ) -> TwoSampleTest:
-    """Test whether two samples come from one distribution, by the means of their kernel features.
+    """Mean embedding two-sample test: whether two samples come from one distribution, by their kernel features.
 
     The features of a row are its kernel values at J locations, and the statistic is Hotelling's T-squared of these
     features, with the covariance pooled over both samples. Locations must not depend on the samples: take them from
@@ -106,7 +106,7 @@ def mean_embedding_test(
 def mean_embedding_statistic(
     x: Tensor, y: Tensor, locations: Tensor, *, bandwidth: float | None = None, ridge: float = 0.0
 ) -> Tensor:
-    """Return the statistic alone, ``()`` float64; gradients flow, so it can be an objective.
+    """Mean embedding statistic, ``()`` float64; gradients flow, so it can be an objective.
 
     Args:
         x, y: ``(n1, d)`` and ``(n2, d)``.

@@ -19,7 +19,7 @@ _BETTER = {"higher": "more is better", "lower": "less is better", "": ""}
 
 
 def plot_evaluation(evaluation: Evaluation) -> Figure:
-    """Draw one panel for each figure of the attributions; blue for maps of a lens, vermilion for the others.
+    """Evaluation figure: a panel for each figure of the attributions; blue for a lens's maps, vermilion for others.
 
     Without attributions the figures of the lenses are drawn.
     """

@@ -47,7 +47,7 @@ _WARNING = "#a11a14"
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
-    """Draw the first input of an explanation.
+    """Explanation figure: the first input, its counterfactual, the path and the maps.
 
     On top input, reconstruction, counterfactual, mask, signed difference and attributions (those that are complete
     on one symmetric scale), then the path from counterfactual to input (with ``carry="none"``, to the

@@ -31,7 +31,7 @@ def plot_traversal(
     class_name: str = "",
     ranges: Ranges | None = None,
 ) -> Figure:
-    """Draw what :meth:`xlens.Explainer.traverse` returned: a row per input, a column per value.
+    """Traversal figure of what :meth:`xlens.Explainer.traverse` returned: a row per input, a column per value.
 
     Args:
         frames: ``(N, T, *S)``.
@@ -73,7 +73,7 @@ def plot_traversal(
 def plot_invariances(
     inputs: Tensor, variants: Tensor, kept: Tensor | None = None, *, ranges: Ranges | None = None
 ) -> Figure:
-    """Draw inputs, each with variants that the classifier should not tell from it.
+    """Invariances figure: inputs, each with variants that the classifier should not tell from it.
 
     Args:
         inputs: ``(N, *S)``.

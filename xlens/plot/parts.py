@@ -16,7 +16,7 @@ _MOST = 20
 
 
 def plot_features(explanation: Explanation) -> Figure:
-    """Draw what each feature contributes to the first input's change of score, the largest on top.
+    """Contributions figure: what each feature adds to the first input's change of score, the largest on top.
 
     The bars add up to the classifier's score on the lens's reconstruction minus that on its counterfactual. Beyond
     20 features the smallest ones are drawn as one bar.

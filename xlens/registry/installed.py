@@ -88,7 +88,7 @@ def entry_points() -> list[EntryPoint]:
 
 
 def backends() -> dict[str, str]:
-    """Return the installed backends as ``{name: summary}`` without importing any of them.
+    """Installed backends as ``{name: summary}``; none of them is imported.
 
     >>> import xlens
     >>> "medxgan" in xlens.backends()

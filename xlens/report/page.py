@@ -37,7 +37,7 @@ def to_html(
     optional: bool = False,
     max_bytes: int | None = None,
 ) -> str:
-    """Return the report as one HTML document; arguments as for :func:`save_html`."""
+    """HTML report as one document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
     return document(
         "report.html.j2",
@@ -64,7 +64,7 @@ def save_html(
     optional: bool = False,
     max_bytes: int | None = None,
 ) -> None:
-    """Write the report to a file that opens in any browser, without a network; of several processes the first does.
+    """HTML report in one file that opens in any browser, without a network; of several processes the first writes.
 
     Args:
         explanation: N inputs that are images or signals.

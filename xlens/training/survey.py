@@ -78,7 +78,7 @@ class _Statistics:
 
 
 def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, use_labels: bool = False) -> Survey:
-    """Go through the data once, check them, and keep what the classifier says.
+    """Survey of the data: one pass that checks them, and keeps what the classifier says.
 
     Args:
         classifier: the frozen classifier.

@@ -35,7 +35,7 @@ _MOST_ROLLBACKS = 3
 
 
 class Trainer:
-    """Trains several networks with several optimisers on one stream of batches.
+    """Training loop: several networks with several optimisers on one stream of batches, resumable and seeded.
 
     The step function decides what is computed; the trainer brings batches, schedules the learning
     rates, averages weights, reports events, writes checkpoints, and goes back to the last good state
