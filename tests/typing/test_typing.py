@@ -85,7 +85,7 @@ WRONG = {
     "earlier_name": ("e.grid(x, (0, 1), [0.0])", 'has no attribute "grid"'),
     "name": ("xlens.fitt(m, x, 'dif')", 'Module has no attribute "fitt"'),
     "asked_of_no_explainer": ("with xlens.asking(m) as lens: lens.encode(x)", "No overload variant"),
-    "call_of_a_plugin": ("xlens_dif.traversal(m, x, 0)", 'incompatible type "Module"'),
+    "call_of_a_plugin": ("xlens_dif.traversal(m, x, 0)", "incompatible type Module"),
     "no_explainer": ("xlens.evaluate(m, x)", "incompatible type Module"),
     "over_no_explainer": ('xlens.fit(m, x, MedXGAN(), over="a")', "No overload variant"),
     "not_both_features": ("e.traverse(x, (0, 1), [0.0]).flatten()", '"Invariances" has no attribute "flatten"'),
