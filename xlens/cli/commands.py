@@ -16,13 +16,16 @@ from torch import nn
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier.classifier import Classifier
+from xlens.cli.browsing import open_page
 from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
+from xlens.cli.leaves import demonstrate
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.output import print_json
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible, visible_lines
+from xlens.cli.threads import threads
 from xlens.contracts.options import make
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
@@ -42,7 +45,13 @@ _WORDS = {"True": True, "False": False, "None": None}
 
 def demo(chosen: argparse.Namespace) -> int:
     """``xlens demo``."""
-    run_demo(chosen.data, chosen.backend, out=chosen.out, seed=chosen.seed)
+    show = open_page if chosen.open else None
+    with threads() as said:
+        print(f"xlens demo: {said}", flush=True)
+        if chosen.data == "leaves":
+            demonstrate(chosen.backend, out=chosen.out, seed=chosen.seed, show=show)
+        else:
+            run_demo(chosen.data, chosen.backend, out=chosen.out, seed=chosen.seed, show=show)
     return 0
 
 

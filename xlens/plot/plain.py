@@ -93,13 +93,13 @@ def _change(one: Explanation, ranges: Ranges, index: int) -> str:
     sizes = np.bincount(named.ravel())[1:]
     largest = named == 1 + int(sizes.argmax())
     several = int((sizes >= _COUNTED * sizes.max()).sum())
-    kind = _kind(float(largest.mean()))
+    kind = _kind(float(largest.mean()), several)
     place = _place(largest)
     given, filled = to_unit(before, ranges), to_unit(after, ranges)
     around = ndimage.binary_dilation(inside, iterations=max(1, min(inside.shape) // 24)) & ~inside
     look, gone = _appearance(given, filled, inside, around)
     if several > 1:
-        what = f"{several} {look}{kind}s, the largest {place}," if several < 20 else f"many {look}{kind}s,"
+        what = f"{several} {look}{kind}, the largest {place}," if several < 20 else f"many {look}{kind},"
         return f"Without the {what}" if gone else f"With {what}"
     one_of = f"{look}{kind} {place}"
     article = "an" if one_of[0] in "aeio" else "a"
@@ -111,8 +111,14 @@ def _inside(mask: Tensor) -> np.ndarray:
     return (mask > 0.5 * float(mask.max())).numpy() if float(mask.max()) > 0 else np.zeros(mask.shape, bool)
 
 
-def _kind(share: float) -> str:
-    return "spot" if share < _SPOT else "patch" if share < _PATCH else "region"
+def _kind(share: float, count: int) -> str:
+    """Return what a part of so large a share of the image is called.
+
+    >>> _kind(0.01, 1), _kind(0.05, 3), _kind(0.3, 2)
+    ('spot', 'patches', 'regions')
+    """
+    kind = "spot" if share < _SPOT else "patch" if share < _PATCH else "region"
+    return kind if count == 1 else f"{kind}es" if kind.endswith("h") else f"{kind}s"
 
 
 def _place(region: np.ndarray) -> str:
