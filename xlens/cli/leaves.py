@@ -169,8 +169,8 @@ def _explained(
     _keep(explanation.plot(shown), out / "leaves-rust.png", say)
     which = "the clearest of these" if bool(held.any()) else "one of the others"
     say(
-        f"{int(held.sum())} of {len(explanation)} explanations of leaves with rust and no sticker hold, and this is "
-        f"{which}; where one does not, the page says why."
+        f"{int(held.sum())} of {len(explanation)} explanations of leaves with rust and no sticker hold, and this "
+        f"is {which}; where one does not, the page says why."
     )
     page = out / "leaves.html"
     save_report(explainer, explanation, page, title="Why rust?")
