@@ -96,6 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "request",
         "distributed",
         "attributions",
+        "credit",
         "feature_maps",
         "on_edits",
         "on_layer",
@@ -136,7 +137,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "parts",
         "asked",
     ),
-    "report": ("traversals", "sprites", "sliders", "payload", "document", "page", "lens"),
+    "report": ("traversals", "sprites", "sliders", "payload", "document", "notes", "page", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",

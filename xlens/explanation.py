@@ -85,6 +85,8 @@ class Explanation:
             G(z0) and G(z).
         feature_names: names of the F parts of the code.
         feature_contributions: ``(N, F)`` the same, summed over the dimensions of each part.
+        not_taught: names of parts about which nothing was ever answered: they contribute nothing, and what they
+            occupy counts as everything else.
         fidelity: the figures by which to judge the explanation.
         verdicts: what the explanation certifies, each ``(N,)`` bool or None where it does not apply: ``flips``, the
             classifier changes its decision to the contrast class on the counterfactual; ``likeness``, the
@@ -126,6 +128,7 @@ class Explanation:
     code_attributions: Tensor
     feature_names: tuple[str, ...]
     feature_contributions: Tensor
+    not_taught: tuple[str, ...] = ()
     fidelity: Fidelity
     verdicts: Mapping[str, Tensor | None] = dataclasses.field(default_factory=dict)
     trustworthy: Tensor

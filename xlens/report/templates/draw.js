@@ -1,6 +1,8 @@
 "use strict";
 // Pictures: frames out of a PNG in which their rows alternate, signed maps over them, and signals as lines.
 
+// The page as it came, before anything is drawn: what is saved with a person's notes.
+const pristine = document.documentElement.cloneNode(true);
 const report = JSON.parse(document.getElementById("data").textContent);
 const RED = "#b2182b", BLUE = "#2166ac", VIOLET = "#54278f";
 const LINES = ["#0072b2", "#c77700", "#009e73", "#b0508a"];
