@@ -1,4 +1,4 @@
-"""Which dimensions of the code are credited to which name: none to one of which nobody has ever answered anything."""
+"""Which dimensions of the code are credited to which name: none to one of which nobody has answered anything."""
 
 from __future__ import annotations
 
