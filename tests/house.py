@@ -91,7 +91,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "explained", "lenses"),
+    "storage": ("kinds", "explanations", "explained", "lenses", "tables"),
     "explaining": (
         "request",
         "distributed",
@@ -137,7 +137,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "parts",
         "asked",
     ),
-    "report": ("traversals", "sprites", "sliders", "payload", "document", "notes", "page", "lens"),
+    "report": ("traversals", "sprites", "sliders", "payload", "document", "notes", "page", "comparison", "lens"),
     "teaching": ("teaching", "page.lock", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",

@@ -317,6 +317,51 @@ class Explanation:
 
         save_explanation(self, path)
 
+    def records(self, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each input, for tables: ``pandas.DataFrame(explanation.records())``.
+
+        Args:
+            names: N names of the inputs, such as file names.
+
+        Raises:
+            DataError: names do not fit.
+
+        >>> [one["trustworthy"] for one in explainer.explain(images[:1]).records()]
+        [...]
+        """
+        from xlens.storage import explanation_records
+
+        return explanation_records(self, names)
+
+    def to_csv(self, path: str | Path, *, names: Sequence[str] | None = None) -> None:
+        """Write a row for each input with everything but pictures.
+
+        Raises:
+            DataError: names do not fit.
+            StorageError: the file cannot be written.
+        """
+        from xlens.storage import write_explanation_csv
+
+        write_explanation_csv(self, path, names)
+
+    def to_json(
+        self, path: str | Path | None = None, *, names: Sequence[str] | None = None, arrays: bool = False
+    ) -> str:
+        """Return everything as JSON, and write it to a file where one is named.
+
+        Args:
+            path: the file.
+            names: N names of the inputs, such as file names.
+            arrays: with images, masks, paths and maps, as nested lists; without them, everything else.
+
+        Raises:
+            DataError: names do not fit.
+            StorageError: the file cannot be written.
+        """
+        from xlens.storage import explanation_to_json
+
+        return explanation_to_json(self, path, names, arrays=arrays)
+
     @staticmethod
     def load(path: str | Path) -> Explanation:
         """Read an explanation that :meth:`save` wrote.

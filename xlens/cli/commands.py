@@ -126,8 +126,9 @@ def fit(chosen: argparse.Namespace) -> int:
 
 def explain(chosen: argparse.Namespace) -> int:
     """``xlens explain``."""
-    if chosen.html is not None:
-        check_writable(chosen.html)
+    for path in (chosen.html, chosen.csv):
+        if path is not None:
+            check_writable(path)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
     stored = Preprocessing.of(explainer.provenance)
@@ -143,6 +144,8 @@ def explain(chosen: argparse.Namespace) -> int:
         )
     if chosen.html is not None:
         save_report(explainer, explanation, chosen.html, names=names, title=f"{len(names)} explained")
+    if chosen.csv is not None:
+        explanation.to_csv(chosen.csv, names=names)
     rows = [_row(explanation, i, name) for i, name in enumerate(names)]
     if chosen.json:
         print_json({"explanations": rows, "html": str(chosen.html) if chosen.html else None})
@@ -150,6 +153,8 @@ def explain(chosen: argparse.Namespace) -> int:
         _print_rows(rows)
         if chosen.html is not None:
             print(visible(f"report: {chosen.html}"))
+        if chosen.csv is not None:
+            print(visible(f"table: {chosen.csv}"))
     return 1 if chosen.strict and not bool(explanation.trustworthy.all()) else 0
 
 

@@ -189,6 +189,7 @@ def _add_explain(commands: _Commands) -> None:
     explain.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
     _add_model(explain)
     explain.add_argument("--html", type=Path, default=None, metavar="FILE", help="write a report that people open")
+    explain.add_argument("--csv", type=Path, default=None, metavar="FILE", help="write a row for each image")
     explain.add_argument("--target", metavar="CLASS", help="name or number; the model's prediction if not given")
     explain.add_argument("--contrast", metavar="CLASS", help="name or number; if not given, the lens's reference")
     explain.add_argument("--attribution", nargs="+", default=["lig"], metavar="NAME", help="attribution methods")
