@@ -7,10 +7,10 @@ import pytest
 import torch
 from browser import browser, opened
 from drawings import made, reshaped
-from pages import NASTY, nasty_explanation, photos
+from pages import NASTY, data_of, nasty_explanation, photos
 
 from xlens.errors import DataError, UnsupportedError
-from xlens.report import save_comparison
+from xlens.report import save_comparison, to_html
 
 
 def ways(n=2):
@@ -58,6 +58,19 @@ def test_each_input_stands_beside_what_every_lens_says(tmp_path):
                 assert len(sizes) == 2 * (1 + 3 * 3)
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
                 tab.check_quiet()
+
+
+def test_what_was_decided_otherwise_from_the_start_is_no_change(tmp_path):
+    one = photos(2, 12)
+    already = dataclasses.replace(
+        one, scores=torch.tensor([-3.0, 2.0]), counterfactual_scores=torch.tensor([-3.0, -1.0])
+    )
+    save_comparison({"infill": already}, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "<td>1 of 2</td>" in page
+    assert "The model does not say &#39;ill&#39; here (ill 5%): there is nothing to take away." in page
+    assert data_of(to_html(already))["items"][0]["says"] == ["healthy", "healthy"]
+    assert data_of(to_html(already))["items"][1]["says"] == ["ill", "healthy"]
 
 
 def test_it_has_no_serious_accessibility_fault(tmp_path):

@@ -78,7 +78,7 @@ def _lens(name: str, one: Explanation) -> dict[str, Any]:
     return {
         "name": name,
         "held": f"{int(one.trustworthy.sum())} of {len(one)}",
-        "flips": f"{int(one.fidelity.flips.sum())} of {len(one)}",
+        "flips": f"{int((one.fidelity.flips & (one.scores > 0)).sum())} of {len(one)}",
         "after": percent(after),
         "area": "-" if one.mask is None else f"{float(one.mask.mean()):.0%}",
     }

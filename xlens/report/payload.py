@@ -15,7 +15,7 @@ from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
-from xlens.plot.plain import confidence, finding, percent, standing
+from xlens.plot.plain import confidence, finding, percent, said, standing
 from xlens.plot.words import (
     complete_methods,
     end_of_path,
@@ -123,7 +123,7 @@ def _item(
         "verdict": list(standing(whole, i)),
         "before": percent(confidence(whole, i)[0]),
         "after": percent(confidence(whole, i)[1]),
-        "says": [target, contrast if bool(whole.fidelity.flips[i]) else target],
+        "says": list(said(whole, i)),
         "score": _round(whole.scores[i]),
         "end": _round(whole.counterfactual_scores[i]),
         "gap": _round(whole.fidelity.score_gap[i]),
