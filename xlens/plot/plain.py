@@ -83,8 +83,8 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     if bool(one.trustworthy[index]) and one.reconstruction is None:
         return "This explanation holds.", (
             "It is faithful to the model: on the other real case, checked on the model itself, it decides "
-            "otherwise. The two may differ in more than what the model goes by. Whether it is true of the world is for you "
-            "to see."
+            "otherwise. The two may differ in more than what the model goes by. Whether it is true of the world is "
+            "for you to see."
         )
     if bool(one.trustworthy[index]):
         return "This explanation holds.", (
