@@ -85,6 +85,8 @@ class Explanation:
             G(z0) and G(z).
         feature_names: names of the F parts of the code.
         feature_contributions: ``(N, F)`` the same, summed over the dimensions of each part.
+        not_taught: names of parts about which nothing was ever answered: they contribute nothing, and what they
+            occupy counts as everything else.
         fidelity: the figures by which to judge the explanation.
         verdicts: what the explanation certifies, each ``(N,)`` bool or None where it does not apply: ``flips``, the
             classifier changes its decision to the contrast class on the counterfactual; ``likeness``, the
@@ -126,6 +128,7 @@ class Explanation:
     code_attributions: Tensor
     feature_names: tuple[str, ...]
     feature_contributions: Tensor
+    not_taught: tuple[str, ...] = ()
     fidelity: Fidelity
     verdicts: Mapping[str, Tensor | None] = dataclasses.field(default_factory=dict)
     trustworthy: Tensor
@@ -313,6 +316,51 @@ class Explanation:
         from xlens.storage import save_explanation
 
         save_explanation(self, path)
+
+    def records(self, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return a dict of plain values for each input, for tables: ``pandas.DataFrame(explanation.records())``.
+
+        Args:
+            names: N names of the inputs, such as file names.
+
+        Raises:
+            DataError: names do not fit.
+
+        >>> [one["trustworthy"] for one in explainer.explain(images[:1]).records()]
+        [...]
+        """
+        from xlens.storage import explanation_records
+
+        return explanation_records(self, names)
+
+    def to_csv(self, path: str | Path, *, names: Sequence[str] | None = None) -> None:
+        """Write a row for each input with everything but pictures.
+
+        Raises:
+            DataError: names do not fit.
+            StorageError: the file cannot be written.
+        """
+        from xlens.storage import write_explanation_csv
+
+        write_explanation_csv(self, path, names)
+
+    def to_json(
+        self, path: str | Path | None = None, *, names: Sequence[str] | None = None, arrays: bool = False
+    ) -> str:
+        """Return everything as JSON, and write it to a file where one is named.
+
+        Args:
+            path: the file.
+            names: N names of the inputs, such as file names.
+            arrays: with images, masks, paths and maps, as nested lists; without them, everything else.
+
+        Raises:
+            DataError: names do not fit.
+            StorageError: the file cannot be written.
+        """
+        from xlens.storage import explanation_to_json
+
+        return explanation_to_json(self, path, names, arrays=arrays)
 
     @staticmethod
     def load(path: str | Path) -> Explanation:

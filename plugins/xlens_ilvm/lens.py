@@ -76,7 +76,15 @@ class ILVMLens(Lens):
         """Each column of side information, or evidence for each class where there was none, and everything else."""
         names = self.classifier.names(self.spec.num_classes)
         width = self.bank.codes.shape[1]
-        return named_features(self.model.readout, bool(self.of_classes), self._names, names, width)
+        return named_features(self.model.readout, bool(self.of_classes), self._names, names, width, self.taught)
+
+    @property
+    def taught(self) -> Tensor:
+        """Which of the named dimensions anything was ever answered about, ``(C,)`` bool."""
+        width, targets = self.model.readout.width, self.memory.targets
+        if bool(self.of_classes) or targets.shape[1] != width:
+            return torch.ones(width, dtype=torch.bool, device=targets.device)
+        return (~targets.isnan()).any(0)
 
     @property
     def kept_inputs(self) -> Tensor:
@@ -112,10 +120,13 @@ class ILVMLens(Lens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move the named dimensions toward where they are on the contrast class; see :func:`toward_class`."""
+        """Move the named dimensions toward where they are on the contrast class; see :func:`toward_class`.
+
+        Those about which nothing was answered mean nothing yet, and stay as they are.
+        """
         named = self.bank.codes[:, : self.model.readout.width]
         centres = centres_of(named, self.bank.logits)
-        return toward_class(self.logits, codes, centres, target, contrast, self.margins)
+        return toward_class(self.logits, codes, centres, target, contrast, self.margins, self.taught)
 
     def retrieve(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
         """Return the kept real inputs ``(N, *S)`` nearest to codes.
@@ -126,9 +137,11 @@ class ILVMLens(Lens):
                 named dimensions (in these too, where there is nothing else). None: in all dimensions.
             first: dimensions that count first.
         """
-        named = self.model.readout.width if classes is not None else 0
         count = codes.shape[1]
-        dims = torch.arange(named if named < count else 0, count, device=codes.device)
+        named = torch.zeros(count, dtype=torch.bool, device=codes.device)
+        if classes is not None:
+            named[: self.model.readout.width] = self.taught
+        dims = (named.all() | ~named).nonzero()[:, 0]
         leading = torch.tensor(first, dtype=torch.long, device=codes.device)
         return self.bank.nearest(codes, dims, classes, leading, self._units(codes))
 

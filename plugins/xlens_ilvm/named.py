@@ -58,7 +58,12 @@ def class_targets(logits: Tensor) -> Tensor:
 
 
 def named_features(
-    readout: Readout, of_classes: bool, names: Sequence[str], class_names: Sequence[str], width: int
+    readout: Readout,
+    of_classes: bool,
+    names: Sequence[str],
+    class_names: Sequence[str],
+    width: int,
+    taught: Tensor | None = None,
 ) -> list[Feature]:
     """Return evidence for each class, or each column of side information, and everything else.
 
@@ -68,6 +73,7 @@ def named_features(
         names: of the columns; numbered where there are none.
         class_names: of the classes.
         width: dimensions of the code.
+        taught: ``(C,)`` bool, the named dimensions about which anything was answered; None for all.
     """
     parts = readout.parts()
     dims = [dim for part in parts for dim in part]
@@ -79,7 +85,10 @@ def named_features(
         ]
     else:
         called = names or [f"attribute {a + 1}" for a in range(len(parts))]
-        found = [Feature(name, part, "attribute") for name, part in zip(called, parts, strict=True)]
+        found = [
+            Feature(name, part, "attribute", taught=taught is None or bool(taught[list(part)].any()))
+            for name, part in zip(called, parts, strict=True)
+        ]
     if rest := tuple(range(len(dims), width)):
         found.append(Feature(_REST, rest, "nuisance"))
     return found
@@ -114,6 +123,7 @@ def toward_class(
     target: Tensor,
     contrast: Tensor,
     margins: Tensor,
+    taught: Tensor | None = None,
 ) -> Tensor:
     """Move the named dimensions toward where they are on the contrast class, and keep everything else.
 
@@ -126,10 +136,13 @@ def toward_class(
         centres: ``(K, C)`` of the first C dimensions.
         target, contrast: ``(N,)``.
         margins: ``(K, K)`` the medians.
+        taught: ``(C,)`` bool, which of the named dimensions mean anything; None for all.
     """
     towards = torch.zeros_like(codes)
     width = centres.shape[1]
     towards[:, :width] = centres.to(codes)[contrast] - codes[:, :width]
+    if taught is not None:
+        towards[:, :width] *= taught.to(codes)
     goal = margins[contrast, target].to(codes)
 
     def score(rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:

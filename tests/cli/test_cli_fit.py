@@ -1,5 +1,6 @@
 """``xlens fit`` and ``xlens explain``, as somebody types them."""
 
+import csv
 import json
 import pickle
 import subprocess
@@ -32,12 +33,16 @@ def test_from_a_folder_of_images_to_a_report(here, capsys):
     assert json.loads((here / "lens" / "lens.json").read_text())["preprocessing"]["mean"] == [0.6]
 
     image = sorted((here / "photos" / "1-bright").iterdir())[0]
-    assert cli.main([*EXPLAIN, str(image), "photos/2-dark", "--html", "why.html", "--json"]) == 0
+    assert (
+        cli.main([*EXPLAIN, str(image), "photos/2-dark", "--html", "why.html", "--csv", "why.csv", "--json"]) == 0
+    )
     rows = json.loads(capsys.readouterr().out)["explanations"]
     assert len(rows) == 11
     assert rows[0]["input"] == str(image)
     assert rows[0]["target"] == "1-bright"
     assert rows[0]["contrast"] == "0-none"
+    with (here / "why.csv").open(newline="") as file:
+        assert [row["input"] for row in csv.DictReader(file)] == [row["input"] for row in rows]
     data = data_of((here / "why.html").read_text())
     assert [item["name"] for item in data["items"]] == [row["input"] for row in rows]
     assert [item["score"] for item in data["items"]] == pytest.approx([row["score"] for row in rows], abs=1e-2)

@@ -16,13 +16,16 @@ from torch import nn
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier.classifier import Classifier
+from xlens.cli.browsing import open_page
 from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
+from xlens.cli.leaves import demonstrate
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.output import print_json
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible, visible_lines
+from xlens.cli.threads import threads
 from xlens.contracts.options import make
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
@@ -42,7 +45,13 @@ _WORDS = {"True": True, "False": False, "None": None}
 
 def demo(chosen: argparse.Namespace) -> int:
     """``xlens demo``."""
-    run_demo(chosen.data, chosen.backend, out=chosen.out, seed=chosen.seed)
+    show = open_page if chosen.open else None
+    with threads() as said:
+        print(f"xlens demo: {said}", flush=True)
+        if chosen.data == "leaves":
+            demonstrate(chosen.backend, out=chosen.out, seed=chosen.seed, show=show)
+        else:
+            run_demo(chosen.data, chosen.backend, out=chosen.out, seed=chosen.seed, show=show)
     return 0
 
 
@@ -117,8 +126,9 @@ def fit(chosen: argparse.Namespace) -> int:
 
 def explain(chosen: argparse.Namespace) -> int:
     """``xlens explain``."""
-    if chosen.html is not None:
-        check_writable(chosen.html)
+    for path in (chosen.html, chosen.csv):
+        if path is not None:
+            check_writable(path)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
     stored = Preprocessing.of(explainer.provenance)
@@ -134,6 +144,8 @@ def explain(chosen: argparse.Namespace) -> int:
         )
     if chosen.html is not None:
         save_report(explainer, explanation, chosen.html, names=names, title=f"{len(names)} explained")
+    if chosen.csv is not None:
+        explanation.to_csv(chosen.csv, names=names)
     rows = [_row(explanation, i, name) for i, name in enumerate(names)]
     if chosen.json:
         print_json({"explanations": rows, "html": str(chosen.html) if chosen.html else None})
@@ -141,6 +153,8 @@ def explain(chosen: argparse.Namespace) -> int:
         _print_rows(rows)
         if chosen.html is not None:
             print(visible(f"report: {chosen.html}"))
+        if chosen.csv is not None:
+            print(visible(f"table: {chosen.csv}"))
     return 1 if chosen.strict and not bool(explanation.trustworthy.all()) else 0
 
 

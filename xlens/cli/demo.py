@@ -1,8 +1,9 @@
-"""The demonstration: real images, a small CNN, a lens around it, pictures, a report and a table."""
+"""The demonstration on digits or clothes: a small CNN, a lens around it, pictures, a report and a table."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +21,12 @@ __all__ = ["default_backend", "run_demo"]
 
 
 def run_demo(
-    data: str = "digits", backend: str | None = None, *, out: Path = Path("demo"), seed: int = 0
+    data: str = "digits",
+    backend: str | None = None,
+    *,
+    out: Path = Path("demo"),
+    seed: int = 0,
+    show: Callable[[Path], object] | None = None,
 ) -> tuple[Explainer, Explanation]:
     """Train a classifier, fit a lens around it, explain held-out images; write pictures, a report and a table.
 
@@ -29,6 +35,7 @@ def run_demo(
         backend: name of a backend; the one that the installation names for this if None.
         out: folder for the pictures.
         seed: seeds everything.
+        show: called with the report when it is written.
 
     Returns:
         the explainer and the explanation of the held-out images.
@@ -56,6 +63,8 @@ def run_demo(
     page = out / f"{data}.html"
     save_report(explainer, explanation[:64], page, title=f"{images.class_names[0]} against {images.class_names[1]}")
     print(f"report: {page}")
+    if show is not None:
+        show(page)
     print(f"\nfidelity over {len(explanation)} held-out images (the README says what the figures mean):")
     print(explanation.fidelity.to_markdown())
     held = int(explanation.trustworthy.sum())

@@ -16,6 +16,7 @@ exit codes:
 With --json, standard output is JSON alone: whatever your own code prints goes to standard error.
 
 examples:
+  xlens demo
   xlens demo --data fashion-mnist
   xlens backends --json
   xlens backends NAME

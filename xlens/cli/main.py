@@ -24,7 +24,7 @@ __all__ = ["main", "visible"]
 _CLOSED = 141
 #: What comes of printing to a pipe that is closed, or to a disk that is full.
 _UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG)
-_DATASETS = ("digits", "fashion-mnist")
+_DATASETS = ("leaves", "digits", "fashion-mnist")
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
 
 
@@ -114,13 +114,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: _Commands) -> None:
-    demo = commands.add_parser("demo", help="train a CNN on real images, fit a lens, write pictures and a report")
+    demo = commands.add_parser(
+        "demo", help="train a classifier on photographs, take a disease off a leaf, and find what it cheats by"
+    )
     demo.add_argument(
-        "--data", choices=_DATASETS, default="digits", help="digits: 3 against 8; fashion-mnist: coat against shirt"
+        "--data",
+        choices=_DATASETS,
+        default="leaves",
+        help="leaves: healthy or with rust, some with a sticker that an audit should find; digits: 3 against 8; "
+        "fashion-mnist: coat against shirt; leaves if not given",
     )
     demo.add_argument("--backend", default=None, help="name of an installed backend")
-    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the pictures")
+    demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for pictures and pages")
     demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument(
+        "--no-open", dest="open", action="store_false", help="do not open the pages in a browser where there is one"
+    )
     demo.set_defaults(run=_later("demo"))
 
 
@@ -180,6 +189,7 @@ def _add_explain(commands: _Commands) -> None:
     explain.add_argument("--model", required=True, metavar="MODEL", help=_MODEL)
     _add_model(explain)
     explain.add_argument("--html", type=Path, default=None, metavar="FILE", help="write a report that people open")
+    explain.add_argument("--csv", type=Path, default=None, metavar="FILE", help="write a row for each image")
     explain.add_argument("--target", metavar="CLASS", help="name or number; the model's prediction if not given")
     explain.add_argument("--contrast", metavar="CLASS", help="name or number; if not given, the lens's reference")
     explain.add_argument("--attribution", nargs="+", default=["lig"], metavar="NAME", help="attribution methods")

@@ -26,6 +26,7 @@ class Feature:
         role: ``"class"`` (evidence for a class), ``"nuisance"`` (everything else) or
             ``"attribute"`` (side information).
         class_index: the class that it is evidence for, where there is one.
+        taught: False where the name waits for answers and has none yet: explanations credit it with nothing.
 
     >>> from xlens import Feature
     >>> Feature("pathology", (0, 1, 2), "class", class_index=1).role
@@ -36,6 +37,7 @@ class Feature:
     dims: tuple[int, ...]
     role: Literal["class", "nuisance", "attribute"]
     class_index: int | None = None
+    taught: bool = True
 
 
 class Lens(nn.Module, ABC):

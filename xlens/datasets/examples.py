@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,7 +28,7 @@ class Images:
     """Images of two classes, split into train and test.
 
     Args:
-        train, test: ``(n, 1, H, W)`` in [0, 1].
+        train, test: ``(n, C, H, W)`` in [0, 1].
         train_labels, test_labels: ``(n,)``, 0 or 1.
         class_names: names of the two classes.
     """
@@ -87,21 +88,39 @@ def small_cnn(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
 
 
 def train_classifier(
-    model: nn.Module, images: Tensor, labels: Tensor, *, steps: int, seed: int = 0, progress: bool | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    seed: int = 0,
+    progress: bool | None = None,
+    watch: Callable[[int], object] | None = None,
 ) -> nn.Module:
-    """Train a classifier with AdamW and a one-cycle schedule, and return it in eval mode."""
+    """Train a classifier with AdamW and a one-cycle schedule, and return it in eval mode.
+
+    Args:
+        model: the classifier.
+        images, labels: ``(n, C, H, W)`` and ``(n,)``.
+        steps: of 64 images each.
+        seed: of the order.
+        progress: show a progress bar; None shows it on a terminal.
+        watch: called after each step with the number of steps that are done.
+    """
     stream = BatchStream(as_data((images, labels)), 64, seed)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     model.train()
     hide = None if progress is None else not progress
-    for _ in tqdm(range(steps), desc="classifier", disable=hide):
+    for step in tqdm(range(steps), desc="classifier", disable=hide):
         batch = stream.next()
         loss = F.cross_entropy(model(batch.inputs), cast(Tensor, batch.labels), label_smoothing=0.02)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        if watch is not None:
+            watch(step + 1)
     return model.eval()
 
 

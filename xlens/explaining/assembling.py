@@ -13,6 +13,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit
 from xlens.errors import DataError
 from xlens.explaining.asking import Asks
+from xlens.explaining.credit import credited
 from xlens.explaining.request import Request
 from xlens.explaining.verdict import judge
 from xlens.explanation import Explanation, Fidelity
@@ -52,7 +53,9 @@ def explain_batch(
     incomplete["feature_contributions"] = (code_delta.float(), code_total.float().abs())
     already = predicted["inputs"] == contrast
     judged = judge(lens, edit, fidelity, margins, incomplete, already, contrast, request.tolerance)
-    fitted, features = lens.fitted, lens.fitted.lens.features
+    fitted = lens.fitted
+    features = fitted.lens.features
+    named = credited(features)
     return Explanation(
         inputs=inputs,
         counterfactual=edit.start,
@@ -68,8 +71,9 @@ def explain_batch(
         codes=edit.codes,
         counterfactual_codes=edit.counterfactual_codes,
         code_attributions=per_code.detach(),
-        feature_names=tuple(feature.name for feature in features),
-        feature_contributions=torch.stack([per_code[:, list(f.dims)].sum(1) for f in features], 1).detach(),
+        feature_names=tuple(name for name, _ in named),
+        feature_contributions=torch.stack([per_code[:, dims].sum(1) for _, dims in named], 1).detach(),
+        not_taught=tuple(feature.name for feature in features if not feature.taught),
         fidelity=fidelity,
         verdicts=judged.verdicts,
         trustworthy=judged.trustworthy,

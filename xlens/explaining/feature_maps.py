@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xlens.counterfactual.edit import Edit
 from xlens.explaining.attributions import Attribution, Question
+from xlens.explaining.credit import credited
 
 __all__ = ["LEFT_OUT", "feature_maps"]
 
@@ -27,7 +28,8 @@ def feature_maps(question: Question) -> dict[str, Attribution]:
     takes away too. All maps together are the line integral, and sum to the score difference.
     """
     lens, n = question.lens, len(question.target)
-    parts = [list(feature.dims) for feature in lens.features]
+    named = credited(lens.features)
+    parts = [dims for _, dims in named]
     rows = torch.arange(n, device=question.target.device)
     difference = question.difference.double()
     allowed = question.request.tolerance * difference.abs().clamp_min(1e-3)
@@ -41,7 +43,7 @@ def feature_maps(question: Question) -> dict[str, Attribution]:
         if not len(rows):
             break
         steps *= 2
-    names = [f"lig: {feature.name}" for feature in lens.features]
+    names = [f"lig: {name}" for name, _ in named]
     shares = maps.to(question.edit.inputs.dtype).unbind(1)
     found = {name: Attribution(values) for name, values in zip(names, shares[:-1], strict=True)}
     # What the maps miss together is said of the last, which makes them complete.

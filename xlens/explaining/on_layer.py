@@ -16,6 +16,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
+from xlens.explaining.credit import credited
 from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
@@ -228,14 +229,16 @@ def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[s
     line = Segment(edit.start, edit.end)
     found: dict[str, Attribution] = {}
     whole = torch.zeros_like(edit.inputs)
-    for feature in lens.features:
-        dims = list(feature.dims)
+    for name, dims in credited(lens.features):
+        if not dims:
+            # Nobody has taught the lens what it means.
+            continue
 
         def part(points: Tensor, rows: Tensor, dims: list[int] = dims) -> Tensor:
             return (slopes[rows][:, dims] * lens.encode(points)[:, dims].double()).sum(1)
 
         values, _ = question.integrate(line, score=part)
-        found[f"lig: {feature.name}"] = Attribution(
+        found[f"lig: {name}"] = Attribution(
             values, values.double().flatten(1).sum(1) - per_code[:, dims].double().sum(1)
         )
         whole = whole + values

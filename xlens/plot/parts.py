@@ -39,8 +39,12 @@ def plot_features(explanation: Explanation) -> Figure:
     figure = new_figure(8.5, 1.35 + 0.38 * len(names))
     axis = figure.subplots()
     places = np.arange(len(names))
+    said = [f"{value:+.2f}" for value in shown]
+    for place, i in enumerate(order[:_MOST]):
+        if one.feature_names[i] in one.not_taught:
+            said[place] = "not taught"
     bars = axis.barh(places, shown, height=0.62, color=["#b2182b" if value > 0 else "#2166ac" for value in shown])
-    axis.bar_label(bars, labels=[f"{value:+.2f}" for value in shown], padding=4, fontsize=9)
+    axis.bar_label(bars, labels=said, padding=4, fontsize=9)
     axis.set_yticks(places)
     axis.set_yticklabels(names, fontsize=10, **plain)
     axis.axvline(0, color="#333333", linewidth=0.8)

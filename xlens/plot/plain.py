@@ -15,7 +15,7 @@ from torch import Tensor
 from xlens.explanation import Explanation
 from xlens.plot.pixels import Ranges, to_unit
 
-__all__ = ["confidence", "finding", "percent", "standing"]
+__all__ = ["confidence", "finding", "percent", "said", "standing"]
 
 #: Above this share of the image it is no part of it, and below these an edit is a spot, or a patch.
 _WHOLE, _SPOT, _PATCH = 0.4, 0.02, 0.12
@@ -58,6 +58,10 @@ def finding(one: Explanation, ranges: Ranges, index: int = 0) -> str:
     before, after = map(percent, confidence(one, index))
     against = "" if len(one.class_names) == 2 else f" (against {contrast})"
     figures = f"{target} {before} → {after}{against}."
+    if said(one, index)[0] != target:
+        return (
+            f"The model does not say {target!r} here ({target} {before}{against}): there is nothing to take away."
+        )
     if one.edit is not None and not bool(one.edit[index].any()):
         return f"No change was found with which the model says {contrast!r}; it says {target!r}, {before}."
     says = (
@@ -66,8 +70,22 @@ def finding(one: Explanation, ranges: Ranges, index: int = 0) -> str:
     return f"{_change(one, ranges, index)} {says}: {figures}"
 
 
+def said(one: Explanation, index: int = 0) -> tuple[str, str]:
+    """Return what the model says before and after, by the score: one of the two classes, or that it is not one."""
+    target, contrast = (one.class_names[int(c[index])] for c in (one.target, one.contrast))
+    other = contrast if len(one.class_names) == 2 else f"not {target}"
+    before = target if float(one.scores[index]) >= 0 else other
+    return before, contrast if bool(one.fidelity.flips[index]) else before
+
+
 def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     """Return the verdict on one explanation, and beside it what that does and does not certify."""
+    if bool(one.trustworthy[index]) and one.reconstruction is None:
+        return "This explanation holds.", (
+            "It is faithful to the model: on the other real case, checked on the model itself, it decides "
+            "otherwise. The two may differ in more than what the model goes by. Whether it is true of the world is "
+            "for you to see."
+        )
     if bool(one.trustworthy[index]):
         return "This explanation holds.", (
             "It is faithful to the model: with this change, checked on the model itself, it decides otherwise. "
@@ -93,13 +111,13 @@ def _change(one: Explanation, ranges: Ranges, index: int) -> str:
     sizes = np.bincount(named.ravel())[1:]
     largest = named == 1 + int(sizes.argmax())
     several = int((sizes >= _COUNTED * sizes.max()).sum())
-    kind = _kind(float(largest.mean()))
+    kind = _kind(float(largest.mean()), several)
     place = _place(largest)
     given, filled = to_unit(before, ranges), to_unit(after, ranges)
     around = ndimage.binary_dilation(inside, iterations=max(1, min(inside.shape) // 24)) & ~inside
     look, gone = _appearance(given, filled, inside, around)
     if several > 1:
-        what = f"{several} {look}{kind}s, the largest {place}," if several < 20 else f"many {look}{kind}s,"
+        what = f"{several} {look}{kind}, the largest {place}," if several < 20 else f"many {look}{kind},"
         return f"Without the {what}" if gone else f"With {what}"
     one_of = f"{look}{kind} {place}"
     article = "an" if one_of[0] in "aeio" else "a"
@@ -111,8 +129,14 @@ def _inside(mask: Tensor) -> np.ndarray:
     return (mask > 0.5 * float(mask.max())).numpy() if float(mask.max()) > 0 else np.zeros(mask.shape, bool)
 
 
-def _kind(share: float) -> str:
-    return "spot" if share < _SPOT else "patch" if share < _PATCH else "region"
+def _kind(share: float, count: int) -> str:
+    """Return what a part of so large a share of the image is called.
+
+    >>> _kind(0.01, 1), _kind(0.05, 3), _kind(0.3, 2)
+    ('spot', 'patches', 'regions')
+    """
+    kind = "spot" if share < _SPOT else "patch" if share < _PATCH else "region"
+    return kind if count == 1 else f"{kind}es" if kind.endswith("h") else f"{kind}s"
 
 
 def _place(region: np.ndarray) -> str:

@@ -73,7 +73,9 @@ def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
     found = [("input", one.scores)] if end_of_path(one) == "input" else []
     if one.reconstruction_scores is not None:
         found.append((_rebuilt(one), one.reconstruction_scores))
-    return [*found, ("counterfactual", one.counterfactual_scores)]
+    # A lens on a hidden layer makes no inputs: the other one is real.
+    other = "counterfactual" if one.reconstruction is not None else "other real case"
+    return [*found, (other, one.counterfactual_scores)]
 
 
 def _rebuilt(one: Explanation) -> str:

@@ -21,7 +21,7 @@ from xlens.training.processes import processes
 
 __all__ = ["check_writable", "notebook_html", "save_html", "to_html"]
 
-_SCRIPTS = ("draw.js", "chart.js", "detail.js", "gallery.js")
+_SCRIPTS = ("draw.js", "chart.js", "detail.js", "notes.js", "gallery.js")
 #: A notebook is stored with its outputs, so only so many are shown in it.
 _NOTEBOOK = 8
 _WRITE_TO = "choose a file in a folder that exists and can be written"
@@ -48,6 +48,7 @@ def to_html(
         data=payload(explanation, names, traversals, optional=optional, max_bytes=max_bytes),
         end=end_of_path(explanation),
         on_layer=explanation.reconstruction is None,
+        not_taught=bool(explanation.not_taught),
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),

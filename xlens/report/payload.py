@@ -15,7 +15,7 @@ from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
-from xlens.plot.plain import confidence, finding, percent, standing
+from xlens.plot.plain import confidence, finding, percent, said, standing
 from xlens.plot.words import (
     complete_methods,
     end_of_path,
@@ -83,10 +83,13 @@ def payload(
         "channels": torch.Size(shape[:-1]).numel() if kind == "signal" else shape[0],
         "frames": whole.path.shape[1],
         "reconstruction": whole.reconstruction is not None,
+        # A lens on a hidden layer makes no inputs, so the other one is a real case of its own.
+        "retrieved": whole.reconstruction is None,
         # With carry="none" the path leads to the reconstruction, and the input is a picture of its own.
         "end": end_of_path(whole),
         "methods": methods,
         "features": list(whole.feature_names),
+        "notTaught": list(whole.not_taught),
         "leftOut": left_out,
         "items": items,
     }
@@ -120,8 +123,9 @@ def _item(
         "verdict": list(standing(whole, i)),
         "before": percent(confidence(whole, i)[0]),
         "after": percent(confidence(whole, i)[1]),
-        "says": [target, contrast if bool(whole.fidelity.flips[i]) else target],
+        "says": list(said(whole, i)),
         "score": _round(whole.scores[i]),
+        "end": _round(whole.counterfactual_scores[i]),
         "gap": _round(whole.fidelity.score_gap[i]),
         "path": [_round(score) for score in whole.path_scores[i]],
         "images": _images(torch.stack(shown), kind, ranges),
@@ -132,6 +136,7 @@ def _item(
         "contributions": [_round(value) for value in whole.feature_contributions[i]],
         "table": _table(whole, i),
         "traversals": [],
+        "note": "",
     }
 
 

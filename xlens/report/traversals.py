@@ -97,7 +97,9 @@ def _default(fitted: Fitted, explanation: Explanation) -> list[str]:
     known: dict[str, Feature] = {feature.name: feature for feature in fitted.lens.features}
     weight = explanation.feature_contributions.abs().mean(0).tolist()
     ranked = sorted(zip(explanation.feature_names, weight, strict=True), key=lambda pair: -pair[1])
-    return [name for name, _ in ranked if name in known and known[name].role != "nuisance"][:_MOST]
+    return [name for name, _ in ranked if name in known and known[name].role != "nuisance" and known[name].taught][
+        :_MOST
+    ]
 
 
 def _scores(fitted: Fitted, explanation: Explanation, frames: Tensor) -> Tensor:

@@ -8,14 +8,18 @@ from xlens.storage.explanations import (
     save_explanation,
 )
 from xlens.storage.lenses import load_lens, save_lens
+from xlens.storage.tables import explanation_records, explanation_to_json, write_explanation_csv
 
 __all__ = [
     "explanation_from_tree",
+    "explanation_records",
+    "explanation_to_json",
     "explanation_to_tree",
     "load_explanation",
     "load_lens",
     "save_explanation",
     "save_lens",
+    "write_explanation_csv",
 ]
 
 # Where it was before 0.2.

@@ -56,7 +56,7 @@ def explanation_from_tree(tree: dict[str, Any]) -> Explanation:
         _refuse(kind_faults(parts["fidelity"], Fidelity))
         parts["fidelity"] = Fidelity(**parts["fidelity"])
         parts |= {name: tuples(parts[name]) for name in _ROWS}
-        parts |= {name: tuples(parts.get(name, ())) for name in ("channel_ranges", "display_ranges")}
+        parts |= {name: tuples(parts.get(name, ())) for name in ("channel_ranges", "display_ranges", "not_taught")}
         _refuse(kind_faults(parts, Explanation))
         explanation = Explanation(**parts)
     except (TypeError, ValueError, LookupError, AttributeError) as fault:

@@ -23,7 +23,7 @@ function drawCurve(svg, scores, choose) {
   for (const p of [0, 0.5, 1]) {
     svg.append(shape("text", { x: BOX.left - 8, y: upward(p) + 4, "text-anchor": "end" }, String(p)));
   }
-  svg.append(shape("text", { x: BOX.left, y: 226 }, "counterfactual"));
+  svg.append(shape("text", { x: BOX.left, y: 226 }, report.retrieved ? "another real case" : "counterfactual"));
   svg.append(shape("text", { x: BOX.right, y: 226, "text-anchor": "end" }, report.end));
   svg.append(shape("polyline", { class: "line", points: points.map((point) => point.join(",")).join(" ") }));
   points.forEach(([cx, cy], i) => {
@@ -44,6 +44,8 @@ function drawContributions(place, names, values, item) {
   const largest = Math.max(...values.map(Math.abs), 1e-9);
   const order = values.map((_, i) => i).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a])).slice(0, 12);
   place.replaceChildren();
+  // What nobody answered about is shown as such, however many contribute.
+  order.push(...values.map((_, i) => i).filter((i) => report.notTaught.includes(names[i]) && !order.includes(i)));
   for (const i of order) {
     const row = make("div", "part");
     const svg = shape("svg", { viewBox: "0 0 200 10", preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -53,7 +55,8 @@ function drawContributions(place, names, values, item) {
       shape("rect", { class: values[i] > 0 ? "plus" : "minus", x: values[i] > 0 ? 100 : 100 - size, y: 1, width: size, height: 8 }),
     );
     const side = values[i] > 0 ? item.target : item.contrast;
-    const speaks = values[i] === 0 ? "0" : `${values[i] > 0 ? "+" : "−"}${decimals(Math.abs(values[i]))} for ${side}`;
+    const untaught = report.notTaught.includes(names[i]);
+    const speaks = untaught ? "not taught" : values[i] === 0 ? "0" : `${values[i] > 0 ? "+" : "−"}${decimals(Math.abs(values[i]))} for ${side}`;
     row.append(make("span", "", names[i]), svg, make("span", "", speaks));
     place.append(row);
   }

@@ -9,6 +9,8 @@ const inputFrame = report.end === "input" ? report.frames - 1 : total - 1;
 
 page.slider.max = String(report.frames - 1);
 ["none", "difference to the counterfactual", ...report.methods.map((method) => method.title)].forEach((title, i) => {
+  // Two real cases differ in everything: there is no edit to draw.
+  if (i === 1 && report.retrieved) return;
   const option = make("option", "", title);
   option.value = String(i - 1);
   page.method.append(option);
@@ -20,6 +22,7 @@ if (report.leftOut.length) {
   page["left-out"].textContent = `Without sliders, so that this file stays small: ${report.leftOut.join(", ")}.`;
 }
 
+const other = report.retrieved ? "another real case" : "counterfactual";
 const frame = () => Number(page.slider.value);
 const chosen = () => Number(page.method.value);
 
@@ -36,19 +39,24 @@ function refresh() {
   const index = frame();
   const share = shareOfScore(item, index);
   drawFrame(page.image, pictures.frames, index, total);
-  const overlaid = chosen() >= 0;
+  // Maps are of the input: over another real case they would point at nothing.
+  const elsewhere = report.retrieved && index !== inputFrame;
+  const overlaid = chosen() >= 0 && !elsewhere;
   if (overlaid) drawMap(page.image, pictures.maps, chosen(), { strength: (share * Number(page.strength.value)) / 100 });
   view.move(index);
   const p = decimals(probability(item.path[index]));
-  const ends = { 0: " (counterfactual)", [report.frames - 1]: ` (${report.end})` };
-  const place = `frame ${index + 1} of ${report.frames}${ends[index] ?? ""}`;
+  const ends = { 0: ` (${other})`, [report.frames - 1]: ` (${report.end})` };
+  const near = report.retrieved ? " (the real case nearest to this point of the way)" : "";
+  const place = `frame ${index + 1} of ${report.frames}${ends[index] ?? near}`;
   page.where.textContent = `${place}: ${item.p} = ${p}, score ${decimals(item.path[index])}`;
   page.slider.setAttribute("aria-valuetext", `${place}, ${item.p} ${p}`);
   page.image.setAttribute("aria-label", `${item.name}, ${place}`);
   page["overlay-note"].textContent = overlaid
     ? `${legend(chosen())} The overlay follows the score: ` +
       `${Math.round(100 * share)}% of the difference is reached here.`
-    : "";
+    : elsewhere && chosen() >= 0
+      ? "Another real case is shown, and the overlay is of the input alone."
+      : "";
 }
 
 /** Say what the colours of an overlay are, but for red and blue, which stand for the same everywhere. */
@@ -99,12 +107,14 @@ function blink() {
   }, 700);
 }
 
+const labelBefore = page["before-label"].textContent;
+
 /** Fill the first of the two pictures, which blinks between both. */
 function drawBefore(after = false) {
   const { item, pictures } = view;
   if (!pictures) return;
   drawFrame(page.before, pictures.frames, after ? 0 : inputFrame, total);
-  page["before-label"].textContent = after ? "After" : "Before";
+  page["before-label"].textContent = after ? page["after-label"].textContent : labelBefore;
   page["before-says"].textContent = says(item, after);
 }
 
@@ -135,9 +145,10 @@ function drawTiles(item, pictures) {
     tile(title, (canvas) => drawMap(canvas, pictures.maps, index, { alone: true }), item.limits[index], unsigned);
   const tiles = [frameTile("input", inputFrame)];
   if (report.reconstruction) tiles.push(frameTile("the lens's reconstruction", report.frames));
-  tiles.push(frameTile("counterfactual", 0));
+  const own = `${item.p} = ${decimals(probability(item.end))}`;
+  tiles.push(frameTile(report.retrieved ? `${other}, ${own}` : other, 0));
   if (pictures.mask) tiles.push(tile("mask: where it was changed", (canvas) => drawPicture(canvas, pictures.mask)));
-  tiles.push(mapTile("how much input and counterfactual differ", 0, true));
+  if (!report.retrieved) tiles.push(mapTile("how much input and counterfactual differ", 0, true));
   report.methods.forEach((method, i) => {
     const note = method.complete ? "" : method.unsigned ? " (magnitude only)" : " (own scale)";
     tiles.push(mapTile(method.title + note, i + 1, method.unsigned));
@@ -203,6 +214,12 @@ function drawWords(item) {
   );
 }
 
+/** Show what somebody wrote about this input. */
+function showNote(item) {
+  page.note.value = item.note ?? "";
+  page.kept.textContent = "";
+}
+
 function showItem(index) {
   stop();
   const item = report.items[index];
@@ -216,6 +233,7 @@ function showItem(index) {
     refresh();
   });
   drawContributions(page.bars, report.features, item.contributions, item);
+  showNote(item);
   page.slider.value = String(report.frames - 1);
   return load(item).then((pictures) => {
     if (view.item !== item) return;
@@ -239,6 +257,7 @@ page.blink.addEventListener("click", blink);
 
 document.addEventListener("keydown", (event) => {
   if (page.detail.hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("textarea")) return;
   const typing = event.target.matches("select, button, summary");
   if (event.key === " " && !typing) play();
   else if (event.key === "b" && !event.target.matches("select")) blink();

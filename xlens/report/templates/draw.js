@@ -1,6 +1,9 @@
 "use strict";
 // Pictures: frames out of a PNG in which their rows alternate, signed maps over them, and signals as lines.
 
+// The page as it came, before anything is drawn: what is saved with a person's notes. In a document of its own nothing
+// of it is loaded again.
+const pristine = document.implementation.createHTMLDocument("").importNode(document.documentElement, true);
 const report = JSON.parse(document.getElementById("data").textContent);
 const RED = "#b2182b", BLUE = "#2166ac", VIOLET = "#54278f";
 const LINES = ["#0072b2", "#c77700", "#009e73", "#b0508a"];

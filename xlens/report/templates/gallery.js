@@ -105,7 +105,7 @@ function startGallery() {
   page.next.addEventListener("click", () => step(1));
   document.addEventListener("keydown", (event) => {
     if (page.detail.hidden || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("select")) return;
+    if (event.target.matches("select, textarea")) return;
     const action = { n: () => step(1), p: () => step(-1), Escape: close }[event.key];
     if (action) action();
   });
