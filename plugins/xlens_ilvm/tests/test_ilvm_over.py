@@ -12,6 +12,9 @@ from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens.integrations.quantus import as_quantus
 from xlens.plot.words import complete_methods
 
+#: Where it is not the mask that is tested.
+QUICK = xlens.MaskOptions(steps=3)
+
 
 @pytest.fixture(scope="module")
 def explainer(digits, model, some):
@@ -24,10 +27,10 @@ def explainer(digits, model, some):
 
 def test_over_another_lens_codes_decode_to_inputs(flat, some, tmp_path):
     images, model = flat
-    below = xlens.fit(model, images[:HELD], "jlvm", steps=250, hidden=96, code=20, progress=False)
+    below = xlens.fit(model, images[:HELD], "jlvm", steps=250, hidden=96, code=20, mask=QUICK, progress=False)
     over = xlens.fit(
         model, images[:HELD], "ilvm", over=below, side_info=some, attributes=("digit", "ink"), steps=120, layers=1,
-        progress=False,
+        mask=QUICK, progress=False,
     )  # fmt: skip
     codes = codes_of(over, images[HELD:])
     with over.classifier.frozen(), torch.no_grad():
@@ -45,7 +48,7 @@ def test_over_another_lens_codes_decode_to_inputs(flat, some, tmp_path):
 @pytest.fixture(scope="module")
 def over(digits, model, tmp_path_factory):
     """A lens over one that decodes to images, of which nothing is known yet, in a folder."""
-    below = xlens.fit(model, digits[0][:HELD], "jlvm", steps=250, hidden=96, code=20, progress=False)
+    below = xlens.fit(model, digits[0][:HELD], "jlvm", steps=250, hidden=96, code=20, mask=QUICK, progress=False)
     fitted = xlens.fit(
         model, digits[0][:HELD], "ilvm", over=below, kinds=("classes:10",), steps=100, layers=1, teaching_steps=150,
         progress=False,
@@ -119,7 +122,15 @@ def test_the_explainer_below_comes_back_whole(over, digits, model):
 def named(over, digits, model):
     """A lens over one that decodes to images, in which evidence for each class moves."""
     return xlens.fit(
-        model, digits[0][:HELD], "ilvm", over=over[0].over, steps=150, layers=1, hidden=16, progress=False
+        model,
+        digits[0][:HELD],
+        "ilvm",
+        over=over[0].over,
+        steps=150,
+        layers=1,
+        hidden=16,
+        progress=False,
+        mask=xlens.MaskOptions(steps=60),
     )
 
 

@@ -21,12 +21,16 @@ from xlens.errors import OptionError, UnsupportedError
 
 SHAPES = [(1, 8, 8), (1, 8, 128), (1, 16, 100), (3, 37, 20), (2, 64, 64), (4, 128, 96), (3, 128, 128)]
 
+SHORT = xlens.MaskOptions(steps=100)
+
 
 @pytest.fixture(scope="module")
 def fitted(digits):
     model, images = digits
     with unchanged(model):
-        return xlens.fit(model, images.train, "medxgan", steps=200, progress=False)
+        return xlens.fit(
+            model, images.train, "medxgan", steps=200, mask=xlens.MaskOptions(steps=200), progress=False
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
@@ -202,7 +206,7 @@ def test_three_classes_with_a_reference_in_the_middle():
     model = small_cnn((1, 8, 8), 3)
     train_classifier(model, images, labels, steps=150, progress=False)
     with unchanged(model):
-        explainer = xlens.fit(model, images, "medxgan", reference=1, steps=150, progress=False)
+        explainer = xlens.fit(model, images, "medxgan", reference=1, steps=150, mask=SHORT, progress=False)
         explanation = explainer.explain(images[:60])
     others = explanation.target != 1
     assert (explanation.contrast[others] == 1).all()
@@ -220,7 +224,7 @@ def test_the_papers_settings_train_without_encoder_or_critic(digits):
     model, images = digits
     backend = MedXGAN.paper(steps=12, inversion_steps=4, nuisance_code=8, width=8)
     with unchanged(model):
-        explainer = xlens.fit(model, images.train, backend, progress=False)
+        explainer = xlens.fit(model, images.train, backend, mask=SHORT, progress=False)
     assert explainer.lens.encoder is None
     with pytest.warns(xlens.errors.UntrustworthyWarning), unchanged(model):
         explanation = explainer.explain(images.test[:4], carry="none")
