@@ -23,6 +23,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "normalization",
         "hooks",
         "interrupts",
+        "contexts",
         "modes",
         "values",
         "wrappers",

@@ -11,6 +11,7 @@ from torch import nn
 
 import xlens
 from xlens import Classifier
+from xlens.classifier.turns import Turn, out_of_turn
 from xlens.testing.state import differing, process_state
 from xlens.testing.world import pictures, trained_cnn
 
@@ -59,6 +60,45 @@ MODES = {
 @pytest.fixture(scope="module")
 def model():
     return trained_cnn()
+
+
+def seen():
+    """What a program finds switched on, in its thread and in its process."""
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.get_default_dtype(),
+        torch.empty(0).device,
+        torch.is_anomaly_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_users_code_within_a_call_finds_the_users_modes(mode):
+    plain = seen()
+    with MODES[mode]():
+        before = seen()
+        with Turn(), torch.enable_grad():
+            inside = seen()
+            with out_of_turn():
+                outside = seen()
+            again = seen()
+        after = seen()
+    assert before == outside == after != plain
+    assert inside == again
+    assert seen() == plain
+
+
+def test_a_callback_of_a_fit_finds_the_users_modes(model):
+    found = []
+    mask = xlens.MaskOptions(steps=1)
+    with torch.autocast("cpu", torch.bfloat16), default_dtype(torch.float64), torch.no_grad():
+        before = seen()
+        xlens.fit(model, INPUTS, "svae", steps=2, mask=mask, progress=False, on_step=lambda _: found.append(seen()))
+    assert found == [before] * 3
 
 
 INPUTS = pictures(48, seed=1)[0]

@@ -88,8 +88,7 @@ def test_interruptions_that_no_handler_can_hold_back(world):
     thread.start()
     thread.join()
     changed, came = found
-    # One that comes at the first line of what leaves the outermost context is put in order with the traceback.
-    assert len(changed) <= 2
+    assert not changed
     assert came > 30
 
 
@@ -117,7 +116,7 @@ def not_held_back(monkeypatch):
     """The guard with a handler that never waits, and without the second try that would mend that."""
     monkeypatch.setattr(interrupts, "_must_go_on", lambda frame: False)
     monkeypatch.setattr(kept, "tried", lambda step: [step()][1:])
-    monkeypatch.setattr(frozen._Frozen, "_leave", _leave_once)
+    monkeypatch.setattr(frozen._Frozen, "drop", _leave_once)
 
 
 def stops_at_the_first_fault(monkeypatch):
@@ -131,7 +130,7 @@ def stops_at_the_first_fault(monkeypatch):
         return []
 
     monkeypatch.setattr(frozen, "put_back", put_back)
-    monkeypatch.setattr(frozen._Frozen, "_leave", _leave_once)
+    monkeypatch.setattr(frozen._Frozen, "drop", _leave_once)
 
 
 def _leave_once(self):
