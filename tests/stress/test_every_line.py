@@ -18,6 +18,7 @@ from torch import nn
 
 import xlens
 from xlens.classifier import contexts, frozen, interrupts, kept, turns, values
+from xlens.classifier.modes import ThreadModes
 
 # Python swallows what comes in a __del__, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -171,5 +172,16 @@ def test_an_exception_between_any_two_steps_of_the_guard(model, ask, kind):
 
 
 def test_a_guard_that_tries_once_is_found(model, monkeypatch):
+    # All that it leaves behind is its own.
+    monkeypatch.setattr(turns, "_queue", turns._Queue())
+    monkeypatch.setattr(frozen, "_guards", frozen._Guards())
+    monkeypatch.setattr(contexts, "_entered", contexts._Entered())
+    monkeypatch.setattr(contexts, "watch", interrupts.Watch())
     monkeypatch.setattr(contexts, "_over", lambda context, again=False: again or context().over(again=True))
-    assert faults_of(model, alone, AtLine, every=7)[1]
+    handler, modes, process = signal.getsignal(signal.SIGINT), ThreadModes(), turns._Process()
+    try:
+        assert faults_of(model, alone, AtLine, every=7)[1]
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        modes.put_back()
+        process.put_back()

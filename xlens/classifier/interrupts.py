@@ -88,7 +88,7 @@ class Watch:
                     return None
                 # `==`, because methods are made anew whenever they are asked for.
                 if previous != self._handle:
-                    self._previous = previous
+                    self._previous, self._again_after = previous, _AGAIN_AFTER
                     signal.signal(signal.SIGINT, self._handle)
             self._depth = begun + 1
             return begun
