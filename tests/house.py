@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "interrupts",
         "contexts",
         "modes",
+        "quiet",
         "values",
         "wrappers",
         "copies",

@@ -11,6 +11,7 @@ from torch import nn
 
 import xlens
 from xlens import Classifier
+from xlens.classifier.quiet import quiet
 from xlens.classifier.turns import Turn, out_of_turn
 from xlens.testing.state import differing, process_state
 from xlens.testing.world import pictures, trained_cnn
@@ -99,6 +100,26 @@ def test_a_callback_of_a_fit_finds_the_users_modes(model):
         before = seen()
         xlens.fit(model, INPUTS, "svae", steps=2, mask=mask, progress=False, on_step=lambda _: found.append(seen()))
     assert found == [before] * 3
+
+
+def heard(category):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.warn("said", category, stacklevel=1)
+    return bool(found)
+
+
+def test_who_has_a_turn_meanwhile_gets_warnings():
+    """And a filter that is placed there stays."""
+    before = list(warnings.filters)
+    with Turn(), quiet(), quiet(UserWarning):
+        assert not heard(DeprecationWarning)
+        with out_of_turn():
+            assert warnings.filters == before
+            warnings.simplefilter("always", FutureWarning)
+            assert heard(DeprecationWarning)
+        assert not heard(DeprecationWarning)
+    assert warnings.filters == [("always", None, FutureWarning, None, 0), *before]
+    warnings.filters.pop(0)
 
 
 INPUTS = pictures(48, seed=1)[0]

@@ -14,6 +14,7 @@ import torch
 from xlens.classifier.contexts import Context
 from xlens.classifier.interrupts import caught, own_lines_uninterrupted, tried, uninterrupted
 from xlens.classifier.modes import ThreadModes, neutral
+from xlens.classifier.quiet import Quiet
 
 __all__ = [
     "RandomStateKept",
@@ -224,6 +225,7 @@ class OutOfTurn(Context[None]):
     _own: ThreadModes | None = None
     _modes: AbstractContextManager[None] | None = None
     _away = False
+    _quiet: tuple[Quiet, ...] = ()
 
     @uninterrupted
     def begin(self) -> None:
@@ -232,6 +234,7 @@ class OutOfTurn(Context[None]):
             return
         self._inside, self._own, self._around = _Process(), ThreadModes(), Turn.around
         self._depth = _queue.depth
+        self._quiet = Quiet.set_aside()
         Turn.outside.put_back()
         self._modes = self._around.again()
         self._modes.__enter__()
@@ -253,6 +256,7 @@ class OutOfTurn(Context[None]):
         for kept in (self._own, self._inside):
             if kept is not None:
                 faults += tried(kept.put_back)
+        faults += Quiet.again(self._quiet)
         self._depth = None
         if came is not None or faults:
             raise came or faults[0]
