@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +92,28 @@ def test_interruptions_that_no_handler_can_hold_back(world):
     changed, came = found
     assert not changed
     assert came > 30
+
+
+@contextmanager
+def raised_after(seconds):
+    """Raise from the program's own handler of another signal than Ctrl-C's, as a watchdog does."""
+
+    def handle(number, frame):
+        raise RuntimeError("took too long")
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_another_signals_handler_that_raises(world):
+    changed, came = outcomes(world, frozen_alone(world), [raised_after(s) for s in moments(5, 100, 0.005)])
+    assert not changed
+    assert came > 25
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("broken"), torch.OutOfMemoryError("full"), KeyboardInterrupt()])

@@ -236,8 +236,9 @@ class OutOfTurn(Context[None]):
         self._depth = _queue.depth
         self._quiet = Quiet.set_aside()
         Turn.outside.put_back()
-        self._modes = self._around.again()
-        self._modes.__enter__()
+        modes = self._around.again()
+        modes.__enter__()
+        self._modes = modes
         self._away = True
         _queue.leave(0)
 
