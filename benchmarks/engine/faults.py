@@ -23,13 +23,14 @@ from benchmarks.engine.damaged_files import bombs, damaged
 from benchmarks.engine.kills import SUBJECTS, full_disk, kills
 from xlens.classifier.frozen import frozen
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "stress"))
+sys.path[:0] = [str(Path(__file__).parents[2] / "tests" / name) for name in ("stress", "")]
 from faults import Faulty, World, alarm, changed_by, moments, sent_after  # noqa: E402
+from test_every_line import ASKED, AtCall, AtLine, faults_of, small  # noqa: E402
 from test_threads import at_once, questions  # noqa: E402
 
 #: Share of `--times` that a verb gets: the slower it is, the fewer.
 _SHARE = {"guard alone": 1.0, "explain": 1.0, "fit": 0.25, "evaluate": 0.05}
-_PARTS = ("threads", "small", "large", "kills", "full-disk", "files", "bombs")
+_PARTS = ("moments", "threads", "small", "large", "kills", "full-disk", "files", "bombs")
 
 
 def guard_alone(world: World) -> Callable[[], None]:
@@ -92,6 +93,17 @@ def interruptions(world: World, size: str, times: int, verbs: Sequence[str]) -> 
             print(f"| {verb} | {size} | {kind} | {n} | {came} | {left} |", flush=True)
 
 
+def every_moment() -> None:
+    """Stop the guard at every moment at which Python looks for what another thread has sent, and at every line."""
+    print(
+        "| asked | stopped at every | moments | first that left something changed |\n|---|---|---|---|", flush=True
+    )
+    for kind, what in ((AtCall, "call"), (AtLine, "line")):
+        for ask in ASKED:
+            count, faults = faults_of(small(), ask, kind, every=1)
+            print(f"| {ask.__name__} | {what} | {count} | {', '.join(faults) or 'none'} |", flush=True)
+
+
 def threads(world: World, pairs: int) -> None:
     print(
         "| explainers | beside | calls | wrong answers | wrong predictions | left changed | time, of that in turn |"
@@ -136,6 +148,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     # Shells start what runs in the background with Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "moments" in chosen.parts:
+        every_moment()
     if "threads" in chosen.parts:
         threads(World(), chosen.pairs)
     if "small" in chosen.parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import signal
 import threading
 
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from xlens import Classifier
 from xlens.classifier import kept, values
-from xlens.classifier.frozen import frozen
+from xlens.classifier.frozen import _guards, frozen
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.interrupts import uninterrupted, watch
 from xlens.classifier.turns import Turn, give_way, seeded
@@ -90,7 +91,7 @@ def test_an_outer_context_ends_inner_ones_that_were_never_left():
         kept_alive = frozen(None, model, 1)
         kept_alive.__enter__()
     assert not differing(before, {**model_state(model), **process_state()})
-    assert in_thread(lambda: Turn().__enter__().end() or True)  # nobody has the turn
+    assert in_thread(lambda: Turn().__enter__().over() or True)  # nobody has the turn
     kept_alive.__exit__(None, None, None)
     assert not differing(before, {**model_state(model), **process_state()})
 
@@ -128,7 +129,7 @@ def test_a_thread_that_ended_without_leaving_its_turn_stops_nobody():
         return True
 
     assert in_thread(begin)
-    assert in_thread(lambda: Turn().__enter__().end() or True)
+    assert in_thread(lambda: Turn().__enter__().over() or True)
 
 
 def test_something_long_gives_way_and_goes_on_with_its_own_random_numbers():
@@ -376,3 +377,30 @@ def test_handlers_are_left_alone_off_the_main_thread():
             return signal.getsignal(signal.SIGINT)
 
     assert in_thread(ask) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_lacks():
+    model, inside, go = network(), threading.Event(), threading.Event()
+    before = model_state(model)
+
+    def hold():
+        # Both what a question holds, and the lock of what is set up or put back at the moment.
+        with frozen(None, model, 0), _guards._lock:
+            inside.set()
+            go.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(10)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        found = differing(before, model_state(model))
+        with frozen(None, model, 0):
+            found += [] if not model.training else ["train mode"]
+        os._exit(len(found + differing(before, model_state(model))))
+    go.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not differing(before, model_state(model))

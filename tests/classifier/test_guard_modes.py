@@ -11,6 +11,8 @@ from torch import nn
 
 import xlens
 from xlens import Classifier
+from xlens.classifier.quiet import quiet
+from xlens.classifier.turns import Turn, out_of_turn
 from xlens.testing.state import differing, process_state
 from xlens.testing.world import pictures, trained_cnn
 
@@ -59,6 +61,65 @@ MODES = {
 @pytest.fixture(scope="module")
 def model():
     return trained_cnn()
+
+
+def seen():
+    """What a program finds switched on, in its thread and in its process."""
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        torch.get_default_dtype(),
+        torch.empty(0).device,
+        torch.is_anomaly_enabled(),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_users_code_within_a_call_finds_the_users_modes(mode):
+    plain = seen()
+    with MODES[mode]():
+        before = seen()
+        with Turn(), torch.enable_grad():
+            inside = seen()
+            with out_of_turn():
+                outside = seen()
+            again = seen()
+        after = seen()
+    assert before == outside == after != plain
+    assert inside == again
+    assert seen() == plain
+
+
+def test_a_callback_of_a_fit_finds_the_users_modes(model):
+    found = []
+    mask = xlens.MaskOptions(steps=1)
+    with torch.autocast("cpu", torch.bfloat16), default_dtype(torch.float64), torch.no_grad():
+        before = seen()
+        xlens.fit(model, INPUTS, "svae", steps=2, mask=mask, progress=False, on_step=lambda _: found.append(seen()))
+    assert found == [before] * 3
+
+
+def heard(category):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.warn("said", category, stacklevel=1)
+    return bool(found)
+
+
+def test_who_has_a_turn_meanwhile_gets_warnings():
+    """And a filter that is placed there stays."""
+    before = list(warnings.filters)
+    with Turn(), quiet(), quiet(UserWarning):
+        assert not heard(DeprecationWarning)
+        with out_of_turn():
+            assert warnings.filters == before
+            warnings.simplefilter("always", FutureWarning)
+            assert heard(DeprecationWarning)
+        assert not heard(DeprecationWarning)
+    assert warnings.filters == [("always", None, FutureWarning, None, 0), *before]
+    warnings.filters.pop(0)
 
 
 INPUTS = pictures(48, seed=1)[0]

@@ -6,6 +6,7 @@ import copy
 import threading
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from ours import OPTIONS
@@ -270,3 +271,55 @@ def test_a_frozen_script_can_be_asked():
     model = scripted(0)
     with Classifier(model).frozen(seed=0) as classifier:
         assert classifier(X).shape == (2, 3)
+
+
+class Shifted(nn.Module):
+    """Keeps tensors that decide outputs, and a result, where no state dict sees them."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.net = trained_cnn().eval()
+        self.shift, self.more, self.scale = torch.tensor(shift), [{"by": torch.ones(1)}], np.ones(1)
+        self.last = None
+
+    def forward(self, x):
+        self.more[0]["by"].add_(1)
+        out = self.net(x + self.shift)
+        self.last = out.detach()
+        return out
+
+
+def test_tensors_that_are_plain_attributes_are_put_back():
+    model = Shifted(0.5)
+    before = [model.shift, model.more[0]["by"], model.last]
+    with Classifier(model).frozen():
+        model(pictures(2, seed=1)[0])
+        model.shift.mul_(3)
+        with Classifier(model).frozen():
+            model(pictures(2, seed=1)[0])
+            model.shift.mul_(3)
+        assert float(model.shift) == 1.5
+    assert all(
+        now is then for now, then in zip([model.shift, model.more[0]["by"], model.last], before, strict=True)
+    )
+    assert (float(model.shift), float(model.more[0]["by"])) == (0.5, 1.0)
+
+
+def test_a_lens_knows_the_constants_of_its_classifier(tmp_path):
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    model = Shifted(0.5)
+    model(inputs[:3])
+    model.last = model.last.detach()
+    xlens.fit(model, inputs, "svae", steps=2, mask=short, progress=False).save(tmp_path)
+    assert of(model) == of(Shifted(0.6))
+    with pytest.raises(StorageError, match=r"other constants.*other values of shift \(\)"):
+        xlens.load(tmp_path, Shifted(0.6))
+    xlens.load(tmp_path, Shifted(0.6), strict=False)
+    # What a forward pass has left is no constant, also where it is of the same shape.
+    same = Shifted(0.5)
+    same.more = model.more
+    xlens.load(tmp_path, same)
+    same.last = torch.zeros(3, model.last.shape[1])
+    xlens.load(tmp_path, same)
+    # Versions before wrote nothing of them.
+    assert Classifier(model).identity().other_constants({}) == []

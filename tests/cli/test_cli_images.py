@@ -130,6 +130,7 @@ def pt_of(path, **entries):
 
 READERS = {
     "npz": lambda path, **limit: read_array(path, **limit),
+    "npy": lambda path, **limit: read_array(path, **limit),
     "pt": lambda path, **limit: read_array(path, **limit),
     "pt2": lambda path, **limit: read_weights(path, **limit),
     "png": lambda path, **limit: read_images([path], GREY, **limit),
@@ -137,6 +138,7 @@ READERS = {
 #: Small files that would become 4 MB, and where they are read.
 BOMBS = {
     "an array": ("npz", lambda path: packed(path, x=npy(np.zeros((1000, 1000), np.float32)))),
+    "an array by another name": ("npy", lambda path: packed(path, x=npy(np.zeros((1000, 1000), np.float32)))),
     "packed numbers": ("pt", lambda path: pt_of(path, x=torch.zeros(1000, 1000))),
     "repeated numbers": ("pt", lambda path: torch.save({"x": torch.zeros(1).expand(1000, 1000)}, path)),
     "packed weights": ("pt2", lambda path: weights_of(path, [1000, 1000], [1000, 1], bytes(4_000_000))),

@@ -13,6 +13,7 @@ from xlens.files import writing
 from xlens.files.limits import Allowance, read_entry
 from xlens.files.plain import parse
 from xlens.files.writing import write_all, write_whole
+from xlens.plot.figure import new_figure, save_figure
 
 
 @pytest.fixture
@@ -151,3 +152,38 @@ def test_an_allowance_is_used_up(tmp_path):
         assert len(read_entry(archive, "x", allowance)) == 6000
         with pytest.raises(xlens.errors.DataError, match=r"6,000 bytes.*after 6,000.*10,000.*--max-bytes 12000"):
             read_entry(archive, "y", allowance)
+
+
+def test_what_the_disk_does_not_confirm_is_new_and_said_to_be(tmp_path, monkeypatch):
+    """All of several files are: half of them would help nobody."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_all(((one, b"old"), (two, b"old")))
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(writing, "_flush_folder", broken)
+    with pytest.raises(writing.UnflushedError, match=r"'one' and 'two': new and in place.*Input/output error"):
+        write_all(((one, b"new"), (two, b"new")))
+    assert (one.read_bytes(), two.read_bytes()) == (b"new", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_picture_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+    figure = new_figure(1, 1)
+    for name in ("a.png", "a.svg", "bare"):
+        save_figure(figure, tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["a.png", "a.svg", "bare.png"]
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    figure.add_subplot()
+    for name in ("a.png", "a.svg", "bare"):
+        with pytest.raises(OSError, match="No space left"):
+            save_figure(figure, tmp_path / name, dpi=20)
+    with pytest.raises(ValueError, match="Format 'nothing' is not supported"):
+        save_figure(figure, tmp_path / "a.nothing")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

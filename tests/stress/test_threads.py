@@ -136,7 +136,7 @@ def no_turns(monkeypatch):
     monkeypatch.setattr(turns._Queue, "take", lambda self: setattr(self, "depth", self.depth + 1))
     monkeypatch.setattr(turns._Queue, "leave", lambda self, depth: None)
     monkeypatch.setattr(turns._Queue, "mine", property(lambda self: True))
-    monkeypatch.setattr(turns.Turn, "holds", property(lambda self: not self._done))
+    monkeypatch.setattr(turns.Turn, "holds", property(lambda self: self._depth is not None))
 
 
 def no_owners(monkeypatch):
@@ -147,15 +147,14 @@ def no_owners(monkeypatch):
 def no_sharing(monkeypatch):
     """Each context puts back what it has found, whoever else is inside, as before there was a guard; no turns."""
     no_turns(monkeypatch)
-    monkeypatch.setattr(frozen._Guards, "enter", lambda self, model, copy: _alone(model))
-    monkeypatch.setattr(frozen._Guards, "leave", lambda self, hold: kept.put_back(hold))
+    monkeypatch.setattr(frozen._Guards, "enter", _alone)
+    monkeypatch.setattr(frozen._Guards, "leave", lambda self, hold: kept.put_back(getattr(hold, "found", ())))
 
 
-def _alone(model):
-    found = [kept.KeptModule(module) for module in model.modules()]
-    found += [kept.KeptTensor(p, copy=True) for p in model.parameters()]
-    model.eval().requires_grad_(False)
-    return found
+def _alone(self, hold, copy):
+    hold.found = [kept.KeptModule(module) for module in hold.model.modules()]
+    hold.found += [kept.KeptTensor(p, copy=True) for p in hold.model.parameters()]
+    hold.model.eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("broken", [no_turns, no_owners, no_sharing])
@@ -211,4 +210,4 @@ def test_a_callback_that_fails_leaves_everything_in_order(world):
     with pytest.raises(ValueError, match="mine"):
         xlens.fit(world.model, world.inputs, "svae", steps=4, progress=False, mask=_SHORT, on_step=on_step)
     assert not differing(before, {**model_state(world.model), **process_state()})
-    assert turns._queue.depth == 0
+    assert turns._queue._owner is None

@@ -18,6 +18,7 @@ from taught import truth
 
 import xlens
 from xlens.errors import DataError, StorageError, XlensWarning
+from xlens.files import writing
 from xlens.teaching import Teaching
 from xlens.teaching.page import Session, make_app, serve
 
@@ -200,6 +201,22 @@ def test_a_last_answer_that_cannot_be_written_can_be_given_again(quick, pool, mo
     assert session.answer(before["next"], {})
 
 
+def test_an_answer_that_the_disk_does_not_confirm_counts(quick, pool, model, tmp_path, monkeypatch):
+    """Who reads the folder next finds it."""
+    session = opened(copied(quick[0], tmp_path / "lens"), model, pool)
+    before = session.state()
+
+    def broken(_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_flush_folder", broken)
+        with pytest.warns(XlensWarning, match="answers are kept, but .*not confirmed.*Input/output error"):
+            session.answer(before["next"], {})
+    assert session.state()["left"] == before["left"] - 1
+    session.answer(session.state()["next"], {})
+
+
 def test_a_stale_or_repeated_answer_has_no_effect(quick, pool, model, tmp_path):
     session = opened(copied(quick[0], tmp_path / "lens"), model, pool)
     shown = session.state()
@@ -289,6 +306,21 @@ def test_what_is_no_answer_is_refused_in_words(asked):
     too_long = client.post("/secret-token/answer", data=b"1" * 70_000, content_type="application/json")
     assert too_long.status_code == 413
     assert session.state() == before
+
+
+def test_a_round_whose_thread_cannot_start_is_said_and_the_page_does_not_wait(asked, monkeypatch):
+    session, client, _ = asked
+
+    def full(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    while session.state()["left"]:
+        state = session.state()
+        said = client.post("/secret-token/answer", json={"position": state["next"], "values": {}})
+    assert said.status_code == 200
+    assert not said.get_json()["learning"]
+    assert "can't start new thread Every answer is kept" in said.get_json()["fault"]
 
 
 def test_nothing_that_goes_wrong_shows_the_token(asked, monkeypatch, caplog):

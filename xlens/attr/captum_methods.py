@@ -130,7 +130,7 @@ def captum_attribution(
         rows = slice(start, start + size)
         further = tuple(a[rows] if isinstance(a, Tensor) and a.dim() else a for a in arguments)
         own = {key: _of_rows(value, rows, len(inputs)) for key, value in options.items()}
-        with warnings.catch_warnings(), seeded(0):
+        with seeded(0), warnings.catch_warnings():
             # Captum warns of hooks that it takes away again, and of inputs that it marks for gradients.
             warnings.simplefilter("ignore")
             turning = channels_first(layer) if layer is not None and turned else nullcontext(layer)

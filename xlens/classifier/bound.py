@@ -23,8 +23,14 @@ class Bound:
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-        self.fingerprint = classifier.fingerprint()
+        identity = classifier.identity()
+        self.fingerprint, self._constants = identity.digest, dict(identity.constants)
         self._seen, self._holds = self._state(), True
+
+    def constants(self) -> dict[str, str]:
+        """Return name -> hash of its constants as they were, without those that were since seen to be none."""
+        now = self._classifier.identity().constants
+        return {name: value for name, value in self._constants.items() if name in now}
 
     def holds(self) -> bool:
         """Whether the classifier has the fingerprint still."""

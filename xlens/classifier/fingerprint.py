@@ -6,7 +6,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xlens.classifier.values import bits, parts_of
+from xlens.classifier.kept import results_of
+from xlens.classifier.values import bits, held_by, parts_of
 from xlens.deprecated import forwarded_module
 
 __all__ = ["Identity", "identity_of"]
@@ -48,17 +49,24 @@ class Identity:
     Args:
         digest: the hash.
         unread: names of what decides its outputs and could not be read, so that another model may have this hash.
+        constants: name -> hash of each tensor and array that a module keeps as a plain attribute. They are no part
+            of `digest`: some may be what a forward pass has left, which an equal model need not have.
     """
 
     digest: str
     unread: tuple[str, ...]
+    constants: Mapping[str, str] = field(default_factory=dict)
+
+    def other_constants(self, saved: Mapping[str, str]) -> list[str]:
+        """Return the names of those that are there as when they were saved, but for their values."""
+        return [name for name, value in saved.items() if self.constants.get(name, value) != value]
 
 
 def identity_of(model: nn.Module, layer: str | None, outputs: str) -> Identity:
     """Return the hash of a model's weights, buffers, packed and extra state, its modules and how they are set.
 
     What a module computes beyond its type and the settings that its repr shows is not seen, apart from the code of
-    TorchScript; neither are hooks.
+    TorchScript; neither are hooks, nor numbers that are plain attributes, which may as well count something.
     """
     digest = hashlib.sha256(f"{layer}|{outputs}".encode())
     unread: list[str] = []
@@ -70,7 +78,22 @@ def identity_of(model: nn.Module, layer: str | None, outputs: str) -> Identity:
         _add(digest, name, value, unread)
     for name, value in _beyond_state(model):
         _add(digest, name, value, unread)
-    return Identity(digest.hexdigest(), tuple(unread))
+    return Identity(digest.hexdigest(), tuple(unread), _constants(model))
+
+
+def _constants(model: nn.Module) -> dict[str, str]:
+    known = {id(value) for value in (*model.parameters(), *model.buffers())}
+    found = {}
+    for name, module in model.named_modules():
+        for key, value in held_by(module):
+            digest, unread = hashlib.sha256(), list[str]()
+            if id(value) not in known and key not in results_of(module):
+                _add(digest, "", value, unread)
+                if not unread:
+                    # Of another shape it is another input's result, and no constant that has changed.
+                    said = f"{name}.{key}".lstrip(".") + f" {tuple(value.shape)}"
+                    found[said] = digest.hexdigest()
+    return found
 
 
 def _beyond_state(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -14,17 +14,19 @@ What is promised:
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted, watch
+from xlens.classifier.contexts import Context
+from xlens.classifier.interrupts import caught, own_lines_uninterrupted, tried, uninterrupted
 from xlens.classifier.kept import KeptModule, Swap, put_back, stand_ins
-from xlens.classifier.turns import Seeded, random_state_kept, seeded
-from xlens.classifier.values import KeptTensor, bits, unwatched
+from xlens.classifier.turns import random_state_kept, seeded
+from xlens.classifier.values import KeptTensor, bits, held_by, unwatched
 from xlens.errors import ModelError
 
 __all__ = ["bits", "frozen", "seeded"]
@@ -43,7 +45,15 @@ class _Hold:
         # Tensors of inference mode are not written to: copies stand in for them.
         self.parameters = [p for p in model.parameters() if not p.is_inference()]
         self.buffers = [b for b in model.buffers() if not b.is_inference()]
+        # What a forward pass may write to as to a buffer.
+        known = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        for tensor in (value for module in self.modules for _, value in held_by(module)):
+            if isinstance(tensor, Tensor) and id(tensor) not in known and not tensor.is_inference():
+                known.add(id(tensor))
+                self.buffers.append(tensor)
         self.keys = {id(x) for x in (*self.modules, *self.parameters, *self.buffers)}
+        #: How each part was before anybody held it, shared with the others who hold it.
+        self.kept: dict[int, Kept] = {}
         self.level: _Level | None = None
 
     def tensors(self, copy_parameters: bool) -> Iterator[tuple[Tensor, bool]]:
@@ -79,7 +89,6 @@ class _Guards:
     def __init__(self) -> None:
         # Taken again by the same thread where the garbage collector ends a context in the middle of another.
         self._lock = threading.RLock()
-        self._held: dict[int, Kept] = {}
         self._holds: list[_Hold] = []
 
     def asks(self) -> bool:
@@ -87,24 +96,31 @@ class _Guards:
         here = threading.get_ident()
         return any(hold.thread == here for hold in tuple(self._holds))
 
+    def begin_in_child(self) -> None:
+        """Go on in a forked process, where the thread that forked is the only one that lives.
+
+        What the others held is put back but for values, which may take threads that a forked process lacks.
+        """
+        self._lock = threading.RLock()
+        here = threading.get_ident()
+        gone = [hold for hold in self._holds if hold.thread != here]
+        self._holds = [hold for hold in self._holds if hold.thread == here]
+        ours = {key for hold in self._holds for key in hold.keys}
+        for hold in gone:
+            for key in hold.keys - ours:
+                kept = hold.kept[key]
+                tried(kept.put_back if isinstance(kept, KeptModule) else kept.put_back_flags)
+
     @uninterrupted
-    def enter(self, model: nn.Module, copy_parameters: bool) -> _Hold:
-        """Freeze a model, or share in its being frozen."""
+    def enter(self, hold: _Hold, copy_parameters: bool) -> None:
+        """Freeze a model, or share in its being frozen; where this fails, `leave` undoes what was done."""
         with self._lock, unwatched():
-            hold = _Hold(model)
-            self._forget()
             # All that may fail or run out of memory comes first, while nothing has changed yet.
             new = self._newly_held(hold, copy_parameters)
             hold.level = None if new.keys() >= hold.keys else _Level(hold)
             swaps = list(stand_ins(hold.modules))
-            self._held = {**self._held, **new}
             self._holds.append(hold)
-            try:
-                self._freeze(hold, list(new.values()), swaps)
-            except BaseException:
-                self.leave(hold)
-                raise
-        return hold
+            self._freeze(hold, list(new.values()), swaps)
 
     @uninterrupted
     def leave(self, hold: _Hold) -> None:
@@ -123,19 +139,16 @@ class _Guards:
         if faults:
             raise _fault(faults)
 
-    def _forget(self) -> None:
-        """Drop what nobody holds."""
-        held = {key for hold in self._holds for key in hold.keys}
-        self._held = {key: kept for key, kept in self._held.items() if key in held}
-
     def _newly_held(self, hold: _Hold, copy_parameters: bool) -> dict[int, Kept]:
-        new: dict[int, Kept] = {id(m): KeptModule(m) for m in hold.modules if id(m) not in self._held}
+        held = {key: kept for other in self._holds for key, kept in other.kept.items()}
+        new: dict[int, Kept] = {id(m): KeptModule(m) for m in hold.modules if id(m) not in held}
         for tensor, copy in hold.tensors(copy_parameters):
-            kept = self._held.get(id(tensor))
+            kept = held.get(id(tensor))
             if kept is None:
                 new[id(tensor)] = KeptTensor(tensor, copy=copy)
             elif copy and isinstance(kept, KeptTensor):
                 kept.keep_values()
+        hold.kept = {key: new[key] if key in new else held[key] for key in hold.keys}
         return new
 
     def _freeze(self, hold: _Hold, new: Iterable[Kept], swaps: list[Swap]) -> None:
@@ -160,19 +173,21 @@ class _Guards:
         shared = any(h.thread != hold.thread and h.keys & hold.keys for h in others)
         faults: list[BaseException] = []
         if hold.level is not None and not shared:
-            faults += hold.level.put_back(self._held)
+            faults += hold.level.put_back(hold.kept)
         last = hold.keys.difference(*(h.keys for h in others))
-        faults += put_back([self._held[key] for key in last])
+        faults += put_back([hold.kept[key] for key in last])
         # Only now: where something that no handler can hold back stops this, all of it is done again.
         self._holds.remove(hold)
-        self._forget()
         return faults
 
 
 _guards = _Guards()
+if hasattr(os, "register_at_fork"):
+    # Its lock may be held by a thread that the child does not have, and would never be released.
+    os.register_at_fork(after_in_child=_guards.begin_in_child)
 
 
-class _Frozen(AbstractContextManager[T]):
+class _Frozen(Context[T]):
     """What :func:`frozen` returns."""
 
     _hold: _Hold | None = None
@@ -180,42 +195,27 @@ class _Frozen(AbstractContextManager[T]):
     def __init__(self, value: T, model: nn.Module, seed: int | None, copy_parameters: bool) -> None:
         self._value, self._model, self._copy_parameters = value, model, copy_parameters
         self._random = random_state_kept() if seed is None else seeded(seed)
-        self._watching: int | None = None
 
     @own_lines_uninterrupted
-    def __enter__(self) -> T:
-        self._watching = watch.begin()
-        try:
-            self._random.__enter__()
-            try:
-                self._hold = _guards.enter(self._model, self._copy_parameters)
-            except BaseException as fault:
-                self._random.__exit__(type(fault), fault, fault.__traceback__)
-                raise
-        except BaseException:
-            watch.end(self._watching)
-            raise
+    def begin(self) -> T:
+        """Keep or seed the random numbers, and freeze the model."""
+        self._random.begin()
+        # Known before anything is registered: whatever comes in between, there is something to leave.
+        with unwatched():
+            self._hold = _Hold(self._model)
+        _guards.enter(self._hold, self._copy_parameters)
         return self._value
 
-    @own_lines_uninterrupted
-    def __exit__(self, *fault: Any) -> None:
-        try:
-            self._leave()
-            self._random.__exit__(*fault)
-        finally:
-            # Once more, where an exception that another thread sent came in between; else there is nothing to do.
-            self._leave()
-            if isinstance(self._random, Seeded):
-                self._random.end()
-            watch.end(self._watching)
+    @uninterrupted
+    def end(self) -> None:
+        """Put the model back, and the random numbers."""
+        faults = caught(self.drop) + caught(self._random.end)
+        if faults:
+            raise faults[0]
 
     @uninterrupted
-    def __del__(self) -> None:
-        # Where such an exception kept the context from being left at all.
-        self._leave()
-
-    @uninterrupted
-    def _leave(self) -> None:
+    def drop(self) -> None:
+        """Put the model back."""
         if self._hold is not None:
             _guards.leave(self._hold)
             self._hold = None

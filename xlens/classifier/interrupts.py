@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Watch", "own_lines_uninterrupted", "tried", "uninterrupted", "watch"]
+__all__ = ["Watch", "caught", "own_lines_uninterrupted", "tried", "uninterrupted", "watch"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +21,8 @@ _WHOLE: set[CodeType] = set()
 _OWN_LINES: set[CodeType] = set()
 #: The same, in the library's helpers for contexts.
 _CONTEXTS = contextlib.__file__
-_AGAIN_AFTER = 0.001
+#: Seconds after which what is held back comes again: soon at first, and rarely while something long goes on.
+_AGAIN_AFTER, _AT_MOST = 0.001, 0.05
 
 
 def uninterrupted(function: F) -> F:
@@ -50,6 +51,15 @@ def tried(step: Callable[[], None]) -> list[BaseException]:
     return []
 
 
+def caught(step: Callable[[], None]) -> list[BaseException]:
+    """Take a step once, and return what went wrong."""
+    try:
+        step()
+    except BaseException as fault:  # noqa: BLE001 - also what another thread sends to this one
+        return [fault]
+    return []
+
+
 class Watch:
     """Ctrl-C goes to the handler that the program has, but not in the middle of what has to be done as a whole.
 
@@ -63,34 +73,43 @@ class Watch:
         self._previous: Any = None
         #: A press that was held back; who takes it out hands it on.
         self._held_back: list[int] = []
+        self._again_after = _AGAIN_AFTER
 
     @uninterrupted
     def begin(self) -> int | None:
         """Begin to watch, in the main thread; return what :meth:`end` is to be given, if anything is."""
         if threading.current_thread() is not threading.main_thread():
             return None
-        if not self._depth:
-            previous = signal.getsignal(signal.SIGINT)
-            if not callable(previous):
-                return None
-            # `==`, because methods are made anew whenever they are asked for.
-            if previous != self._handle:
-                self._previous = previous
-                signal.signal(signal.SIGINT, self._handle)
-        self._depth += 1
-        return self._depth - 1
+        begun = self._depth
+        try:
+            if not begun:
+                previous = signal.getsignal(signal.SIGINT)
+                if not callable(previous):
+                    return None
+                # `==`, because methods are made anew whenever they are asked for.
+                if previous != self._handle:
+                    self._previous, self._again_after = previous, _AGAIN_AFTER
+                    signal.signal(signal.SIGINT, self._handle)
+            self._depth = begun + 1
+            return begun
+        except BaseException:
+            self._depth = begun + 1
+            self.end(begun)
+            raise
 
     @uninterrupted
     def end(self, begun: int | None) -> None:
         """Give the program its handler back; contexts within this one that were never ended are ended with it."""
         if begun is None or begun >= self._depth:
             return
-        self._depth = begun
         # A handler that was placed meanwhile is somebody else's business.
-        if not self._depth and signal.getsignal(signal.SIGINT) == self._handle:
+        ours = not begun and signal.getsignal(signal.SIGINT) == self._handle
+        if ours:
             signal.signal(signal.SIGINT, self._previous)
-            if self._taken():
-                signal.raise_signal(signal.SIGINT)
+        # Only now: where something that no handler can hold back stops this, it can be done again.
+        self._depth = begun
+        if ours and self._taken():
+            signal.raise_signal(signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if _must_go_on(frame):
@@ -98,11 +117,14 @@ class Watch:
                 self._held_back.append(number)
                 # A thread of the lowest level: what was interrupted may hold the locks of the higher one.
                 _thread.start_new_thread(self._press_again, ())
-        elif callable(self._previous):
+            return
+        self._again_after = _AGAIN_AFTER
+        if callable(self._previous):
             self._previous(number, frame)
 
     def _press_again(self) -> None:
-        time.sleep(_AGAIN_AFTER)
+        time.sleep(self._again_after)
+        self._again_after = min(2 * self._again_after, _AT_MOST)
         main = threading.main_thread().ident
         if not self._taken():
             return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,22 @@ from xlens.classifier.hooks import own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
 
-__all__ = ["KeptModule", "Swap", "put_back", "stand_ins"]
+__all__ = ["KeptModule", "Swap", "put_back", "results_of", "stand_ins"]
 
 #: A table of a module, a name in it, and what takes its place there.
 Swap = tuple[dict[str, Any], str, Tensor]
 
 #: Where ``module.compile()`` puts what runs instead of the module.
 _COMPILED = "_compiled_call_impl"
+
+
+#: Attributes that a forward pass was seen to replace.
+_results: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+
+
+def results_of(module: nn.Module) -> Collection[str]:
+    """Return the names of attributes in which forward passes leave tensors, as far as that was seen."""
+    return _results.get(module, ())
 
 
 class KeptModule:
@@ -57,6 +67,9 @@ class KeptModule:
             _refill(table, entries)
         live = vars(self.module)
         if not self.scripted:
+            names = {n for n, v in live.items() if isinstance(v, Tensor) and self.attributes.get(n) is not v}
+            if names:
+                _results.setdefault(self.module, set()).update(names)
             for name in live.keys() - self.attributes.keys():
                 live.pop(name, None)
         live.update(self.attributes)

@@ -81,19 +81,37 @@ def factories_of(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
 
 
 class ThreadModes:
-    """Whether gradients are on and what is cast, in this thread: contexts that set them may be left half way."""
+    """What is switched on in this thread, as contexts may leave it half way, and as the user's code wants it.
+
+    Gradients, inference mode, what is cast, and the device of new tensors.
+    """
 
     def __init__(self) -> None:
-        self.gradients = torch.is_grad_enabled()
+        self.gradients, self.inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        self.device = _default_device()
         self.casting = {d: (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ("cpu", "cuda")}
 
     def put_back(self) -> None:
-        """Set them as they were."""
+        """Set gradients and what is cast as they were; the others are left with their contexts."""
         torch._C._set_grad_enabled(self.gradients)
         for device, (enabled, dtype) in self.casting.items():
             if (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) != (enabled, dtype):
                 torch.set_autocast_enabled(device, enabled)
                 torch.set_autocast_dtype(device, dtype)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within this context all is as it was."""
+        now = ThreadModes()
+        with ExitStack() as stack:
+            if self.inference != now.inference:
+                stack.enter_context(torch.inference_mode(self.inference))
+            if self.device is not None and self.device != now.device:
+                stack.enter_context(self.device)
+            self.put_back()
+            # Before the contexts are left, which put back what they found.
+            stack.callback(now.put_back)
+            yield
 
 
 def _set_ambient(device: torch.device | None, dtype: torch.dtype | None) -> None:

@@ -6,16 +6,25 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 
-from xlens.classifier.interrupts import own_lines_uninterrupted, tried, uninterrupted, watch
+from xlens.classifier.contexts import Context
+from xlens.classifier.interrupts import caught, own_lines_uninterrupted, tried, uninterrupted
 from xlens.classifier.modes import ThreadModes, neutral
+from xlens.classifier.quiet import Quiet
 
-__all__ = ["Seeded", "Turn", "give_way", "out_of_turn", "random_state_kept", "seeded"]
+__all__ = [
+    "RandomStateKept",
+    "Seeded",
+    "Turn",
+    "give_way",
+    "out_of_turn",
+    "random_state_kept",
+    "seeded",
+]
 
 
 #: Seconds after which who waits looks whether the one who has the turn still lives.
@@ -55,8 +64,9 @@ class _Queue:
                 return
             self._waiting.append(ticket)
         try:
-            while not ticket[1].acquire(timeout=_LOOK_AFTER):
+            while not ticket[1].acquire(timeout=_LOOK_AFTER) and not self.mine:
                 self._look_after()
+            self._served(ticket)
         except BaseException:
             self._give_up(ticket)
             raise
@@ -67,24 +77,31 @@ class _Queue:
         if not self.mine:
             return
         with self._inner:
-            self.depth = depth
             if depth == 0:
                 self._hand_on()
+            else:
+                self.depth = depth
 
     def _hand_on(self) -> None:
         if self._waiting:
-            self._owner, ticket = self._waiting.popleft()
-            self.depth = 1
+            # Who has the turn is said first. Where what no handler can hold back stops the rest, who waits sees it.
+            (self._owner, ticket), self.depth = self._waiting[0], 1
+            self._waiting.popleft()
             ticket.release()
         else:
             self._owner = None
 
     @uninterrupted
-    def _give_up(self, ticket: tuple[int, threading.Lock]) -> None:
+    def _served(self, ticket: tuple[int, threading.Lock]) -> None:
         with self._inner:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
-            elif self._owner == ticket[0]:
+
+    @uninterrupted
+    def _give_up(self, ticket: tuple[int, threading.Lock]) -> None:
+        self._served(ticket)
+        with self._inner:
+            if self._owner == ticket[0]:
                 self._hand_on()
 
     def _look_after(self) -> None:
@@ -134,7 +151,7 @@ class _Process:
             torch.mps.set_rng_state(self.mps)
 
 
-class Turn:
+class Turn(Context["Turn"]):
     """A context in which this thread has its turn, the program's switches are neutral, and random numbers are kept.
 
     Random numbers, the default dtype and warnings are the whole process's, so two calls at once would change each
@@ -143,73 +160,112 @@ class Turn:
 
     #: How the program had everything before the turn in hand.
     outside: _Process | None = None
-    _done = True
+    #: The switches of the thread that has the turn, before it had it.
+    around: ThreadModes | None = None
+    #: Turns around this one; None where it is not in hand.
+    _depth: int | None = None
+    _modes: AbstractContextManager[None] | None = None
+    _own: ThreadModes | None = None
+    _outermost = False
 
     @property
     def holds(self) -> bool:
         """Whether this context has not been ended, by itself or with one around it."""
-        return not self._done and _queue.mine and _queue.depth > self._depth
+        return self._depth is not None and _queue.mine and _queue.depth > self._depth
 
     @own_lines_uninterrupted
-    def __enter__(self) -> Turn:
-        self._watching = watch.begin()
+    def begin(self) -> Turn:
+        """Wait for the turn, and make the program's switches neutral."""
         self._depth = _queue.depth if _queue.mine else 0
-        self._thread = threading.get_ident()
-        self._modes: AbstractContextManager[None] | None = None
-        self._own: ThreadModes | None = None
-        try:
-            _queue.take()
-        except BaseException:
-            _queue.leave(self._depth)
-            watch.end(self._watching)
-            raise
-        self._done = False
-        try:
-            self._begin()
-        except BaseException:
-            self.end()
-            raise
+        _queue.take()
+        self._begin()
         return self
 
     @uninterrupted
     def _begin(self) -> None:
         self._own = ThreadModes()
         if self._depth == 0:
-            Turn.outside = _Process()
+            Turn.outside, Turn.around = _Process(), self._own
+            self._outermost = True
             modes = neutral()
             modes.__enter__()
             self._modes = modes
 
-    @own_lines_uninterrupted
-    def __exit__(self, *fault: object) -> None:
-        self.end()
-
-    @uninterrupted
-    def __del__(self) -> None:
-        # Only where an exception that no handler can hold back has kept the context from being left.
-        if not self._done and self._thread == threading.get_ident():
-            self.end()
-
     @uninterrupted
     def end(self) -> None:
         """Put the program's switches and random numbers back, and let the next thread have its turn."""
-        if not self.holds:
-            self._done = True
+        if self._depth is None or not self.holds:
+            self._depth = None
             return
         faults: list[BaseException] = []
-        try:
-            if self._modes is not None:
-                self._modes.__exit__(None, None, None)
-        finally:
-            if self._own is not None:
-                faults += tried(self._own.put_back)
-            if self._depth == 0 and Turn.outside is not None:
-                faults += tried(Turn.outside.put_back)
-            self._done = True
-            _queue.leave(self._depth)
-            watch.end(self._watching)
+        if self._modes is not None:
+            faults += tried(self._leave_modes)
+        if self._own is not None:
+            faults += tried(self._own.put_back)
+        if self._outermost and Turn.outside is not None:
+            faults += tried(Turn.outside.put_back)
+        # Last, so that where something that no handler can hold back stops this, it can be done again.
+        _queue.leave(self._depth)
+        self._depth = None
         if faults:
             raise faults[0]
+
+    def _leave_modes(self) -> None:
+        if self._modes is not None:
+            self._modes.__exit__(None, None, None)
+            self._modes = None
+
+
+class OutOfTurn(Context[None]):
+    """What :func:`out_of_turn` returns."""
+
+    #: Turns to come back to; None where there were none, or where it has come back.
+    _depth: int | None = None
+    _inside: _Process | None = None
+    _own: ThreadModes | None = None
+    _modes: AbstractContextManager[None] | None = None
+    _away = False
+    _quiet: tuple[Quiet, ...] = ()
+
+    @uninterrupted
+    def begin(self) -> None:
+        """Put back what is the program's, and let others have their turns."""
+        if not _queue.mine or Turn.outside is None or Turn.around is None:
+            return
+        self._inside, self._own, self._around = _Process(), ThreadModes(), Turn.around
+        self._depth = _queue.depth
+        self._quiet = Quiet.set_aside()
+        Turn.outside.put_back()
+        modes = self._around.again()
+        modes.__enter__()
+        self._modes = modes
+        self._away = True
+        _queue.leave(0)
+
+    @uninterrupted
+    def end(self) -> None:
+        """Wait for the turn, and go on as it was; what came meanwhile, as Ctrl-C, comes then."""
+        if self._depth is None:
+            return
+        came = _take_for_certain(0)
+        _queue.depth = self._depth
+        if self._away:
+            Turn.outside, Turn.around, self._away = _Process(), self._around, False
+        faults: list[BaseException] = []
+        if self._modes is not None:
+            faults += caught(self._leave_modes)
+        for kept in (self._own, self._inside):
+            if kept is not None:
+                faults += tried(kept.put_back)
+        faults += Quiet.again(self._quiet)
+        self._depth = None
+        if came is not None or faults:
+            raise came or faults[0]
+
+    def _leave_modes(self) -> None:
+        modes, self._modes = self._modes, None
+        if modes is not None:
+            modes.__exit__(None, None, None)
 
 
 def give_way() -> None:
@@ -218,82 +274,50 @@ def give_way() -> None:
     They find the program's random numbers, and leave this thread's own as they are.
     """
     if _queue.mine and _queue.wanted:
-        pressed = _come_back(*_step_aside())
-        if pressed is not None:
-            raise pressed
+        with OutOfTurn():
+            pass
 
 
-@contextmanager
-def out_of_turn() -> Iterator[None]:
-    """Within this context others have their turns, and the program's random numbers and defaults are back.
+def out_of_turn() -> OutOfTurn:
+    """Within this context others have their turns, and the program's switches and random numbers are back.
 
     For code of the user's that is called from within: it may wait for a thread of its own that asks something too,
-    and what it draws does not change what is going on.
+    it finds its own modes, and what it draws does not change what is going on.
     """
-    if not _queue.mine:
-        yield
-        return
-    depth, own = _step_aside()
-    try:
-        yield
-    finally:
-        pressed = _come_back(depth, own)
-    if pressed is not None:
-        raise pressed
+    return OutOfTurn()
 
 
-def _step_aside() -> tuple[int, _Process]:
-    depth, own = _queue.depth, _Process()
-    if Turn.outside is not None:
-        Turn.outside.put_back()
-    _queue.leave(0)
-    return depth, own
+def _take_for_certain(before: int) -> BaseException | None:
+    """Wait for one turn more than there were before; return what came meanwhile, as Ctrl-C.
 
-
-def _come_back(depth: int, own: _Process) -> BaseException | None:
-    """Wait for the turn, and go on as it was; return what came meanwhile."""
-    pressed = _take_for_certain()
-    _queue.depth = depth
-    Turn.outside = _Process()
-    own.put_back()
-    return pressed
-
-
-def _take_for_certain() -> BaseException | None:
-    """Wait for the turn; return what came meanwhile, as Ctrl-C: without a turn nothing could be put in order."""
+    Without a turn nothing could be put in order.
+    """
     came: BaseException | None = None
-    before = _queue.depth if _queue.mine else 0
-    while not _queue.mine or _queue.depth == before:
+    while True:
         try:
+            if _queue.mine and _queue.depth > before:
+                return came
             _queue.take()
         except BaseException as fault:  # noqa: BLE001
             came = fault
-    return came
 
 
-class Seeded:
-    """What :func:`seeded` returns. Ending it twice does nothing, so that it can be tried again."""
+class Seeded(Context[None]):
+    """What :func:`seeded` returns."""
 
     def __init__(self, seed: int | None) -> None:
         self._seed, self._turn = seed, Turn()
         self._kept: _Process | None = None
 
     @own_lines_uninterrupted
-    def __enter__(self) -> None:
-        self._turn.__enter__()
-        try:
-            self._kept = _Process()
-            if self._seed is not None:
-                random.seed(self._seed)
-                np.random.seed(self._seed % 2**32)
-                torch.manual_seed(self._seed)
-        except BaseException:
-            self.end()
-            raise
-
-    @own_lines_uninterrupted
-    def __exit__(self, *fault: object) -> None:
-        self.end()
+    def begin(self) -> None:
+        """Wait for the turn, and seed."""
+        self._turn.begin()
+        self._kept = _Process()
+        if self._seed is not None:
+            random.seed(self._seed)
+            np.random.seed(self._seed % 2**32)
+            torch.manual_seed(self._seed)
 
     @uninterrupted
     def end(self) -> None:
@@ -303,7 +327,7 @@ class Seeded:
         if self._kept is not None and self._turn.holds:
             faults += tried(self._kept.put_back_random_numbers)
         self._kept = None
-        self._turn.end()
+        faults += caught(self._turn.end)
         if faults:
             raise faults[0]
 
@@ -323,20 +347,34 @@ def seeded(seed: int | None) -> Seeded:
     return Seeded(seed)
 
 
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Within this context random numbers may be drawn; afterwards the global RNGs are as before."""
-    with Turn():
-        kept = _Process()
-    try:
-        yield
-    finally:
+class RandomStateKept(Context[None]):
+    """What :func:`random_state_kept` returns."""
+
+    _kept: _Process | None = None
+    #: Turns that this thread had when it was left.
+    _depth: int | None = None
+
+    def begin(self) -> None:
+        """Keep the random numbers as they are when this thread has its turn."""
+        with Turn():
+            self._kept = _Process()
+
+    @uninterrupted
+    def end(self) -> None:
+        """Wait for the turn, and put them back."""
+        if self._kept is None:
+            return
         # Not a turn with all that belongs to it, which would put back what it finds now.
-        depth = _queue.depth if _queue.mine else 0
-        came = _take_for_certain()
-        try:
-            kept.put_back_random_numbers()
-        finally:
-            _queue.leave(depth)
-        if came is not None:
-            raise came
+        if self._depth is None:
+            self._depth = _queue.depth if _queue.mine else 0
+        came = _take_for_certain(self._depth)
+        faults = tried(self._kept.put_back_random_numbers)
+        _queue.leave(self._depth)
+        self._kept = None
+        if came is not None or faults:
+            raise came or faults[0]
+
+
+def random_state_kept() -> RandomStateKept:
+    """Within this context random numbers may be drawn; afterwards the global RNGs are as before."""
+    return RandomStateKept()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
-__all__ = ["KeptTensor", "bits", "copy_of", "parts_of", "same", "unwatched"]
+from xlens.classifier.contexts import Context
+from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted
+
+__all__ = ["KeptTensor", "Unwatched", "bits", "copy_of", "held_by", "parts_of", "same", "unwatched"]
 
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
@@ -53,6 +57,27 @@ def parts_of(tensor: Tensor) -> Iterator[str | Tensor]:
         yield tensor if tensor.layout is torch.strided else tensor.to_dense()
 
 
+def held_by(module: nn.Module) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    """Yield the tensors and arrays that a module keeps as plain attributes, also in lists and dicts, by name.
+
+    Those with a graph are no constants: a forward pass has left them there.
+    """
+    for name, value in vars(module).items():
+        if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
+            yield from _named(name, value)
+
+
+def _named(name: str, value: Any, depth: int = 4) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    if isinstance(value, Tensor):
+        if value.grad_fn is None:
+            yield name, value
+    elif isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, dict | list | tuple) and depth:
+        for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            yield from _named(f"{name}[{key!r}]", part, depth - 1)
+
+
 def same(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors hold the same, bit by bit."""
     if (first.shape, first.dtype, first.layout) != (second.shape, second.dtype, second.layout):
@@ -74,17 +99,35 @@ def copy_of(tensor: Tensor) -> Tensor:
         return tensor.detach().cpu()
 
 
-@contextmanager
-def unwatched() -> Iterator[None]:
+class Unwatched(Context[None]):
+    """What :func:`unwatched` returns."""
+
+    _stack: ExitStack | None = None
+
+    @own_lines_uninterrupted
+    def begin(self) -> None:
+        """Set modes aside, and switch gradients off."""
+        self._gradients = torch.is_grad_enabled()
+        self._stack = ExitStack()
+        self._stack.enter_context(torch._C.DisableTorchFunction())
+        self._stack.enter_context(_disable_current_modes())
+        torch._C._set_grad_enabled(False)
+
+    @uninterrupted
+    def end(self) -> None:
+        """Put everything back."""
+        if self._stack is not None:
+            torch._C._set_grad_enabled(self._gradients)
+            self._stack.close()
+            self._stack = None
+
+
+def unwatched() -> Unwatched:
     """Within this context tensors are copied and compared as if nobody looked: no modes of anybody, no gradients.
 
     A mode that counts, records or refuses operations is meant for the user's, and not for those that put back.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch._C.DisableTorchFunction())
-        stack.enter_context(_disable_current_modes())
-        stack.enter_context(torch.no_grad())
-        yield
+    return Unwatched()
 
 
 class KeptTensor:

@@ -54,11 +54,13 @@ def run_demo(
     print(f"lens: {explainer!r}, fitted in {time.perf_counter() - began:.0f} s")
     explanation = explainer.explain(images.test[:200], attributions=("lig", "ig_counterfactual"))
     out.mkdir(parents=True, exist_ok=True)
+    from xlens.plot.figure import save_figure  # matplotlib takes its time
+
     shown = _one_per_class(explanation)
     for index in shown:
         name = images.class_names[int(explanation.target[index])]
         path = out / f"{data}-{name}.png"
-        explanation.plot(index).savefig(path, dpi=110)
+        save_figure(explanation.plot(index), path, dpi=110)
         print(f"picture: {path}")
     page = out / f"{data}.html"
     save_report(explainer, explanation[:64], page, title=f"{images.class_names[0]} against {images.class_names[1]}")

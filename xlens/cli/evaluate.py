@@ -47,8 +47,10 @@ def evaluate(chosen: argparse.Namespace) -> int:
         **options,
     )
     if chosen.plot is not None:
+        from xlens.plot.figure import save_figure  # matplotlib takes its time
+
         try:
-            found.plot().savefig(chosen.plot)
+            save_figure(found.plot(), Path(chosen.plot))
         except (OSError, ValueError) as fault:
             raise StorageError(
                 "evaluate: cannot write the picture", given=fault, do="choose another --plot"

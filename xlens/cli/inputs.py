@@ -39,6 +39,8 @@ PREPROCESSING = "preprocessing"
 #: A photo with a preview or a depth map behind it, as telephones make them: the first is the photo.
 _PHOTOS = {"MPO"}
 _CHANNELS = 3
+#: What an archive begins with.
+_ZIP = b"PK"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +226,11 @@ def _read_pt(path: Path, allowance: Allowance) -> Any:
 
 
 def _read_npy(path: Path, allowance: Allowance) -> Any:
+    with path.open("rb") as file:
+        packed = file.read(len(_ZIP)) == _ZIP
+    if packed:
+        # NumPy goes by the content and not by the name, and so does the limit.
+        return _read_npz(path, allowance)
     return np.load(path)  # NumPy refuses objects unless told otherwise; nothing is packed here
 
 

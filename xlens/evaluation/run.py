@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes, named_classes
+from xlens.classifier.quiet import quiet
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import plain
@@ -146,10 +146,9 @@ def evaluate(
         real = None if references is None else real_inputs(references, first.spec.shape, seed)
         oracles = {name: oracle_of(model, first.classifier) for name, model in named_oracles(oracle).items()}
         with ExitStack() as stack:
-            for context in (torch.no_grad(), warnings.catch_warnings()):
-                stack.enter_context(context)
+            stack.enter_context(torch.no_grad())
             # What does not hold is a figure here.
-            warnings.simplefilter("ignore", XlensWarning)
+            stack.enter_context(quiet(XlensWarning))
             for classifier in (first.classifier, *oracles.values()):
                 stack.enter_context(classifier.frozen(seed=0))
             inputs = chosen.inputs.to(first.device)

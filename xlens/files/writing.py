@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["write_all", "write_whole"]
+__all__ = ["UnflushedError", "write_all", "write_whole"]
 
 _PREFIX, _SUFFIX = ".xlens-", ".partial"
 #: Seconds after which a partial file is what a stopped program left, and nobody is writing it any more.
@@ -18,6 +18,10 @@ _LEFT_BEHIND = 3600
 _AT_ONCE = 2**24
 #: What some file systems answer where a folder has nothing to be flushed.
 _NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}
+
+
+class UnflushedError(OSError):
+    """The files are new and in their places, but the disk has not confirmed their names."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -30,6 +34,7 @@ def write_whole(path: Path, content: bytes) -> None:
         content: all of it.
 
     Raises:
+        UnflushedError: the new file is in its place; after a loss of power it may be the old one.
         OSError: it cannot be written; then everything is as it was.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -48,16 +53,26 @@ def write_all(parts: Sequence[tuple[Path, bytes]]) -> None:
         parts: file -> content, in the order in which they take their places.
 
     Raises:
-        OSError: one cannot be written.
+        UnflushedError: all are in their places; after a loss of power some may be the old ones, in any order.
+        OSError: one cannot be written, and those after it are as they were.
     """
     folder = parts[0][0].parent
     folder.mkdir(parents=True, exist_ok=True)
+    unflushed: OSError | None = None
     with _partial_files(folder, [content for _, content in parts]) as written:
         for (path, _), partial in zip(parts, written, strict=True):
             os.replace(partial, path)
             # Before the next one: after a loss of power, too, they are new in this order.
-            _flush_folder(folder)
+            try:
+                _flush_folder(folder)
+            except OSError as fault:
+                # Half of the new files would help nobody.
+                unflushed = fault
     _forget_left_behind(folder)
+    if unflushed is not None:
+        names = " and ".join(repr(path.name) for path, _ in parts)
+        said = f"{names}: new and in place, but the disk has not confirmed it ({unflushed.strerror or unflushed})"
+        raise UnflushedError(unflushed.errno, said)
 
 
 @contextmanager

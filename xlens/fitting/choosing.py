@@ -6,7 +6,6 @@ their lens says whether such data can have an answer. Where none can, the regist
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.quiet import quiet
 from xlens.contracts.backend import Backend, Run
 from xlens.contracts.lens import EditingLens
 from xlens.data import Data, as_data
@@ -147,9 +147,8 @@ def _trained() -> Iterator[type[Backend]]:
 def _tried(kind: type[Backend], classifier: Classifier, data: Data, run: Run) -> str | None:
     """Return why such a backend's lens can say nothing about these data, or None where it may."""
     try:
-        with warnings.catch_warnings():
-            # What does not suit is said in the choice.
-            warnings.simplefilter("ignore")
+        # What does not suit is said in the choice.
+        with quiet():
             lens = kind().fit(classifier, data, run)
     except XlensError as fault:
         return _first(fault)

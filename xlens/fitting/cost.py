@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-import warnings
 
 import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.quiet import quiet
 from xlens.classifier.turns import seeded
 from xlens.contracts.backend import Backend, Run
 from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, MaskOptions, cost_of_mask, wants_mask
@@ -62,8 +62,7 @@ def _mask(
         return None
     below = {} if run.over is None else {"over": run.over.lens}
     # Other processes fit without asking, so nothing may be exchanged with them.
-    with alone(), seeded(run.seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with alone(), seeded(run.seed), quiet():
         try:
             lens = backend.build(classifier, run.spec, **below).to(run.device, torch.float32)
             if not wants_mask(lens, run.spec, options):

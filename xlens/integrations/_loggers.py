@@ -7,6 +7,8 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
+from xlens.plot.figure import save_figure
+
 __all__ = ["log_figure"]
 
 
@@ -30,8 +32,7 @@ def log_figure(logger: Logger, name: str, figure: Figure, *, epoch: int, step: i
         logger.experiment.log_figure(logger.run_id, figure, file)
     elif isinstance(logger, CSVLogger):
         path = Path(logger.log_dir) / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save_figure(figure, path)
     else:
         return False
     return True

@@ -32,6 +32,7 @@ _WHOLE: dict[str, Any] = {
     "threshold": float | None,
     "class_names": tuple[str, ...] | None,
     "fingerprint": str,
+    "constants": dict[str, Any] | None,
     "preprocessing": dict[str, Any] | None,
 }
 _PROVENANCE: dict[str, Any] = {
@@ -52,7 +53,7 @@ _YES_OR_NO = ("trustworthy", "fidelity.agrees", "fidelity.flips", "fidelity.deco
 def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     """Return, in words, which facts of a saved lens are of no kind that :func:`xlens.storage.save_lens` writes."""
     # Versions before 0.2 wrote nothing of these.
-    known = {**dict.fromkeys(("preprocessing", "labels", "label", "threshold")), **facts}
+    known = {**dict.fromkeys(("preprocessing", "labels", "label", "threshold", "constants")), **facts}
     faults = [
         f"{name} is {_short(known.get(name))}"
         for name, hint in _WHOLE.items()

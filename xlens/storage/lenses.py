@@ -79,6 +79,8 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "layer": fitted.classifier.layer,
         **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *ASKED)},
         "fingerprint": fitted.bound.fingerprint,
+        # As they were then, without those that forward passes were since seen to replace.
+        "constants": fitted.bound.constants(),
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
         _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
     }
@@ -132,6 +134,12 @@ def load_lens(
             "load: this lens was fitted around another classifier",
             given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
             do="pass the classifier that it was fitted around, or strict=False to use it all the same",
+        )
+    if strict and (others := own.other_constants(facts.get("constants") or {})):
+        raise StorageError(
+            "load: this lens was fitted around a classifier with other constants",
+            given=f"other values of {_few(others)}, which are neither parameters nor buffers",
+            do="pass the classifier that it was fitted around; or, where these decide nothing, strict=False",
         )
     with classifier.frozen(seed=0):
         stored = _bounded(classifier, facts, max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values())))

@@ -109,7 +109,10 @@ def make_app(session: Session, token: str) -> Flask:
         if type(position) is not int or not isinstance(values, dict) or not isinstance(turn, str | None):
             return {"fault": "an answer is a position, values, and the turn of its question"}, 400
         if session.answer(position, values, turn=turn):
-            threading.Thread(target=session.finish_round, daemon=False).start()
+            try:
+                threading.Thread(target=session.finish_round, daemon=False).start()
+            except RuntimeError as fault:  # the system has no more threads
+                session.give_up(fault)
         return session.state()
 
     @app.post("/<token>/back")

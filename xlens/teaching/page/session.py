@@ -17,7 +17,7 @@ from torch import Tensor
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_count
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, XlensError, warn
-from xlens.files.writing import write_whole
+from xlens.files.writing import UnflushedError, write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
 from xlens.storage import save_lens
@@ -191,10 +191,15 @@ class Session:
         try:
             self._learn()
         except Exception as fault:  # noqa: BLE001 - it is in a thread of its own, where nobody else would tell
-            said = str(fault) if isinstance(fault, XlensError) else f"{type(fault).__name__}: {fault}"
-            self.fault = f"{said} Every answer is kept: stop, and start xlens label again to learn from them."
+            self.give_up(fault)
         finally:
             self.learning = False
+
+    def give_up(self, fault: Exception) -> None:
+        """Say why a complete round is not learned."""
+        said = str(fault) if isinstance(fault, XlensError) else f"{type(fault).__name__}: {fault}"
+        self.fault = f"{said} Every answer is kept: stop, and start xlens label again to learn from them."
+        self.learning = False
 
     def _learn(self) -> None:
         facts = self._facts
@@ -373,8 +378,9 @@ class Session:
     def _write(self, content: bytes) -> None:
         path = self.folder / _FILE
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(path, content)
+        except UnflushedError as fault:
+            warn(f"label: the answers are kept, but {fault.strerror}")
         except OSError as fault:
             raise StorageError("label: cannot write the answers", given=fault, do="free the folder") from None
         self._on_disk = content
