@@ -9,16 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
+from xlens.contracts import Waypoints
 from xlens.nn import AskingLens, smallest_step
 from xlens_flow.guidance import guided
 from xlens_flow.networks import Flow
-from xlens_flow.ode import Velocity, backward, forward, grid
+from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
 
 __all__ = ["FlowLens", "ladder"]
 
 #: Rungs of the ladder above the first, which is no change, and halvings of the interval before the one that
 #: convinces.
 _RUNGS, _HALVINGS = 6, 2
+#: Runs that go on at once, at least, where a batch is smaller.
+_TOGETHER = 16
 
 
 class FlowLens(AskingLens):
@@ -33,7 +36,8 @@ class FlowLens(AskingLens):
         spec: the data and the classes.
         flow: the velocity network.
         ode_steps: Heun's steps between noise and data.
-        corrections: of each step backward.
+        corrections: of each step backward, at most.
+        tolerance: root mean square that a step backward may miss, in half ranges of the data.
         strongest: the hardest guidance that a counterfactual is tried with.
         depth: share of the way back to noise that a counterfactual goes at most.
         guidance: of what is drawn anew.
@@ -55,13 +59,14 @@ class FlowLens(AskingLens):
         *,
         ode_steps: int,
         corrections: int,
+        tolerance: float,
         strongest: float,
         depth: float,
         guidance: float,
     ) -> None:
         super().__init__(classifier, spec)
         self.flow, self.guidance = flow, guidance
-        self.ode_steps, self.corrections = ode_steps, corrections
+        self.ode_steps, self.corrections, self.tolerance = ode_steps, corrections, tolerance
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
         # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
         self.encodes_directly, self.masked = False, False
@@ -86,14 +91,50 @@ class FlowLens(AskingLens):
         own = self.classifier.probabilities(inputs).to(inputs.dtype)
         weights = own[:, :, None].expand(-1, -1, self.ode_steps)
         data = self.flow.standardised(inputs)
-        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections)
+        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections, self.tolerance)
         return self.joined(noise, weights)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Run the flow forward from codes ``(N, d)`` to inputs ``(N, *S)``."""
         noise, weights = self.parted(codes)
-        found = self.flow.restored(forward(self._velocity(weights), noise, self.ode_steps))
-        return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
+        return self._shown(forward(self._velocity(weights), noise, self.ode_steps)[-1])
+
+    @torch.no_grad()
+    def waypoints(self, codes: Tensor, moved: Tensor) -> Waypoints:
+        """Return ``steps + 1`` points; at each one more step has its own weights again, the last step first.
+
+        All begin with the counterfactual's run and go on with the input's own weights from some step on, so that
+        none is run from noise on, and none twice.
+
+        Args:
+            codes: ``(N, d)`` of inputs.
+            moved: ``(N, d)`` of the same noise.
+        """
+        steps, n = self.ode_steps, len(codes)
+        noise, own = self.parted(codes)
+        weights = self.parted(moved)[1]
+        states = forward(self._velocity(weights), noise, steps)
+        velocity = self._velocity(own)
+        # Of each pair of a row and the step from which on it has its own weights: which are on their way.
+        rows = torch.zeros(0, dtype=torch.long, device=codes.device)
+        since, running = torch.zeros_like(rows), noise[:0]
+        for step in range(steps):
+            fresh = (weights[:, :, step] != own[:, :, step]).any(1).nonzero()[:, 0]
+            rows, running = torch.cat([rows, fresh]), torch.cat([running, states[step][fresh]])
+            since = torch.cat([since, torch.full_like(fresh, step)])
+            size = max(n, _TOGETHER)
+            parts = zip(running.split(size), rows.split(size), strict=True)
+            running = torch.cat([step_forward(velocity, part, step, steps, some) for part, some in parts])
+        ends = states[-1].unsqueeze(1).repeat(1, steps + 1, *[1] * (noise.dim() - 1))
+        mixed = weights.unsqueeze(1).repeat(1, steps + 1, 1, 1)
+        for point in range(1, steps + 1):
+            step = steps - point
+            ends[:, point], mixed[:, point] = ends[:, point - 1], mixed[:, point - 1]
+            mixed[:, point, :, step] = own[:, :, step]
+            ends[rows[since == step], point] = running[since == step]
+        every = codes[:, None, : self.noise].expand(-1, steps + 1, -1)
+        decoded = self._shown(ends.flatten(0, 1)).view_as(ends)
+        return Waypoints(torch.cat([every, mixed.flatten(2)], 2), decoded)
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
@@ -103,9 +144,17 @@ class FlowLens(AskingLens):
         much and early, at which the classifier is as sure as of real inputs of that class.
         """
 
+        noise, own = self.parted(codes)
+        # All runs begin like the input's own, as far as nothing is guided.
+        latest = int((self.rungs[1] > 0).nonzero()[0])
+        states = forward(self._velocity(own), noise, self.ode_steps, last=latest)
+
         def convinces(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
-            tried = self.guided_toward(codes[rows], contrast[rows], self.strengths(heights))
-            return self.convinces(tried, target[rows], contrast[rows])
+            strengths = self.strengths(heights)
+            tried = self.guided_toward(codes[rows], contrast[rows], strengths)
+            first = min(latest, *(strengths > 0).any(0).nonzero()[:, 0].tolist(), latest)
+            run = forward(self._velocity(self.parted(tried)[1]), states[first][rows], self.ode_steps, first)
+            return self.convincing(self._shown(run[-1]), target[rows], contrast[rows])
 
         heights, _ = smallest_step(convinces, len(codes), range(len(self.rungs)), _HALVINGS, codes.device)
         return self.guided_toward(codes, contrast, self.strengths(heights))
@@ -157,10 +206,15 @@ class FlowLens(AskingLens):
         return self.joined(noise, weights).view(len(codes), n, -1)
 
     def _velocity(self, weights: Tensor) -> Velocity:
-        def velocity(states: Tensor, time: float, step: int) -> Tensor:
-            return guided(self.flow, states, time, weights[:, :, step])
+        def velocity(states: Tensor, time: float, step: int, rows: Tensor) -> Tensor:
+            return guided(self.flow, states, time, weights[rows, :, step])
 
         return velocity
+
+    def _shown(self, states: Tensor) -> Tensor:
+        """Return what states at the end of the ODE are as inputs ``(N, *S)``."""
+        found = self.flow.restored(states)
+        return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
 
     def parted(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Split codes ``(N, d)`` into noise ``(N, *S)`` and weights ``(N, K, steps)``."""

@@ -52,6 +52,12 @@ class Edit:
             raise TypeError("a lens on a hidden layer carries no path through its codes onto the inputs")
         return dataclasses.replace(self.curve, codes=codes)
 
+    def through(self, decoded: Curve) -> CarriedCurve:
+        """Return the curve that a path makes which is decoded already, carried the same way."""
+        if not isinstance(self.curve, CarriedCurve):
+            raise TypeError("only a lens that decodes to inputs carries decodings onto them")
+        return dataclasses.replace(self.curve, codes=decoded, decode=_as_it_is)
+
 
 @torch.no_grad()
 def make_edit(
@@ -94,6 +100,12 @@ def make_edit(
         maximum=high,
     )
     rows = torch.arange(len(inputs), device=inputs.device)
-    start = curve(rows, torch.zeros(len(inputs), device=inputs.device))
+    # Both ends are decoded already.
+    line = dataclasses.replace(curve, codes=Segment(decoded, reconstruction), decode=_as_it_is)
+    start = line(rows, torch.zeros(len(inputs), device=inputs.device))
     end = reconstruction if carry == "none" else inputs
     return Edit(inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve)
+
+
+def _as_it_is(decoded: Tensor) -> Tensor:
+    return decoded

@@ -51,7 +51,11 @@ class AskingLens(Lens):
             The classifier's margin of `contrast` over all others ``(N,)``, and whether it is above 0 and that over
             `target` is the median that the classifier gives to real inputs of `contrast`, ``(N,)`` bool.
         """
-        logits = self.classifier(self.decode(codes)).to(codes.dtype)
+        return self.convincing(self.decode(codes), target, contrast)
+
+    def convincing(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask whether inputs ``(N, *S)`` are what counterfactuals should be: see :meth:`convinces`."""
+        logits = self.classifier(inputs).to(inputs.dtype)
         over_rest = margin_over_rest(logits, contrast)
         sure = score_margin(logits, contrast, target) >= self.margins[contrast, target]
         return over_rest, sure & (over_rest > 0)

@@ -58,6 +58,7 @@ def exact(steps, margins=((0.0, 3.0), (3.0, 0.0)), strongest=6.0, depth=1.0, cor
     given = {
         "ode_steps": steps,
         "corrections": corrections,
+        "tolerance": 0.0,
         "strongest": strongest,
         "depth": depth,
         "guidance": 1.0,
@@ -74,24 +75,31 @@ def drawn(n=64, seed=0):
 def test_heun_is_of_second_order_both_ways_and_nearly_undoes_itself():
     matrix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double()
     start = torch.ones(3, 4).double()
+
+    def velocity(x, t, step, rows):
+        return x @ matrix.T
+
+    def last(move, noise, steps):
+        return forward(move, noise, steps)[-1]
+
     there = start @ torch.linalg.matrix_exp(matrix).T
     errors = [
-        [float((move(lambda x, t, step: x @ matrix.T, a, steps) - b).norm()) for steps in (20, 40)]
-        for move, a, b in ((forward, start, there), (backward, there, start))
+        [float((move(velocity, a, steps) - b).norm()) for steps in (20, 40)]
+        for move, a, b in ((last, start, there), (backward, there, start))
     ]
     for coarse, fine in errors:
         assert 3 < coarse / fine < 5
-    back = backward(lambda x, t, step: x @ matrix.T, forward(lambda x, t, step: x @ matrix.T, start, 40), 40)
+    back = backward(velocity, last(velocity, start, 40), 40)
     assert (back - start).norm() < errors[0][1]
 
 
 def test_each_step_is_asked_at_its_own_two_ends():
     asked = []
-    forward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
+    forward(lambda x, t, step, rows: asked.append((step, t)) or x, torch.zeros(1), 2)
     middle = grid(2)[1]
     assert asked == [(0, 0), (0, middle), (1, middle), (1, 1)]
     asked.clear()
-    backward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
+    backward(lambda x, t, step, rows: asked.append((step, t)) or x, torch.zeros(1), 2)
     assert asked == [(1, 1), (1, middle), (0, middle), (0, 0)]
 
 
@@ -146,17 +154,57 @@ def test_a_correction_never_makes_an_inversion_worse():
     # So stiff that what a step misses grows where it is taken back; the second row stands still.
     rates = torch.tensor([[30.0], [0.0]])
 
-    def velocity(x, t, step):
-        return rates * x
+    def velocity(x, t, step, rows):
+        return rates[rows] * x
 
     data = torch.ones(2, 3)
     errors = []
     for corrections in (0, 1, 3):
         noise = backward(velocity, data, 4, corrections)
         assert torch.equal(noise[1], data[1])
-        errors.append(float((forward(velocity, noise, 4) - data)[0].norm()))
+        errors.append(float((forward(velocity, noise, 4)[-1] - data)[0].norm()))
     assert errors[1] <= errors[0]
     assert errors[2] <= errors[0]
+
+
+def test_only_rows_that_miss_too_much_are_corrected():
+    asked = []
+    rates = torch.tensor([[1.0], [0.01]])
+
+    def velocity(x, t, step, rows):
+        asked.append(rows.tolist())
+        return rates[rows] * x
+
+    data = torch.ones(2, 3)
+    noise = backward(velocity, data, 4, corrections=6, tolerance=1e-3)
+    # Two velocities of each step backward and two of the check are everybody's, the others the first row's alone.
+    assert asked.count([0, 1]) == 16
+    assert 2 <= asked.count([0]) == len(asked) - 16
+    assert (forward(velocity, noise, 4)[-1] - data).abs().max() < 0.01
+
+
+def test_waypoints_give_one_step_after_another_its_own_weights_and_share_their_runs():
+    inputs, classes = drawn(12)
+    lens = exact(6)
+    with torch.no_grad():
+        codes = lens.encode(inputs)
+        strengths = torch.tensor([0.0, 0.0, 2.0, 2.0, 2.0, 2.0]).expand(12, -1).clone()
+        strengths[0, 2] = 0
+        moved = lens.guided_toward(codes, 1 - classes, strengths)
+        asked = []
+        handle = lens.flow.register_forward_pre_hook(lambda _flow, given: asked.append(len(given[0])))
+        found = lens.waypoints(codes, moved)
+        handle.remove()
+        torch.testing.assert_close(lens.decode(found.codes.flatten(0, 1)).view_as(found.decoded), found.decoded)
+    assert torch.equal(found.codes[:, 0], moved)
+    assert torch.equal(found.codes[:, -1], codes)
+    own, mixed = lens.parted(codes)[1], lens.parted(found.codes[:, 2])[1]
+    assert torch.equal(mixed[:, :, 4:], own[:, :, 4:])
+    assert torch.equal(mixed[:, :, :4], lens.parted(moved)[1][:, :, :4])
+    # Steps that are not guided make no point: the counterfactual's run, and 4, 3, 2 and 1 steps from it.
+    assert torch.equal(found.decoded[:, 4], found.decoded[:, 6])
+    conditions = 12 * 2 * (2 + 2 * 4) - 2
+    assert sum(asked) == conditions + 2 * (12 * (1 + 2 + 3 + 4) - 4)
 
 
 def test_guidance_is_the_papers_formula():
@@ -205,6 +253,25 @@ def test_latent_attributions_are_complete_along_the_path_of_conditions():
         rtol=1e-2,
         atol=0.1,
     )
+
+
+def test_steps_share_what_the_score_changes_by_and_the_noise_has_no_part_in_it():
+    lens = exact(6)
+    backend = xlens.registry.loading.load_backend("flow")()
+    inputs, classes = drawn(4)
+    explainer = xlens.LensExplainer(Fitted(lens.classifier, lens, lens.spec, None, backend, {}))
+    found = explainer.explain(inputs, n_steps=4)
+    assert not found.code_attributions[:, :WIDTH].any()
+    with torch.no_grad():
+        points = lens.waypoints(found.codes, found.counterfactual_codes).decoded
+        logits = lens.classifier(points.flatten(0, 1)).view(4, 7, 2)
+    margins = (logits[:, :, 0] - logits[:, :, 1]) * (1 - 2 * classes[:, None])
+    contributed = found.code_attributions[:, WIDTH:].view(4, 2, 6)
+    # The last step is the first that has its own weights again.
+    torch.testing.assert_close(contributed.sum(1).flip(1), margins.diff(dim=1), atol=1e-3, rtol=1e-4)
+    # Of two classes each gains what the other loses.
+    torch.testing.assert_close(contributed[:, 0], contributed[:, 1])
+    torch.testing.assert_close(found.feature_contributions.sum(1), margins[:, -1] - margins[:, 0])
 
 
 def test_what_is_drawn_anew_is_of_the_same_distribution():
