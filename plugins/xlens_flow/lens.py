@@ -10,16 +10,16 @@ from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
 from xlens.contracts import Waypoints
-from xlens.nn import AskingLens, smallest_step
+from xlens.nn import AskingLens
 from xlens_flow.guidance import guided
 from xlens_flow.networks import Flow
 from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
+from xlens_flow.search import least_height
 
 __all__ = ["FlowLens", "ladder"]
 
-#: Rungs of the ladder above the first, which is no change, and halvings of the interval before the one that
-#: convinces.
-_RUNGS, _HALVINGS = 6, 2
+#: Rungs of the ladder above the first, which is no change; how much higher than need be, and tries at most.
+_RUNGS, _RESOLUTION, _TRIES = 6, 0.25, 6
 #: Runs that go on at once, at least, where a batch is smaller.
 _TOGETHER = 16
 
@@ -149,14 +149,18 @@ class FlowLens(AskingLens):
         latest = int((self.rungs[1] > 0).nonzero()[0])
         states = forward(self._velocity(own), noise, self.ode_steps, last=latest)
 
-        def convinces(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
+        def slack(rows: Tensor, heights: Tensor) -> Tensor:
             strengths = self.strengths(heights)
             tried = self.guided_toward(codes[rows], contrast[rows], strengths)
             first = min(latest, *(strengths > 0).any(0).nonzero()[:, 0].tolist(), latest)
             run = forward(self._velocity(self.parted(tried)[1]), states[first][rows], self.ode_steps, first)
-            return self.convincing(self._shown(run[-1]), target[rows], contrast[rows])
+            logits = self.classifier(self._shown(run[-1])).to(codes.dtype)
+            return self.slack(logits, target[rows], contrast[rows])
 
-        heights, _ = smallest_step(convinces, len(codes), range(len(self.rungs)), _HALVINGS, codes.device)
+        # Without any guidance the classifier says what it said of the input, which is what the weights are.
+        seen = own[:, :, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
+        at_zero = self.slack(seen, target, contrast)
+        heights = least_height(slack, at_zero, len(self.rungs) - 1, _RESOLUTION, _TRIES)
         return self.guided_toward(codes, contrast, self.strengths(heights))
 
     def strengths(self, heights: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from xlens.attr.paths import code_path, guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
-from xlens.contracts.capabilities import SupportsWaypoints, Waypoints
+from xlens.contracts.capabilities import Waypoints
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.edit import Edit
 from xlens.explaining.request import _OPTIONS, FRAMES, OWN, References, Request
@@ -70,17 +70,10 @@ class Question:
             return self.edit.through(Polyline(self.waypoints.decoded, positions(self.waypoints)))
         return self.edit.along(self.codes)
 
-    @cached_property
+    @property
     def waypoints(self) -> Waypoints | None:
         """The lens's own points between the codes, where it has some and no other path is asked for."""
-        if not (self.request.straight and isinstance(self.lens, SupportsWaypoints)):
-            return None
-        with torch.no_grad():
-            found = self.lens.waypoints(self.edit.codes, self.edit.counterfactual_codes)
-        # Its ends to the bit, whatever a decoder's rounding makes of the same code twice.
-        inner = found.decoded[:, 1:-1].unbind(1)
-        ends = (self.edit.decoded, *inner, self.edit.reconstruction)
-        return Waypoints(found.codes, torch.stack(ends, 1))
+        return self.edit.waypoints if self.request.straight else None
 
     @cached_property
     def line_integral(self) -> tuple[Tensor, Tensor]:

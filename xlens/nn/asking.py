@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
@@ -51,11 +52,11 @@ class AskingLens(Lens):
             The classifier's margin of `contrast` over all others ``(N,)``, and whether it is above 0 and that over
             `target` is the median that the classifier gives to real inputs of `contrast`, ``(N,)`` bool.
         """
-        return self.convincing(self.decode(codes), target, contrast)
-
-    def convincing(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
-        """Ask whether inputs ``(N, *S)`` are what counterfactuals should be: see :meth:`convinces`."""
-        logits = self.classifier(inputs).to(inputs.dtype)
+        logits = self.classifier(self.decode(codes)).to(codes.dtype)
         over_rest = margin_over_rest(logits, contrast)
-        sure = score_margin(logits, contrast, target) >= self.margins[contrast, target]
-        return over_rest, sure & (over_rest > 0)
+        return over_rest, (self.slack(logits, target, contrast) >= 0) & (over_rest > 0)
+
+    def slack(self, logits: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Return by how much logits ``(N, K)`` exceed what :meth:`convinces` asks for, ``(N,)``."""
+        sure = score_margin(logits, contrast, target) - self.margins[contrast, target]
+        return torch.minimum(sure, margin_over_rest(logits, contrast))
