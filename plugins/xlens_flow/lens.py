@@ -20,6 +20,8 @@ __all__ = ["FlowLens", "ladder"]
 
 #: Rungs of the ladder above the first, which is no change; how much higher than need be, and tries at most.
 _RUNGS, _RESOLUTION, _TRIES = 6, 0.25, 6
+#: Steps of the ODE from one waypoint to the next.
+_A_POINT = 2
 #: Runs that go on at once, at least, where a batch is smaller.
 _TOGETHER = 16
 
@@ -101,7 +103,7 @@ class FlowLens(AskingLens):
 
     @torch.no_grad()
     def waypoints(self, codes: Tensor, moved: Tensor) -> Waypoints:
-        """Return ``steps + 1`` points; at each one more step has its own weights again, the last step first.
+        """Return points at each of which two more steps have the input's own weights again, the last steps first.
 
         All begin with the counterfactual's run and go on with the input's own weights from some step on, so that
         none is run from noise on, and none twice.
@@ -110,31 +112,40 @@ class FlowLens(AskingLens):
             codes: ``(N, d)`` of inputs.
             moved: ``(N, d)`` of the same noise.
         """
-        steps, n = self.ode_steps, len(codes)
         noise, own = self.parted(codes)
         weights = self.parted(moved)[1]
-        states = forward(self._velocity(weights), noise, steps)
+        states = forward(self._velocity(weights), noise, self.ode_steps)
+        differ = (weights != own).any(1)
+        ends, mixed = [states[-1]], [weights]
+        found = self._rejoined(states, own, differ)
+        for step in reversed(range(0, self.ode_steps, _A_POINT)):
+            rows = differ[:, step : step + _A_POINT].any(1)
+            end, mix = ends[-1].clone(), mixed[-1].clone()
+            end[rows], mix[:, :, step : step + _A_POINT] = found[step], own[:, :, step : step + _A_POINT]
+            ends.append(end)
+            mixed.append(mix)
+        decoded = self._shown(torch.cat(ends)).unflatten(0, (len(ends), -1)).transpose(0, 1)
+        return Waypoints(torch.stack([self.joined(noise, mix) for mix in mixed], 1), decoded)
+
+    def _rejoined(self, states: list[Tensor], own: Tensor, differ: Tensor) -> dict[int, Tensor]:
+        """Return where runs end that go on with their own weights from a step on, by that step.
+
+        Args:
+            states: ``(N, *S)`` before each step, of other weights.
+            own: ``(N, K, steps)`` the weights that they go on with.
+            differ: ``(N, steps)`` where the other weights are not the same; rows without any are left out.
+        """
         velocity = self._velocity(own)
-        # Of each pair of a row and the step from which on it has its own weights: which are on their way.
-        rows = torch.zeros(0, dtype=torch.long, device=codes.device)
-        since, running = torch.zeros_like(rows), noise[:0]
-        for step in range(steps):
-            fresh = (weights[:, :, step] != own[:, :, step]).any(1).nonzero()[:, 0]
-            rows, running = torch.cat([rows, fresh]), torch.cat([running, states[step][fresh]])
-            since = torch.cat([since, torch.full_like(fresh, step)])
-            size = max(n, _TOGETHER)
+        rows, running, begun = differ[:0, 0].long(), states[0][:0], {}
+        for step in range(self.ode_steps):
+            if step % _A_POINT == 0:
+                fresh = differ[:, step : step + _A_POINT].any(1).nonzero()[:, 0]
+                begun[step] = slice(len(rows), len(rows) + len(fresh))
+                rows, running = torch.cat([rows, fresh]), torch.cat([running, states[step][fresh]])
+            size = max(len(own), _TOGETHER)
             parts = zip(running.split(size), rows.split(size), strict=True)
-            running = torch.cat([step_forward(velocity, part, step, steps, some) for part, some in parts])
-        ends = states[-1].unsqueeze(1).repeat(1, steps + 1, *[1] * (noise.dim() - 1))
-        mixed = weights.unsqueeze(1).repeat(1, steps + 1, 1, 1)
-        for point in range(1, steps + 1):
-            step = steps - point
-            ends[:, point], mixed[:, point] = ends[:, point - 1], mixed[:, point - 1]
-            mixed[:, point, :, step] = own[:, :, step]
-            ends[rows[since == step], point] = running[since == step]
-        every = codes[:, None, : self.noise].expand(-1, steps + 1, -1)
-        decoded = self._shown(ends.flatten(0, 1)).view_as(ends)
-        return Waypoints(torch.cat([every, mixed.flatten(2)], 2), decoded)
+            running = torch.cat([step_forward(velocity, part, step, self.ode_steps, some) for part, some in parts])
+        return {step: running[own_rows] for step, own_rows in begun.items()}
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:

@@ -185,26 +185,28 @@ def test_only_rows_that_miss_too_much_are_corrected():
 
 def test_waypoints_give_one_step_after_another_its_own_weights_and_share_their_runs():
     inputs, classes = drawn(12)
-    lens = exact(6)
+    lens = exact(7)
     with torch.no_grad():
         codes = lens.encode(inputs)
-        strengths = torch.tensor([0.0, 0.0, 2.0, 2.0, 2.0, 2.0]).expand(12, -1).clone()
-        strengths[0, 2] = 0
+        strengths = torch.tensor([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0]).expand(12, -1).clone()
+        strengths[0, 2:4] = 0
         moved = lens.guided_toward(codes, 1 - classes, strengths)
         asked = []
         handle = lens.flow.register_forward_pre_hook(lambda _flow, given: asked.append(len(given[0])))
         found = lens.waypoints(codes, moved)
         handle.remove()
         torch.testing.assert_close(lens.decode(found.codes.flatten(0, 1)).view_as(found.decoded), found.decoded)
+    assert found.codes.shape == (12, 5, WIDTH + 2 * 7)
     assert torch.equal(found.codes[:, 0], moved)
     assert torch.equal(found.codes[:, -1], codes)
     own, mixed = lens.parted(codes)[1], lens.parted(found.codes[:, 2])[1]
     assert torch.equal(mixed[:, :, 4:], own[:, :, 4:])
     assert torch.equal(mixed[:, :, :4], lens.parted(moved)[1][:, :, :4])
-    # Steps that are not guided make no point: the counterfactual's run, and 4, 3, 2 and 1 steps from it.
-    assert torch.equal(found.decoded[:, 4], found.decoded[:, 6])
-    conditions = 12 * 2 * (2 + 2 * 4) - 2
-    assert sum(asked) == conditions + 2 * (12 * (1 + 2 + 3 + 4) - 4)
+    # Steps that are not guided make no point, and neither does the first row's third: the counterfactual's run, of
+    # two conditions where it is guided, and 5, 3 and 1 steps from it.
+    assert torch.equal(found.decoded[:, 3], found.decoded[:, 4])
+    counterfactual = 2 * (12 * (3 + 2 * 4) - 1)
+    assert sum(asked) == counterfactual + 2 * (12 * (5 + 3 + 1) - 5)
 
 
 def test_guidance_is_the_papers_formula():
@@ -264,11 +266,12 @@ def test_steps_share_what_the_score_changes_by_and_the_noise_has_no_part_in_it()
     assert not found.code_attributions[:, :WIDTH].any()
     with torch.no_grad():
         points = lens.waypoints(found.codes, found.counterfactual_codes).decoded
-        logits = lens.classifier(points.flatten(0, 1)).view(4, 7, 2)
+        logits = lens.classifier(points.flatten(0, 1)).view(4, 4, 2)
     margins = (logits[:, :, 0] - logits[:, :, 1]) * (1 - 2 * classes[:, None])
     contributed = found.code_attributions[:, WIDTH:].view(4, 2, 6)
-    # The last step is the first that has its own weights again.
-    torch.testing.assert_close(contributed.sum(1).flip(1), margins.diff(dim=1), atol=1e-3, rtol=1e-4)
+    # The last two steps are the first that have their own weights again.
+    by_pair = contributed.sum(1).view(4, 3, 2).sum(2)
+    torch.testing.assert_close(by_pair.flip(1), margins.diff(dim=1), atol=1e-3, rtol=1e-4)
     # Of two classes each gains what the other loses.
     torch.testing.assert_close(contributed[:, 0], contributed[:, 1])
     torch.testing.assert_close(found.feature_contributions.sum(1), margins[:, -1] - margins[:, 0])
