@@ -49,7 +49,7 @@ class RectifiedFlow(xlens.Backend):
     ode_steps: int = param(8, ge=1, help="Heun's steps between noise and data, two passes of the network each")
     corrections: int = param(4, ge=0, help="of each step of the inversion at most, two more passes each")
     inversion_tolerance: float = param(
-        0.002, ge=0, help="root mean square that a step of the inversion may miss, in half ranges"
+        0.001, ge=0, help="root mean square that a step of the inversion may miss, in half ranges"
     )
     strongest: float = param(8.0, ge=1, help="hardest guidance that a counterfactual is tried with")
     depth: float = param(0.85, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")

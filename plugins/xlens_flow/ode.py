@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xlens_flow.fixed_point import corrected
+
 __all__ = ["Velocity", "backward", "forward", "grid", "step_forward"]
 
 #: Maps a state ``(N, *S)``, a time, the number of the step that it belongs to, and which rows ``(N,)`` the states
@@ -56,8 +58,8 @@ def step_forward(velocity: Velocity, states: Tensor, step: int, steps: int, rows
 def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0, tolerance: float = 0.0) -> Tensor:
     """Return the noise ``(N, *S)`` from which data flow, from time 1 to 0.
 
-    Heun's method backward undoes Heun's method forward up to an error of third order in each step. A correction
-    moves the state before a step by what the step forward from there misses, in the rows where it then misses less.
+    Heun's method backward undoes Heun's method forward up to an error of third order in each step. Corrections move
+    the state before a step until the step forward from there ends where it has to.
 
     Args:
         velocity: of the flow.
@@ -80,32 +82,8 @@ def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0,
             return end[some] - step_forward(velocity, tried, step, steps, some)
 
         if corrections:
-            state = _corrected(missing, state, corrections, tolerance)
+            state = corrected(missing, state, corrections, tolerance)
     return state
-
-
-def _corrected(
-    missing: Callable[[Tensor, Tensor], Tensor], states: Tensor, corrections: int, tolerance: float
-) -> Tensor:
-    """Return states that miss no more than these, by fixed-point iteration of the rows that miss too much."""
-    rows = torch.arange(len(states), device=states.device)
-    states, lack = states.clone(), missing(states, rows)
-    for _ in range(corrections):
-        open_rows = (_size(lack) > tolerance).nonzero()[:, 0]
-        rows, lack = rows[open_rows], lack[open_rows]
-        if not len(rows):
-            break
-        tried = states[rows] + lack
-        rest = missing(tried, rows)
-        better = (_size(rest) < _size(lack)).nonzero()[:, 0]
-        # A row that a correction does not help stays as it is.
-        rows, lack = rows[better], rest[better]
-        states[rows] = tried[better]
-    return states
-
-
-def _size(lack: Tensor) -> Tensor:
-    return lack.flatten(1).square().mean(1).sqrt()
 
 
 def _change(velocity: Velocity, states: Tensor, step: int, start: float, end: float, rows: Tensor) -> Tensor:
