@@ -23,10 +23,10 @@ import xlens
 from benchmarks.common.cache import CACHE
 from benchmarks.common.judges import judged, predicted, trained
 from benchmarks.common.tables import options_of
-from benchmarks.common.tasks import Task, fashion, pair
+from benchmarks.common.tasks import Task, digits, fashion, pair
 
-EPOCHS = {"pair": 6, "fashion": 2}
-TASKS = {"pair": pair, "fashion": fashion}
+EPOCHS = {"pair": 6, "fashion": 2, "digits": 60}
+TASKS = {"pair": pair, "fashion": fashion, "digits": digits}
 #: Guidance and first guided step of eight, as tried on the development half.
 STRENGTHS, BEGUN = (1.0, 2.0, 4.0, 8.0), (0, 1, 2, 3)
 

@@ -47,9 +47,9 @@ class RectifiedFlow(xlens.Backend):
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     ode_steps: int = param(8, ge=1, help="Heun's steps between noise and data, two passes of the network each")
-    corrections: int = param(4, ge=0, help="of each step of the inversion at most, two more passes each")
+    corrections: int = param(8, ge=0, help="of each step of the inversion at most, two more passes each")
     inversion_tolerance: float = param(
-        0.001, ge=0, help="root mean square that a step of the inversion may miss, in half ranges"
+        0.002, ge=0, help="root mean square that a step of the inversion may miss, in half ranges"
     )
     strongest: float = param(8.0, ge=1, help="hardest guidance that a counterfactual is tried with")
     depth: float = param(0.85, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")

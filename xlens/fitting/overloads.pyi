@@ -86,7 +86,7 @@ class RectifiedFlowOptions(TypedDict, total=False):
     ode_steps: int
     """Heun's steps between noise and data, two passes of the network each [8]"""
     corrections: int
-    """of each step of the inversion at most, two more passes each [4]"""
+    """of each step of the inversion at most, two more passes each [8]"""
     inversion_tolerance: float
     """root mean square that a step of the inversion may miss, in half ranges [0.002]"""
     strongest: float
