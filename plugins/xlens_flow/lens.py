@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
 from xlens.contracts import Waypoints
-from xlens.nn import AskingLens
+from xlens.nn import AskingLens, margin_over_rest
 from xlens_flow.guidance import guided
 from xlens_flow.networks import Flow
 from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
@@ -160,13 +160,13 @@ class FlowLens(AskingLens):
         latest = int((self.rungs[1] > 0).nonzero()[0])
         states = forward(self._velocity(own), noise, self.ode_steps, last=latest)
 
-        def slack(rows: Tensor, heights: Tensor) -> Tensor:
+        def slack(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
             strengths = self.strengths(heights)
             tried = self.guided_toward(codes[rows], contrast[rows], strengths)
             first = min(latest, *(strengths > 0).any(0).nonzero()[:, 0].tolist(), latest)
             run = forward(self._velocity(self.parted(tried)[1]), states[first][rows], self.ode_steps, first)
             logits = self.classifier(self._shown(run[-1])).to(codes.dtype)
-            return self.slack(logits, target[rows], contrast[rows])
+            return self.slack(logits, target[rows], contrast[rows]), margin_over_rest(logits, contrast[rows])
 
         # Without any guidance the classifier says what it said of the input, which is what the weights are.
         seen = own[:, :, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
