@@ -147,8 +147,9 @@ class LensExplainer:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default with a mask), ``"residual"``
                 (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
-            path: between the codes: ``"linear"``, ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the
-                one the classifier responds to least), or ``"pixel"``, the straight line between the two images.
+            path: between the codes: ``"linear"`` (through the lens's own waypoints, where it brings any),
+                ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the one the classifier responds to least),
+                or ``"pixel"``, the straight line between the two images.
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.

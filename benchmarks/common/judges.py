@@ -30,7 +30,7 @@ def residual_judge(shape: tuple[int, ...], num_classes: int = 2) -> nn.Module:
         return nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
     return nn.Sequential(
-        nn.Conv2d(shape[0], 24, 3, shape[1] // 14, 1),
+        nn.Conv2d(shape[0], 24, 3, max(1, shape[1] // 14), 1),
         nn.BatchNorm2d(24),
         nn.ReLU(),
         Residual(24),

@@ -32,7 +32,7 @@ class RectifiedFlow(xlens.Backend):
     """
 
     name = "flow"
-    capabilities = ("sample", "invariances")
+    capabilities = ("sample", "invariances", "waypoints")
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
@@ -47,7 +47,10 @@ class RectifiedFlow(xlens.Backend):
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     ode_steps: int = param(8, ge=1, help="Heun's steps between noise and data, two passes of the network each")
-    corrections: int = param(2, ge=0, help="of each step of the inversion, two more passes each")
+    corrections: int = param(8, ge=0, help="of each step of the inversion at most, two more passes each")
+    inversion_tolerance: float = param(
+        0.002, ge=0, help="root mean square that a step of the inversion may miss, in half ranges"
+    )
     strongest: float = param(8.0, ge=1, help="hardest guidance that a counterfactual is tried with")
     depth: float = param(0.85, gt=0, le=1, help="share of the way back to noise that a counterfactual goes at most")
     guidance: float = param(2.0, ge=1, help="how hard what is drawn anew is guided toward its class")
@@ -65,6 +68,7 @@ class RectifiedFlow(xlens.Backend):
             flow,
             ode_steps=self.ode_steps,
             corrections=self.corrections,
+            tolerance=self.inversion_tolerance,
             strongest=self.strongest,
             depth=self.depth,
             guidance=self.guidance,

@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
-from xlens.nn import AskingLens, smallest_step
+from xlens.contracts import Waypoints
+from xlens.nn import AskingLens, margin_over_rest
 from xlens_flow.guidance import guided
 from xlens_flow.networks import Flow
-from xlens_flow.ode import Velocity, backward, forward, grid
+from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
+from xlens_flow.search import least_height
 
 __all__ = ["FlowLens", "ladder"]
 
-#: Rungs of the ladder above the first, which is no change, and halvings of the interval before the one that
-#: convinces.
-_RUNGS, _HALVINGS = 6, 2
+#: Rungs of the ladder above the first, which is no change; how much higher than need be, and tries at most.
+_RUNGS, _RESOLUTION, _TRIES = 6, 0.25, 6
+#: Steps of the ODE from one waypoint to the next.
+_A_POINT = 2
+#: Runs that go on at once, at least, where a batch is smaller.
+_TOGETHER = 16
 
 
 class FlowLens(AskingLens):
@@ -33,7 +38,8 @@ class FlowLens(AskingLens):
         spec: the data and the classes.
         flow: the velocity network.
         ode_steps: Heun's steps between noise and data.
-        corrections: of each step backward.
+        corrections: of each step backward, at most.
+        tolerance: root mean square that a step backward may miss, in half ranges of the data.
         strongest: the hardest guidance that a counterfactual is tried with.
         depth: share of the way back to noise that a counterfactual goes at most.
         guidance: of what is drawn anew.
@@ -55,13 +61,14 @@ class FlowLens(AskingLens):
         *,
         ode_steps: int,
         corrections: int,
+        tolerance: float,
         strongest: float,
         depth: float,
         guidance: float,
     ) -> None:
         super().__init__(classifier, spec)
         self.flow, self.guidance = flow, guidance
-        self.ode_steps, self.corrections = ode_steps, corrections
+        self.ode_steps, self.corrections, self.tolerance = ode_steps, corrections, tolerance
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
         # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
         self.encodes_directly, self.masked = False, False
@@ -86,14 +93,59 @@ class FlowLens(AskingLens):
         own = self.classifier.probabilities(inputs).to(inputs.dtype)
         weights = own[:, :, None].expand(-1, -1, self.ode_steps)
         data = self.flow.standardised(inputs)
-        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections)
+        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections, self.tolerance)
         return self.joined(noise, weights)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Run the flow forward from codes ``(N, d)`` to inputs ``(N, *S)``."""
         noise, weights = self.parted(codes)
-        found = self.flow.restored(forward(self._velocity(weights), noise, self.ode_steps))
-        return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
+        return self._shown(forward(self._velocity(weights), noise, self.ode_steps)[-1])
+
+    @torch.no_grad()
+    def waypoints(self, codes: Tensor, moved: Tensor) -> Waypoints:
+        """Return points at each of which two more steps have the input's own weights again, the last steps first.
+
+        All begin with the counterfactual's run and go on with the input's own weights from some step on, so that
+        none is run from noise on, and none twice.
+
+        Args:
+            codes: ``(N, d)`` of inputs.
+            moved: ``(N, d)`` of the same noise.
+        """
+        noise, own = self.parted(codes)
+        weights = self.parted(moved)[1]
+        states = forward(self._velocity(weights), noise, self.ode_steps)
+        differ = (weights != own).any(1)
+        ends, mixed = [states[-1]], [weights]
+        found = self._rejoined(states, own, differ)
+        for step in reversed(range(0, self.ode_steps, _A_POINT)):
+            rows = differ[:, step : step + _A_POINT].any(1)
+            end, mix = ends[-1].clone(), mixed[-1].clone()
+            end[rows], mix[:, :, step : step + _A_POINT] = found[step], own[:, :, step : step + _A_POINT]
+            ends.append(end)
+            mixed.append(mix)
+        decoded = self._shown(torch.cat(ends)).unflatten(0, (len(ends), -1)).transpose(0, 1)
+        return Waypoints(torch.stack([self.joined(noise, mix) for mix in mixed], 1), decoded)
+
+    def _rejoined(self, states: list[Tensor], own: Tensor, differ: Tensor) -> dict[int, Tensor]:
+        """Return where runs end that go on with their own weights from a step on, by that step.
+
+        Args:
+            states: ``(N, *S)`` before each step, of other weights.
+            own: ``(N, K, steps)`` the weights that they go on with.
+            differ: ``(N, steps)`` where the other weights are not the same; rows without any are left out.
+        """
+        velocity = self._velocity(own)
+        rows, running, begun = differ[:0, 0].long(), states[0][:0], {}
+        for step in range(self.ode_steps):
+            if step % _A_POINT == 0:
+                fresh = differ[:, step : step + _A_POINT].any(1).nonzero()[:, 0]
+                begun[step] = slice(len(rows), len(rows) + len(fresh))
+                rows, running = torch.cat([rows, fresh]), torch.cat([running, states[step][fresh]])
+            size = max(len(own), _TOGETHER)
+            parts = zip(running.split(size), rows.split(size), strict=True)
+            running = torch.cat([step_forward(velocity, part, step, self.ode_steps, some) for part, some in parts])
+        return {step: running[own_rows] for step, own_rows in begun.items()}
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
@@ -103,11 +155,23 @@ class FlowLens(AskingLens):
         much and early, at which the classifier is as sure as of real inputs of that class.
         """
 
-        def convinces(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
-            tried = self.guided_toward(codes[rows], contrast[rows], self.strengths(heights))
-            return self.convinces(tried, target[rows], contrast[rows])
+        noise, own = self.parted(codes)
+        # All runs begin like the input's own, as far as nothing is guided.
+        latest = int((self.rungs[1] > 0).nonzero()[0])
+        states = forward(self._velocity(own), noise, self.ode_steps, last=latest)
 
-        heights, _ = smallest_step(convinces, len(codes), range(len(self.rungs)), _HALVINGS, codes.device)
+        def slack(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
+            strengths = self.strengths(heights)
+            tried = self.guided_toward(codes[rows], contrast[rows], strengths)
+            first = min(latest, *(strengths > 0).any(0).nonzero()[:, 0].tolist(), latest)
+            run = forward(self._velocity(self.parted(tried)[1]), states[first][rows], self.ode_steps, first)
+            logits = self.classifier(self._shown(run[-1])).to(codes.dtype)
+            return self.slack(logits, target[rows], contrast[rows]), margin_over_rest(logits, contrast[rows])
+
+        # Without any guidance the classifier says what it said of the input, which is what the weights are.
+        seen = own[:, :, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
+        at_zero = self.slack(seen, target, contrast)
+        heights = least_height(slack, at_zero, len(self.rungs) - 1, _RESOLUTION, _TRIES)
         return self.guided_toward(codes, contrast, self.strengths(heights))
 
     def strengths(self, heights: Tensor) -> Tensor:
@@ -157,10 +221,15 @@ class FlowLens(AskingLens):
         return self.joined(noise, weights).view(len(codes), n, -1)
 
     def _velocity(self, weights: Tensor) -> Velocity:
-        def velocity(states: Tensor, time: float, step: int) -> Tensor:
-            return guided(self.flow, states, time, weights[:, :, step])
+        def velocity(states: Tensor, time: float, step: int, rows: Tensor) -> Tensor:
+            return guided(self.flow, states, time, weights[rows, :, step])
 
         return velocity
+
+    def _shown(self, states: Tensor) -> Tensor:
+        """Return what states at the end of the ODE are as inputs ``(N, *S)``."""
+        found = self.flow.restored(states)
+        return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
 
     def parted(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Split codes ``(N, d)`` into noise ``(N, *S)`` and weights ``(N, K, steps)``."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from xlens.attr import Segment, path_integral
+from xlens.attr.curve import Polyline
 from xlens.attr.quadrature import METHODS
 from xlens.counterfactual import CarriedCurve
 from xlens.errors import OptionError
@@ -21,6 +22,21 @@ CPU = torch.device("cpu")
 
 def integrate(score, curve, n=1, **options):
     return path_integral(score, curve, n, device=CPU, **options)
+
+
+def test_a_polyline_passes_its_knots_where_they_are_said_to_lie():
+    knots = torch.tensor([[[0.0], [4.0], [4.0], [5.0]], [[1.0], [1.0], [2.0], [2.0]]])
+    # Two knots at one alpha are the same point.
+    at = torch.tensor([[0.0, 0.5, 0.5, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    line = Polyline(knots, at)
+    alphas = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    found = [line(torch.full((5,), row), alphas).squeeze(1) for row in (0, 1)]
+    torch.testing.assert_close(found[0], torch.tensor([0.0, 2.0, 4.0, 4.5, 5.0]))
+    torch.testing.assert_close(found[1], torch.tensor([1.0, 1.25, 1.5, 1.75, 2.0]))
+    even = Polyline(knots, torch.linspace(0, 1, 4).expand(2, -1))
+    rows = torch.tensor([0, 1, 1, 0])
+    places = torch.tensor([0.1, 0.4, 0.9, 1.0])
+    torch.testing.assert_close(even(rows, places), Polyline(knots)(rows, places))
 
 
 @pytest.mark.parametrize("n_steps", [2, 5, 16])

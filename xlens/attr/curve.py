@@ -38,17 +38,32 @@ class Segment:
 
 @dataclass(frozen=True)
 class Polyline:
-    """Straight lines through T knots ``(N, T, *S)``, which lie at equal distances in alpha."""
+    """Straight lines through T knots.
+
+    Args:
+        knots: ``(N, T, *S)``.
+        at: ``(N, T)`` the alpha of each, from 0 to 1 and never less than the one before it; two knots at one alpha
+            are the same point. None: at equal distances.
+    """
 
     knots: Tensor
+    at: Tensor | None = None
 
     def __call__(self, rows: Tensor, alphas: Tensor) -> Tensor:
         """Return points ``(M, *S)``."""
         pieces = self.knots.shape[1] - 1
-        position = alphas * pieces
-        index = position.detach().floor().long().clamp(0, pieces - 1)
+        if self.at is None:
+            position = alphas * pieces
+            index = position.detach().floor().long().clamp(0, pieces - 1)
+            inside = position - index
+        else:
+            at = self.at[rows].to(alphas.dtype)
+            found = torch.searchsorted(at, alphas.detach().unsqueeze(1).contiguous(), right=True)
+            index = (found.squeeze(1) - 1).clamp(0, pieces - 1)
+            low, high = (at.gather(1, (index + one).unsqueeze(1)).squeeze(1) for one in (0, 1))
+            inside = torch.where(high > low, (alphas - low) / torch.where(high > low, high - low, 1), 1)
         start, end = self.knots[rows, index], self.knots[rows, index + 1]
-        return torch.lerp(start, end, broadcast(position - index, end))
+        return torch.lerp(start, end, broadcast(inside, end))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from xlens.contracts.capabilities import (
     SupportsRetrieval,
     SupportsSampling,
     SupportsTeaching,
+    SupportsWaypoints,
+    Waypoints,
 )
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import EditingLens, Feature, FittedLens, Lens, LocalEdit
@@ -38,6 +40,8 @@ __all__ = [
     "SupportsRetrieval",
     "SupportsSampling",
     "SupportsTeaching",
+    "SupportsWaypoints",
+    "Waypoints",
     "check_count",
     "options",
     "param",

@@ -22,6 +22,8 @@ __all__ = [
     "SupportsRetrieval",
     "SupportsSampling",
     "SupportsTeaching",
+    "SupportsWaypoints",
+    "Waypoints",
 ]
 
 
@@ -128,6 +130,35 @@ class SupportsTeaching(Protocol):
         """Learn further, from the current state, with the side information ``(N, A)`` of these inputs."""
 
 
+@dataclass(frozen=True)
+class Waypoints:
+    """Points on a path of codes, decoded; between them the path is straight in what they decode to.
+
+    Args:
+        codes: ``(N, T, d)``.
+        decoded: ``(N, T, *S)`` what ``decode`` makes of them.
+    """
+
+    codes: Tensor
+    decoded: Tensor
+
+
+@runtime_checkable
+class SupportsWaypoints(Protocol):
+    """A lens whose ``decode`` takes many passes, and that knows points on a path which share most of them."""
+
+    def waypoints(self, codes: Tensor, moved: Tensor) -> Waypoints:
+        """Return the points to decode between a counterfactual's code and the input's own.
+
+        Nothing else is decoded along the path, and no gradient is taken through ``decode``. The dimensions that
+        change from one point to the next share what the score changes by, in proportion to how far they move.
+
+        Args:
+            codes: ``(N, d)`` of inputs, which are the last points.
+            moved: ``(N, d)`` what ``counterfactual`` made of them, which are the first.
+        """
+
+
 #: What a backend may declare -> protocol, or class, that its lens then satisfies (None: an argument of ``fit``).
 CAPABILITIES: dict[str, type | None] = {
     "sample": SupportsSampling,
@@ -138,6 +169,7 @@ CAPABILITIES: dict[str, type | None] = {
     "retrieve": SupportsRetrieval,
     "edits": EditingLens,
     "teach": SupportsTeaching,
+    "waypoints": SupportsWaypoints,
     "side_info": None,
     "over": None,
 }

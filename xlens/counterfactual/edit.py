@@ -10,6 +10,7 @@ from torch import Tensor
 from xlens.attr.curve import Curve, Segment
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
+from xlens.contracts.capabilities import SupportsWaypoints, Waypoints
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.carry import CarriedCurve, Carry, PartsCurve
 from xlens.counterfactual.mask import EditMask, mask_that_flips
@@ -31,6 +32,7 @@ class Edit:
         curve: the curve between them.
         moved: ``(N, d)`` the lens's own counterfactual code, where `counterfactual_codes` are those of a retrieved
             real input.
+        waypoints: points between the codes, decoded, where the lens brings some.
         problems: per input, why there is no counterfactual, or None; empty where the lens does not say.
     """
 
@@ -44,6 +46,7 @@ class Edit:
     end: Tensor
     curve: CarriedCurve | PartsCurve | Segment
     moved: Tensor | None = None
+    waypoints: Waypoints | None = None
     problems: tuple[str | None, ...] = ()
 
     def along(self, codes: Curve) -> CarriedCurve | PartsCurve:
@@ -51,6 +54,12 @@ class Edit:
         if isinstance(self.curve, Segment):
             raise TypeError("a lens on a hidden layer carries no path through its codes onto the inputs")
         return dataclasses.replace(self.curve, codes=codes)
+
+    def through(self, decoded: Curve) -> CarriedCurve:
+        """Return the curve that a path makes which is decoded already, carried the same way."""
+        if not isinstance(self.curve, CarriedCurve):
+            raise TypeError("only a lens that decodes to inputs carries decodings onto them")
+        return dataclasses.replace(self.curve, codes=decoded, decode=_as_it_is)
 
 
 @torch.no_grad()
@@ -79,7 +88,11 @@ def make_edit(
     high = spec.per_channel("maximum").to(inputs)
     codes = lens.encode(inputs)
     counterfactual_codes = lens.counterfactual(codes, target, contrast)
-    reconstruction, decoded = lens.decode(codes), lens.decode(counterfactual_codes)
+    waypoints = lens.waypoints(codes, counterfactual_codes) if isinstance(lens, SupportsWaypoints) else None
+    if waypoints is None:
+        reconstruction, decoded = lens.decode(codes), lens.decode(counterfactual_codes)
+    else:
+        reconstruction, decoded = waypoints.decoded[:, -1], waypoints.decoded[:, 0]
     opened = None
     if carry == "masked" and mask is not None:
         opened = mask_that_flips(mask, classifier, inputs, reconstruction, decoded, contrast, low, high)
@@ -94,6 +107,23 @@ def make_edit(
         maximum=high,
     )
     rows = torch.arange(len(inputs), device=inputs.device)
-    start = curve(rows, torch.zeros(len(inputs), device=inputs.device))
+    # Both ends are decoded already.
+    line = dataclasses.replace(curve, codes=Segment(decoded, reconstruction), decode=_as_it_is)
+    start = line(rows, torch.zeros(len(inputs), device=inputs.device))
     end = reconstruction if carry == "none" else inputs
-    return Edit(inputs, codes, counterfactual_codes, reconstruction, decoded, opened, start, end, curve)
+    return Edit(
+        inputs,
+        codes,
+        counterfactual_codes,
+        reconstruction,
+        decoded,
+        opened,
+        start,
+        end,
+        curve,
+        waypoints=waypoints,
+    )
+
+
+def _as_it_is(decoded: Tensor) -> Tensor:
+    return decoded

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from xlens.attr.captum_methods import captum_attribution, promises_completeness
-from xlens.attr.curve import Curve, Segment
+from xlens.attr.curve import Curve, Polyline, Segment
 from xlens.attr.evaluate import Score, widest_float
 from xlens.attr.integral import Integrator, path_integral
 from xlens.attr.paths import code_path, guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
+from xlens.contracts.capabilities import Waypoints
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.edit import Edit
 from xlens.explaining.request import _OPTIONS, FRAMES, OWN, References, Request
 
-__all__ = ["Attribution", "Margin", "Question", "attribute", "frames_along"]
+__all__ = ["Attribution", "Margin", "Question", "attribute", "frames_along", "positions", "shared_out"]
 
 #: Whose sum is the score difference, or the explanation does not hold.
 _COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
@@ -65,7 +66,14 @@ class Question:
         """What that path becomes on the inputs; with ``path="pixel"``, the straight line."""
         if self.request.path == "pixel":
             return Segment(self.edit.start, self.edit.end)
+        if self.waypoints is not None:
+            return self.edit.through(Polyline(self.waypoints.decoded, positions(self.waypoints)))
         return self.edit.along(self.codes)
+
+    @property
+    def waypoints(self) -> Waypoints | None:
+        """The lens's own points between the codes, where it has some and no other path is asked for."""
+        return self.edit.waypoints if self.request.straight else None
 
     @cached_property
     def line_integral(self) -> tuple[Tensor, Tensor]:
@@ -140,6 +148,37 @@ def attribute(question: Question, name: str) -> Attribution:
     else:
         return _captum(question, name)
     return _summed(*found, name in _COMPLETE)
+
+
+def positions(waypoints: Waypoints) -> Tensor:
+    """Return where on a path its points lie ``(N, T)``: equally far apart, unless the code stays the same."""
+    moves = (waypoints.codes.diff(dim=1) != 0).any(2).float()
+    gone = torch.nn.functional.pad(moves.cumsum(1), (1, 0))
+    even = torch.linspace(0, 1, gone.shape[1], dtype=gone.dtype, device=gone.device)
+    return torch.where(gone[:, -1:] > 0, gone / gone[:, -1:].clamp_min(1), even)
+
+
+def shared_out(question: Question, waypoints: Waypoints) -> tuple[Tensor, Tensor]:
+    """Return what each dimension of the code contributes ``(N, d)``, by waypoints, and what that misses ``(N,)``.
+
+    The dimensions that change from one point to the next share what the score changes by, in proportion to how far
+    they move.
+    """
+    batch, rows = question.request.batch, torch.arange(len(question.target), device=question.target.device)
+
+    def scores(points: Tensor) -> Tensor:
+        pairs = zip(points.split(batch), rows.split(batch), strict=True)
+        return torch.cat([question.score(part, some) for part, some in pairs])
+
+    codes = waypoints.codes
+    values = torch.zeros_like(codes[:, 0])
+    with torch.no_grad():
+        found = torch.stack([scores(points) for points in waypoints.decoded.unbind(1)], 1)
+        for piece in range(codes.shape[1] - 1):
+            moves = (codes[:, piece + 1] - codes[:, piece]).abs()
+            change = found[:, piece + 1] - found[:, piece]
+            values += moves / moves.sum(1, keepdim=True).clamp_min(1e-12) * change.unsqueeze(1)
+    return values, values.double().sum(1) - (found[:, -1] - found[:, 0]).double()
 
 
 def frames_along(question: Question) -> tuple[Tensor, Tensor]:

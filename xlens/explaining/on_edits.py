@@ -107,6 +107,10 @@ class OnEdits:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
         return inputs, self.fitted.classifier
 
+    def differentiates(self, request: Request) -> bool:
+        """Whether what is asked takes gradients through the lens: always."""
+        return True
+
     def question(self, edit: Edit, target: Tensor, contrast: Tensor, request: Request) -> Question:
         """Return one batch with all that is asked of it; on straight lines alone."""
         fitted = self.fitted

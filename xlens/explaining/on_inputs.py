@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from xlens.contracts.capabilities import SupportsWaypoints
 from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit, make_edit
-from xlens.explaining.attributions import Attribution, Question, attribute, frames_along
+from xlens.explaining.attributions import Attribution, Question, attribute, frames_along, shared_out
 from xlens.explaining.feature_maps import feature_maps
 from xlens.explaining.request import FEATURE_MAPS, Request
 from xlens.fitted import Fitted
@@ -82,6 +83,11 @@ class OnInputs:
         # The generator runs without a graph before the classifier runs with one.
         return self.fitted.lens.decode(codes), self.fitted.classifier
 
+    def differentiates(self, request: Request) -> bool:
+        """Whether what is asked takes gradients through the lens's decoder."""
+        own = request.straight and isinstance(self.fitted.lens, SupportsWaypoints)
+        return not own or "latent_shift" in request.attributions
+
     def question(self, edit: Edit, target: Tensor, contrast: Tensor, request: Request) -> Question:
         """Return one batch with all that is asked of it."""
         fitted = self.fitted
@@ -92,6 +98,8 @@ class OnInputs:
 
         They sum to the change of the score between the two decodings, which the caller knows: None stands for it.
         """
+        if question.waypoints is not None:
+            return *shared_out(question, question.waypoints), None
         values, delta = question.integrate(
             question.codes,
             score=lambda points, rows: question.score(question.lens.decode(points), rows),

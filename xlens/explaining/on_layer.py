@@ -122,6 +122,10 @@ class OnLayer:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
         return inputs, self.fitted.lens.encode
 
+    def differentiates(self, request: Request) -> bool:
+        """Whether what is asked takes gradients through the lens: always."""
+        return True
+
     def question(self, edit: Edit, target: Tensor, contrast: Tensor, request: Request) -> Question:
         """Return one batch with all that is asked of it."""
         fitted = self.fitted

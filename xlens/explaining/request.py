@@ -103,6 +103,11 @@ class Request:
     code_batch: int = 1
     references: References | None = None
 
+    @property
+    def straight(self) -> bool:
+        """Whether a lens may go its own way between codes: no path through them is asked for, nor maps of parts."""
+        return self.path in ("linear", "pixel") and FEATURE_MAPS not in self.attributions
+
 
 def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
     """Return the attributions by name with their options, and what is wrong with them."""

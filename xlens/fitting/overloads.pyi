@@ -88,7 +88,9 @@ class RectifiedFlowOptions(TypedDict, total=False):
     ode_steps: int
     """Heun's steps between noise and data, two passes of the network each [8]"""
     corrections: int
-    """of each step of the inversion, two more passes each [2]"""
+    """of each step of the inversion at most, two more passes each [8]"""
+    inversion_tolerance: float
+    """root mean square that a step of the inversion may miss, in half ranges [0.002]"""
     strongest: float
     """hardest guidance that a counterfactual is tried with [8.0]"""
     depth: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
@@ -53,5 +54,9 @@ class AskingLens(Lens):
         """
         logits = self.classifier(self.decode(codes)).to(codes.dtype)
         over_rest = margin_over_rest(logits, contrast)
-        sure = score_margin(logits, contrast, target) >= self.margins[contrast, target]
-        return over_rest, sure & (over_rest > 0)
+        return over_rest, (self.slack(logits, target, contrast) >= 0) & (over_rest > 0)
+
+    def slack(self, logits: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+        """Return by how much logits ``(N, K)`` exceed what :meth:`convinces` asks for, ``(N,)``."""
+        sure = score_margin(logits, contrast, target) - self.margins[contrast, target]
+        return torch.minimum(sure, margin_over_rest(logits, contrast))

@@ -1,4 +1,4 @@
-"""Checks of the search for a code, of how far two inputs are apart, and of directions in the code."""
+"""Checks of the search for a code, of how far two inputs are apart, and of directions and paths in the code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from xlens.contracts import Lens, SupportsDivergence, SupportsInversion
+from xlens.contracts import Lens, SupportsDivergence, SupportsInversion, SupportsWaypoints
 from xlens.testing.bench import Bench, quiet
 from xlens.testing.capabilities import declared_capabilities_are_there
 from xlens.testing.checking import check, require, same
@@ -116,6 +116,38 @@ def directions_have_length_one(bench: Bench) -> None:
         given=type(found).__name__,
         allowed=f"a mapping from names to unit vectors of {width} values",
         do="torch.nn.functional.normalize(direction, dim=0)",
+    )
+
+
+@check(needs=(declared_capabilities_are_there,), capability="waypoints")
+def waypoints_lead_from_code_to_code(bench: Bench) -> None:
+    """``waypoints`` returns points from the counterfactual's code to the input's, and what they decode to."""
+    name, inputs = bench.backend.name, bench.inputs.clone()
+    n = len(inputs)
+    with bench.asking() as lens:
+        codes = lens.encode(inputs)
+        moved = lens.counterfactual(codes, torch.full((n,), 1), torch.full((n,), 0))
+        found = cast(SupportsWaypoints, lens).waypoints(codes.clone(), moved.clone())
+        points = found.codes.shape[1] if found.codes.dim() == 3 else 0
+        shapes = (tuple(found.codes.shape), tuple(found.decoded.shape))
+        allowed = ((n, points, codes.shape[1]), (n, points, *inputs.shape[1:]))
+        require(
+            points >= 2 and shapes == allowed,
+            f"{name}: waypoints returns wrong shapes",
+            given=shapes,
+            allowed="codes (N, T, d) and decodings (N, T, *S), T at least 2",
+        )
+        again = lens.decode(found.codes.flatten(0, 1)).view_as(found.decoded)
+    require(
+        same(found.codes[:, 0], moved) and same(found.codes[:, -1], codes),
+        f"{name}: waypoints do not lead from the counterfactual's code to the input's",
+        do="let codes[:, 0] be moved and codes[:, -1] codes",
+    )
+    require(
+        same(found.decoded, again),
+        f"{name}: waypoints decode to something else than decode makes of their codes",
+        given=f"up to {float((found.decoded - again).abs().max()):.3g} off",
+        do="return in decoded what decode(codes) would",
     )
 
 

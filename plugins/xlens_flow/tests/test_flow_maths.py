@@ -58,6 +58,7 @@ def exact(steps, margins=((0.0, 3.0), (3.0, 0.0)), strongest=6.0, depth=1.0, cor
     given = {
         "ode_steps": steps,
         "corrections": corrections,
+        "tolerance": 0.0,
         "strongest": strongest,
         "depth": depth,
         "guidance": 1.0,
@@ -74,24 +75,31 @@ def drawn(n=64, seed=0):
 def test_heun_is_of_second_order_both_ways_and_nearly_undoes_itself():
     matrix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).double()
     start = torch.ones(3, 4).double()
+
+    def velocity(x, t, step, rows):
+        return x @ matrix.T
+
+    def last(move, noise, steps):
+        return forward(move, noise, steps)[-1]
+
     there = start @ torch.linalg.matrix_exp(matrix).T
     errors = [
-        [float((move(lambda x, t, step: x @ matrix.T, a, steps) - b).norm()) for steps in (20, 40)]
-        for move, a, b in ((forward, start, there), (backward, there, start))
+        [float((move(velocity, a, steps) - b).norm()) for steps in (20, 40)]
+        for move, a, b in ((last, start, there), (backward, there, start))
     ]
     for coarse, fine in errors:
         assert 3 < coarse / fine < 5
-    back = backward(lambda x, t, step: x @ matrix.T, forward(lambda x, t, step: x @ matrix.T, start, 40), 40)
+    back = backward(velocity, last(velocity, start, 40), 40)
     assert (back - start).norm() < errors[0][1]
 
 
 def test_each_step_is_asked_at_its_own_two_ends():
     asked = []
-    forward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
+    forward(lambda x, t, step, rows: asked.append((step, t)) or x, torch.zeros(1), 2)
     middle = grid(2)[1]
     assert asked == [(0, 0), (0, middle), (1, middle), (1, 1)]
     asked.clear()
-    backward(lambda x, t, step: asked.append((step, t)) or x, torch.zeros(1), 2)
+    backward(lambda x, t, step, rows: asked.append((step, t)) or x, torch.zeros(1), 2)
     assert asked == [(1, 1), (1, middle), (0, middle), (0, 0)]
 
 
@@ -115,7 +123,7 @@ def test_codes_are_the_noise_that_the_closed_form_gives_and_decode_to_the_input(
         assert (corrected.decode(corrected.encode(inputs)) - inputs).square().mean() < errors[0] / 4
 
 
-def test_the_other_class_is_the_closed_forms_and_the_first_rung_that_convinces_is_taken():
+def test_the_other_class_is_the_closed_forms_and_hardly_more_is_done_than_convinces():
     inputs, classes = drawn()
     lens = exact(64, margins=((0.0, 1.0), (1.0, 0.0)))
     with torch.no_grad():
@@ -129,14 +137,14 @@ def test_the_other_class_is_the_closed_forms_and_the_first_rung_that_convinces_i
     assert (logits.argmax(1) == 1 - classes).all()
     noise, weights = lens.parted(found)
     assert torch.equal(noise, lens.parted(codes)[0])
-    # No rung below it, of those that are tried, convinces.
+    # It is near the first of a fine ladder that convinces.
     heights = torch.linspace(0, 6, 25)
     for row in range(4):
         tried = lens.guided_toward(codes[row].expand(25, -1), 1 - classes[row].expand(25), lens.strengths(heights))
         with torch.no_grad():
             there = lens.convinces(tried, classes[row].expand(25), 1 - classes[row].expand(25))[1]
         first = float(heights[there][0])
-        taken = lens.strengths(torch.tensor([first, first + 0.25]))
+        taken = lens.strengths(torch.tensor([first - 0.25, first + 0.25]).clamp_min(0))
         own = (weights[row, 1 - classes[row]] - lens.parted(codes[row : row + 1])[1][0, 1 - classes[row]]).amax()
         assert taken[0].amax() - 1e-3 <= own <= taken[1].amax() + 1e-3
     torch.testing.assert_close(weights.sum(1), torch.ones(len(codes), 64))
@@ -146,17 +154,59 @@ def test_a_correction_never_makes_an_inversion_worse():
     # So stiff that what a step misses grows where it is taken back; the second row stands still.
     rates = torch.tensor([[30.0], [0.0]])
 
-    def velocity(x, t, step):
-        return rates * x
+    def velocity(x, t, step, rows):
+        return rates[rows] * x
 
     data = torch.ones(2, 3)
     errors = []
     for corrections in (0, 1, 3):
         noise = backward(velocity, data, 4, corrections)
         assert torch.equal(noise[1], data[1])
-        errors.append(float((forward(velocity, noise, 4) - data)[0].norm()))
+        errors.append(float((forward(velocity, noise, 4)[-1] - data)[0].norm()))
     assert errors[1] <= errors[0]
     assert errors[2] <= errors[0]
+
+
+def test_only_rows_that_miss_too_much_are_corrected():
+    asked = []
+    rates = torch.tensor([[1.0], [0.01]])
+
+    def velocity(x, t, step, rows):
+        asked.append(rows.tolist())
+        return rates[rows] * x
+
+    data = torch.ones(2, 3)
+    noise = backward(velocity, data, 4, corrections=6, tolerance=1e-3)
+    # Two velocities of each step backward and two of the check are everybody's, the others the first row's alone.
+    assert asked.count([0, 1]) == 16
+    assert 2 <= asked.count([0]) == len(asked) - 16
+    assert (forward(velocity, noise, 4)[-1] - data).abs().max() < 0.01
+
+
+def test_waypoints_give_one_step_after_another_its_own_weights_and_share_their_runs():
+    inputs, classes = drawn(12)
+    lens = exact(7)
+    with torch.no_grad():
+        codes = lens.encode(inputs)
+        strengths = torch.tensor([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0]).expand(12, -1).clone()
+        strengths[0, 2:4] = 0
+        moved = lens.guided_toward(codes, 1 - classes, strengths)
+        asked = []
+        handle = lens.flow.register_forward_pre_hook(lambda _flow, given: asked.append(len(given[0])))
+        found = lens.waypoints(codes, moved)
+        handle.remove()
+        torch.testing.assert_close(lens.decode(found.codes.flatten(0, 1)).view_as(found.decoded), found.decoded)
+    assert found.codes.shape == (12, 5, WIDTH + 2 * 7)
+    assert torch.equal(found.codes[:, 0], moved)
+    assert torch.equal(found.codes[:, -1], codes)
+    own, mixed = lens.parted(codes)[1], lens.parted(found.codes[:, 2])[1]
+    assert torch.equal(mixed[:, :, 4:], own[:, :, 4:])
+    assert torch.equal(mixed[:, :, :4], lens.parted(moved)[1][:, :, :4])
+    # Steps that are not guided make no point, and neither does the first row's third: the counterfactual's run, of
+    # two conditions where it is guided, and 5, 3 and 1 steps from it.
+    assert torch.equal(found.decoded[:, 3], found.decoded[:, 4])
+    counterfactual = 2 * (12 * (3 + 2 * 4) - 1)
+    assert sum(asked) == counterfactual + 2 * (12 * (5 + 3 + 1) - 5)
 
 
 def test_guidance_is_the_papers_formula():
@@ -205,6 +255,26 @@ def test_latent_attributions_are_complete_along_the_path_of_conditions():
         rtol=1e-2,
         atol=0.1,
     )
+
+
+def test_steps_share_what_the_score_changes_by_and_the_noise_has_no_part_in_it():
+    lens = exact(6)
+    backend = xlens.registry.loading.load_backend("flow")()
+    inputs, classes = drawn(4)
+    explainer = xlens.LensExplainer(Fitted(lens.classifier, lens, lens.spec, None, backend, {}))
+    found = explainer.explain(inputs, n_steps=4)
+    assert not found.code_attributions[:, :WIDTH].any()
+    with torch.no_grad():
+        points = lens.waypoints(found.codes, found.counterfactual_codes).decoded
+        logits = lens.classifier(points.flatten(0, 1)).view(4, 4, 2)
+    margins = (logits[:, :, 0] - logits[:, :, 1]) * (1 - 2 * classes[:, None])
+    contributed = found.code_attributions[:, WIDTH:].view(4, 2, 6)
+    # The last two steps are the first that have their own weights again.
+    by_pair = contributed.sum(1).view(4, 3, 2).sum(2)
+    torch.testing.assert_close(by_pair.flip(1), margins.diff(dim=1), atol=1e-3, rtol=1e-4)
+    # Of two classes each gains what the other loses.
+    torch.testing.assert_close(contributed[:, 0], contributed[:, 1])
+    torch.testing.assert_close(found.feature_contributions.sum(1), margins[:, -1] - margins[:, 0])
 
 
 def test_what_is_drawn_anew_is_of_the_same_distribution():

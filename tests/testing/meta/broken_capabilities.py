@@ -161,6 +161,25 @@ def forgets_to_normalise():
     return candidate(with_lens(Lens))
 
 
+@breaks("capabilities.waypoints_lead_from_code_to_code")
+def goes_another_way():
+    class Lens(ExemplaryLens):
+        def waypoints(self, codes, moved):
+            found = super().waypoints(codes, moved)
+            return dataclasses.replace(found, decoded=found.decoded + 0.05)
+
+    return candidate(with_lens(Lens))
+
+
+@breaks("capabilities.waypoints_lead_from_code_to_code")
+def goes_the_other_way_round():
+    class Lens(ExemplaryLens):
+        def waypoints(self, codes, moved):
+            return super().waypoints(moved, codes)
+
+    return candidate(with_lens(Lens))
+
+
 @breaks("capabilities.retrieved_inputs_are_real")
 def makes_up_what_it_retrieves():
     class Lens(ExemplaryLens):

@@ -7,7 +7,7 @@ import toys
 from torch import nn
 
 import xlens
-from xlens.contracts import Question
+from xlens.contracts import Question, Waypoints
 from xlens.training import Trainer, supervising_logits
 
 
@@ -60,6 +60,10 @@ class ExemplaryLens(toys.ToyLens):
             distance = distance.masked_fill(self.kept_classes != classes.unsqueeze(1), torch.inf)
         return self.kept[distance.argmin(1)]
 
+    def waypoints(self, codes, moved):
+        between = torch.stack([moved, (codes + moved) / 2, codes], 1)
+        return Waypoints(between, ExemplaryLens.decode(self, between.flatten(0, 1)).unflatten(0, (-1, 3)))
+
     @property
     def questions(self):
         return [Question("bright", (0.0, 1.0))]
@@ -87,6 +91,7 @@ class Exemplary(xlens.Backend):
     name = "exemplary"
     capabilities = (
         "sample", "invariances", "invert", "side_info", "over", "divergence", "directions", "retrieve", "teach",
+        "waypoints",
     )  # fmt: skip
 
     steps: int = xlens.param(8, ge=1, le=100, help="training steps")
