@@ -98,6 +98,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "asking",
         "memory",
         "placebo",
+        "stability",
         "verdict",
         "assembling",
         "explain",

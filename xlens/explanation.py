@@ -91,8 +91,9 @@ class Explanation:
         verdicts: what the explanation certifies, each ``(N,)`` bool or None where it does not apply: ``flips``, the
             classifier changes its decision to the contrast class on the counterfactual; ``likeness``, the
             reconstruction stands for the input, and the edited region is like what real inputs have; ``specific``,
-            the same mask moved elsewhere does not change the decision; ``local``, the edit is a part of the input;
-            ``complete``, attributions sum to what they should.
+            the same mask moved elsewhere does not change the decision; ``stable``, the edit's effect outlasts a
+            mild blur and small shifts; ``local``, the edit is a part of the input; ``complete``, attributions sum
+            to what they should.
         trustworthy: ``(N,)`` whether every verdict that applies holds.
         problems: per input, in words, what does not hold.
         class_names: names of the classes.

@@ -29,7 +29,7 @@ STEPS, LENS_STEPS, EXPLAINED, LEAVES = 700, 350, 100, 24
 MASK = xlens.MaskOptions(steps=300)
 #: The classifier and two judges, images to fit on, images of class 1 to explain, and the names of the classes.
 Images = tuple[list[nn.Module], Tensor, Tensor, tuple[str, ...]]
-COLUMNS = ("flips", "likeness", "specific", "local", "complete")
+COLUMNS = ("flips", "likeness", "specific", "stable", "local", "complete")
 
 
 def small(task: Task, seed: int) -> Images:

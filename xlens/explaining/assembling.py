@@ -52,7 +52,7 @@ def explain_batch(
     }
     incomplete["feature_contributions"] = (code_delta.float(), code_total.float().abs())
     already = predicted["inputs"] == contrast
-    judged = judge(lens, edit, fidelity, margins, incomplete, already, contrast, request.tolerance)
+    judged = judge(lens, edit, fidelity, margins, incomplete, already, target, contrast, request.tolerance)
     fitted = lens.fitted
     features = fitted.lens.features
     named = credited(features)

@@ -11,6 +11,7 @@ from torch import Tensor
 from xlens.counterfactual.edit import Edit
 from xlens.explaining.asking import Asks
 from xlens.explaining.placebo import placebo_flips
+from xlens.explaining.stability import effect_kept
 from xlens.explanation import Fidelity
 
 __all__ = ["Judged", "judge", "not_local"]
@@ -20,6 +21,8 @@ _LOCAL = 0.6
 _LOCAL_AREA = 0.2
 #: A reconstruction on which the classifier's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
+#: Of an edit that is evidence, more than this share of the effect outlasts a mild blur and a small shift.
+_KEPT = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def judge(
     margins: Mapping[str, Tensor],
     deltas: Mapping[str, tuple[Tensor, Tensor]],
     already: Tensor,
+    target: Tensor,
     contrast: Tensor,
     tolerance: float,
 ) -> Judged:
@@ -59,7 +63,7 @@ def judge(
         margins: the score on the inputs, the reconstruction and the counterfactual.
         deltas: name -> what an integral is off by, and what it should sum to, each ``(N,)``.
         already: ``(N,)`` whether the classifier predicts the contrast class on the input itself.
-        contrast: ``(N,)``.
+        target, contrast: ``(N,)``.
         tolerance: largest relative error of an integral.
     """
     rows: list[list[str]] = [[] for _ in range(len(already))]
@@ -68,6 +72,7 @@ def judge(
         "flips": _flips(rows, edit, fidelity, already, [names[c] for c in contrast.tolist()]),
         "likeness": _likeness(rows, lens, edit, fidelity, margins),
         "specific": _specific(rows, lens, edit, contrast),
+        "stable": _stable(rows, lens, edit, fidelity, target, contrast),
         "local": _local(rows, edit, fidelity),
         "complete": _complete(rows, deltas, tolerance),
     }
@@ -95,7 +100,16 @@ def _likeness(
         else:
             rows[i].append(f"the classifier's probability on the reconstruction is off by {gap[i]:.2f}")
     bank = lens.fitted.real
-    if bank is None or edit.mask is None:
+    if bank is None:
+        return holds
+    apart = bank.apart(edit.inputs, edit.reconstruction)
+    for i in (apart > 1).nonzero()[:, 0].tolist():
+        rows[i].append(
+            f"the lens's reconstruction is no nearer to the input than other real inputs are ({apart[i]:.1f} times "
+            "as far)"
+        )
+    holds = holds & (apart <= 1)
+    if edit.mask is None:
         return holds
     strange = bank.strangeness(edit.start, edit.mask)
     for i in (strange > 1).nonzero()[:, 0].tolist():
@@ -114,6 +128,22 @@ def _specific(rows: list[list[str]], lens: Asks, edit: Edit, contrast: Tensor) -
         rows[i].append("the same mask, moved elsewhere and filled the same way, changes the decision too")
     # Where there was no room for a placebo, the edit covers so much that it is not local, which says so.
     return ~flips | ~possible
+
+
+def _stable(
+    rows: list[list[str]], lens: Asks, edit: Edit, fidelity: Fidelity, target: Tensor, contrast: Tensor
+) -> Tensor | None:
+    kept = effect_kept(lens, edit, target, contrast)
+    if kept is None:
+        return None
+    # Where nothing flips there is nothing to outlast, and that is said already.
+    holds = (kept >= _KEPT) | ~fidelity.flips
+    for i in (~holds).nonzero()[:, 0].tolist():
+        rows[i].append(
+            "the edit's effect does not outlast a mild blur and small shifts of both images "
+            f"({max(0.0, float(kept[i])):.0%} of it is left)"
+        )
+    return holds
 
 
 def _local(rows: list[list[str]], edit: Edit, fidelity: Fidelity) -> Tensor | None:

@@ -15,6 +15,8 @@ __all__ = ["PatchBank"]
 _SIDE, _KEPT, _FACTORS = 5, 1024, (1, 2, 4)
 #: An image is not made smaller than this.
 _SMALLEST = 16
+#: Whole images are compared at about this side, where detail does not count.
+_COARSE = 32
 #: Pixels of a region that are looked at, at most.
 _PIXELS = 128
 #: Directions in which real patches hardly vary count as much as this share of their mean variance.
@@ -42,6 +44,7 @@ class PatchBank(nn.Module):
 
     farthest: Tensor
     detail: Tensor
+    neighbour: Tensor
 
     def __init__(self, channels: int, scales: int) -> None:
         super().__init__()
@@ -54,6 +57,8 @@ class PatchBank(nn.Module):
         #: The largest distance, and the smallest and largest detail, of held-out real regions.
         self.register_buffer("farthest", torch.full((scales,), math.inf))
         self.register_buffer("detail", torch.tensor([-math.inf, math.inf]))
+        #: How far a real image is from the nearest one in the bank, as a rule; earlier versions did not ask.
+        self.register_buffer("neighbour", torch.tensor(math.inf))
 
     @staticmethod
     def scales_of(shape: tuple[int, ...]) -> int:
@@ -89,6 +94,7 @@ class PatchBank(nn.Module):
         found = torch.cat([detail(held_out[those], here) for those, here in pieces])
         tails = torch.tensor([(1 - _REAL) / 2, (1 + _REAL) / 2])
         bank.detail.copy_(found.quantile(tails))
+        bank.neighbour.copy_(torch.cdist(_coarse(held_out), _coarse(inside)).amin(1).median())
         return bank
 
     @torch.no_grad()
@@ -106,6 +112,18 @@ class PatchBank(nn.Module):
         width = (high - low).clamp_min(1e-6)
         off = torch.maximum(low - found, found - high) / width
         return torch.maximum(far, 1 + off)
+
+    @torch.no_grad()
+    def apart(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        """Return how far reconstructions are from their images, ``(N,)``: above 1, as far as other real images are.
+
+        The measure is the median distance from a held-out real image to the nearest one in the bank. A lens that
+        decodes every image to its class's mean is further off.
+
+        Args:
+            images, reconstructions: ``(N, C, H, W)``.
+        """
+        return (_coarse(images) - _coarse(reconstructions)).norm(dim=1) / self.neighbour.clamp_min(1e-12)
 
     def distances(self, images: Tensor, mask: Tensor) -> Tensor:
         """Return the mean distance of a region's patches to their nearest neighbours, ``(N, scales)``."""
@@ -131,6 +149,12 @@ class PatchBank(nn.Module):
     def _smaller(self, images: Tensor, pool: Callable[..., Tensor] = F.avg_pool2d) -> Iterator[Tensor]:
         for factor in _FACTORS[: self.scales]:
             yield images if factor == 1 else pool(images, factor)
+
+
+def _coarse(images: Tensor) -> Tensor:
+    """Return images made smaller to about 32 pixels, as vectors ``(N, D)``."""
+    factor = max(1, min(images.shape[2:]) // _COARSE)
+    return F.avg_pool2d(images, factor).flatten(1)
 
 
 def detail(images: Tensor, mask: Tensor) -> Tensor:

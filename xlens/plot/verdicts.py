@@ -23,6 +23,11 @@ VERDICTS = {
         "NOT specific: the same mask moved elsewhere changes the decision too.",
         "Specific: not asked; no part of the input is edited.",
     ),
+    "stable": (
+        "Stable: the edit's effect outlasts a mild blur and small shifts of both images.",
+        "NOT stable: a mild blur or a small shift of both images takes the edit's effect away.",
+        "Stable: not asked; the images are too small, or a real input is shown.",
+    ),
     "local": (
         "Local: the edit covers {area:.0%} of the input.",
         "NOT local: the edit covers {area:.0%} of the input: another input rather than a part of this one.",
@@ -37,7 +42,7 @@ VERDICTS = {
 
 
 #: Verdicts on an edit: where nothing is edited, they say nothing.
-_OF_THE_EDIT = ("likeness", "specific", "local")
+_OF_THE_EDIT = ("likeness", "specific", "stable", "local")
 
 
 def verdict_lines(one: Explanation, index: int = 0) -> list[tuple[str, bool | None, str]]:
@@ -45,7 +50,7 @@ def verdict_lines(one: Explanation, index: int = 0) -> list[tuple[str, bool | No
 
     >>> from xlens.plot.verdicts import verdict_lines
     >>> [name for name, _, _ in verdict_lines(explainer.explain(images[:1]))]
-    ['flips', 'likeness', 'specific', 'local', 'complete']
+    ['flips', 'likeness', 'specific', 'stable', 'local', 'complete']
     """
     i = index
     before, after = float(one.scores[i].sigmoid()), float(one.counterfactual_scores[i].sigmoid())

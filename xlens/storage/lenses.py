@@ -259,7 +259,8 @@ def _bank(
     if scales not in (1, 2, 3):
         raise StorageError("load: the lens's bank of real patches is damaged", given=scales, do="save it again")
     bank = PatchBank(spec.shape[0], scales).to(device)
-    _fill(bank, tensors, prefix)
+    # Banks of earlier versions do not know how far real images are apart.
+    _fill(bank, {f"{prefix}neighbour": bank.neighbour} | tensors, prefix)
     return bank
 
 
