@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -134,9 +136,18 @@ def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
     assert whole.to_json() == fresh.to_json()
     with pytest.raises(StorageError, match="another audit"):
         xlens.audit(explainer, (images, labels), seed=1, **options)
-    next(tmp_path.glob("batch-*.npz")).write_bytes(b"torn")
-    with pytest.raises(StorageError, match="cannot be read"):
-        xlens.audit(explainer, (images, labels), **options)
+    one = next(tmp_path.glob("batch-*.npz"))
+    bomb = io.BytesIO()
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as entry,
+    ):
+        for _ in range(300):
+            entry.write(bytes(2**20))
+    for content in (b"torn", one.read_bytes()[:-30], bomb.getvalue()):
+        one.write_bytes(content)
+        with pytest.raises(StorageError, match="cannot be read"):
+            xlens.audit(explainer, (images, labels), **options)
 
 
 def test_a_stream_gives_what_the_array_gives(data):

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +23,7 @@ from xlens.auditing.parts import Parts, parts_of
 from xlens.classifier.frozen import seeded
 from xlens.data import Data
 from xlens.errors import DataError, StorageError
+from xlens.files.limits import MOST_BYTES
 from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
 
@@ -219,11 +222,18 @@ def _write(path: Path, batch: tuple[dict[str, np.ndarray], Parts]) -> None:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], Parts]:
     try:
+        # What an archive says that an entry holds is the most that is read of it.
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > max(MOST_BYTES, path.stat().st_size):
+            raise ValueError(f"{size:,} bytes, more than a batch ever has")
         with np.load(path, allow_pickle=False) as found:
             columns = {name: found[name] for name in found.files}
         seen = {f.name: columns[f"seen.{f.name}"] for f in fields(Seen)}
         return seen, Parts(**{f.name: columns[f"parts.{f.name}"] for f in fields(Parts)})
-    except (OSError, ValueError, KeyError, EOFError) as fault:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as fault:
         raise StorageError(
-            "audit: a batch cannot be read", given=f"{path.name}: {type(fault).__name__}", do="remove that file"
+            "audit: a batch cannot be read",
+            given=f"{path.name}: {type(fault).__name__}, {fault}",
+            do="remove that file",
         ) from None
