@@ -1,4 +1,7 @@
-"""What asks a lens: chosen once, by what the lens decodes to."""
+"""What asks a lens: chosen once, by what the lens decodes to.
+
+Each kind is a class with the methods of ``OnInputs``; the type checker holds whoever uses one to what all have.
+"""
 
 from __future__ import annotations
 
