@@ -15,7 +15,7 @@ __all__ = ["Template", "best_match", "template_of"]
 #: are alike but set nothing apart.
 _CORE = 0.5
 #: A pixel belongs to the thing where inputs vary by less than this share of what sets them apart from others.
-_BELONGS = 0.5
+_BELONGS = 0.1
 #: Share of a group that is taken to belong to it.
 _BELONG = 0.8
 #: Places that are drawn, and so many that are as much the same are enough to know that it is chance.
@@ -78,8 +78,9 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
     corners = torch.minimum(corners.clamp_min(0), sides - torch.tensor(size))
     found = _aligned(group, corners, others, size)
     _, own = best_match(group, found.picture, found.extent, found.usual.expand(len(group), 2), found.reach)
-    within = max(2 * float(own.quantile(_BELONG)), _LEAST)
     _, besides = best_match(others, found.picture, found.extent, found.usual.expand(len(others), 2), found.reach)
+    # What is much nearer than others are is the thing, be it ever so exact in this group.
+    within = max(2 * float(own.quantile(_BELONG)), _BELONGS * float(besides.median()), _LEAST)
     middle = (found.usual + torch.tensor(size) / 2) / sides
     return Template(
         found.picture,
@@ -142,14 +143,14 @@ def _aligned(group: Tensor, corners: Tensor, others: Tensor, size: tuple[int, in
     apart = torch.cdist(crops.flatten(1), crops.flatten(1))
     picture, extent = crops[apart.median(1).values.argmin()], torch.ones(1, *size, dtype=torch.bool)
     near = (max(1, size[0] // 2), max(1, size[1] // 2))
-    usual = corners.median(0).values
-    spread = (corners - usual).abs().float().quantile(0.95, 0).ceil().long() + torch.tensor(near)
-    reach = int(spread[0]), int(spread[1])
     # First by all of the box, and then by what has turned out to belong to the thing.
     for _ in range(2):
         matched, distance = best_match(group, picture, extent, corners, near)
         crops = _crops(group, matched, size)
         picture, usual = crops.median(0).values, matched.median(0).values
+        # Jitter has an end, and a group may not have seen it.
+        spread = (matched - usual).abs().max(0).values + torch.tensor(near)
+        reach = int(spread[0]), int(spread[1])
         # Some of a group are in it by mistake, and one that lacks the thing varies more than all others.
         crops = crops[distance <= distance.quantile(_BELONG)]
         elsewhere, _ = best_match(others, picture, extent, usual.expand(len(others), 2), reach)
