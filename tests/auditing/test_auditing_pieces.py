@@ -37,16 +37,53 @@ def test_the_best_match_is_where_brute_force_finds_it():
         assert float(distance[i]) == pytest.approx(costs[best], abs=1e-5)
 
 
-@pytest.mark.parametrize(("noise", "same"), [(0.0, True), (0.5, False)])
-def test_a_stamp_is_the_same_and_noise_is_not(noise, same):
+def _with_stamp(noise=0.0, background=0.2, box=5):
+    """What a template is made of: 24 inputs with a stamp of 5 x 5, its centres, as many others, and the box."""
     generator = torch.Generator().manual_seed(0)
-    inputs, others = (0.2 * torch.rand(40, 1, 20, 20, generator=generator) for _ in range(2))
-    stamp = torch.rand(5, 5, generator=generator) + noise * torch.rand(40, 5, 5, generator=generator)
-    inputs[:, 0, 10:15, 3:8] = stamp
-    one = template_of(inputs, torch.tensor([[12.5, 5.5]]).expand(40, 2) / 20, others, (5, 5), 0)
+    inputs, others = (background * torch.rand(24, 1, 28, 28, generator=generator) for _ in range(2))
+    stamp = torch.rand(5, 5, generator=generator) + noise * torch.rand(24, 5, 5, generator=generator)
+    inputs[:, 0, 18:23, 3:8] = stamp
+    return inputs, torch.tensor([[20.5, 5.5]]).expand(24, 2) / 28, others, (box, box)
+
+
+@pytest.mark.parametrize(("noise", "same"), [(0.0, True), (0.2, True), (1.0, False)])
+def test_a_stamp_is_the_same_and_noise_is_not(noise, same):
+    one = template_of(*_with_stamp(noise), 0)
     assert (one.sameness > 0.98) == same
     assert one.others == 0
     assert one.p < 0.01
+
+
+def test_a_box_that_holds_more_than_the_stamp_changes_nothing():
+    one, wide = template_of(*_with_stamp(), 0), template_of(*_with_stamp(box=11), 0)
+    assert wide.sameness == pytest.approx(one.sameness, abs=0.002)
+    assert int(wide.extent[:, 3:8, 3:8].sum()) == int(wide.extent.sum()) > 4
+    assert wide.p < 0.01
+
+
+def test_a_rim_that_is_black_in_every_input_is_no_part_of_the_stamp():
+    """It is the steadiest there is, and others have it, too."""
+    one = template_of(*_with_stamp(background=0.0, box=9), 0)
+    assert one.sameness > 0.98
+    assert one.others == 0
+    assert int(one.extent.sum()) <= 25
+
+
+def test_one_in_six_that_lack_the_stamp_are_taken_for_mistakes():
+    inputs, *rest = _with_stamp()
+    inputs[::6] = 0.2 * torch.rand(inputs[::6].shape, generator=torch.Generator().manual_seed(1))
+    one = template_of(inputs, *rest, 0)
+    assert one.sameness > 0.98
+    assert one.others == 0
+
+
+def test_what_is_as_much_the_same_anywhere_else_is_chance():
+    inputs, centres, others, size = _with_stamp()
+    one = template_of((inputs > 0).float(), centres, torch.zeros_like(others), size, 0)
+    assert one.sameness > 0.98
+    assert one.p > 0.1
+    nowhere = template_of(inputs[..., 16:25, 1:10], torch.full((24, 2), 0.5), others[..., 16:25, 1:10], size, 0)
+    assert nowhere.p == 1
 
 
 def test_chance_knows_a_place_from_anywhere():

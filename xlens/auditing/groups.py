@@ -28,7 +28,7 @@ _SAMPLES = 5
 #: Inputs by which it is judged whether a group is one thing, and with which it is compared.
 _COMPARED = 48
 _EXEMPLARS = 8
-#: A group is one thing where its inputs vary by less than this share of what sets them apart from others.
+#: A group is one thing where its inputs vary by at most the rest of this share of what sets them apart from others.
 SAME, SURE = 0.98, 0.01
 #: And at most so many inputs decided otherwise have it.
 FEW = 0.25
@@ -124,7 +124,7 @@ class Group:
         if self.same:
             one = self.template
             parts = [
-                best_match(part, one.picture, one.core, corner.expand(len(part), 2), one.reach)
+                best_match(part, one.picture, one.extent, corner.expand(len(part), 2), one.reach)
                 for part in inputs.split(256)
             ]
             corners, distance = (torch.cat(values) for values in zip(*parts, strict=True))
