@@ -54,7 +54,9 @@ class AskingLens(Lens):
         """
         logits = self.classifier(self.decode(codes)).to(codes.dtype)
         over_rest = margin_over_rest(logits, contrast)
-        return over_rest, (self.slack(logits, target, contrast) >= 0) & (over_rest > 0)
+        # As `slack` has it, which would ask for the margin over the rest once more.
+        sure = score_margin(logits, contrast, target) >= self.margins[contrast, target]
+        return over_rest, sure & (over_rest > 0)
 
     def slack(self, logits: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
         """Return by how much logits ``(N, K)`` exceed what :meth:`convinces` asks for, ``(N,)``."""

@@ -62,7 +62,7 @@ class ExemplaryLens(toys.ToyLens):
 
     def waypoints(self, codes, moved):
         between = torch.stack([moved, (codes + moved) / 2, codes], 1)
-        return Waypoints(between, ExemplaryLens.decode(self, between.flatten(0, 1)).unflatten(0, (-1, 3)))
+        return Waypoints(between, self.decode(between.flatten(0, 1)).unflatten(0, (-1, 3)))
 
     @property
     def questions(self):
