@@ -151,6 +151,16 @@ def test_nothing_to_fill_is_said_and_shown_as_the_input(explainer):
     assert not bool(found.verdicts["flips"].any())
 
 
+def test_where_nothing_is_edited_no_placebo_is_said_to_flip(explainer):
+    dim = pictures()[:2].clone()
+    dim[:, 0, 4:8, 4:8] = 0.3
+    dim[:, 0, 14:18, 14:18] = 1.0
+    with pytest.warns(UntrustworthyWarning, match="already"):
+        found = explainer.explain(dim, target=0, contrast=1)
+    assert not bool(found.mask.any())
+    assert not any("moved elsewhere" in said for row in found.problems for said in row)
+
+
 def test_filling_everything_is_not_local(bright):
     whole = xlens.fit(Spots(), pictures(), Patching(whole=True), progress=False)
     with pytest.warns(UntrustworthyWarning, match="not local"):

@@ -32,13 +32,15 @@ def placebo_flips(lens: Asks, edit: Edit, contrast: Tensor) -> tuple[Tensor, Ten
     flips = torch.zeros(len(contrast), dtype=torch.bool, device=contrast.device)
     possible = torch.zeros_like(flips)
     moved, overlaps = _moved(edit, edit.mask)
+    edited = edit.mask.flatten(1).any(1)
     for place in range(_PLACES):
         mask = moved[place]
         filled = lens.filled(edit, mask)
         if filled is None:
             return None
         placebo = carried("masked", edit.inputs, edit.reconstruction, filled, mask)
-        room = overlaps[place] <= _OVERLAP
+        # Where nothing is edited there is nothing to move.
+        room = edited & (overlaps[place] <= _OVERLAP)
         flips |= room & (lens.fitted.classifier(placebo).argmax(1) == contrast)
         possible |= room
     return flips, possible
