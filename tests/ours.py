@@ -36,7 +36,7 @@ OPTIONS = {
         {"steps": 240, "width": 8},
     ),
     "introvac": (
-        {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16},
+        {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16, "restarts": 0},
         {"steps": 400, "hidden": 128},
     ),
     "svae": (

@@ -71,7 +71,7 @@ class IntroVAC(xlens.Backend):
     detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
     fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
     game_share: float | None = param(
-        1.0,
+        0.5,
         gt=0,
         help="most that the game pulls on the decoder, relative to the reconstruction; None: no limit (paper)",
     )

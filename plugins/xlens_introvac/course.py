@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 __all__ = ["LOST_AT", "CollapsedError", "Course"]
 
-_DECAY = 0.95
+_DECAY = 0.9
 #: A sound fit's average falls, and wavers by a few hundredths; lost games double it within some hundred steps.
 LOST_AT = 1.5
 

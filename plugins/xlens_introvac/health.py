@@ -25,7 +25,7 @@ class Health:
     Args:
         agreement: share of reconstructions in which the classifier sees the class that it sees in the input.
         usual: share of inputs of the most frequent class: the agreement of a decoder that makes only that one.
-        error: squared error of reconstructions relative to that of the mean input, in units of channels' ranges.
+        error: absolute error of reconstructions, as in training, relative to that of the mean input.
         flips: share of decoded counterfactuals in which the classifier sees the contrast class.
         worsening: the reconstruction's loss at the end over the least that it was, as moving averages.
     """
@@ -78,8 +78,8 @@ def examine(lens: Lens, classifier: Classifier, data: Data, run: Run, *, worseni
     moved = lens.counterfactual(lens.encode(inputs[:_CHANGED]), target, contrast)
     flips = classifier(lens.decode(moved)).argmax(1) == contrast
     span = run.spec.span().to(run.device)
-    off = ((torch.cat(decodings) - inputs) / span).double().square().sum()
-    spread = ((inputs - inputs.mean(0)) / span).double().square().sum()
+    off = ((torch.cat(decodings) - inputs) / span).double().abs().sum()
+    spread = ((inputs - inputs.mean(0)) / span).double().abs().sum()
     return Health(
         agreement=float((agreed == classes).float().mean()),
         usual=float(classes.bincount().max() / len(classes)),
