@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
-import toys
 import torch
+import toys
 from torch import nn
 from xlens_introvac import Health, backend
 from xlens_introvac.course import Course
