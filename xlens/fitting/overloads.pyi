@@ -193,7 +193,7 @@ class IntroVACOptions(TypedDict, total=False):
     """the decoder fools encoder and head (b_G) [1.0]"""
     game_share: float | None
     """most that the game pulls on the decoder, relative to the reconstruction; None: no limit (paper)
-    [1.0]
+    [0.5]
     """
     restarts: int
     """how often a fit whose game destroys the reconstruction is begun anew [2]"""
