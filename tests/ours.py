@@ -37,8 +37,8 @@ OPTIONS = {
     ),
     "introvac": (
         {"steps": 8, "hidden": 32, "code": 8, "langevin_steps": 8, "batch_size": 16, "restarts": 0},
-        # In this world a class is a patch that absolute errors leave out: only the game brings it in, with twice the
-        # reconstruction's pull. At the default share, and at 1, single pairs of classes fail to flip.
+        # A class is a patch here, which absolute errors leave out: only the game brings it in, with twice the
+        # reconstruction's pull. At 1 a pair of classes fails to flip; at the default of .5 samples fail, too.
         {"steps": 400, "hidden": 128, "game_share": 2.0},
     ),
     "svae": (
