@@ -23,13 +23,15 @@ def table(results: list[dict[str, float]], seeds: list[int]) -> str:
     return "\n".join(lines)
 
 
-def options_of(texts: list[str]) -> dict[str, float | int | bool | str]:
+def options_of(texts: list[str]) -> dict[str, float | int | bool | str | None]:
     """Return what ``NAME=VALUE`` texts say."""
     return {name: _number(value) for name, value in (text.split("=") for text in texts)}
 
 
-def _number(text: str) -> float | int | bool | str:
-    """Return the number or truth value that a text stands for; any other text as it is."""
+def _number(text: str) -> float | int | bool | str | None:
+    """Return the number, truth value or None that a text stands for; any other text as it is."""
+    if text == "None":
+        return None
     if text in ("True", "False"):
         return text == "True"
     for kind in (int, float):

@@ -8,10 +8,11 @@ References:
 import xlens
 from xlens_introvac.backend import IntroVAC
 from xlens_introvac.calls import draw
+from xlens_introvac.health import Health
 from xlens_introvac.langevin import SamplingError
 from xlens_introvac.lens import Draw, IntroVACLens
 
-__all__ = ["Draw", "IntroVAC", "IntroVACLens", "SamplingError", "draw", "xlens_backend"]
+__all__ = ["Draw", "Health", "IntroVAC", "IntroVACLens", "SamplingError", "draw", "xlens_backend"]
 
 
 @xlens.hookimpl

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,9 +13,11 @@ from torch import Tensor
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
-from xlens.errors import DataError, OptionError
+from xlens.errors import DataError, OptionError, XlensWarning
 from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
+from xlens_introvac.course import CollapsedError, Course
+from xlens_introvac.health import examine
 from xlens_introvac.lens import IntroVACLens
 from xlens_introvac.objective import Attributes, Objective, Weights
 
@@ -21,6 +26,8 @@ __all__ = ["IntroVAC"]
 
 #: Added to the seed of the fit, so that the codes calibrated on are none of those that sampling begins with.
 _CALIBRATION_SEED = 1_000_003
+#: Steps between two looks at whether the game is lost.
+_ASKED_EVERY = 25
 _RESERVED = ("everything else", "class evidence")
 
 
@@ -63,6 +70,12 @@ class IntroVAC(xlens.Backend):
     prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
     detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
     fool_weight: float = param(1.0, ge=0, help="the decoder fools encoder and head (b_G)")
+    game_share: float | None = param(
+        0.5,
+        gt=0,
+        help="most that the game pulls on the decoder, relative to the reconstruction; None: no limit (paper)",
+    )
+    restarts: int = param(2, ge=0, help="how often a fit whose game destroys the reconstruction is begun anew")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
     calibrated: bool = param(True, help="sampling uses the head calibrated on the classifier's answers")
     langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration, to begin with")
@@ -95,6 +108,8 @@ class IntroVAC(xlens.Backend):
             "class_weight": 5.0,
             "detect_weight": 0.01,
             "fool_weight": 5.0,
+            "game_share": None,
+            "restarts": 0,
             "calibrated": False,
             "langevin_step": 2e-4,
             "langevin_steps": 5000,
@@ -132,18 +147,52 @@ class IntroVAC(xlens.Backend):
         Raises:
             OptionError: attributes do not fit `side_info`, or are called like something else.
             DataError: a column of `side_info` holds nothing to learn.
+
+        Warns:
+            XlensWarning: the game destroyed the reconstruction, and the fit is begun anew with a quarter of its
+                share; or the lens fails its health test, with what is wrong.
         """
         attributes = self._attributes(run)
+        for attempt in range(self.restarts):
+            try:
+                lens = self._attempt(classifier, data, run, attributes, attempt)
+                break
+            except CollapsedError as collapse:
+                warnings.warn(f"fit: begun anew, because {collapse}", XlensWarning, stacklevel=3)
+        else:
+            lens = self._attempt(classifier, data, run, attributes, self.restarts)
+        if problems := lens.health.problems:
+            warnings.warn(
+                f"fit: the lens is not sound: {'; '.join(problems)}. See explainer.lens.health; raise steps, lower "
+                "game_share or fool_weight, or set introspection=False",
+                XlensWarning,
+                stacklevel=3,
+            )
+        return lens
+
+    def _attempt(
+        self, classifier: Classifier, data: Data, run: Run, attributes: Attributes | None, attempt: int
+    ) -> IntroVACLens:
+        """Train a lens from new weights and examine it.
+
+        Raises:
+            CollapsedError: the game is destroying the reconstruction, and this is not the last attempt.
+        """
+        # Built anew each time, so that an attempt starts alike when it is the first of a resumed run.
+        torch.manual_seed(run.seed + attempt)
+        # Nor does an attempt after the first begin with an earlier lens, whose game may be lost already.
+        run = dataclasses.replace(run, start_from=None) if attempt else run
         lens = self.build(classifier, run.spec)
         if attributes is not None:
             lens.head.add_attributes(attributes.values.shape[1])
         lens = lens.to(run.device, torch.float32)
         networks = {name: getattr(lens, name) for name in ("encoder", "decoder", "head")}
         judges = [*lens.encoder.parameters(), *lens.head.parameters()]
+        course = Course()
         trainer = Trainer(
             run,
-            "introvac",
-            networks=networks,
+            "introvac" if not attempt else f"introvac-{attempt + 1}",
+            networks={**networks, "course": course},
             optimizers={
                 "encoder": torch.optim.Adam(judges, self.learning_rate),
                 "decoder": torch.optim.Adam(lens.decoder.parameters(), self.learning_rate),
@@ -153,6 +202,7 @@ class IntroVAC(xlens.Backend):
             ema=dict.fromkeys(networks, self.ema),
             clip=20.0,
         )
+        trainer.generator.manual_seed(run.seed + attempt)
 
         def probabilities_of(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch).softmax(1)
@@ -162,16 +212,29 @@ class IntroVAC(xlens.Backend):
             self._weights(),
             run.spec.span().to(run.device),
             introspection=self.introspection,
+            # The last game was too rough for these data.
+            share=None if self.game_share is None else self.game_share / 4**attempt,
             classed_samples=self.classed_samples,
             attributes=attributes,
             probabilities_of=probabilities_of,
         )
-        trainer.fit(data, objective, batch_size=self.batch_size)
+
+        def step(batch: Batch) -> Mapping[str, Tensor]:
+            # Asked seldom, as the answer has to come from the device; before the step, when all processes agree.
+            if attempt < self.restarts and trainer.step_index % _ASKED_EVERY == 0 and course.lost:
+                times = f"{course.worsening:.1f} times as bad as it had been"
+                raise CollapsedError(f"at step {trainer.step_index} the reconstruction is {times}")
+            losses = objective(batch)
+            course.follow(losses["reconstruction"], first=trainer.step_index == 0)
+            return losses
+
+        trainer.fit(data, step, batch_size=self.batch_size)
         for name, network in networks.items():
             network.load_state_dict(trainer.averaged(name).state_dict())
         lens.eval().turn()
         if self.calibrated:
             lens.calibrate(torch.Generator(run.device).manual_seed(run.seed + _CALIBRATION_SEED))
+        lens.keep(examine(lens, classifier, data, run, worsening=course.worsening))
         return lens
 
     def _weights(self) -> Weights:

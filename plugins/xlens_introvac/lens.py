@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from xlens.contracts import whole
 from xlens.errors import OptionError, XlensWarning
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
 from xlens_introvac.calibration import calibrate
+from xlens_introvac.health import Health
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import LinearHead
 
@@ -70,6 +72,7 @@ class IntroVACLens(AskingLens):
     basis: Tensor
     scale: Tensor
     offsets: Tensor
+    health_figures: Tensor
 
     def __init__(
         self,
@@ -99,6 +102,16 @@ class IntroVACLens(AskingLens):
         # Where the classifier's own boundary is on decodings; used for sampling, not for directions.
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("offsets", torch.zeros(spec.num_classes))
+        self.register_buffer("health_figures", torch.zeros(len(dataclasses.fields(Health))))
+
+    @property
+    def health(self) -> Health:
+        """What the health test found when the lens was fitted."""
+        return Health(*self.health_figures.tolist())
+
+    def keep(self, health: Health) -> None:
+        """Keep what the health test found with the lens."""
+        self.health_figures.copy_(torch.tensor(dataclasses.astuple(health)))
 
     @property
     def _evidence_names(self) -> tuple[str, ...]:

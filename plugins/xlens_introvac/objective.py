@@ -93,6 +93,10 @@ def attribute_loss(read: Tensor, values: Tensor, binary: Tensor) -> Tensor:
     return (torch.where(seen, each, torch.zeros_like(each)).sum(0) / count).sum()
 
 
+def _norm(gradients: tuple[Tensor, ...]) -> Tensor:
+    return torch.stack([gradient.norm() for gradient in gradients]).norm()
+
+
 class Objective:
     """Computes one training step.
 
@@ -101,6 +105,8 @@ class Objective:
         weights: the weights.
         span: range of each channel, in whose units errors are measured.
         introspection: whether the decoder plays against encoder and head (IntroVAC), or not (VAC).
+        share: the game's pull on the decoder's weights is at the most this many times that of the reconstruction;
+            None leaves it as it is.
         classed_samples: whether it also has to give prior samples the class that the head reads in their code.
         attributes: side information, or None; encoder and head learn it from real inputs, and the decoder is not
             asked to bring it out, but through the reconstruction.
@@ -114,12 +120,14 @@ class Objective:
         span: Tensor,
         *,
         introspection: bool,
+        share: float | None,
         classed_samples: bool,
         attributes: Attributes | None,
         probabilities_of: Callable[[Batch], Tensor],
     ) -> None:
         self.trainer, self.weights, self.span = trainer, weights, span
-        self.introspection, self.classed_samples, self.attributes = introspection, classed_samples, attributes
+        self.introspection, self.share = introspection, share
+        self.classed_samples, self.attributes = classed_samples, attributes
         self.probabilities_of = probabilities_of
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -166,8 +174,21 @@ class Objective:
             fool = fool + class_loss(logits[n:], own)
         else:
             fool = fool + F.softplus(logits[n:, -1]).mean()
-        self.trainer.minimise(self.weights.reconstruction * error + self.weights.fool * fool, "decoder")
+        kept, game = self.weights.reconstruction * error, self.weights.fool * fool
+        self.trainer.minimise(kept + self._allowed(kept, game) * game, "decoder")
         return {"reconstruction": error, "detect": detect, "fool": fool}
+
+    def _allowed(self, kept: Tensor, game: Tensor) -> Tensor:
+        """Return the factor, at most 1, that keeps the game's pull on the decoder within its share.
+
+        What fools is unbounded: the encoder's logits of poor decodings grow without end, and with them the pull,
+        which then makes decodings poorer still. How strong the reconstruction's own pull is depends on the data.
+        """
+        if self.share is None:
+            return game.new_ones(())
+        weights = list(self._network("decoder").parameters())
+        own, other = (_norm(torch.autograd.grad(term, weights, retain_graph=True)) for term in (kept, game))
+        return (self.share * own / other.clamp_min(1e-12)).clamp(max=1)
 
     def _judge(self, images: Tensor) -> Tensor:
         return self._network("head")(self._network("encoder")(images)[0])

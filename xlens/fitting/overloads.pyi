@@ -191,6 +191,12 @@ class IntroVACOptions(TypedDict, total=False):
     """encoder and head tell decodings from real inputs (b_EC) [0.3]"""
     fool_weight: float
     """the decoder fools encoder and head (b_G) [1.0]"""
+    game_share: float | None
+    """most that the game pulls on the decoder, relative to the reconstruction; None: no limit (paper)
+    [0.5]
+    """
+    restarts: int
+    """how often a fit whose game destroys the reconstruction is begun anew [2]"""
     longest_step: float
     """how far a counterfactual may go in the code [8.0]"""
     calibrated: bool

@@ -106,8 +106,11 @@ def test_columns_far_from_zero_are_standardised_without_loss():
     assert float(found.double().square().mean()) == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("introspection", "classed"), [(True, False), (True, True), (False, False)])
-def test_one_step_gives_each_network_its_own_gradient(introspection, classed):
+@pytest.mark.parametrize(
+    ("introspection", "classed", "share"),
+    [(True, False, None), (True, True, None), (True, True, 1e3), (True, True, 0.01), (False, False, None)],
+)
+def test_one_step_gives_each_network_its_own_gradient(introspection, classed, share):
     torch.manual_seed(0)
     inputs, wanted = torch.rand(6, 6) * 2 - 1, torch.rand(6, 3).softmax(1)
     lens = built().requires_grad_(True)
@@ -130,6 +133,7 @@ def test_one_step_gives_each_network_its_own_gradient(introspection, classed):
         w,
         torch.full((1, 6), 2.0),
         introspection=introspection,
+        share=share,
         classed_samples=classed,
         attributes=None,
         probabilities_of=lambda batch: wanted[batch.index],
@@ -166,7 +170,13 @@ def test_one_step_gives_each_network_its_own_gradient(introspection, classed):
         if classed:
             read, own = head(encoder(decoder(drawn))[0])[:, :3], head(drawn)[:, :3].softmax(1).detach()
             fool = fool + sum(slow_bce(read[:, c], own[:, c]).mean() for c in range(3))
-        gradients = torch.autograd.grad(error(made) + w.fool * fool, theirs)
+        kept = torch.autograd.grad(error(made), theirs, retain_graph=True)
+        played = torch.autograd.grad(w.fool * fool, theirs)
+        ratio = torch.cat([g.flatten() for g in played]).norm() / torch.cat([g.flatten() for g in kept]).norm()
+        assert 0.01 < ratio < 1e3
+        # Where the game pulls harder than its share, it is weakened to just that.
+        factor = share / ratio if share == 0.01 else 1.0
+        gradients = [k + factor * p for k, p in zip(kept, played, strict=True)]
     with torch.no_grad():
         for parameter, gradient in zip(theirs, gradients[-len(theirs) :], strict=True):
             parameter -= rate * gradient
