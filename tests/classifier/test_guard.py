@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
+import pickle
 import signal
 import threading
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -168,6 +171,35 @@ def test_hooks_placed_inside_act_for_their_thread_alone():
         assert not model(X).any()
         assert torch.equal(in_thread(lambda: model(X)), plain)
     assert torch.equal(model(X), plain)
+
+
+def doubled(_module, _args, output):
+    return 2 * output
+
+
+@pytest.mark.parametrize("by", ["deepcopy", "copy", "pickle", "save"])
+def test_a_copy_that_is_made_meanwhile_is_an_ordinary_model_with_the_users_hooks(by):
+    model = network()
+    model.head.register_forward_hook(doubled)
+    whole = model.eval()(X)
+    with frozen(None, model, None):
+        model.head.register_forward_hook(lambda *_: None)
+        other = in_thread(
+            {"deepcopy": lambda: copy.deepcopy(model), "copy": lambda: copy.copy(model)}.get(
+                by, lambda: again(model, by)
+            )
+        )
+    assert torch.equal(other(X), whole)
+    if by != "copy":
+        assert type(other.head._forward_hooks) is OrderedDict
+        assert list(other.head._forward_hooks.values()) == [doubled]
+
+
+def again(model, by):
+    file = io.BytesIO()
+    pickle.dump(model, file) if by == "pickle" else torch.save(model, file)
+    file.seek(0)
+    return pickle.load(file) if by == "pickle" else torch.load(file, weights_only=False)
 
 
 def test_the_users_own_hooks_act_for_every_thread():

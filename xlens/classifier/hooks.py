@@ -31,7 +31,10 @@ def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class OwnTable(OrderedDict[int, Any]):
-    """A module's table of forward hooks in which each new one acts for the thread that placed it."""
+    """A module's table of forward hooks in which each new one acts for the thread that placed it.
+
+    Copied or saved it is an ordinary table of the user's hooks alone: a copy of the model outlives the call.
+    """
 
     def __init__(self, given: dict[int, Any]) -> None:
         super().__init__()
@@ -43,8 +46,22 @@ class OwnTable(OrderedDict[int, Any]):
         """Take in a hook as it is."""
         super().__setitem__(key, hook)
 
+    def copy(self) -> OrderedDict[int, Any]:  # type: ignore[override]
+        """Return an ordinary table of the user's hooks."""
+        return OrderedDict((key, hook) for key, hook in list(self.items()) if not _is_passing(hook))
+
+    __copy__ = copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, (), None, None, iter(self.copy().items())
+
     def __setitem__(self, key: int, hook: Any) -> None:
         super().__setitem__(key, of_this_thread(hook) if callable(hook) else hook)
+
+
+def _is_passing(hook: Any) -> bool:
+    """Whether a hook is one that :func:`of_this_thread` returned, which goes with the call that placed it."""
+    return getattr(hook, "__code__", None) is _OWN_CODE
 
 
 def place(table: dict[Any, Any], key: Any, entry: Any) -> None:
@@ -65,3 +82,6 @@ def own_tables(attributes: dict[str, Any]) -> dict[str, Any]:
         name: table for name, table in attributes.items() if name.endswith("_hooks") and isinstance(table, dict)
     }
     return {name: OwnTable(table) if name in _FORWARD else type(table)(table) for name, table in found.items()}
+
+
+_OWN_CODE = of_this_thread(lambda *_: None).__code__
