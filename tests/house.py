@@ -19,6 +19,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "modes",
         "quiet",
         "values",
+        "whole",
         "wrappers",
         "copies",
         "turns",
