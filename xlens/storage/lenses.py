@@ -31,7 +31,7 @@ from xlens.errors import OptionError, StorageError, XlensError
 from xlens.files.building import Built
 from xlens.files.limits import MOST_BYTES
 from xlens.files.plain import parse, said
-from xlens.files.writing import write_all
+from xlens.files.writing import check_name, write_all
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
@@ -81,12 +81,12 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *ASKED)},
         "fingerprint": fitted.bound.fingerprint,
         "identity": IDENTITY,
-        # As they were then, without those that forward passes were since seen to replace.
         "constants": fitted.bound.constants(),
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
         _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
     }
     try:
+        check_name(folder)
         content = encode(_KIND, tensors, {"facts": facts, "replaces": _digest(_bytes_of(folder / _JSON))})
         # Through JSON and back, so that the checksum is that of what a reader will see.
         facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
