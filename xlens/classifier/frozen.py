@@ -43,13 +43,13 @@ class _Hold:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.thread = model, threading.get_ident()
         self.modules = [module for _, module in modules_of(model)]
-        parameters = list({id(p): p for m in self.modules for p in m.parameters(recurse=False)}.values())
-        buffers = list({id(b): b for m in self.modules for b in m.buffers(recurse=False)}.values())
+        parameters = {id(p): p for m in self.modules for p in m.parameters(recurse=False)}
+        buffers = {id(b): b for m in self.modules for b in m.buffers(recurse=False)}
         # Tensors of inference mode are not written to: copies stand in for them.
-        self.parameters = [p for p in parameters if not p.is_inference()]
-        self.buffers = [b for b in buffers if not b.is_inference()]
+        self.parameters: list[Tensor] = [p for p in parameters.values() if not p.is_inference()]
+        self.buffers = [b for b in buffers.values() if not b.is_inference()]
         # What a forward pass may write to as to a buffer, or what has gradients as a parameter has.
-        known = {id(tensor) for tensor in (*parameters, *buffers)}
+        known = {*parameters, *buffers}
         for tensor in (value for module in self.modules for _, value in held_by(module)):
             if isinstance(tensor, Tensor) and id(tensor) not in known and not tensor.is_inference():
                 known.add(id(tensor))
