@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from xlens import Classifier
 from xlens.classifier import kept, values
 from xlens.classifier.frozen import _guards, frozen
-from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.hooks import _handed_over, of_this_thread
 from xlens.classifier.interrupts import uninterrupted, watch
 from xlens.classifier.turns import Turn, give_way, seeded
 from xlens.errors import ModelError
@@ -171,6 +171,34 @@ def test_hooks_placed_inside_act_for_their_thread_alone():
         assert not model(X).any()
         assert torch.equal(in_thread(lambda: model(X)), plain)
     assert torch.equal(model(X), plain)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_hooks_that_a_thread_which_asks_nothing_places_act_for_every_thread_and_stay(nested):
+    model = network().eval()
+    before, whole = model_state(model), model(X)
+    with frozen(None, model, None):
+        with frozen(None, model, None):
+            handles = in_thread(
+                lambda: [
+                    model.head.register_forward_hook(doubled),
+                    model.head.register_full_backward_hook(lambda *_: None),
+                ]
+            )
+            assert torch.equal(model(X), 2 * whole)
+        if nested:
+            handles.append(in_thread(lambda: model.head.register_forward_hook(doubled)))
+            in_thread(lambda: handles.pop().remove() or 1)
+        assert torch.equal(in_thread(lambda: model(X)), 2 * whole)
+    assert list(model.head._forward_hooks.values()) == [doubled]
+    assert len(model.head._backward_hooks) == 1
+    assert model.head._is_full_backward_hook
+    assert type(model.head._forward_hooks) is OrderedDict
+    for handle in handles:
+        handle.remove()
+    assert not _handed_over
+    assert not [key for key in differing(before, model_state(model)) if "backward" not in key]
+    assert torch.equal(model(X), whole)
 
 
 def doubled(_module, _args, output):

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xlens.classifier.hooks import own_tables, place
+from xlens.classifier.hooks import OwnTable, own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
 from xlens.classifier.whole import kept_in
@@ -22,6 +22,8 @@ Swap = tuple[dict[str, Any], str, Tensor]
 
 #: Where ``module.compile()`` puts what runs instead of the module.
 _COMPILED = "_compiled_call_impl"
+#: Where torch notes of which kind a module's hooks of the backward pass are.
+_FULL = "_is_full_backward_hook"
 
 
 #: Attributes, and places in containers and objects, that a forward pass was seen to replace.
@@ -58,7 +60,7 @@ class KeptModule:
             asks: whether the thread that calls it explains.
         """
         live = vars(self.module)
-        live.update(own_tables(live))
+        live.update(own_tables(live, asks))
         compiled = live.get(_COMPILED)
         if compiled is not None:
             live[_COMPILED] = _for_others(self.module, compiled, asks)
@@ -73,7 +75,16 @@ class KeptModule:
             tried(self._note_results)
             for name in live.keys() - self.attributes.keys():
                 live.pop(name, None)
+        tables = {name: table for name, table in list(live.items()) if isinstance(table, OwnTable)}
+        kind = live.get(_FULL)
         live.update(self.attributes)
+        for name, table in tables.items():
+            own = self.attributes.get(name)
+            if own is not table and isinstance(own, dict):
+                table.give_back(own)
+            if table.others and name == "_backward_hooks":
+                # How torch reads all of a module's hooks of the backward pass.
+                live[_FULL] = kind
         if self.scripted and self.training is not None:
             self.module.training = self.training
 
@@ -153,6 +164,8 @@ def _own(module: nn.Module) -> dict[str, Any]:
 
 
 def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
+    if isinstance(table, OwnTable):
+        entries = {**entries, **table.others}
     now = list(table.items())
     if len(now) == len(entries) and all(
         key == name and value is entry for (key, value), (name, entry) in zip(now, entries.items(), strict=True)
