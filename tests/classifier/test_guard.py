@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
+import pickle
 import signal
 import threading
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from xlens import Classifier
 from xlens.classifier import kept, values
 from xlens.classifier.frozen import _guards, frozen
-from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.hooks import _handed_over, of_this_thread
 from xlens.classifier.interrupts import uninterrupted, watch
 from xlens.classifier.turns import Turn, give_way, seeded
 from xlens.errors import ModelError
@@ -168,6 +171,63 @@ def test_hooks_placed_inside_act_for_their_thread_alone():
         assert not model(X).any()
         assert torch.equal(in_thread(lambda: model(X)), plain)
     assert torch.equal(model(X), plain)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_hooks_that_a_thread_which_asks_nothing_places_act_for_every_thread_and_stay(nested):
+    model = network().eval()
+    before, whole = model_state(model), model(X)
+    with frozen(None, model, None):
+        with frozen(None, model, None):
+            handles = in_thread(
+                lambda: [
+                    model.head.register_forward_hook(doubled),
+                    model.head.register_full_backward_hook(lambda *_: None),
+                ]
+            )
+            assert torch.equal(model(X), 2 * whole)
+        if nested:
+            handles.append(in_thread(lambda: model.head.register_forward_hook(doubled)))
+            in_thread(lambda: handles.pop().remove() or 1)
+        assert torch.equal(in_thread(lambda: model(X)), 2 * whole)
+    assert list(model.head._forward_hooks.values()) == [doubled]
+    assert len(model.head._backward_hooks) == 1
+    assert model.head._is_full_backward_hook
+    assert type(model.head._forward_hooks) is OrderedDict
+    for handle in handles:
+        handle.remove()
+    assert not _handed_over
+    assert not [key for key in differing(before, model_state(model)) if "backward" not in key]
+    assert torch.equal(model(X), whole)
+
+
+def doubled(_module, _args, output):
+    return 2 * output
+
+
+@pytest.mark.parametrize("by", ["deepcopy", "copy", "pickle", "save"])
+def test_a_copy_that_is_made_meanwhile_is_an_ordinary_model_with_the_users_hooks(by):
+    model = network()
+    model.head.register_forward_hook(doubled)
+    whole = model.eval()(X)
+    with frozen(None, model, None):
+        model.head.register_forward_hook(lambda *_: None)
+        other = in_thread(
+            {"deepcopy": lambda: copy.deepcopy(model), "copy": lambda: copy.copy(model)}.get(
+                by, lambda: again(model, by)
+            )
+        )
+    assert torch.equal(other(X), whole)
+    if by != "copy":
+        assert type(other.head._forward_hooks) is OrderedDict
+        assert list(other.head._forward_hooks.values()) == [doubled]
+
+
+def again(model, by):
+    file = io.BytesIO()
+    pickle.dump(model, file) if by == "pickle" else torch.save(model, file)
+    file.seek(0)
+    return pickle.load(file) if by == "pickle" else torch.load(file, weights_only=False)
 
 
 def test_the_users_own_hooks_act_for_every_thread():

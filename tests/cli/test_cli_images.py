@@ -17,7 +17,9 @@ from PIL import Image
 
 from xlens import cli
 from xlens.cli.inputs import Preprocessing, find_images, listed, read_array, read_images
+from xlens.cli.read import data_to_explain
 from xlens.cli.weights import read_weights
+from xlens.contracts.backend import Spec
 from xlens.errors import DataError, StorageError
 from xlens.files.limits import MOST_BYTES
 
@@ -200,6 +202,43 @@ def test_an_entry_that_lies_about_its_size_is_refused(tmp_path):
         read_array(tmp_path / "b.npz")
 
 
+def claiming(path, shape):
+    """Write an array's header, without any values."""
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(1, np.float32)) | {"shape": shape}
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    if path.suffix == ".npy":
+        path.write_bytes(file.getvalue())
+    elif path.suffix == ".npz":
+        packed(path, x=file.getvalue())
+    else:
+        torch.save(torch.zeros(1).expand(1, *shape)[0] if 0 not in shape else torch.zeros(shape), path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "pt"])
+def test_what_is_claimed_is_refused_before_anything_is_made(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    claiming(path, (10**9, 64))
+    with pytest.raises(DataError, match="would become larger"):
+        read_array(path)
+    for shape in ((10**10, 0), (0, 3), (3, 0, 2)):
+        claiming(path, shape)
+        with pytest.raises(DataError, match="inputs without values.*at least one value"):
+            read_array(path)
+
+
+def test_names_of_inputs_count_too(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((10**5, 1), np.float16))
+    margins = ((0.0, 1.0), (1.0, 0.0))
+    spec = Spec(
+        **dict(shape=(1,), num_classes=2, minimum=(0.0,), maximum=(1.0,), mean=(0.5,), std=(1.0,)),
+        class_margins=margins,
+    )
+    with pytest.raises(DataError, match="names of 100,000 inputs"):
+        data_to_explain([tmp_path / "a.npy"], {}, None, spec, max_bytes=10**6)
+    assert len(data_to_explain([tmp_path / "a.npy"], {}, None, spec)[1]) == 10**5
+
+
 def test_pillow_counts_as_before_afterwards(tmp_path):
     limit = Image.MAX_IMAGE_PIXELS
     images_of(tmp_path / "a.png", 40)
@@ -215,6 +254,7 @@ GIGABYTE = """
 import resource, sys
 from pathlib import Path
 from xlens.cli.inputs import Preprocessing, read_array, read_images
+from xlens.cli.read import data_to_explain
 from xlens.cli.weights import read_weights
 from xlens.errors import XlensError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -140,10 +140,11 @@ def test_one_hot_rows_are_their_class_and_nearly_one_hot_rows_are_none(classes, 
     assert as_data((inputs, soft)).take(torch.arange(n)).labels is None
 
 
-def test_another_number_of_labels_is_refused():
-    for form in ((X, Y[:4]), (X, Y[:4].tolist()), (X, pd.Series(Y[:4].numpy()))):
-        with pytest.raises(DataError, match="4 labels for 6 inputs"):
-            as_data(form)
+def test_another_number_of_labels_is_no_labels():
+    for form in ((X, Y[:4]), (X, Y[:4].tolist()), (X, pd.Series(Y[:4].numpy())), [(X, Y[:4]), (X, torch.zeros(4))]):
+        (found, *_) = as_data(form).batches()
+        assert found.labels is None
+        assert found.unlabelled == "4 labels for 6 inputs"
 
 
 @pytest.mark.usefixtures("toy_installed")
@@ -166,9 +167,10 @@ class TestSupervision:
             (lambda labels: None, "no labels"),
             (lambda labels: torch.rand(len(labels), 4), r"shape \(96, 4\).*one-hot"),
             (lambda labels: (labels, labels), "several targets"),
+            (lambda labels: labels[:-2], "94 labels for 96 inputs"),
             (lambda labels: torch.eye(4)[labels + 1], "outside the classifier's classes"),
         ],
-        ids=["names", "none", "boxes", "two", "outside"],
+        ids=["names", "none", "boxes", "two", "fewer", "outside"],
     )
     def test_what_is_no_label_is_said(self, trained, images, labels, change, says):
         with pytest.raises(DataError, match=says):

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import xlens
+from xlens.errors import XlensError
 from xlens.files import writing
 from xlens.files.limits import Allowance, read_entry
 from xlens.files.plain import parse
@@ -43,6 +44,29 @@ def test_everything_that_is_saved_has_the_same_rights(fitted, images, tmp_path):
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 4
     assert {mode(path) for path in files} == {0o640}
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("rights", [0o600, 0o444, 0o664])
+def test_a_file_that_is_replaced_keeps_its_rights(tmp_path, rights):
+    write_whole(tmp_path / "a", b"one")
+    (tmp_path / "a").chmod(rights)
+    write_all(((tmp_path / "a", b"two"), (tmp_path / "b", b"new")))
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert (mode(tmp_path / "a"), mode(tmp_path / "b")) == (rights, 0o640)
+
+
+@pytest.mark.usefixtures("toy_installed")
+@pytest.mark.parametrize("name", ["a\0b", "half \ud800"])
+def test_what_can_be_no_name_is_refused_in_words(fitted, trained, images, tmp_path, name):
+    explanation = fitted.explain(images[:1])
+    path = f"{tmp_path}/{name}"
+    for use in (
+        *(fitted.save, explanation.save, explanation.to_json, explanation.to_csv, explanation.save_html),
+        *(lambda place: xlens.load(place, trained), xlens.Explanation.load),
+    ):
+        with pytest.raises(XlensError):
+            use(path)
 
 
 def test_a_link_at_the_place_gives_way(tmp_path):

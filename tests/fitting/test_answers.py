@@ -99,6 +99,20 @@ def test_independent_labels_are_refused_and_the_way_to_say_them_is_named(model, 
     assert fit.steps == 0
 
 
+def test_logits_that_happen_to_lie_between_0_and_1_are_let_pass_with_a_word(model):
+    small = Through(model, lambda net, x: 0.5 + 0.1 * net(x).tanh())
+    says = r"from 0\.4.* to 0\.[56].*outputs='multilabel_probabilities'.*nothing to do"
+    with pytest.warns(XlensWarning, match=says):
+        fit(small)
+    values = torch.rand(8, 3) * 0.2 + 0.4
+    with pytest.warns(XlensWarning, match="multilabel_probabilities.*nothing to do"):
+        check_outputs("multilabel", values)
+    values[0, 0], values[1, 1] = 0.05, 0.95
+    for outputs in ("multilabel", "logits"):
+        with pytest.raises(ModelError, match=r"0\.05 to 0\.95"):
+            check_outputs(outputs, values)
+
+
 def test_labels_that_are_said_wrongly(model):
     with pytest.raises(ModelError, match="which of the classifier's independent labels.*about\\('a'\\)"):
         fit(Classifier(model, outputs="multilabel", labels=["a", "b", "c"]))

@@ -105,6 +105,37 @@ def test_what_goes_wrong_while_learning_is_said_and_made_good(fresh, pool, model
     assert (again["round"], again["fault"], again["left"]) == (2, "", 6)
 
 
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_lens_that_was_fitted_into_the_folder_meanwhile_is_not_overwritten(fresh, pool, model, monkeypatch, when):
+    explainer, path = fresh
+    session = Session(explainer, pool, path, check=8, per_round=6)
+    answer_all(session, pool)
+    session.finish_round()
+    other = xlens.load(path, model)
+    other.provenance["seed"] = 7
+    real = Teaching.teach
+
+    def replace(*given, **said):
+        other.save(path)
+        return real(*given, **said)
+
+    if when == "before":
+        other.save(path)
+    else:
+        monkeypatch.setattr(Teaching, "teach", replace)
+    answer_all(session, pool)
+    session.finish_round()
+    assert "replaced by somebody else" in session.state()["fault"]
+    assert "Every answer is kept" in session.state()["fault"]
+    assert xlens.load(path, model).provenance["seed"] == 7
+    monkeypatch.undo()
+    session.close()
+    again = Session(xlens.load(path, model), pool, path, check=8, per_round=6)
+    assert (again.state()["round"], again.state()["fault"]) == (2, "")
+    saved = xlens.load(path, model).provenance
+    assert (saved["seed"], saved["label"]["round"]) == (7, 1)
+
+
 def test_answers_are_checked_and_can_be_taken_back(fresh, pool):
     explainer, path = fresh
     session = Session(explainer, pool, path, check=8, per_round=6)

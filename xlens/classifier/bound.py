@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.whole import tensors_of
 from xlens.errors import XlensWarning, warn
 
 __all__ = ["Bound"]
@@ -50,7 +51,7 @@ class Bound:
 
     def _state(self) -> tuple[tuple[int, int], ...]:
         model = self._classifier.model
-        return tuple((t.data_ptr(), _writes(t)) for t in (*model.parameters(), *model.buffers()))
+        return tuple((t.data_ptr(), _writes(t)) for t in tensors_of(model))
 
 
 def _writes(tensor: Tensor) -> int:

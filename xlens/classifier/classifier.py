@@ -18,6 +18,7 @@ from xlens.classifier.names import ordered_names
 from xlens.classifier.normalization import as_normalization
 from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
 from xlens.classifier.tail import structural_tail
+from xlens.classifier.whole import tensors_of
 from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
 from xlens.errors import ModelError
 
@@ -325,8 +326,7 @@ class Classifier:
         return inputs.to(self.device, self.dtype).clone()
 
     def _state(self) -> Iterator[Tensor]:
-        yield from self.model.parameters()
-        yield from self.model.buffers()
+        yield from tensors_of(self.model)
 
     def _require_layer(self) -> str:
         if self.layer is None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.whole import modules_of
 from xlens.classifier.wrappers import unwrapped
 from xlens.errors import ModelError
 
@@ -51,7 +52,7 @@ def _deep(model: nn.Module, *, shared: bool) -> nn.Module:
     memo: dict[int, Any] = {}
     # What stands in `memo` is known by its id, so it must outlive the copying.
     alive: list[Any] = []
-    for module in model.modules():
+    for _, module in modules_of(model):
         for name, value in vars(module).items():
             if name.endswith("_hooks") and isinstance(value, dict):
                 # Of an ordinary kind, whatever stands in for the table at the moment.

@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from xlens.classifier.kept import results_of
-from xlens.classifier.values import bits, held_by, parts_of
+from xlens.classifier.kept import is_result
+from xlens.classifier.values import bits, parts_of
+from xlens.classifier.whole import held_by, modules_of, roots_of, tensors_of
+from xlens.classifier.wrappers import is_compiled, without_compilers
 from xlens.deprecated import forwarded_module
 
-__all__ = ["Identity", "identity_of"]
+__all__ = ["IDENTITY", "Identity", "identity_of"]
+
+#: What a fingerprint is of: the whole model, and not only what torch counts to it.
+IDENTITY = 2
 
 # Where it was before 0.2.
 __getattr__ = forwarded_module("xlens.classifier.fingerprint", "xlens.classifier.bound", ("Bound",))
@@ -51,11 +56,23 @@ class Identity:
         unread: names of what decides its outputs and could not be read, so that another model may have this hash.
         constants: name -> hash of each tensor and array that a module keeps as a plain attribute. They are no part
             of `digest`: some may be what a forward pass has left, which an equal model need not have.
+        before: the hash that lenses saved before this field carry, without what torch does not count to the model.
+            Of most models it is `digest`.
     """
 
     digest: str
     unread: tuple[str, ...]
     constants: Mapping[str, str] = field(default_factory=dict)
+    before: str = ""
+
+    def is_saved_as(self, fingerprint: str, kind: int | None) -> bool:
+        """Whether a lens with this fingerprint was fitted around this classifier.
+
+        Args:
+            fingerprint: what was saved.
+            kind: what was saved beside it, :data:`IDENTITY`; None before there was any.
+        """
+        return fingerprint == self.digest or (kind is None and fingerprint == self.before)
 
     def other_constants(self, saved: Mapping[str, str]) -> list[str]:
         """Return the names of those that are there as when they were saved, but for their values."""
@@ -68,30 +85,66 @@ def identity_of(model: nn.Module, layer: str | None, outputs: str) -> Identity:
     What a module computes beyond its type and the settings that its repr shows is not seen, apart from the code of
     TorchScript; neither are hooks, nor numbers that are plain attributes, which may as well count something.
     """
-    digest = hashlib.sha256(f"{layer}|{outputs}".encode())
+    digest = hashlib.sha256(f"{without_compilers(layer or '') or layer}|{outputs}".encode())
     unread: list[str] = []
-    for name, module in model.named_modules():
-        settings = _ADDRESS.sub("", module.extra_repr())
-        digest.update(f"{name}:{type(module).__name__}({settings});".encode())
-    state = {**model.state_dict(keep_vars=True), **dict(model.named_buffers())}
+    roots = list(roots_of(model))
+    for prefix, root in roots:
+        _add_root(digest, prefix, root, unread)
+    before = digest
+    if len(roots) > 1 or _not_in_state(model) or any(map(is_compiled, model.modules())):
+        before = hashlib.sha256(f"{layer}|{outputs}".encode())
+        _add_former(before, model)
+    return Identity(digest.hexdigest(), tuple(unread), _constants(model), before.hexdigest())
+
+
+def _state_of(module: nn.Module) -> dict[str, Any]:
+    return {**module.state_dict(keep_vars=True), **dict(module.named_buffers())}
+
+
+def _not_in_state(module: nn.Module) -> dict[str, Any]:
+    """Return the parameters that a module leaves out of its state, as hooks may make it do."""
+    state = _state_of(module)
+    known = {id(value) for value in state.values()}
+    return {n: value for n, value in module.named_parameters() if n not in state and id(value) not in known}
+
+
+def _add_root(digest: Any, prefix: str, root: nn.Module, unread: list[str]) -> None:
+    """Add a module with all that torch knows to belong to it, and what hooks take out of its state."""
+    for name, module in root.named_modules(prefix=prefix):
+        if not is_compiled(module):
+            _add_settings(digest, without_compilers(name), module)
+    before = f"{prefix}." if prefix else ""
+    state = {without_compilers(before + n): v for n, v in (_state_of(root) | _not_in_state(root)).items()}
     for name, value in sorted(state.items()):
         _add(digest, name, value, unread)
-    for name, value in _beyond_state(model):
-        _add(digest, name, value, unread)
-    return Identity(digest.hexdigest(), tuple(unread), _constants(model))
+    for name, value in _beyond_state(root):
+        _add(digest, without_compilers(before + name), value, unread)
+
+
+def _add_former(digest: Any, model: nn.Module) -> None:
+    """Add what lenses that were saved before know of a model."""
+    for name, module in model.named_modules():
+        _add_settings(digest, name, module)
+    for name, value in (*sorted(_state_of(model).items()), *_beyond_state(model)):
+        _add(digest, name, value, [])
+
+
+def _add_settings(digest: Any, name: str, module: nn.Module) -> None:
+    settings = _ADDRESS.sub("", module.extra_repr())
+    digest.update(f"{name}:{type(module).__name__}({settings});".encode())
 
 
 def _constants(model: nn.Module) -> dict[str, str]:
-    known = {id(value) for value in (*model.parameters(), *model.buffers())}
+    known = {id(value) for value in tensors_of(model)}
     found = {}
-    for name, module in model.named_modules():
+    for name, module in modules_of(model):
         for key, value in held_by(module):
             digest, unread = hashlib.sha256(), list[str]()
-            if id(value) not in known and key not in results_of(module):
+            if id(value) not in known and not is_result(module, key):
                 _add(digest, "", value, unread)
                 if not unread:
                     # Of another shape it is another input's result, and no constant that has changed.
-                    said = f"{name}.{key}".lstrip(".") + f" {tuple(value.shape)}"
+                    said = without_compilers(f"{name}.{key}".lstrip(".")) + f" {tuple(value.shape)}"
                     found[said] = digest.hexdigest()
     return found
 

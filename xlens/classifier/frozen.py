@@ -26,7 +26,8 @@ from xlens.classifier.contexts import Context
 from xlens.classifier.interrupts import caught, own_lines_uninterrupted, tried, uninterrupted
 from xlens.classifier.kept import KeptModule, Swap, put_back, stand_ins
 from xlens.classifier.turns import random_state_kept, seeded
-from xlens.classifier.values import KeptTensor, bits, held_by, unwatched
+from xlens.classifier.values import KeptTensor, bits, unwatched
+from xlens.classifier.whole import held_by, modules_of
 from xlens.errors import ModelError
 
 __all__ = ["bits", "frozen", "seeded"]
@@ -41,16 +42,18 @@ class _Hold:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.thread = model, threading.get_ident()
-        self.modules = list(model.modules())
+        self.modules = [module for _, module in modules_of(model)]
+        parameters = {id(p): p for m in self.modules for p in m.parameters(recurse=False)}
+        buffers = {id(b): b for m in self.modules for b in m.buffers(recurse=False)}
         # Tensors of inference mode are not written to: copies stand in for them.
-        self.parameters = [p for p in model.parameters() if not p.is_inference()]
-        self.buffers = [b for b in model.buffers() if not b.is_inference()]
-        # What a forward pass may write to as to a buffer.
-        known = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
+        self.parameters: list[Tensor] = [p for p in parameters.values() if not p.is_inference()]
+        self.buffers = [b for b in buffers.values() if not b.is_inference()]
+        # What a forward pass may write to as to a buffer, or what has gradients as a parameter has.
+        known = {*parameters, *buffers}
         for tensor in (value for module in self.modules for _, value in held_by(module)):
             if isinstance(tensor, Tensor) and id(tensor) not in known and not tensor.is_inference():
                 known.add(id(tensor))
-                self.buffers.append(tensor)
+                (self.parameters if tensor.requires_grad else self.buffers).append(tensor)
         self.keys = {id(x) for x in (*self.modules, *self.parameters, *self.buffers)}
         #: How each part was before anybody held it, shared with the others who hold it.
         self.kept: dict[int, Kept] = {}

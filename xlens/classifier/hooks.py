@@ -31,10 +31,23 @@ def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class OwnTable(OrderedDict[int, Any]):
-    """A module's table of forward hooks in which each new one acts for the thread that placed it."""
+    """A module's table of hooks in which new ones act for the thread that placed them, and go with what it asks.
 
-    def __init__(self, given: dict[int, Any]) -> None:
+    Those of a thread that asks nothing are the program's: they act for every thread, and stay. Copied or saved it
+    is an ordinary table of the user's hooks alone: a copy of the model outlives the call.
+
+    Args:
+        given: the module's own table.
+        asks: whether the thread that calls it asks something.
+        wraps: whether hooks run in the thread that runs the module; those of the backward pass need not.
+    """
+
+    def __init__(self, given: dict[int, Any], asks: Callable[[], bool], *, wraps: bool) -> None:
         super().__init__()
+        self._asks, self._wraps = asks, wraps
+        #: What threads that ask nothing have placed meanwhile.
+        self.others: dict[int, Any] = {}
+        self._given: dict[int, Any] | None = None
         for key, hook in given.items():
             # Those that are there already are the user's, and act for every thread.
             self.place(key, hook)
@@ -43,8 +56,49 @@ class OwnTable(OrderedDict[int, Any]):
         """Take in a hook as it is."""
         super().__setitem__(key, hook)
 
+    def give_back(self, given: dict[int, Any]) -> None:
+        """Hand what is the program's over to the module's own table, from now on too."""
+        # First, so that what comes in between is handed over as well.
+        self._given = given
+        given.update(self.others)
+        if self.others:
+            # Who placed them removes them from here.
+            _handed_over.append(self)
+
+    def copy(self) -> OrderedDict[int, Any]:  # type: ignore[override]
+        """Return an ordinary table of the user's hooks."""
+        return OrderedDict((key, hook) for key, hook in list(self.items()) if not _is_passing(hook))
+
+    __copy__ = copy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, (), None, None, iter(self.copy().items())
+
     def __setitem__(self, key: int, hook: Any) -> None:
-        super().__setitem__(key, of_this_thread(hook) if callable(hook) else hook)
+        if self._asks():
+            super().__setitem__(key, of_this_thread(hook) if self._wraps and callable(hook) else hook)
+            return
+        self.others[key] = hook
+        super().__setitem__(key, hook)
+        if self._given is not None:
+            self._given[key] = hook
+
+    def __delitem__(self, key: int) -> None:
+        super().__delitem__(key)
+        mine = self.others.pop(key, None) is not None
+        if mine and self._given is not None:
+            self._given.pop(key, None)
+            if not self.others:
+                _handed_over[:] = [table for table in _handed_over if table is not self]
+
+
+#: Tables that are out of use, but for handles of hooks that other threads have placed in them.
+_handed_over: list[OwnTable] = []
+
+
+def _is_passing(hook: Any) -> bool:
+    """Whether a hook is one that :func:`of_this_thread` returned, which goes with the call that placed it."""
+    return getattr(hook, "__code__", None) is _OWN_CODE
 
 
 def place(table: dict[Any, Any], key: Any, entry: Any) -> None:
@@ -55,13 +109,17 @@ def place(table: dict[Any, Any], key: Any, entry: Any) -> None:
         table[key] = entry
 
 
-def own_tables(attributes: dict[str, Any]) -> dict[str, Any]:
+def own_tables(attributes: dict[str, Any], asks: Callable[[], bool]) -> dict[str, Any]:
     """Return tables to stand in for a module's own ones, which then nothing can touch.
 
     Args:
         attributes: ``vars(module)``.
+        asks: whether the thread that calls it asks something.
     """
     found = {
         name: table for name, table in attributes.items() if name.endswith("_hooks") and isinstance(table, dict)
     }
-    return {name: OwnTable(table) if name in _FORWARD else type(table)(table) for name, table in found.items()}
+    return {name: OwnTable(table, asks, wraps=name in _FORWARD) for name, table in found.items()}
+
+
+_OWN_CODE = of_this_thread(lambda *_: None).__code__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,26 +10,29 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xlens.classifier.hooks import own_tables, place
+from xlens.classifier.hooks import OwnTable, own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
+from xlens.classifier.whole import kept_in
 
-__all__ = ["KeptModule", "Swap", "put_back", "results_of", "stand_ins"]
+__all__ = ["KeptModule", "Swap", "is_result", "put_back", "stand_ins"]
 
 #: A table of a module, a name in it, and what takes its place there.
 Swap = tuple[dict[str, Any], str, Tensor]
 
 #: Where ``module.compile()`` puts what runs instead of the module.
 _COMPILED = "_compiled_call_impl"
+#: Where torch notes of which kind a module's hooks of the backward pass are.
+_FULL = "_is_full_backward_hook"
 
 
-#: Attributes that a forward pass was seen to replace.
+#: Attributes, and places in containers and objects, that a forward pass was seen to replace.
 _results: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
-def results_of(module: nn.Module) -> Collection[str]:
-    """Return the names of attributes in which forward passes leave tensors, as far as that was seen."""
-    return _results.get(module, ())
+def is_result(module: nn.Module, name: str) -> bool:
+    """Whether forward passes leave a tensor under a name such as ``maps[3]``, as far as that was seen."""
+    return any(name == place or name.startswith((f"{place}[", f"{place}.")) for place in _results.get(module, ()))
 
 
 class KeptModule:
@@ -45,6 +48,7 @@ class KeptModule:
         self.training: bool | None = getattr(module, "training", None)
         self.attributes = _own(module) if self.scripted else dict(vars(module))
         self.tables = [(table, dict(table)) for table in _tables_of(module)]
+        self.tensors = {} if self.scripted else _tensors_in(module)
 
     def hide(self, asks: Callable[[], bool]) -> None:
         """Let stand-ins take the place of the tables of hooks, and of what compilation has put there.
@@ -56,7 +60,7 @@ class KeptModule:
             asks: whether the thread that calls it explains.
         """
         live = vars(self.module)
-        live.update(own_tables(live))
+        live.update(own_tables(live, asks))
         compiled = live.get(_COMPILED)
         if compiled is not None:
             live[_COMPILED] = _for_others(self.module, compiled, asks)
@@ -67,14 +71,42 @@ class KeptModule:
             _refill(table, entries)
         live = vars(self.module)
         if not self.scripted:
-            names = {n for n, v in live.items() if isinstance(v, Tensor) and self.attributes.get(n) is not v}
-            if names:
-                _results.setdefault(self.module, set()).update(names)
+            # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
+            tried(self._note_results)
             for name in live.keys() - self.attributes.keys():
                 live.pop(name, None)
+        tables = {name: table for name, table in list(live.items()) if isinstance(table, OwnTable)}
+        kind = live.get(_FULL)
         live.update(self.attributes)
+        for name, table in tables.items():
+            own = self.attributes.get(name)
+            if own is not table and isinstance(own, dict):
+                table.give_back(own)
+            if table.others and name == "_backward_hooks":
+                # How torch reads all of a module's hooks of the backward pass.
+                live[_FULL] = kind
         if self.scripted and self.training is not None:
             self.module.training = self.training
+
+    def _note_results(self) -> None:
+        now = _tensors_in(self.module)
+        changed = {name for name in now.keys() & self.tensors.keys() if now[name] is not self.tensors[name]}
+        for name in now.keys() ^ self.tensors.keys():
+            # In a list that grows or shrinks, what stays has moved on, or will.
+            place = _in_list(name) or (name if name in now else None)
+            changed |= {place} if place is not None else set()
+        if changed:
+            _results.setdefault(self.module, set()).update(changed)
+
+
+def _tensors_in(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in kept_in(module) if isinstance(value, Tensor)}
+
+
+def _in_list(name: str) -> str | None:
+    """Return the name of the list that something is a member of, or None."""
+    around, _, place = name.rpartition("[")
+    return around if place.removesuffix("]").isdecimal() else None
 
 
 def stand_ins(modules: Iterable[nn.Module]) -> Iterator[Swap]:
@@ -132,6 +164,8 @@ def _own(module: nn.Module) -> dict[str, Any]:
 
 
 def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
+    if isinstance(table, OwnTable):
+        entries = {**entries, **table.others}
     now = list(table.items())
     if len(now) == len(entries) and all(
         key == name and value is entry for (key, value), (name, entry) in zip(now, entries.items(), strict=True)

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from xlens.classifier.contexts import Context
 from xlens.classifier.interrupts import own_lines_uninterrupted, uninterrupted
 
-__all__ = ["KeptTensor", "Unwatched", "bits", "copy_of", "held_by", "parts_of", "same", "unwatched"]
+__all__ = ["KeptTensor", "Unwatched", "bits", "copy_of", "parts_of", "same", "unwatched"]
 
 _COMPRESSED = {
     torch.sparse_csr: ("crow_indices", "col_indices"),
@@ -55,27 +54,6 @@ def parts_of(tensor: Tensor) -> Iterator[str | Tensor]:
         yield "meta"
     else:
         yield tensor if tensor.layout is torch.strided else tensor.to_dense()
-
-
-def held_by(module: nn.Module) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """Yield the tensors and arrays that a module keeps as plain attributes, also in lists and dicts, by name.
-
-    Those with a graph are no constants: a forward pass has left them there.
-    """
-    for name, value in vars(module).items():
-        if name not in ("_parameters", "_buffers", "_modules") and not name.endswith("_hooks"):
-            yield from _named(name, value)
-
-
-def _named(name: str, value: Any, depth: int = 4) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    if isinstance(value, Tensor):
-        if value.grad_fn is None:
-            yield name, value
-    elif isinstance(value, np.ndarray):
-        yield name, value
-    elif isinstance(value, dict | list | tuple) and depth:
-        for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            yield from _named(f"{name}[{key!r}]", part, depth - 1)
 
 
 def same(first: Tensor, second: Tensor) -> bool:

@@ -6,13 +6,17 @@ import ast
 import inspect
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
 from xlens.errors import ModelError, did_you_mean
 
-__all__ = ["bare_name", "layer_name", "unwrapped"]
+__all__ = ["bare_name", "is_compiled", "layer_name", "own_name", "unwrapped", "without_compilers"]
+
+#: Under which name ``torch.compile`` has what it wraps.
+_COMPILED = "_orig_mod"
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
@@ -37,14 +41,39 @@ def bare_name(name: str, model: nn.Module, prefix: str) -> str:
     return own if name not in dict(model.named_modules()) else name
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether this is what ``torch.compile`` has put around a module."""
+    # Looked up and not imported: what nobody has imported wraps nothing.
+    compiling = sys.modules.get("torch._dynamo.eval_frame")
+    return compiling is not None and isinstance(module, compiling.OptimizedModule)
+
+
+def without_compilers(name: str) -> str:
+    """Return the name that something would have in a model of which no part is compiled.
+
+    >>> without_compilers("body._orig_mod.0.weight")
+    'body.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+def own_name(name: str, names: Iterable[str]) -> str | None:
+    """Return that of a model's `names` which stands for the module, also where other parts of it are compiled.
+
+    >>> own_name("body.0", ["body", "body._orig_mod", "body._orig_mod.0"])
+    'body._orig_mod.0'
+    """
+    bare, known = without_compilers(name), list(names)
+    # The last: it is what is compiled, and has hooks that are called.
+    return name if name in known else next((n for n in reversed(known) if without_compilers(n) == bare), None)
+
+
 def _inner(model: nn.Module) -> str | None:
     """Return the name under which a wrapper has what it wraps, or None for what is no wrapper."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return "module"
-    # Looked up and not imported: what nobody has imported wraps nothing.
-    compiling = sys.modules.get("torch._dynamo.eval_frame")
-    if compiling is not None and isinstance(model, compiling.OptimizedModule):
-        return "_orig_mod"
+    if is_compiled(model):
+        return _COMPILED
     if _is_lightning(model) and not (model._forward_hooks or model._forward_pre_hooks):
         name = _only_calls(type(model).forward)
         if name is not None and isinstance(model._modules.get(name), nn.Module):
@@ -99,10 +128,11 @@ def layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:
                 do="pass a module that model.modules() lists, or its dotted name",
             )
         return found
-    if layer not in names:
+    found = own_name(layer, names)
+    if found is None:
         raise ModelError(
             f"Classifier: the model has no layer {layer!r}.{did_you_mean(layer, names)}",
             allowed=", ".join(list(names)[:40]) + (", ..." if len(names) > 40 else ""),
             do="use a name from dict(model.named_modules())",
         )
-    return layer
+    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -231,6 +232,8 @@ def _read_npy(path: Path, allowance: Allowance) -> Any:
     if packed:
         # NumPy goes by the content and not by the name, and so does the limit.
         return _read_npz(path, allowance)
+    with path.open("rb") as file:
+        _take_claimed(file, path.name, allowance)
     return np.load(path)  # NumPy refuses objects unless told otherwise; nothing is packed here
 
 
@@ -250,7 +253,17 @@ def _entry(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> np.ndar
     size = archive.getinfo(name).file_size
     allowance.take(size, f"the entry {name!r}")
     with archive.open(name) as stream:
+        _take_claimed(stream, name, Allowance(Path(str(archive.filename)), allowance.most, DataError))
+    with archive.open(name) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _take_claimed(stream: IO[bytes], name: str, allowance: Allowance) -> None:
+    """Count what an array's header says: memory is made for it before there is a look at what follows."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    allowance.take(math.prod(shape) * dtype.itemsize, f"the array {name!r}")
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
@@ -277,6 +290,13 @@ def _split(path: Path, content: Any) -> tuple[Any, Any]:
         keys = f"keys {', '.join(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
         raise DataError(
             f"data: {path.name!r} holds no inputs", given=keys, allowed=f"(n, *S) under one of {', '.join(_INPUTS)}"
+        )
+    if 0 in inputs.shape or not inputs.dtype.itemsize:
+        raise DataError(
+            f"data: {path.name!r} holds inputs without values",
+            given=f"{inputs.dtype} of shape {tuple(inputs.shape)}",
+            allowed="(n, *S) with at least one value per input",
+            do="check how the file was written",
         )
     return inputs, labels
 

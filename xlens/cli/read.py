@@ -26,13 +26,15 @@ from xlens.cli.inputs import (
 )
 from xlens.contracts.backend import Spec
 from xlens.errors import DataError, OptionError, XlensWarning
-from xlens.files.limits import MOST_BYTES
+from xlens.files.limits import MOST_BYTES, Allowance
 
 __all__ = ["Examples", "check_data", "data_to_explain", "data_to_fit", "said_of"]
 
 _SIZED = ("size", "mode")
 #: How far outside of a lens's range values may lie, in spans of it, and what share of them.
 _SLACK, _SHARE = 0.1, 0.01
+#: What the name of an input takes in memory.
+_NAME_BYTES = 80
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def data_to_explain(
         return read_images(found, _how(said, stored, spec), max_bytes), [str(path) for path in found]
     (path,) = arrays
     inputs, _ = read_array(path, max_bytes)
+    Allowance(path, max_bytes, DataError).take(len(inputs) * _NAME_BYTES, f"names of {len(inputs):,} inputs")
     names = [f"{path.name} {i}" for i in range(len(inputs))]
     if not _are_bytes(path, inputs):
         _refuse("explain", path, said, said)

@@ -13,7 +13,7 @@ from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
 
-__all__ = ["Batch", "batch_labels", "check", "collate", "to_batch"]
+__all__ = ["Batch", "batch_labels", "check", "collate", "fitting", "to_batch"]
 
 _INPUT_KEYS = ("pixel_values", "image", "images", "inputs", "input", "x")
 _LABEL_KEYS = ("labels", "label", "targets", "target", "y")
@@ -132,7 +132,7 @@ def check(batch: Batch) -> Batch:
     """Return a batch of finite floats.
 
     Raises:
-        DataError: there are no inputs, some are not finite, or there is another number of labels.
+        DataError: there are no inputs, or some are not finite.
     """
     inputs = batch.inputs
     if inputs.dim() < 2 or len(inputs) == 0:
@@ -152,13 +152,19 @@ def check(batch: Batch) -> Batch:
             allowed="finite numbers",
             do="repair or drop such inputs",
         )
-    if batch.labels is not None and len(batch.labels) != len(inputs):
-        raise DataError(
-            "data: labels do not fit the inputs",
-            given=f"{len(batch.labels)} labels for {len(inputs)} inputs in a batch",
-            do="return one label per input",
-        )
-    return Batch(inputs, batch.labels, batch.index, batch.unlabelled)
+    labels, why = fitting(batch.labels, len(inputs), batch.unlabelled)
+    return Batch(inputs, labels, batch.index, why)
+
+
+def fitting(labels: Tensor | None, inputs: int, why: str) -> tuple[Tensor | None, str]:
+    """Return labels where there is one per input, else None and why: it matters where labels are used.
+
+    >>> fitting(torch.zeros(3), 2, "")
+    (None, '3 labels for 2 inputs')
+    """
+    if labels is None or len(labels) == inputs:
+        return labels, why
+    return None, f"{len(labels)} labels for {inputs} inputs"
 
 
 def _parted(item: Any) -> tuple[Any, Any]:

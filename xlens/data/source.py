@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from xlens.classifier.normalization import Normalization, normalization_in
-from xlens.data.batch import Batch, batch_labels, check, collate, to_batch
+from xlens.data.batch import Batch, batch_labels, check, collate, fitting, to_batch
 from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
@@ -108,12 +108,11 @@ def as_data(data: Any) -> Data:
         data: a tensor or array ``(n, *S)`` of any strides and byte order, a pair ``(X, y)``, a Dataset, a
             DataLoader, or any iterable of batches that can be iterated over more than once. A batch is a tensor, a
             tuple that begins with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels are whole
-            numbers or one-hot rows; anything else beside the inputs (names of files, boxes, several targets, None)
-            is not looked at, and counts as no labels.
+            numbers or one-hot rows, one per input; anything else beside the inputs (names of files, boxes, several
+            targets, None) is not looked at, and counts as no labels.
 
     Raises:
-        DataError: the form is unknown, there are no inputs, there is another number of labels, or the iterable
-            is used up after one pass.
+        DataError: the form is unknown, there are no inputs, or the iterable is used up after one pass.
 
     >>> import torch
     >>> from xlens.data import as_data
@@ -169,19 +168,9 @@ def _is_pair(data: Any) -> bool:
 
 
 def _labelled(inputs: Any, beside: Any) -> Data:
-    """Return inputs with their labels, or with what is wrong with these; it matters where labels are used.
-
-    Raises:
-        DataError: there are as many labels as of other inputs.
-    """
+    """Return inputs with their labels, or with what is wrong with these; it matters where labels are used."""
     labels, fault = batch_labels(beside)
-    if labels is not None and len(labels) != len(inputs):
-        raise DataError(
-            "data: labels do not fit the inputs",
-            given=f"{len(labels)} labels for {len(inputs)} inputs",
-            do="pass one label per input, or no labels at all: xlens does not need them",
-        )
-    return Data(inputs, labels, fault)
+    return Data(inputs, *fitting(labels, len(inputs), fault))
 
 
 def _nonempty(data: Data) -> Data:

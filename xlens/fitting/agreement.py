@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.whole import buffers_of
 from xlens.data import Data
 from xlens.errors import DataError
 from xlens.training.processes import Processes
@@ -29,8 +30,7 @@ def take_first_buffers(together: Processes, classifier: Classifier) -> None:
 
     Training leaves running statistics that differ: each process saw batches of its own after they were last shared.
     """
-    buffers = classifier.model.named_buffers()
-    facts = ";".join(f"{name}:{buffer.dtype}:{tuple(buffer.shape)}" for name, buffer in buffers)
+    facts = ";".join(f"{buffer.dtype}:{tuple(buffer.shape)}" for buffer in buffers_of(classifier.model))
     if not together.agree(hashlib.sha256(facts.encode()).digest()):
         raise _disagreement(together)
     together.share_buffers(classifier.model)

@@ -15,6 +15,8 @@ __all__ = ["check_answers", "check_asked", "check_gradient", "check_outputs"]
 _FEW, _SOME = 4, 64
 #: How far sums of probabilities may be from 1, which half precision and label smoothing leave room for.
 _CLOSE = 5e-3
+#: How far down and up trained probabilities go over the data; logits may lie anywhere, also from .4 to .6.
+_LOW, _HIGH = 0.1, 0.9
 
 
 def check_asked(classifier: Classifier) -> None:
@@ -56,6 +58,9 @@ def check_outputs(outputs: str, logits: Tensor) -> None:
 
     Raises:
         ModelError: they are visibly something else than was promised.
+
+    Warns:
+        XlensWarning: they may be something else.
     """
     if outputs in _LOOKED_AT:
         _LOOKED_AT[outputs](logits.double())
@@ -71,7 +76,7 @@ def _check_logits(values: Tensor) -> None:
             do="say so: xlens.fit(xlens.Classifier(model, outputs='probabilities'), ...); or pass the model "
             "without its softmax",
         )
-    raise _independent("logits of classes that exclude each other were promised", values)
+    _refuse_or_warn(_independent("logits of classes that exclude each other were promised", values), values)
 
 
 def _check_probabilities(logits: Tensor) -> None:
@@ -91,11 +96,12 @@ def _check_probabilities(logits: Tensor) -> None:
 
 def _check_labels(values: Tensor) -> None:
     if _inside(values) and len(values) > 1 and not bool((values == values[0]).all()):
-        raise ModelError(
+        fault = ModelError(
             "fit: the labels' outputs look like probabilities, and logits were promised",
-            given=f"{len(values)} rows of numbers from 0 to 1",
+            given=f"{len(values)} rows of numbers from {float(values.min()):.3g} to {float(values.max()):.3g}",
             do="say outputs='multilabel_probabilities', or pass the model without its sigmoid",
         )
+        _refuse_or_warn(fault, values)
 
 
 def _check_label_probabilities(logits: Tensor) -> None:
@@ -119,11 +125,18 @@ _LOOKED_AT = {
 def _independent(promised: str, values: Tensor) -> ModelError:
     return ModelError(
         f"fit: the classifier's outputs look like those of independent yes/no labels, and {promised}",
-        given=f"numbers from 0 to 1 in {_sums(values)}",
+        given=f"numbers from {float(values.min()):.3g} to {float(values.max()):.3g} in {_sums(values)}",
         do="say which label is explained: xlens.Classifier(model, outputs='multilabel_probabilities', label=0), or "
         "outputs='multilabel' and the model without its sigmoid; for classes that exclude each other, pass their "
         "logits",
     )
+
+
+def _refuse_or_warn(fault: ModelError, values: Tensor) -> None:
+    """Refuse what goes down and up as trained probabilities do; say so of what may as well be logits."""
+    if float(values.min()) < _LOW and float(values.max()) > _HIGH:
+        raise fault
+    warn(f"{fault} Where they are logits, there is nothing to do.", XlensWarning)
 
 
 def _inside(values: Tensor) -> bool:

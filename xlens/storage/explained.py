@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.wrappers import own_name
 
 __all__ = ["ASKED", "classifier_for"]
 
@@ -27,7 +28,7 @@ def classifier_for(model: nn.Module | Classifier, facts: dict[str, Any]) -> Clas
         asked["labels"] = own.labels or asked["labels"]
         own = own.replaced(**asked, class_names=facts["class_names"])
     # Another model need not have the layer; the fingerprint then says so.
-    known = facts["layer"] if facts["layer"] in dict(own.model.named_modules()) else None
+    known = facts["layer"] and own_name(facts["layer"], dict(own.model.named_modules()))
     given = own.class_names if isinstance(model, Classifier) else None
     layer, names = own.layer or known, given or facts["class_names"]
     if (layer, names) == (own.layer, own.class_names):

@@ -33,6 +33,7 @@ _WHOLE: dict[str, Any] = {
     "class_names": tuple[str, ...] | None,
     "fingerprint": str,
     "constants": dict[str, Any] | None,
+    "identity": int | None,
     "preprocessing": dict[str, Any] | None,
 }
 _PROVENANCE: dict[str, Any] = {
@@ -53,7 +54,7 @@ _YES_OR_NO = ("trustworthy", "fidelity.agrees", "fidelity.flips", "fidelity.deco
 def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     """Return, in words, which facts of a saved lens are of no kind that :func:`xlens.storage.save_lens` writes."""
     # Versions before 0.2 wrote nothing of these.
-    known = {**dict.fromkeys(("preprocessing", "labels", "label", "threshold", "constants")), **facts}
+    known = {**dict.fromkeys(("preprocessing", "labels", "label", "threshold", "constants", "identity")), **facts}
     faults = [
         f"{name} is {_short(known.get(name))}"
         for name, hint in _WHOLE.items()

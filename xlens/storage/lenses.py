@@ -23,6 +23,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.fingerprint import IDENTITY
 from xlens.contracts.backend import CONTRACT_VERSION, Spec
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
@@ -30,7 +31,7 @@ from xlens.errors import OptionError, StorageError, XlensError
 from xlens.files.building import Built
 from xlens.files.limits import MOST_BYTES
 from xlens.files.plain import parse, said
-from xlens.files.writing import write_all
+from xlens.files.writing import check_name, write_all
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
@@ -79,12 +80,13 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "layer": fitted.classifier.layer,
         **{name: getattr(fitted.classifier, name) for name in ("outputs", "class_names", *ASKED)},
         "fingerprint": fitted.bound.fingerprint,
-        # As they were then, without those that forward passes were since seen to replace.
+        "identity": IDENTITY,
         "constants": fitted.bound.constants(),
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
         _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
     }
     try:
+        check_name(folder)
         content = encode(_KIND, tensors, {"facts": facts, "replaces": _digest(_bytes_of(folder / _JSON))})
         # Through JSON and back, so that the checksum is that of what a reader will see.
         facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
@@ -129,7 +131,7 @@ def load_lens(
             given=f"a {type(classifier.model).__name__} with state that cannot be read: {_few(own.unread)}",
             do="return tensors, numbers or bytes from get_extra_state; or, if you are sure, pass strict=False",
         )
-    if strict and facts["fingerprint"] != own.digest:
+    if strict and not own.is_saved_as(facts["fingerprint"], facts.get("identity")):
         raise StorageError(
             "load: this lens was fitted around another classifier",
             given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.whole import modules_of
+
 __all__ = ["differing", "model_state", "process_state"]
 
 
@@ -40,7 +42,7 @@ def process_state() -> dict[str, Any]:
 def model_state(model: nn.Module) -> dict[str, Any]:
     """Return every value, flag, gradient, hook and attribute of a model in comparable form."""
     found: dict[str, Any] = {}
-    for name, module in model.named_modules():
+    for name, module in modules_of(model):
         found[f"{name}: identity"] = id(module)
         found[f"{name}: training"] = module.training
         found[f"{name}: attributes"] = list(vars(module))

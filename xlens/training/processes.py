@@ -15,6 +15,7 @@ from accelerate.utils import get_int_from_env
 from torch import Tensor, nn
 
 from xlens.classifier.frozen import bits
+from xlens.classifier.whole import buffers_of
 from xlens.errors import XlensError
 
 __all__ = ["Processes", "alone", "process_state_restored", "processes"]
@@ -97,7 +98,7 @@ class Processes:
         Args:
             model: of the same structure in each process.
         """
-        buffers = list(model.buffers())
+        buffers = list(buffers_of(model))
         if self.count == 1 or not buffers:
             return
         parts = [bits(buffer) for buffer in buffers]

@@ -20,8 +20,8 @@ from xlens.errors import DataError, OptionError, StorageError, UnsupportedError,
 from xlens.files.writing import UnflushedError, write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
-from xlens.storage import save_lens
 from xlens.teaching.page.lock import FolderLock
+from xlens.teaching.page.saved import SavedLens
 from xlens.teaching.teaching import Strategy, Teaching
 
 __all__ = ["Session"]
@@ -93,14 +93,13 @@ class Session:
             raise DataError("label: the pool is too small", given=len(pool), allowed=f"at least {least}")
         self.pool, self.folder = pool, Path(folder)
         self._per_round, self._strategy, self._seed = per_round, strategy, seed
-        self.learning, self.fault = False, ""
-        self._unsaved = False
+        self.learning, self.fault, self._unsaved = False, "", False
         folder_lock = FolderLock(self.folder)
         self._released = weakref.finalize(self, folder_lock.release)
         self._lock = folder_lock.turn
         try:
             with self._lock:
-                self._on_disk: bytes | None = None
+                self._saved = SavedLens(self.folder)
                 self._facts = self._restored(check)
                 if "before_marks" in self._facts:
                     self._keep()  # its name, before a lens is saved with it
@@ -205,6 +204,7 @@ class Session:
         facts = self._facts
         with self._lock:
             self._refuse_changed()
+            self._saved.refuse_replaced()
         if facts["round"] and self._learned() != facts["round"]:
             rows = torch.tensor(self._to_learn())
             # Without the mask of the edits, which may take longer to fit than a person waits between two questions.
@@ -215,7 +215,7 @@ class Session:
             self._unsaved = True
         if self._unsaved:
             # With the round in it, and before the answers say that it is over: stopped in between, it is known.
-            save_lens(self.fitted, self.folder)
+            self._saved.save(self.fitted)
             self._unsaved = False
         free = torch.tensor([p for p in range(len(self.pool)) if str(p) not in facts["answers"]], dtype=torch.long)
         chosen = torch.zeros(0, dtype=torch.long)
