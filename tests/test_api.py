@@ -264,7 +264,7 @@ def test_labels(fit, images, labels):
     with pytest.raises(DataError, match="labels from 0 to 5. Allowed: 0 to 2"):
         fit(data=(images, torch.where(labels == 2, 5, labels)), supervision="labels")
     with pytest.raises(DataError, match="90 labels for 96 inputs"):
-        fit(data=(images, labels[:90]))
+        fit(data=(images, labels[:90]), supervision="labels")
     with pytest.raises(DataError, match="all labels are the same.*all 1"):
         fit(data=(images, torch.ones_like(labels)), supervision="labels")
     assert fit(data=(images, labels), supervision="labels").provenance["supervision"] == "labels"
@@ -274,7 +274,7 @@ def test_labels(fit, images, labels):
     with pytest.raises(DataError, match="a list of str beside the inputs, which are no numbers"):
         fit(data=(images, ["cat"] * 96), supervision="labels")
     # What is not used is not looked at.
-    for unused in (labels + 100, ["cat"] * 96):
+    for unused in (labels + 100, ["cat"] * 96, labels[:90]):
         fit(data=(images, unused))
 
 

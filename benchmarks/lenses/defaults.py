@@ -1,7 +1,7 @@
 """Every backend with its defaults on data that it was not tuned on.
 
     python -m benchmarks.lenses.defaults --data digits strokes garments leaves --backends introvac dif
-    python -m benchmarks.lenses.defaults --data boards --folder ../shared/data --backends introvac
+    python -m benchmarks.lenses.defaults --data boards --folder DATA --backends introvac
 
 Prints a table, one line for each fit. Classifiers are small CNNs, trained anew (500 steps). `--residual` leaves out
 the mask, whose fit takes longer than some lenses: changes are then carried as they are decoded.

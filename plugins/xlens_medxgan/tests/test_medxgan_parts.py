@@ -40,11 +40,14 @@ def spec_of(shape, low=0.0, high=1.0):
 
 def test_a_constant_channel_does_not_blind_the_discriminator():
     spec = dataclasses.replace(spec_of((2, 8, 8)), minimum=(0.0, 1.0), maximum=(4.0, 1.0))
-    opaque = torch.cat([torch.rand(3, 1, 8, 8), torch.ones(3, 1, 8, 8)], 1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        opaque = torch.cat([torch.rand(3, 1, 8, 8), torch.ones(3, 1, 8, 8)], 1)
+        judge = ProjectionDiscriminator(spec, width=8)
     nearly = opaque.clone()
     nearly[:, 1] += 1e-4
-    judge = ProjectionDiscriminator(spec, width=8)
-    assert (judge(opaque) - judge(nearly)).abs().max() < 1e-2
+    # Divided by a range of nothing, it would be moved by thousands.
+    assert (judge(opaque) - judge(nearly)).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 100), (1, 100, 9), (2, 15, 127), (1, 13, 8)])
