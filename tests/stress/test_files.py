@@ -189,12 +189,15 @@ class Killed:
     def __init__(self, patch, at, fault, once=False):
         self.count, self.at = 0, at
         for name in CALLS:
-            patch.setattr(os, name, self._wrapped(getattr(os, name), fault, once))
+            patch.setattr(os, name, self._wrapped(name, getattr(os, name), fault, once))
 
-    def _wrapped(self, real, fault, once):
+    def _wrapped(self, name, real, fault, once):
         def call(*given, **named):
             self.count += 1
             if self.count == self.at or (self.count > self.at and not once):
+                if name == "close":
+                    # The descriptor is gone, whatever close says, and so is that of a process that is killed.
+                    real(*given, **named)
                 raise fault
             return real(*given, **named)
 

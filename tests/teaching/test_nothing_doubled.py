@@ -430,3 +430,20 @@ def warnings_as_errors():
             return context.__exit__(*fault)
 
     return Strict()
+
+
+def test_a_folder_whose_lock_cannot_be_closed_in_peace_is_free_all_the_same(
+    quick, pool, model, tmp_path, monkeypatch
+):
+    folder = copied(quick[0], tmp_path / "lens")
+    session = opened(folder, model, pool)
+    close = os.close
+
+    def failing(descriptor):
+        close(descriptor)
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", failing)
+        session.close()
+    opened(folder, model, pool).close()

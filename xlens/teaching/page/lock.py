@@ -68,7 +68,9 @@ class FolderLock:
             held.count -= 1
             if not held.count:
                 del self._held[self._name]
-                os.close(held.descriptor)
+                # What fails is a last write, of which there is none; the descriptor is gone all the same.
+                with suppress(OSError):
+                    os.close(held.descriptor)
 
 
 def _taken(path: Path) -> int:
@@ -81,7 +83,8 @@ def _taken(path: Path) -> int:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     except BaseException:
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
         raise
     return descriptor
 
