@@ -104,6 +104,7 @@ def slow_share(model: Weighted, before: Tensor, after: Tensor) -> float:
 
 @pytest.mark.parametrize("small", [False, True], ids=["evidence", "attack"])
 def test_what_is_left_is_what_a_slow_reference_finds(small):
+    from xlens.classifier.margins import score_margin
     from xlens.explaining.asking import asks
     from xlens.explaining.stability import effect_kept
 
@@ -114,7 +115,8 @@ def test_what_is_left_is_what_a_slow_reference_finds(small):
     lens = asks(explainer.fitted)
     with explainer.fitted.asking():
         edit = lens.carry(inputs, target, contrast, "masked")
-        kept = effect_kept(lens, edit, target, contrast)
+        before, after = (score_margin(model(x), target, contrast) for x in (inputs, edit.start))
+        kept = effect_kept(lens, edit, target, contrast, before - after)
     for i in range(2):
         assert float(kept[i]) == pytest.approx(slow_share(model, inputs[i], edit.start[i]), abs=1e-4)
     assert bool((kept < 0.2).all()) if small else bool((kept > 0.8).all())

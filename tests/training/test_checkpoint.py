@@ -16,20 +16,6 @@ from xlens.errors import StorageError, XlensError
 from xlens.training.checkpoint import pack, read_file, unpack, write_file
 
 
-@pytest.fixture(autouse=True)
-def _global_generators():
-    with torch.random.fork_rng():
-        yield
-
-
-def interrupt_after(step):
-    def on_step(event):
-        if event.step == step:
-            raise KeyboardInterrupt
-
-    return on_step
-
-
 @pytest.fixture
 def checkpoint(tmp_path):
     Task(output_dir=tmp_path).fit()

@@ -7,24 +7,9 @@ import signal
 import threading
 
 import pytest
-import torch
 from tasks import STEPS, Task, same
 
 from xlens.training.checkpoint import read_file
-
-
-@pytest.fixture(autouse=True)
-def _global_generators():
-    with torch.random.fork_rng():
-        yield
-
-
-def interrupt_after(step):
-    def on_step(event):
-        if event.step == step:
-            raise KeyboardInterrupt
-
-    return on_step
 
 
 def test_an_interrupt_inside_a_step_keeps_the_last_whole_checkpoint(tmp_path):

@@ -11,12 +11,6 @@ from tasks import DATA, STEPS, Task, same
 from xlens.errors import TrainingError, XlensWarning
 
 
-@pytest.fixture(autouse=True)
-def _global_generators():
-    with torch.random.fork_rng():
-        yield
-
-
 @pytest.mark.parametrize("data", DATA)
 def test_the_same_seed_gives_the_same_result(data):
     assert same(Task(data).fit().result(), Task(data).fit().result())

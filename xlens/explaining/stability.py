@@ -22,7 +22,7 @@ _SHIFT = 1 / 56
 _BLUR = (0.25, 0.5, 0.25)
 
 
-def effect_kept(lens: Asks, edit: Edit, target: Tensor, contrast: Tensor) -> Tensor | None:
+def effect_kept(lens: Asks, edit: Edit, target: Tensor, contrast: Tensor, whole: Tensor) -> Tensor | None:
     """Return the share of the edit's effect that is left when input and counterfactual are changed alike, ``(N,)``.
 
     With s the score, target against contrast, the effect is s(x) - s(x'), and what is left of it under a change T
@@ -35,6 +35,7 @@ def effect_kept(lens: Asks, edit: Edit, target: Tensor, contrast: Tensor) -> Ten
         lens: asks the lens.
         edit: what is judged.
         target, contrast: ``(N,)``.
+        whole: ``(N,)`` the effect s(x) - s(x').
 
     Returns:
         the share, 0 where the edit has no effect; None where inputs are no images or too small, or where real
@@ -48,7 +49,6 @@ def effect_kept(lens: Asks, edit: Edit, target: Tensor, contrast: Tensor) -> Ten
     def effect(before: Tensor, after: Tensor) -> Tensor:
         return score_margin(classify(before), target, contrast) - score_margin(classify(after), target, contrast)
 
-    whole = effect(inputs, edit.start)
     pairs = zip(_changed(inputs), _changed(edit.start), strict=True)
     left = torch.stack([effect(before, after) for before, after in pairs]).amin(0)
     return torch.where(whole > 0, left / whole.clamp_min(1e-12), 0 * whole)

@@ -72,7 +72,7 @@ def judge(
         "flips": _flips(rows, edit, fidelity, already, [names[c] for c in contrast.tolist()]),
         "likeness": _likeness(rows, lens, edit, fidelity, margins),
         "specific": _specific(rows, lens, edit, contrast),
-        "stable": _stable(rows, lens, edit, fidelity, target, contrast),
+        "stable": _stable(rows, lens, edit, fidelity, margins, target, contrast),
         "local": _local(rows, edit, fidelity),
         "complete": _complete(rows, deltas, tolerance),
     }
@@ -131,9 +131,15 @@ def _specific(rows: list[list[str]], lens: Asks, edit: Edit, contrast: Tensor) -
 
 
 def _stable(
-    rows: list[list[str]], lens: Asks, edit: Edit, fidelity: Fidelity, target: Tensor, contrast: Tensor
+    rows: list[list[str]],
+    lens: Asks,
+    edit: Edit,
+    fidelity: Fidelity,
+    margins: Mapping[str, Tensor],
+    target: Tensor,
+    contrast: Tensor,
 ) -> Tensor | None:
-    kept = effect_kept(lens, edit, target, contrast)
+    kept = effect_kept(lens, edit, target, contrast, margins["inputs"] - margins["start"])
     if kept is None:
         return None
     # Where nothing flips there is nothing to outlast, and that is said already.
