@@ -1,6 +1,7 @@
 """What threads, Ctrl-C, errors, full memory, kills, a full disk and damaged files leave behind.
 
-python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--files N] [--seed N]
+python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--seed N]
+    [--files N]
 """
 
 from __future__ import annotations
