@@ -1,4 +1,4 @@
-"""How much may be made of what a file says: networks that are built, and what they and the classifier then compute."""
+"""How much may be made of what a file says: networks that are built, and what they and the classifier compute."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Built(TorchDispatchMode):
             needed = math.ceil(max(size / _PIECE, (self._computed + size) / _PASSING))
             raise StorageError(
                 f"load: {self._what} asks for more to be computed than it may when it is read",
-                given=f"{size:,} bytes in one piece after {self._computed:,} others, as of inputs of the saved shape",
+                given=f"{size:,} bytes in one piece after {self._computed:,} others, as for the saved shape",
                 allowed=f"{int(_PIECE * self._most):,} bytes in one piece, and {_PASSING * self._most:,} in all",
                 do="look at where the file is from; if it is right, allow more: at least "
                 f"xlens.load(..., max_bytes={needed}), or --max-bytes",

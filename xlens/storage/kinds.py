@@ -80,7 +80,7 @@ def _outputs_faults(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _size_faults(preprocessing: Mapping[str, Any] | None, shape: Sequence[int]) -> list[str]:
-    """Return what is wrong with the size that images are given; anything but a size is refused where they are read."""
+    """Return what is wrong with the size that images are given; what is no size is refused where they are read."""
     size = tuples((preprocessing or {}).get("size"))
     if _is(size, tuple[int, int]) and size != tuple(shape[1:]):
         return [f"preprocessing makes inputs of {size}, and the spec's are {tuple(shape)}"]
