@@ -144,7 +144,6 @@ def load_lens(
         )
     with classifier.frozen(seed=0):
         most = max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values()))
-        # Facts that ask for gigabytes are refused before these are there.
         with _bounds(facts, most):
             stored = _built(classifier, facts)
             lens = stored.lens.to(device)
@@ -155,7 +154,7 @@ def load_lens(
 
 
 def _bounds(facts: dict[str, Any], most: int) -> Built:
-    """Return the context in which all that a lens's facts ask for is made, inputs of its shape counted already."""
+    """Return the context in which what a lens's facts ask for is made, and refused where that is gigabytes."""
     building = Built(most, "this lens")
     facts_of: dict[str, Any] | None = facts
     while facts_of is not None:
