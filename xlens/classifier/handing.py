@@ -1,4 +1,4 @@
-"""Which part of a module does all that the module does, by the text of its forward pass or by a run without data."""
+"""Which part of a module does all that the module does, by its text or by a run without data."""
 
 from __future__ import annotations
 
