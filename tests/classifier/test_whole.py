@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -237,7 +238,8 @@ def test_what_a_forward_pass_puts_where_no_tensor_was_is_put_back_and_no_constan
         with frozen(None, layer, 0):
             layer(torch.ones(1, 2))
             layer.maps.append(torch.ones(1))
-        assert {**vars(layer), "maps": before["maps"]} == before
+        assert vars(layer) == before
+        assert layer.maps == []
     assert all(is_result(layer, name) for name in ("maps[0]", "size[0]", "new"))
     layer.maps = [torch.ones(1)]
     assert not identity_of(layer, None, "logits").constants
@@ -266,3 +268,38 @@ def test_an_entry_looks_into_each_plain_module_once(monkeypatch):
     with frozen(None, model, 0):
         pass
     assert len(looked) == 21
+
+
+class Remembers(nn.Module):
+    """A layer that writes into what it keeps, of every kind of container."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.last, self.sizes, self.recent = [torch.ones(1)], {"a": 1}, {2}, deque([0, 0], maxlen=2)
+
+    def forward(self, inputs):
+        self.seen.append(inputs * 2)
+        self.last["a"] = self.last["b"] = inputs * 3
+        self.sizes |= {len(inputs)}
+        self.recent.append(float(inputs.sum()))
+        return inputs * self.seen[0]
+
+
+def test_containers_that_a_forward_pass_writes_into_are_put_back():
+    layer = Remembers()
+    model = nn.Sequential(nn.Flatten(), layer, nn.Linear(64, 2))
+    parts = {
+        name: (value, value.copy()) for name, value in vars(layer).items() if name in ("last", "sizes", "recent")
+    }
+    first, seen = layer.seen[0], layer.seen
+    lens = xlens.fit(model, X, "svae", **SHORT)
+    with pytest.raises(RuntimeError), frozen(None, model, 0), frozen(None, model, 0):
+        model(X[:2])
+        raise RuntimeError
+    lens.explain(X[:2], n_steps=2, tolerance=0.9)
+    assert layer.seen is seen
+    assert len(seen) == 1
+    assert seen[0] is first
+    for name, (container, content) in parts.items():
+        assert getattr(layer, name) is container
+        assert container == content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,6 +28,8 @@ _COMPILED = "_compiled_call_impl"
 _FULL = "_is_full_backward_hook"
 
 
+#: Attributes that are put back inside.
+_CONTAINERS = (list, dict, set, deque)
 #: What an empty table holds.
 _NOTHING: dict[Any, Any] = {}
 #: Attributes, and places in containers and objects, that a forward pass was seen to replace.
@@ -58,6 +61,8 @@ class KeptModule:
         self.attributes = {name: everything[name] for name in self.hooks} if self.scripted else everything
         self.tables = [(table, dict(table) if table else _NOTHING) for table in map(everything.__getitem__, names)]
         # Nearly no module has an attribute that may hold tensors; then no forward pass leaves one in those it has.
+        # A forward pass may write into them; what they hold, other containers among it, is taken as it is.
+        self.containers = [(value, value.copy()) for _, value in own if type(value) in _CONTAINERS]
         self._plain = {name: value for name, value in own if is_passed(name, value)}
         self._all_plain = len(self._plain) == len(own)
         self.tensors = {} if self.scripted or self._all_plain else _tensors_in(module)
@@ -87,6 +92,8 @@ class KeptModule:
             if not self._as_it_was(live):
                 # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
                 tried(self._note_results)
+            for container, content in self.containers:
+                _put_back_content(container, content)
             if live.keys() != self.attributes.keys():
                 for name in live.keys() - self.attributes.keys():
                     live.pop(name, None)
@@ -170,6 +177,18 @@ def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTenso
         for step in steps + [one.put_back_values for one in (*tensors, *values)]:
             faults += tried(step)
     return faults
+
+
+def _put_back_content(container: Any, content: Any) -> None:
+    if isinstance(container, dict):
+        _refill(container, content)
+    elif isinstance(container, set):
+        if container != content:
+            container.clear()
+            container.update(content)
+    elif len(container) != len(content) or not all(map(operator.is_, list(container), content)):
+        container.clear()
+        container.extend(content)
 
 
 def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
