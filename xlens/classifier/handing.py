@@ -62,7 +62,8 @@ def handed_to(model: nn.Module) -> str | None:
     >>> handed_to(Wrapper()), handed_to(Wrapper(2.0))
     ('net', None)
     """
-    given, calls = object(), []
+    given = object()
+    calls: list[tuple[str, Any, Any, object]] = []
     stand_ins = {name: None if part is None else _StandIn(name, calls) for name, part in model._modules.items()}
     own = {name: type(value)(value) if type(value) in _CONTAINERS else value for name, value in vars(model).items()}
     copy = object.__new__(type(model))
