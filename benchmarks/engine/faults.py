@@ -1,6 +1,7 @@
 """What threads, Ctrl-C, errors, full memory, kills, a full disk and damaged files leave behind.
 
-python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--files N]
+python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--seed N]
+    [--files N]
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ def guard_alone(world: World) -> Callable[[], None]:
     return ask
 
 
-def troubles(kind: str, n: int, seconds: float, operations: int) -> Iterator[Any]:
+def troubles(kind: str, n: int, seconds: float, operations: int, seed: int) -> Iterator[Any]:
     """Yield contexts that bring one fault each, at random moments of a call or operations of torch's."""
-    draw = random.Random(kind)
+    draw = random.Random(f"{kind}{seed}")
     faults = {"error": RuntimeError("broken"), "out of memory": torch.OutOfMemoryError("full")}
-    for moment in moments(7, n, seconds):
+    for moment in moments(seed, n, seconds):
         if kind == "Ctrl-C":
             yield alarm(moment)
         elif kind == "past every handler":
@@ -69,7 +70,7 @@ def mended(world: World, ask: Callable[[], object], trouble: Any) -> tuple[list[
     return found
 
 
-def interruptions(world: World, size: str, times: int, verbs: Sequence[str]) -> None:
+def interruptions(world: World, size: str, times: int, verbs: Sequence[str], seed: int) -> None:
     print(
         "\n| verb | model | fault | calls | faults that came | left changed |\n|---|---|---|---|---|---|",
         flush=True,
@@ -88,7 +89,7 @@ def interruptions(world: World, size: str, times: int, verbs: Sequence[str]) -> 
         kinds += ["error", "out of memory"] if verb != "guard alone" else []
         for kind in kinds:
             n = max(int(times * share), 5)
-            found = [mended(world, ask, one) for one in troubles(kind, n, seconds, counting.count)]
+            found = [mended(world, ask, one) for one in troubles(kind, n, seconds, counting.count, seed)]
             came, left = sum(came for _, came in found), sum(bool(changed) for changed, _ in found)
             print(f"| {verb} | {size} | {kind} | {n} | {came} | {left} |", flush=True)
 
@@ -143,6 +144,7 @@ if __name__ == "__main__":
         "--what", nargs="+", choices=SUBJECTS, default=SUBJECTS, help="what is killed and finds no room"
     )
     parser.add_argument("--files", type=int, default=20_000, help="files with changed bytes, beside forged ones")
+    parser.add_argument("--seed", type=int, default=7, help="which moments, and operations of torch's")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -153,9 +155,9 @@ if __name__ == "__main__":
     if "threads" in chosen.parts:
         threads(World(), chosen.pairs)
     if "small" in chosen.parts:
-        interruptions(World(), "small", chosen.times, chosen.verbs)
+        interruptions(World(), "small", chosen.times, chosen.verbs, chosen.seed)
     if "large" in chosen.parts:
-        interruptions(World(large=True), "100 MB", chosen.times // 10, chosen.verbs)
+        interruptions(World(large=True), "100 MB", chosen.times // 10, chosen.verbs, chosen.seed)
     if "kills" in chosen.parts:
         kills(chosen.kills, chosen.what)
     if "full-disk" in chosen.parts:

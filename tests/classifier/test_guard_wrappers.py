@@ -12,6 +12,7 @@ import torch
 from ours import OPTIONS
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.optim import swa_utils
 
 import xlens
 from xlens import Classifier
@@ -19,6 +20,7 @@ from xlens.classifier import copied
 from xlens.classifier.wrappers import unwrapped
 from xlens.errors import ModelError, StorageError
 from xlens.metrics import shuffled_weights
+from xlens.testing.state import differing, model_state
 from xlens.testing.world import pictures, trained_cnn
 
 X = torch.linspace(-1, 1, 2 * 64).view(2, 1, 8, 8)
@@ -129,6 +131,133 @@ def test_a_lightning_module_that_only_calls_the_network(model):
     hooked = Plain(model)
     hooked.register_forward_hook(lambda _module, _args, output: output + 1)
     assert Classifier(hooked).model is hooked
+
+
+def lightning_modules(model):
+    """Return LightningModules that only call the network, and others, by what their forward pass does."""
+    base = pytest.importorskip("lightning").LightningModule
+
+    class Holds(base):
+        def __init__(self):
+            super().__init__()
+            self.net, self.loss, self.notes, self.head = model, nn.CrossEntropyLoss(torch.ones(3)), [], None
+
+    class InTwoSteps(Holds):
+        def forward(self, x):
+            logits = self.net(x)
+            if self.training:
+                self.notes.append(logits)
+            return logits
+
+    class ByAHelper(Holds):
+        def run(self, *args, **options):
+            return self.net.forward(*args, **options)
+
+        def forward(self, *args, **options):
+            return self.run(*args, **options)
+
+    class Noting(Holds):
+        def forward(self, x):
+            self.seen = x
+            self.notes.append(torch.rand(1))
+            return self.net(x) if self.head is None else self.head(self.net(x))
+
+    class Scaled(Holds):
+        def forward(self, x):
+            return 2 * self.net(x)
+
+    class Prepared(Holds):
+        def forward(self, x):
+            return self.net(x / 255)
+
+    class WithoutGradients(Holds):
+        @torch.no_grad()
+        def forward(self, x):
+            return self.net(x)
+
+    class Casting(Holds):
+        def forward(self, x):
+            with torch.autocast("cpu"):
+                return self.net(x)
+
+    class Twice(Holds):
+        def forward(self, x):
+            self.net(x)
+            return self.net(x)
+
+    class Normalised(Holds):
+        def forward(self, x, size=None):
+            return self.net(nn.functional.interpolate(x, size) if size else x)
+
+    class Tempered(Holds):
+        def __init__(self):
+            super().__init__()
+            self.heat = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            logits = self.net(x)
+            return logits
+
+    class Both(Holds):
+        def __init__(self):
+            super().__init__()
+            self.other = copy.deepcopy(model)
+
+        def forward(self, x):
+            return self.net(x) + self.other(x)
+
+    certain = (InTwoSteps, ByAHelper, Noting, Normalised)
+    return certain, (Scaled, Prepared, WithoutGradients, Casting, Twice, Tempered, Both)
+
+
+def test_a_lightning_module_is_taken_off_where_it_is_certain_that_it_only_calls_the_network(model):
+    certain, others = lightning_modules(model)
+    state = torch.get_rng_state()
+    for kind in certain:
+        wrapped = kind()
+        assert unwrapped(wrapped) == (model, "net."), kind
+        assert not wrapped.notes
+        assert "seen" not in vars(wrapped)
+        assert torch.equal(Classifier(wrapped)(X), Classifier(model)(X))
+    assert torch.equal(torch.get_rng_state(), state)
+    for kind in others:
+        wrapped = kind().eval()
+        assert unwrapped(wrapped) == (wrapped, ""), kind
+    given = certain[0]()
+    given.forward = lambda x: model(x) + 1
+    assert unwrapped(given) == (given, "")
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_a_wrapper_that_is_kept_is_a_model_like_others(model, number):
+    wrapped = lightning_modules(model)[1][number]()
+    classifier = Classifier(wrapped, layer="net.body.3")
+    assert classifier.model is wrapped
+    before = model_state(wrapped)
+    with classifier.frozen(), classifier.record(["net.body.3"]) as seen:
+        assert torch.equal(classifier(X), wrapped(X))
+    assert list(seen) == ["net.body.3"]
+    assert not differing(before, model_state(wrapped))
+    assert classifier.fingerprint() != Classifier(model, layer="body.3").fingerprint()
+    with torch.no_grad():
+        model.body[0].weight[0, 0, 0, 0] += 1
+        changed = Classifier(wrapped, layer="net.body.3").fingerprint()
+        model.body[0].weight[0, 0, 0, 0] -= 1
+    assert changed != classifier.fingerprint()
+
+
+def test_an_averaged_model_is_taken_off(model, tmp_path):
+    averaged = swa_utils.AveragedModel(model)
+    averaged.update_parameters(model)
+    assert unwrapped(averaged) == (averaged.module, "module.")
+    assert unwrapped(eager(swa_utils.AveragedModel(nn.DataParallel(model))))[1] == "_orig_mod.module.module."
+    assert Classifier(averaged, layer="module.body.3").layer == "body.3"
+    inputs = pictures(48, seed=1)[0]
+    fitted = xlens.fit(averaged, inputs, "svae", steps=2, mask=xlens.MaskOptions(steps=1), progress=False)
+    fitted.save(tmp_path / "lens")
+    xlens.load(tmp_path / "lens", averaged.module)
+    averaged.register_forward_hook(lambda _module, _args, output: output + 1)
+    assert unwrapped(averaged) == (averaged, "")
 
 
 # --- copies ---------------------------------------------------------------------------------------

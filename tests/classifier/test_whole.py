@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,10 @@ from torch import nn
 
 import xlens
 from xlens import Classifier
+from xlens.classifier import kept, whole
+from xlens.classifier.fingerprint import identity_of
+from xlens.classifier.frozen import frozen
+from xlens.classifier.kept import is_result
 from xlens.classifier.whole import buffers_of, held_by, modules_of, parameters_of
 from xlens.errors import StorageError
 from xlens.storage.lenses import _checksum
@@ -210,3 +215,91 @@ def test_a_lens_goes_from_a_model_with_a_compiled_part_to_the_same_without_and_b
     assert torch.equal(again.explain(X[:2]).scores, lens.explain(X[:2]).scores)
     with again.classifier.frozen():
         assert again.classifier.activations(X[:2]).shape == (2, 8)
+
+
+class Collects(nn.Module):
+    """A layer that has nothing but an empty list and a pair of numbers, and puts maps into them."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps, self.size = [], (2, 2)
+
+    def forward(self, inputs):
+        self.maps = [*self.maps[:1], inputs.detach() + 1]
+        self.size = (inputs.detach() + 2, 2)
+        self.new = inputs.detach() + 3
+        return inputs
+
+
+def test_what_a_forward_pass_puts_where_no_tensor_was_is_put_back_and_no_constant():
+    layer = Collects()
+    before = dict(vars(layer))
+    for _ in range(2):
+        with frozen(None, layer, 0):
+            layer(torch.ones(1, 2))
+            layer.maps.append(torch.ones(1))
+        assert vars(layer) == before
+        assert layer.maps == []
+    assert all(is_result(layer, name) for name in ("maps[0]", "size[0]", "new"))
+    layer.maps = [torch.ones(1)]
+    assert not identity_of(layer, None, "logits").constants
+
+
+def test_a_changed_tree_of_modules_is_noticed_between_two_entries():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with frozen(None, model, 0):
+        pass
+    model[0] = nn.Sequential(nn.Linear(2, 2))
+    model[1].hidden = [nn.BatchNorm1d(2)]
+    with frozen(None, model, 0):
+        assert not any(p.requires_grad for p in model[0].parameters())
+        assert not model[1].hidden[0].training
+        model[1].hidden[0].running_mean.add_(1)
+    assert all(p.requires_grad for p in model[0].parameters())
+    assert model[1].hidden[0].training
+    assert not model[1].hidden[0].running_mean.any()
+
+
+def test_an_entry_looks_into_each_plain_module_once(monkeypatch):
+    model, looked = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(20)]), []
+    for module in (whole, kept):
+        look = module.kept_in
+        monkeypatch.setattr(module, "kept_in", lambda one, look=look: looked.append(one) or look(one))
+    with frozen(None, model, 0):
+        pass
+    assert len(looked) == 21
+
+
+class Remembers(nn.Module):
+    """A layer that writes into what it keeps, of every kind of container."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.last, self.sizes, self.recent = [torch.ones(1)], {"a": 1}, {2}, deque([0, 0], maxlen=2)
+
+    def forward(self, inputs):
+        self.seen.append(inputs * 2)
+        self.last["a"] = self.last["b"] = inputs * 3
+        self.sizes |= {len(inputs)}
+        self.recent.append(float(inputs.sum()))
+        return inputs * self.seen[0]
+
+
+def test_containers_that_a_forward_pass_writes_into_are_put_back():
+    layer = Remembers()
+    model = nn.Sequential(nn.Flatten(), layer, nn.Linear(64, 2))
+    parts = {
+        name: (value, value.copy()) for name, value in vars(layer).items() if name in ("last", "sizes", "recent")
+    }
+    first, seen = layer.seen[0], layer.seen
+    lens = xlens.fit(model, X, "svae", **SHORT)
+    with pytest.raises(RuntimeError), frozen(None, model, 0), frozen(None, model, 0):
+        model(X[:2])
+        raise RuntimeError
+    lens.explain(X[:2], n_steps=2, tolerance=0.9)
+    assert layer.seen is seen
+    assert len(seen) == 1
+    assert seen[0] is first
+    for name, (container, content) in parts.items():
+        assert getattr(layer, name) is container
+        assert container == content

@@ -1,5 +1,6 @@
 """What comes out of a command: JSON alone, into closed pipes, full disks and any encoding, with its exit code."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -90,6 +91,94 @@ def test_a_closed_pipe_ends_quietly(arguments):
     os.close(writing)
     assert said.stderr == b""
     assert said.returncode == (0 if "--help" in arguments else 141)
+
+
+#: Every command, with what it asks for at least.
+COMMANDS = {
+    "demo": [],
+    "backends": [],
+    "fit": ["net:of", "x.npz", "-o", "lens"],
+    "explain": ["lens", "x.npy", "--model", "net:of"],
+    "evaluate": ["lens", "x.npz", "--model", "net:of"],
+    "audit": ["lens", "x.npz", "--model", "net:of"],
+    "label": ["lens", "x.npy", "--model", "net:of"],
+}
+
+
+def unread():
+    """Return standard output that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return os.fdopen(writing, "w")
+
+
+def closed_file():
+    """Return standard output of which the system has closed the file."""
+    stream = open(os.devnull, "w")  # noqa: SIM115
+    os.close(stream.fileno())
+    return stream
+
+
+def closed_stream():
+    """Return standard output that a program has closed."""
+    stream = open(os.devnull, "w")  # noqa: SIM115
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("broken", [unread, closed_file, closed_stream])
+@pytest.mark.parametrize("early", [True, False], ids=["before", "meanwhile"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_ends_quietly_where_nobody_reads(name, early, broken, monkeypatch, capfd):
+    parser = sys.modules["xlens.cli.main"]._Parser
+    parse = parser.parse_args
+    # With --json standard output is set aside before the command runs.
+    json_too = early and name not in ("demo", "label")
+    for options in ([], ["--json"])[: 1 + json_too]:
+        streams = []
+
+        def runs(chosen, streams=streams):
+            if not early:
+                streams.append(broken())
+                monkeypatch.setattr(sys, "stdout", streams[0])
+            print("x" * 100_000)
+            if getattr(chosen, "json", False):
+                output.print_json({"x": "x" * 100_000})
+            return 0
+
+        def parsed(self, *given, runs=runs):
+            found = parse(self, *given)
+            found.run = runs
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(parser, "parse_args", parsed)
+            if early:
+                streams.append(broken())
+                patch.setattr(sys, "stdout", streams[0])
+            code = cli.main([name, *COMMANDS[name], *options])
+        for stream in streams:
+            with contextlib.suppress(OSError, ValueError):
+                stream.close()
+        monkeypatch.undo()
+        said = capfd.readouterr()
+        assert "Traceback" not in said.err
+        assert "xlens:" not in said.err
+        assert code == 141
+
+
+def test_a_program_that_was_started_without_standard_output(tmp_path):
+    def closing():
+        os.close(1)
+
+    for arguments in (["backends"], ["backends", "--json"]):
+        said = run(*arguments, stdout=None, preexec_fn=closing)
+        assert (said.returncode, said.stderr) == (0, b"")
+    (tmp_path / "shuts.py").write_text("import os\nos.close(1)\ndef net(): raise ValueError('never')\n")
+    for options in ([], ["--json"]):
+        said = run("fit", "shuts:net", "x.npy", "-o", "lens", *options, cwd=tmp_path)
+        assert said.returncode == 2
+        assert said.stderr.count(b"\n") == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")

@@ -29,8 +29,8 @@ class Classifier:
     """A trained model with the facts that xlens needs about it.
 
     The model is held by reference and left exactly as it is. Wrappers are taken off: of what ``torch.compile``,
-    DataParallel, DistributedDataParallel, or a LightningModule that only calls the network is wrapped around, the
-    network itself is asked, and names and fingerprint are its own.
+    DataParallel, DistributedDataParallel, AveragedModel, or a LightningModule that only calls the network is put
+    around, the network itself is asked, and names and fingerprint are its own.
 
     Args:
         model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for

@@ -27,7 +27,7 @@ from xlens.classifier.interrupts import caught, own_lines_uninterrupted, tried, 
 from xlens.classifier.kept import KeptModule, Swap, put_back, stand_ins
 from xlens.classifier.turns import random_state_kept, seeded
 from xlens.classifier.values import KeptTensor, bits, unwatched
-from xlens.classifier.whole import held_by, modules_of
+from xlens.classifier.whole import held_among, parts_of
 from xlens.errors import ModelError
 
 __all__ = ["bits", "frozen", "seeded"]
@@ -42,15 +42,16 @@ class _Hold:
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.thread = model, threading.get_ident()
-        self.modules = [module for _, module in modules_of(model)]
-        parameters = {id(p): p for m in self.modules for p in m.parameters(recurse=False)}
-        buffers = {id(b): b for m in self.modules for b in m.buffers(recurse=False)}
+        found = list(parts_of(model))
+        self.modules = [module for module, _ in found]
+        parameters = {id(p): p for m in self.modules for p in m._parameters.values() if p is not None}
+        buffers = {id(b): b for m in self.modules for b in m._buffers.values() if b is not None}
         # Tensors of inference mode are not written to: copies stand in for them.
         self.parameters: list[Tensor] = [p for p in parameters.values() if not p.is_inference()]
         self.buffers = [b for b in buffers.values() if not b.is_inference()]
         # What a forward pass may write to as to a buffer, or what has gradients as a parameter has.
         known = {*parameters, *buffers}
-        for tensor in (value for module in self.modules for _, value in held_by(module)):
+        for tensor in (value for _, leaves in found for _, value in held_among(leaves)):
             if isinstance(tensor, Tensor) and id(tensor) not in known and not tensor.is_inference():
                 known.add(id(tensor))
                 (self.parameters if tensor.requires_grad else self.buffers).append(tensor)

@@ -8,8 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["OwnTable", "of_this_thread", "own_tables", "place"]
+from torch import nn
 
+__all__ = ["ITS_HOOKS", "OwnTable", "is_hooks", "of_this_thread", "own_tables", "place"]
+
+#: The tables of hooks that every module has.
+ITS_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
 #: Tables of hooks that run in the forward pass. Those of the backward pass may run in threads of autograd's.
 _FORWARD = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -42,12 +46,14 @@ class OwnTable(OrderedDict[int, Any]):
         wraps: whether hooks run in the thread that runs the module; those of the backward pass need not.
     """
 
+    #: The module's own table, when this one is out of use.
+    _given: dict[int, Any] | None = None
+
     def __init__(self, given: dict[int, Any], asks: Callable[[], bool], *, wraps: bool) -> None:
-        super().__init__()
+        # There are eight of a module, and hundreds of modules: nothing is done here that need not be.
         self._asks, self._wraps = asks, wraps
         #: What threads that ask nothing have placed meanwhile.
         self.others: dict[int, Any] = {}
-        self._given: dict[int, Any] | None = None
         for key, hook in given.items():
             # Those that are there already are the user's, and act for every thread.
             self.place(key, hook)
@@ -109,17 +115,19 @@ def place(table: dict[Any, Any], key: Any, entry: Any) -> None:
         table[key] = entry
 
 
-def own_tables(attributes: dict[str, Any], asks: Callable[[], bool]) -> dict[str, Any]:
+def is_hooks(name: str, value: Any) -> bool:
+    """Whether an attribute of a module is one of its tables of hooks."""
+    return isinstance(value, dict) and name.endswith("_hooks")
+
+
+def own_tables(tables: dict[str, dict[int, Any]], asks: Callable[[], bool]) -> dict[str, OwnTable]:
     """Return tables to stand in for a module's own ones, which then nothing can touch.
 
     Args:
-        attributes: ``vars(module)``.
+        tables: the module's tables of hooks, by name.
         asks: whether the thread that calls it asks something.
     """
-    found = {
-        name: table for name, table in attributes.items() if name.endswith("_hooks") and isinstance(table, dict)
-    }
-    return {name: OwnTable(table, asks, wraps=name in _FORWARD) for name, table in found.items()}
+    return {name: OwnTable(table, asks, wraps=name in _FORWARD) for name, table in tables.items()}
 
 
 _OWN_CODE = of_this_thread(lambda *_: None).__code__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -10,10 +12,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from xlens.classifier.hooks import OwnTable, own_tables, place
+from xlens.classifier.hooks import ITS_HOOKS, OwnTable, is_hooks, own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
-from xlens.classifier.whole import kept_in
+from xlens.classifier.whole import ITS_OWN, is_passed, kept_in
 
 __all__ = ["KeptModule", "Swap", "is_result", "put_back", "stand_ins"]
 
@@ -26,6 +28,10 @@ _COMPILED = "_compiled_call_impl"
 _FULL = "_is_full_backward_hook"
 
 
+#: Attributes that are put back inside.
+_CONTAINERS = (list, dict, set, deque)
+#: What an empty table holds.
+_NOTHING: dict[Any, Any] = {}
 #: Attributes, and places in containers and objects, that a forward pass was seen to replace.
 _results: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
@@ -46,9 +52,20 @@ class KeptModule:
         # A TorchScript module keeps its flag and its slots where Python cannot replace them.
         self.scripted = isinstance(module, torch.jit.ScriptModule)
         self.training: bool | None = getattr(module, "training", None)
-        self.attributes = _own(module) if self.scripted else dict(vars(module))
-        self.tables = [(table, dict(table)) for table in _tables_of(module)]
-        self.tensors = {} if self.scripted else _tensors_in(module)
+        everything = dict(vars(module))
+        own = [item for item in everything.items() if item[0] not in ITS_OWN]
+        #: Names of its tables of hooks.
+        self.hooks = [name for name in ITS_HOOKS if name in everything]
+        self.hooks += [name for name, value in own if is_hooks(name, value)]
+        names = self.hooks if self.scripted else ("_buffers", "_parameters", "_modules", *self.hooks)
+        self.attributes = {name: everything[name] for name in self.hooks} if self.scripted else everything
+        self.tables = [(table, dict(table) if table else _NOTHING) for table in map(everything.__getitem__, names)]
+        # Nearly no module has an attribute that may hold tensors; then no forward pass leaves one in those it has.
+        # A forward pass may write into them; what they hold, other containers among it, is taken as it is.
+        self.containers = [(value, value.copy()) for _, value in own if type(value) in _CONTAINERS]
+        self._plain = {name: value for name, value in own if is_passed(name, value)}
+        self._all_plain = len(self._plain) == len(own)
+        self.tensors = {} if self.scripted or self._all_plain else _tensors_in(module)
 
     def hide(self, asks: Callable[[], bool]) -> None:
         """Let stand-ins take the place of the tables of hooks, and of what compilation has put there.
@@ -60,7 +77,7 @@ class KeptModule:
             asks: whether the thread that calls it explains.
         """
         live = vars(self.module)
-        live.update(own_tables(live, asks))
+        live.update(own_tables({name: live[name] for name in self.hooks}, asks))
         compiled = live.get(_COMPILED)
         if compiled is not None:
             live[_COMPILED] = _for_others(self.module, compiled, asks)
@@ -68,14 +85,19 @@ class KeptModule:
     def put_back(self) -> None:
         """Put back attributes, hooks, slots and the flag."""
         for table, entries in self.tables:
-            _refill(table, entries)
+            if table or entries:
+                _refill(table, entries)
         live = vars(self.module)
         if not self.scripted:
-            # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
-            tried(self._note_results)
-            for name in live.keys() - self.attributes.keys():
-                live.pop(name, None)
-        tables = {name: table for name, table in list(live.items()) if isinstance(table, OwnTable)}
+            if not self._as_it_was(live):
+                # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
+                tried(self._note_results)
+            for container, content in self.containers:
+                _put_back_content(container, content)
+            if live.keys() != self.attributes.keys():
+                for name in live.keys() - self.attributes.keys():
+                    live.pop(name, None)
+        tables = {name: live[name] for name in self.hooks if isinstance(live.get(name), OwnTable)}
         kind = live.get(_FULL)
         live.update(self.attributes)
         for name, table in tables.items():
@@ -87,6 +109,12 @@ class KeptModule:
                 live[_FULL] = kind
         if self.scripted and self.training is not None:
             self.module.training = self.training
+
+    def _as_it_was(self, live: dict[str, Any]) -> bool:
+        """Whether its attributes are those that it had, and none of them can have changed inside."""
+        if not self._all_plain or live.keys() != self.attributes.keys():
+            return False
+        return all(live[name] is value and type(value) is not list for name, value in self._plain.items())
 
     def _note_results(self) -> None:
         now = _tensors_in(self.module)
@@ -151,25 +179,24 @@ def put_back(kept: Sequence[KeptModule | KeptTensor], values: Sequence[KeptTenso
     return faults
 
 
-def _tables_of(module: nn.Module) -> Iterator[dict[Any, Any]]:
-    """Yield a module's tables of hooks, parameters, buffers and submodules, as far as Python holds them."""
-    own = vars(module)
-    if not isinstance(module, torch.jit.ScriptModule):
-        yield from (own[name] for name in ("_buffers", "_parameters", "_modules"))
-    yield from (table for name, table in own.items() if name.endswith("_hooks") and isinstance(table, dict))
-
-
-def _own(module: nn.Module) -> dict[str, Any]:
-    return {name: table for name, table in vars(module).items() if name.endswith("_hooks")}
+def _put_back_content(container: Any, content: Any) -> None:
+    if isinstance(container, dict):
+        _refill(container, content)
+    elif isinstance(container, set):
+        if container != content:
+            container.clear()
+            container.update(content)
+    elif len(container) != len(content) or not all(map(operator.is_, list(container), content)):
+        container.clear()
+        container.extend(content)
 
 
 def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
     if isinstance(table, OwnTable):
         entries = {**entries, **table.others}
-    now = list(table.items())
-    if len(now) == len(entries) and all(
-        key == name and value is entry for (key, value), (name, entry) in zip(now, entries.items(), strict=True)
-    ):
+    if not table and not entries:
+        return
+    if list(table) == list(entries) and all(map(operator.is_, list(table.values()), entries.values())):
         return
     # Another thread may be reading: what stays is not taken out, unless the order asks for it.
     for name in table.keys() - entries.keys():

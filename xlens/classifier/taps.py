@@ -23,15 +23,21 @@ class FeatureMaps(nn.Module):
         classifier: the frozen classifier; it is not a submodule and not part of the state.
         probe: ``(N, *S)`` inputs from which the statistics are taken.
         most: largest number of maps.
+        measured: take the statistics. Where a saved state brings them, the classifier is run on one input instead.
     """
 
-    def __init__(self, classifier: Classifier, probe: Tensor, most: int = 3) -> None:
+    def __init__(self, classifier: Classifier, probe: Tensor, most: int = 3, *, measured: bool = True) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is no submodule
-        found = _maps_by_resolution(classifier, probe[:2]) if probe.dim() == 4 else {}
+        found = _maps_by_resolution(classifier, probe[: 2 if measured else 1]) if probe.dim() == 4 else {}
         finest = sorted(found.items(), key=lambda item: -item[0][0] * item[0][1])[:most]
         self.names = tuple(name for _, (name, _) in finest)
         self.widths = tuple(width for _, (_, width) in finest)
+        if not measured:
+            for i, width in enumerate(self.widths):
+                self.register_buffer(f"mean{i}", torch.zeros(1, width, 1, 1))
+                self.register_buffer(f"std{i}", torch.ones(1, width, 1, 1))
+            return
         with torch.no_grad():
             for i, values in enumerate(self._raw(probe)):
                 spread = values.std((0, 2, 3), keepdim=True)

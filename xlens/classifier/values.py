@@ -23,6 +23,10 @@ _COMPRESSED = {
 }
 
 
+#: Bytes of a number -> whole numbers of as many bytes, of which two are equal where their bits are.
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 def bits(tensor: Tensor) -> Tensor:
     """Return the values as bytes ``(n,)``, so that NaN equals NaN and -0 differs from 0."""
     return tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
@@ -60,10 +64,23 @@ def same(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors hold the same, bit by bit."""
     if (first.shape, first.dtype, first.layout) != (second.shape, second.dtype, second.layout):
         return False
+    if _is_ordinary(first) and _is_ordinary(second) and first.device == second.device:
+        whole = _WHOLE[first.element_size()]
+        return torch.equal(first.detach().view(whole), second.detach().view(whole))
     pairs = list(zip(parts_of(first), parts_of(second), strict=False))
     return all(
         a == b if isinstance(a, str) or isinstance(b, str) else torch.equal(bits(a), bits(b).to(a.device))
         for a, b in pairs
+    )
+
+
+def _is_ordinary(tensor: Tensor) -> bool:
+    """Whether a tensor is nothing but numbers in memory, as nearly all are."""
+    plain = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_meta
+    return (
+        plain
+        and not (tensor.is_quantized or tensor.is_neg() or tensor.is_complex())
+        and tensor.element_size() in _WHOLE
     )
 
 

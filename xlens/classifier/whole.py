@@ -5,17 +5,32 @@ from __future__ import annotations
 import functools
 import types
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import Tensor, nn
 
-__all__ = ["buffers_of", "held_by", "kept_in", "modules_of", "parameters_of", "roots_of", "tensors_of"]
+__all__ = [
+    "ITS_OWN",
+    "buffers_of",
+    "held_among",
+    "held_by",
+    "is_passed",
+    "kept_in",
+    "modules_of",
+    "parameters_of",
+    "parts_of",
+    "roots_of",
+    "tensors_of",
+]
 
 #: Where torch itself keeps what a module is made of.
 _TABLES = ("_parameters", "_buffers", "_modules")
+#: What every module has, and the tables among that, of its parts and its hooks, which are not looked into.
+ITS_OWN = frozenset(vars(nn.Module()))
+_PASSED = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict)) | {*_TABLES}
 #: Levels of containers and objects below an attribute.
 _DEEPEST = 6
 _ATOMS = (
@@ -32,6 +47,8 @@ _ATOMS = (
     types.FunctionType,
     types.ModuleType,
 )
+_ATOMIC = frozenset(_ATOMS)
+_ROWS = frozenset((tuple, list))
 #: Whose objects are about a model and no part of it, such as an optimizer, a trainer or a compiler.
 _ABOUT = (
     *(f"torch.{name}" for name in ("_", "amp", "cuda", "distributed", "fx", "jit", "optim", "utils")),
@@ -54,8 +71,7 @@ def kept_in(module: nn.Module) -> Iterator[tuple[str, Leaf]]:
     """
     seen = {id(module)}
     for name, value in list(vars(module).items()):
-        # Nearly all are of these.
-        if type(value) in _ATOMS or name in _TABLES or name.endswith("_hooks"):
+        if is_passed(name, value):
             continue
         if isinstance(value, Tensor):
             yield name, value
@@ -63,12 +79,28 @@ def kept_in(module: nn.Module) -> Iterator[tuple[str, Leaf]]:
             yield from _leaves(name, value, seen, _DEEPEST)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a value is, or is a row of, numbers, words and the like alone, in which no tensor can be."""
+    kind = type(value)
+    return kind in _ATOMIC or (kind in _ROWS and _ATOMIC.issuperset(map(type, value)))
+
+
+def is_passed(name: str, value: Any) -> bool:
+    """Whether an attribute is none of those that :func:`kept_in` looks into, as nearly all are."""
+    return name in _PASSED or is_plain(value) or name.endswith("_hooks")
+
+
 def held_by(module: nn.Module) -> Iterator[tuple[str, Tensor | np.ndarray]]:
     """Yield the tensors and arrays that a module keeps as plain attributes, by name.
 
     Those with a graph are no constants: a forward pass has left them there.
     """
-    for name, value in kept_in(module):
+    yield from held_among(kept_in(module))
+
+
+def held_among(leaves: Iterable[tuple[str, Leaf]]) -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    """Yield what :func:`held_by` does, of what :func:`kept_in` has found."""
+    for name, value in leaves:
         if isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.grad_fn is None):
             yield name, value
 
@@ -88,7 +120,13 @@ def modules_of(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     ['', 'hidden[0]', 'hidden[0].0']
     """
     for _, _, modules in _walk(model):
-        yield from modules
+        yield from ((name, module) for name, module, _ in modules)
+
+
+def parts_of(model: nn.Module) -> Iterator[tuple[nn.Module, list[tuple[str, Leaf]]]]:
+    """Yield every module of the whole model once, with what :func:`kept_in` finds in it."""
+    for _, _, modules in _walk(model):
+        yield from ((module, leaves) for _, module, leaves in modules)
 
 
 def parameters_of(model: nn.Module) -> Iterator[Tensor]:
@@ -109,19 +147,19 @@ def tensors_of(model: nn.Module) -> Iterator[Tensor]:
     yield from buffers_of(model)
 
 
-def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[tuple[str, nn.Module]]]]:
-    """Yield each root by name with the modules that are found from it first."""
+def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[tuple[str, nn.Module, list[tuple[str, Leaf]]]]]]:
+    """Yield each root by name with the modules that are found from it first, and what these keep."""
     seen: set[nn.Module] = set()
     waiting: deque[tuple[str, nn.Module]] = deque([("", model)])
     while waiting:
         prefix, root = waiting.popleft()
         if root in seen:
             continue
-        modules = list(root.named_modules(seen, prefix))
+        modules = [(name, module, list(kept_in(module))) for name, module in root.named_modules(seen, prefix)]
         yield prefix, root, modules
-        for name, module in modules:
+        for name, _, leaves in modules:
             before = f"{name}." if name else ""
-            waiting.extend((before + key, part) for key, part in kept_in(module) if isinstance(part, nn.Module))
+            waiting.extend((before + key, part) for key, part in leaves if isinstance(part, nn.Module))
 
 
 def _leaves(name: str, value: Any, seen: set[int], depth: int) -> Iterator[tuple[str, Leaf]]:

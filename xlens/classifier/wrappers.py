@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
-import textwrap
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
+from xlens.classifier.handing import handed_to, only_calls
 from xlens.errors import ModelError, did_you_mean
 
 __all__ = ["bare_name", "is_compiled", "layer_name", "own_name", "unwrapped", "without_compilers"]
@@ -22,8 +20,9 @@ _COMPILED = "_orig_mod"
 def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
     """Return the network itself, and what its wrappers put before the names of its modules.
 
-    Taken off are ``torch.compile``, DataParallel, DistributedDataParallel, and a LightningModule whose ``forward``
-    only calls the network. They compute what the network does, but need not call hooks, copy or name it as it is.
+    Taken off are ``torch.compile``, DataParallel, DistributedDataParallel, AveragedModel, and a LightningModule of
+    which it is certain that its ``forward`` only calls the network. They compute what the network does, but need
+    not call hooks, copy or name it as it is. Any other LightningModule is a model like others.
 
     >>> bare, prefix = unwrapped(nn.DataParallel(nn.Linear(2, 2)))
     >>> type(bare).__name__, prefix
@@ -74,10 +73,14 @@ def _inner(model: nn.Module) -> str | None:
         return "module"
     if is_compiled(model):
         return _COMPILED
-    if _is_lightning(model) and not (model._forward_hooks or model._forward_pre_hooks):
-        name = _only_calls(type(model).forward)
-        if name is not None and isinstance(model._modules.get(name), nn.Module):
-            return name
+    if model._forward_hooks or model._forward_pre_hooks or "forward" in vars(model):
+        # They may change what it returns.
+        return None
+    if isinstance(model, AveragedModel) and type(model).forward is AveragedModel.forward:
+        return "module"
+    if _is_lightning(model):
+        name = only_calls(type(model).forward) or handed_to(model)
+        return name if name is not None and isinstance(model._modules.get(name), nn.Module) else None
     return None
 
 
@@ -86,28 +89,6 @@ def _is_lightning(model: nn.Module) -> bool:
         base.__name__ == "LightningModule" and base.__module__.split(".")[0] in ("lightning", "pytorch_lightning")
         for base in type(model).__mro__
     )
-
-
-def _only_calls(forward: Any) -> str | None:
-    """Return the name of the submodule that a method hands its arguments to, where that is all that it does."""
-    try:
-        (method,) = ast.parse(textwrap.dedent(inspect.getsource(forward))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return None
-    if not isinstance(method, ast.FunctionDef) or method.decorator_list:
-        return None
-    body = [
-        node for node in method.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-    ]
-    arguments = [argument.arg for argument in (*method.args.posonlyargs, *method.args.args)]
-    if len(body) != 1 or not isinstance(body[0], ast.Return) or len(arguments) < 2:
-        return None
-    call = body[0].value
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or len(call.args) != 1:
-        return None
-    handed = isinstance(call.args[0], ast.Name) and call.args[0].id == arguments[1] and not call.keywords
-    owned = isinstance(call.func.value, ast.Name) and call.func.value.id == arguments[0]
-    return call.func.attr if handed and owned else None
 
 
 def layer_name(model: nn.Module, layer: str | nn.Module | None) -> str | None:

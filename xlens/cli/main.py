@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeAlias
 
 from xlens.cli.epilogs import AUDIT_EPILOG, EPILOG, EVALUATE_EPILOG, EXPLAIN_EPILOG, FIT_EPILOG, LABEL_EPILOG
-from xlens.cli.output import escaping, flushed, only_json, silenced
+from xlens.cli.output import escaping, flushed, is_gone, only_json, silenced
 from xlens.cli.text import visible
 from xlens.errors import UntrustworthyWarning, XlensError, XlensWarning
 from xlens.files.limits import MOST_BYTES
@@ -39,10 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = _run(arguments, lasting)
             flushed()
-        except BrokenPipeError:
-            code = _CLOSED
-        except OSError as fault:
-            code = _said(f"standard output cannot be written: {fault}")
+        except (OSError, ValueError) as fault:
+            closed = isinstance(fault, BrokenPipeError) or is_gone()
+            code = _CLOSED if closed else _said(f"standard output cannot be written: {fault}")
         except SystemExit:
             # Help, the version, or a fault in the arguments.
             silenced()
@@ -65,10 +64,19 @@ def _run(arguments: Sequence[str] | None, lasting: bool) -> int:
     except KeyboardInterrupt:
         return _said("interrupted", 130)
     except Exception as fault:  # noqa: BLE001 - Python's own exit code for it is that of --strict
-        if isinstance(fault, OSError) and fault.errno in _UNWRITTEN and fault.filename is None:
+        if _is_unwritten(fault):
             raise
         traceback.print_exc()
         return _said("this should not have happened; please report it with the lines above", 3)
+
+
+def _is_unwritten(fault: Exception) -> bool:
+    """Whether this came of printing to what cannot take it, and not of anything else."""
+    if isinstance(fault, OSError):
+        closed = fault.errno == errno.EBADF and is_gone()
+        return fault.filename is None and (fault.errno in _UNWRITTEN or closed)
+    # How Python says that a stream is closed.
+    return isinstance(fault, ValueError) and "closed file" in str(fault) and is_gone()
 
 
 def _said(line: str, code: int = 2) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
-__all__ = ["escaping", "flushed", "only_json", "print_json", "silenced"]
+__all__ = ["escaping", "flushed", "is_gone", "only_json", "print_json", "silenced"]
 
 #: Where JSON goes while everything else that is printed goes to standard error.
 _streams: list[TextIO] = []
@@ -27,7 +28,9 @@ def escaping(*, lasting: bool) -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             before.append((stream, stream.errors))
-            stream.reconfigure(errors="backslashreplace")
+            # One that is closed says so when something is printed.
+            with suppress(ValueError, OSError):
+                stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
@@ -48,6 +51,9 @@ def only_json(*, lasting: bool) -> Iterator[None]:
     real = sys.stdout
     with ExitStack() as stack:
         own = real
+        if real is None:
+            # The program was started without: what is said to nobody is no matter of standard error's.
+            own = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - it is no file
         if (number := _number(real)) is not None:
             real.flush()
             kept = os.dup(number)
@@ -79,6 +85,19 @@ def flushed() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def is_gone() -> bool:
+    """Whether standard output was closed, by who started the program or by what it called."""
+    try:
+        if sys.stdout is not None and not sys.stdout.closed:
+            os.fstat(sys.stdout.fileno())
+    except OSError as fault:
+        return fault.errno == errno.EBADF
+    except (AttributeError, ValueError):
+        # No file, as in a notebook or a test.
+        return False
+    return sys.stdout is not None and sys.stdout.closed
 
 
 def silenced() -> None:

@@ -37,6 +37,7 @@ class EditMask(nn.Module):
         num_classes: classes K.
         probe: ``(N, C, H, W)`` inputs from which the statistics of the classifier's features are taken.
         width: channels of the network.
+        measured: take these statistics, which a saved state would bring.
     """
 
     log_lambda: Tensor
@@ -44,10 +45,17 @@ class EditMask(nn.Module):
     reach: Tensor
 
     def __init__(
-        self, classifier: Classifier, channels: int, num_classes: int, probe: Tensor, width: int = 24
+        self,
+        classifier: Classifier,
+        channels: int,
+        num_classes: int,
+        probe: Tensor,
+        width: int = 24,
+        *,
+        measured: bool = True,
     ) -> None:
         super().__init__()
-        self.maps = FeatureMaps(classifier, probe)
+        self.maps = FeatureMaps(classifier, probe, measured=measured)
         # The weight of flipping against area, per contrast class, moved by its own dual step while the
         # mask is fitted: one class may be hard to reach, and would open the mask for the others.
         self.register_buffer("log_lambda", torch.zeros(num_classes))

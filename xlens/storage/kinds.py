@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -63,6 +63,8 @@ def facts_faults(facts: Mapping[str, Any]) -> list[str]:
     faults += _part_faults(facts)
     if not faults:
         faults += _outputs_faults(known)
+    if not faults:
+        faults += _size_faults(known["preprocessing"], facts["spec"].get("shape", ()))
     names = facts.get("class_names")
     if not faults and names is not None and len(names) != (classes := facts["spec"].get("num_classes")):
         faults.append(f"class_names are {len(names)} for {classes} classes")
@@ -74,6 +76,14 @@ def _outputs_faults(facts: Mapping[str, Any]) -> list[str]:
         outputs_of(*(facts[name] for name in ("outputs", "labels", "label", "threshold")))
     except ModelError as fault:
         return [f"outputs: {fault}"]
+    return []
+
+
+def _size_faults(preprocessing: Mapping[str, Any] | None, shape: Sequence[int]) -> list[str]:
+    """Return what is wrong with the size that images are given; what is no size is refused where they are read."""
+    size = tuples((preprocessing or {}).get("size"))
+    if _is(size, tuple[int, int]) and size != tuple(shape[1:]):
+        return [f"preprocessing makes inputs of {size}, and the spec's are {tuple(shape)}"]
     return []
 
 

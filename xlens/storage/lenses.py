@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
@@ -37,7 +36,7 @@ from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
-from xlens.training.checkpoint import decode, encode
+from xlens.training.checkpoint import decode, encode, tensors_in
 from xlens.training.processes import processes
 
 __all__ = ["load_lens", "save_lens"]
@@ -144,23 +143,24 @@ def load_lens(
             do="pass the classifier that it was fitted around; or, where these decide nothing, strict=False",
         )
     with classifier.frozen(seed=0):
-        stored = _bounded(classifier, facts, max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values())))
-        lens = stored.lens.to(device)
-        # The tensors of a lens below are among those of the lens that is over it.
-        _fill(lens, tensors, "lens.")
-        lens.eval()
-        return _masked(stored, facts, classifier, tensors, device)
+        most = max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values()))
+        with _bounds(facts, most):
+            stored = _built(classifier, facts)
+            lens = stored.lens.to(device)
+            # The tensors of a lens below are among those of the lens that is over it.
+            _fill(lens, tensors, "lens.")
+            lens.eval()
+            return _masked(stored, facts, classifier, tensors, device)
 
 
-def _bounded(classifier: Classifier, facts: dict[str, Any], most: int) -> Fitted:
-    """Return what :func:`_built` does; options that ask for gigabytes are refused before these are there."""
+def _bounds(facts: dict[str, Any], most: int) -> Built:
+    """Return the context in which what a lens's facts ask for is made, and refused where that is gigabytes."""
     building = Built(most, "this lens")
     facts_of: dict[str, Any] | None = facts
     while facts_of is not None:
         building.take(4 * math.prod(facts_of["spec"].get("shape", ())))
         facts_of = facts_of.get("over")
-    with building:
-        return _built(classifier, facts)
+    return building
 
 
 def _few(names: Sequence[str], most: int = 3) -> str:
@@ -232,9 +232,9 @@ def _masked(
     mask, below, spec = None, stored.over, stored.spec
     # Of a lens below, earlier versions kept none.
     if facts.get("masked", False):
-        probe = spec.per_channel("mean").expand(2, *spec.shape)
+        probe = spec.per_channel("mean").expand(1, *spec.shape)
         try:
-            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe).to(device)
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe, measured=False).to(device)
         except (RuntimeError, ValueError, TypeError, LookupError) as fault:
             raise StorageError(
                 "load: the classifier does not take inputs of the saved shape",
@@ -347,7 +347,7 @@ def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
             do="copy the whole folder, or save the lens again",
         )
     try:
-        return load_tensors(content or b"")
+        return tensors_in(content or b"")
     except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
         raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from xlens.errors import StorageError
 from xlens.files.plain import parse, said
 from xlens.files.writing import write_whole
 
-__all__ = ["WrongKindError", "decode", "encode", "pack", "read_file", "unpack", "write_file"]
+__all__ = ["WrongKindError", "decode", "encode", "pack", "read_file", "tensors_in", "unpack", "write_file"]
 
 _TENSOR = "__tensor__"
 _PAIRS = "__pairs__"
+#: Numbers that an empty tensor's sides, those of 0 aside, may span: a sum over such a side makes them all.
+_MOST_HOLLOW = 2**24
 
 
 def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
@@ -51,16 +54,24 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def unpack(tensors: dict[str, Tensor], plain: Any) -> Any:
-    """Put together again what :func:`pack` split. Tuples come back as lists."""
-    if isinstance(plain, dict):
-        if _TENSOR in plain:
-            return tensors[plain[_TENSOR]]
-        if _PAIRS in plain:
-            return {key: unpack(tensors, item) for key, item in plain[_PAIRS]}
-        return {key: unpack(tensors, item) for key, item in plain.items()}
-    if isinstance(plain, list):
-        return [unpack(tensors, item) for item in plain]
-    return plain
+    """Put together again what :func:`pack` split. Tuples come back as lists.
+
+    Raises:
+        LookupError: a tensor is missing, or in two places, as :func:`pack` has none: what is made of each place
+            would take more than the file, as often as it says.
+    """
+    left = dict(tensors)
+
+    def join(value: Any) -> Any:
+        if isinstance(value, dict):
+            if _TENSOR in value:
+                return left.pop(value[_TENSOR])
+            if _PAIRS in value:
+                return {key: join(item) for key, item in value[_PAIRS]}
+            return {key: join(item) for key, item in value.items()}
+        return [join(item) for item in value] if isinstance(value, list) else value
+
+    return join(plain)
 
 
 def encode(kind: str, tensors: dict[str, Tensor], plain: Any) -> bytes:
@@ -79,10 +90,23 @@ def decode(content: bytes, kind: str) -> tuple[dict[str, Tensor], Any]:
     metadata = _metadata(content)
     if metadata.get("kind") != kind:
         raise WrongKindError(metadata.get("kind", "a safetensors file that xlens did not write"))
-    tensors, text = load(content), str(metadata.get("json"))
+    tensors, text = tensors_in(content), str(metadata.get("json"))
     if metadata.get("checksum") != _checksum(text, tensors):
         raise ValueError("its checksum is another one: it was edited after it was saved")
     return tensors, parse(text)
+
+
+def tensors_in(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, each as large as what the file holds of it.
+
+    Raises:
+        ValueError, SafetensorError: it is damaged, or an empty tensor claims sides that nothing fills.
+    """
+    tensors = load(content)
+    for key, tensor in tensors.items():
+        if not tensor.numel() and math.prod(side for side in tensor.shape if side) > _MOST_HOLLOW:
+            raise ValueError(f"the tensor {key!r} holds nothing and claims to be {tuple(tensor.shape)}")
+    return tensors
 
 
 class WrongKindError(ValueError):

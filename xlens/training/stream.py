@@ -58,13 +58,20 @@ class BatchStream:
         return {"epoch": self._epoch, "position": self._position}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go to where another stream over the same data stood."""
+        """Go to where another stream over the same data stood.
+
+        Raises:
+            ValueError: it stood where the data have nothing.
+        """
         self._epoch, self._position = state["epoch"], state["position"]
         self._order, self._iterator = None, None
+        if self._epoch < 0 or self._position < 0 or (self._data.indexed and self._position > len(self._data)):
+            raise ValueError(f"epoch {self._epoch}, position {self._position} of the data")
         if not self._data.indexed:
             batches = self._begin_epoch()
-            for _ in range(self._position):
-                next(batches)
+            for done in range(self._position):
+                if next(batches, None) is None:
+                    raise ValueError(f"position {self._position} of data that end after {done} batches")
 
     def _next_indexed(self) -> Batch:
         n = len(self._data)
