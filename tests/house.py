@@ -48,6 +48,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "paths",
         "quadrature",
         "integral",
+        "captum_form",
+        "hooked",
         "latent_ig",
         "layer_ig",
     ),
