@@ -106,7 +106,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "assembling",
         "explain",
     ),
-    "codes": ("moves", "samples", "edits", "variants"),
+    "codes": ("moves", "samples", "edits", "variants", "attributions"),
     "evaluation": (
         "contenders",
         "divergence",

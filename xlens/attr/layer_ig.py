@@ -19,7 +19,7 @@ from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import frozen
 from xlens.classifier.turns import Turn
 from xlens.contracts.numbers import plain
-from xlens.errors import DataError
+from xlens.errors import DataError, ModelError
 
 __all__ = ["LayerIntegratedGradients"]
 
@@ -62,10 +62,10 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
         if layer is not None:
             model = as_classifier(model).replaced(layer=layer)
         self.classifier = as_classifier(model)
-        own = dict(self.classifier.model.named_modules()).get(self.classifier.layer or "")
+        name = self.classifier.layer or ""
         super().__init__(self.classifier.model)
         # Captum sets these where one of its own classes of layers is made.
-        self.layer, self.device_ids = own, None
+        self.layer, self.device_ids = dict(self.classifier.model.named_modules()).get(name), None
 
     @wrappable
     def attribute(
@@ -164,6 +164,10 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
         more: Any,
     ) -> Any:
         """Return attributions of what the model puts out, which runs as a whole."""
+        if self.layer is None:
+            raise ModelError(
+                f"{_WHO}: no hidden layer was named", do="pass it: LayerIntegratedGradients(model, 'name')"
+            )
         hooked = HookedLayer(self.classifier.model, self.layer, before, _WHO)
         end, start = hooked.values((*inputs, *arguments)), hooked.values((*starts, *arguments))
         count = len(end) if isinstance(end, tuple) else 1

@@ -93,6 +93,10 @@ class OnEdits:
         """Return the classifier's logits on inputs: what a code costs is what they cost."""
         return self.fitted.classifier(inputs[: len(codes)]) + 0 * codes.sum(1, keepdim=True)
 
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, P)`` of the inputs of these rows stand for; gradients flow."""
+        return self.fitted.classifier(cast(PartsCurve, edit.curve).rendered(codes, rows))
+
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
         """Return what renders codes ``(M, P)`` on inputs, edited toward their default contrast."""
         target, contrast = self.fitted.classes(inputs, None, None)

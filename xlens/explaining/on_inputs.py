@@ -66,6 +66,10 @@ class OnInputs:
         """Return the classifier's logits ``(N, K)`` on what codes decode to."""
         return self.fitted.classifier(self.fitted.lens.decode(codes))
 
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` of the inputs of these rows stand for; gradients flow."""
+        return self.fitted.classifier(self.fitted.lens.decode(codes))
+
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
         """Return what shows codes ``(M, d)`` of the inputs of these rows: their decodings ``(M, *S)``."""
 

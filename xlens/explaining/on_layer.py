@@ -106,6 +106,10 @@ class OnLayer:
         """Return the logits ``(N, K)`` that the classifier's tail makes of what codes decode to."""
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
 
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` of the inputs of these rows stand for; gradients flow."""
+        return self.decode(codes, edit.inputs[rows])
+
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
         """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first."""
 
