@@ -90,7 +90,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fitted": (),
     "storage": ("kinds", "explanations", "explained", "lenses", "tables"),
     "explaining": (
+        "divergences",
         "request",
+        "questions",
+        "papers",
         "distributed",
         "attributions",
         "credit",

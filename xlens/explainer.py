@@ -142,7 +142,11 @@ class LensExplainer:
                 those differences; ``"lig_features"``, the line integral as a map for each named part of the
                 code (``"lig: <name>"``, and ``"lig: not in the code"`` for what the lens leaves out of the
                 input; of a lens on a hidden layer ``"lig"`` brings them); ``"lig_paper"`` and
-                ``"latent_shift"``, which are not complete. And any Captum method in snake case
+                ``"latent_shift"``, which are not complete. The papers' own maps: ``"difference"``,
+                |G(z) - G(z0)|, and ``"accumulated"``, its accumulation along the path (medXGAN);
+                ``"divergence_class"`` and ``"divergence_nuisance"``, what makes the counterfactual's code differ
+                from the input's in either part (SVAE; the option `method` names another of Captum's than
+                GradientShap), of lenses that say how far codes are apart. And any Captum method in snake case
                 (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``, ...), on the same score, with
                 the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.

@@ -15,6 +15,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.errors import DataError, OptionError
 from xlens.evaluation.contenders import Asked, Contender
 from xlens.explaining.asking import asks
+from xlens.explaining.request import lens_faults as attribution_faults
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = [
@@ -79,7 +80,9 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     """Return, in words, what was asked that lenses on a hidden layer cannot do."""
     asked = {one.method: one.options for one in contenders if one.needs_lens}
     return [
-        f"{name!r}: {fault}" for name, one in named.items() for fault in asks(one).faults(asked, carry, "linear")
+        f"{name!r}: {fault}"
+        for name, one in named.items()
+        for fault in (*asks(one).faults(asked, carry, "linear"), *attribution_faults(one.lens, asked))
     ]
 
 

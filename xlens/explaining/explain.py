@@ -20,7 +20,7 @@ from xlens.explaining.asking import asks
 from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
-from xlens.explaining.request import References, Request, check_attributions, check_explain
+from xlens.explaining.request import References, Request, check_attributions, check_explain, lens_faults
 from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
 from xlens.fitted import BATCH, Fitted
@@ -55,7 +55,7 @@ def explain(
     wanted, faults = check_attributions(attributions)
     if (references is None) == ("ig_ensemble" in wanted):
         faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
-    faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
+    faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path) + lens_faults(fitted.lens, wanted)
     carry = check_explain(
         "explain",
         lens.masked,

@@ -94,7 +94,7 @@ class OnEdits:
         return self.fitted.classifier(inputs[: len(codes)]) + 0 * codes.sum(1, keepdim=True)
 
     def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
-        """Return logits ``(M, K)`` of what codes ``(M, P)`` of the inputs of these rows stand for; gradients flow."""
+        """Return logits ``(M, K)`` of what codes ``(M, P)`` stand for, of the inputs of these rows."""
         return self.fitted.classifier(cast(PartsCurve, edit.curve).rendered(codes, rows))
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:

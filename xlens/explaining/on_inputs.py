@@ -67,7 +67,7 @@ class OnInputs:
         return self.fitted.classifier(self.fitted.lens.decode(codes))
 
     def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
-        """Return logits ``(M, K)`` of what codes ``(M, d)`` of the inputs of these rows stand for; gradients flow."""
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` stand for, of the inputs of these rows."""
         return self.fitted.classifier(self.fitted.lens.decode(codes))
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:

@@ -17,7 +17,7 @@ from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
 from xlens.explaining.credit import credited
-from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
+from xlens.explaining.request import DRAWN_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
 
@@ -76,7 +76,7 @@ class OnLayer:
         faults = [
             f"attribution {name!r} needs a lens that decodes to inputs; this one decodes to a hidden layer"
             for name in attributions
-            if name in DECODED_ONLY
+            if name in DRAWN_ONLY
         ]
         if carry is not None:
             faults.append(f"carry={carry!r} needs a lens that decodes to inputs; leave it out")
@@ -107,7 +107,7 @@ class OnLayer:
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
 
     def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
-        """Return logits ``(M, K)`` of what codes ``(M, d)`` of the inputs of these rows stand for; gradients flow."""
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` stand for, of the inputs of these rows."""
         return self.decode(codes, edit.inputs[rows])
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:

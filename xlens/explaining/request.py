@@ -11,12 +11,18 @@ from torch import Tensor
 
 from xlens.attr.captum_methods import captum_names, check_captum
 from xlens.attr.paths import PATHS, CodePath
+from xlens.contracts.capabilities import SupportsDivergence
+from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count, is_number
 from xlens.counterfactual.carry import Carry, carry_faults, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
+from xlens.explaining.divergences import method_faults
+from xlens.registry.loading import offering
 
 __all__ = [
     "DECODED_ONLY",
+    "DIVERGENCES",
+    "DRAWN_ONLY",
     "FEATURE_MAPS",
     "FRAMES",
     "OWN",
@@ -24,6 +30,7 @@ __all__ = [
     "Request",
     "check_attributions",
     "check_explain",
+    "lens_faults",
 ]
 
 #: xlens's own attributions, and what they are in a few words.
@@ -35,11 +42,19 @@ OWN = {
     "guided_ig": "the line integral along the pixel path that the classifier responds to least",
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
+    "difference": "|G(z) - G(z0)|, what the lens changes (medXGAN)",
+    "accumulated": "the sum of the absolute changes along the path (medXGAN, figure 5)",
+    "divergence_class": "what makes the counterfactual's class evidence differ (SVAE, k = 1)",
+    "divergence_nuisance": "what makes everything else of its code differ (SVAE, k = 2)",
 }
+#: Those that attribute a divergence, and of which part of the code; their option `method` names one of Captum's.
+DIVERGENCES = {"divergence_class": "class", "divergence_nuisance": "nuisance"}
 
 
 #: Attributions that go through decoded inputs, which not every kind of lens has.
 DECODED_ONLY = ("lig_paper", "latent_shift")
+#: Those that need something of the input's own kind for a counterfactual, which another real input is not.
+DRAWN_ONLY = (*DECODED_ONLY, "difference", "accumulated")
 #: Frames of a path that are shown.
 FRAMES = 11
 #: One map for each named part of the code, and so no attribution of its own.
@@ -137,6 +152,10 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
 
 
 def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    if name in DIVERGENCES:
+        own = dict(options)
+        method = own.pop("method", "gradient_shap")
+        return [f"{name!r}: {fault}" for fault in method_faults(method, own)]
     known = _OPTIONS.get(name, {})
     takes = ", ".join(known) or "none"
     faults = [f"{name!r} has no option {key!r}; it takes {takes}" for key in options if key not in known]
@@ -144,6 +163,17 @@ def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
     if "k" in known and not is_count(k):
         faults.append(f"k of {name!r} must be an int >= 1, got {k!r}")
     return faults
+
+
+def lens_faults(lens: Lens, attributions: Mapping[str, Any]) -> list[str]:
+    """Return, in words, which attributions need what this lens cannot do, and the backends that can."""
+    asked = [name for name in attributions if name in DIVERGENCES]
+    if not asked or isinstance(lens, SupportsDivergence):
+        return []
+    able = ", ".join(offering("divergence")) or "none is installed"
+    return [
+        f"attribution {name!r} needs a lens that says how far codes are apart; these can: {able}" for name in asked
+    ]
 
 
 def check_explain(
