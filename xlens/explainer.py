@@ -14,8 +14,9 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
 from xlens.codes.attributions import CodeAttributions, Space, attribute
 from xlens.codes.edits import edit
+from xlens.codes.interpolation import Interpolation, interpolate
 from xlens.codes.moves import directions_of
-from xlens.codes.samples import sample
+from xlens.codes.samples import Amount, sample
 from xlens.codes.variants import VariantCarry, invariances, traverse
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.lens import Feature, Lens
@@ -119,7 +120,7 @@ class LensExplainer:
         contrast: Classes | None = None,
         attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
-        path: CodePath = "linear",
+        path: CodePath | str = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
         references: Any = None,
@@ -151,10 +152,11 @@ class LensExplainer:
                 the counterfactual as baseline where it takes one:
                 ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default with a mask), ``"residual"``
-                (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+                (default otherwise), ``"none"`` (the papers' version, on reconstructions), or a third party's
+                carrier, by name or as an object.
             path: between the codes: ``"linear"`` (through the lens's own waypoints, where it brings any),
                 ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the one the classifier responds to least),
-                or ``"pixel"``, the straight line between the two images.
+                ``"pixel"``, the straight line between the two images, or the name of one that a third party brings.
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
@@ -372,17 +374,70 @@ class LensExplainer:
         """
         return invariances(self.fitted, inputs, n, scale, vary, carry, seed)
 
-    def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
-        """Samples of the generative model: `n` new inputs of class `target` (index or name), ``(n, *S)``.
+    def interpolate(
+        self,
+        first: Any,
+        second: Any,
+        n: int = 9,
+        *,
+        path: Literal["linear", "geodesic"] = "linear",
+        carry: VariantCarry = "none",
+    ) -> Interpolation:
+        """Latent interpolation between pairs of real inputs, and the classifier's probabilities on the way.
+
+        Args:
+            first, second: ``(N, *S)`` where each way begins, and where it ends.
+            n: frames, both ends included.
+            path: between the codes: ``"linear"``, or ``"geodesic"``, the shortest for the eye.
+            carry: ``"none"`` for the lens's decodings; ``"residual"`` adds what the lens leaves out of either
+                input, fading from the one to the other, so that the ends are the inputs themselves.
+
+        Returns:
+            frames ``(N, n, *S)`` and probabilities ``(N, n, K)``.
 
         Raises:
-            UnsupportedError: this lens cannot.
+            DataError: there are not as many second inputs as first ones.
+            OptionError: fewer than two frames, an unknown path or carry.
+            UnsupportedError: a lens that decodes to a hidden layer, or edits inputs directly.
+
+        >>> found = explainer.interpolate(images[:2], images[2:4], 5, carry="residual")
+        >>> found.frames.shape, bool((found.frames[:, 0] - images[:2]).abs().max() < 1e-5)
+        (torch.Size([2, 5, 1, 8, 8]), True)
+        """
+        return interpolate(self.fitted, first, second, n, path, carry)
+
+    def sample(
+        self,
+        n: int,
+        target: int | str | None = None,
+        *,
+        amount: Amount = 1.0,
+        attributes: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Samples of the generative model: `n` new inputs of class `target` (index or name), ``(n, *S)``.
+
+        Args:
+            n: how many.
+            target: the class; None for every class in turn.
+            amount: how much of its evidence: 1 for all of it, 0 for none (the sample's counterfactual), between
+                them the code that share of the way; ``"boundary"`` for the point on the way at which the classifier
+                is undecided.
+            attributes: name of a direction or feature -> the value that it is set to, as :meth:`traverse` sets it.
+            seed: seeds the draw.
+
+        Raises:
+            UnsupportedError: this lens cannot; the message names the backends that can.
             DataError: there is no such class.
+            OptionError: an amount beyond 0 to 1, or an attribute that the lens does not have.
 
         >>> explainer.sample(3, target=1).shape
         torch.Size([3, 1, 8, 8])
+        >>> undecided = explainer.sample(3, target=1, amount="boundary")
+        >>> explainer.sample(2, 1, attributes={"evidence for class 1": 0.5}).shape
+        torch.Size([2, 1, 8, 8])
         """
-        return sample(self.fitted, n, target, seed)
+        return sample(self.fitted, n, target, seed, amount, attributes)
 
     def save(self, path: str | Path) -> None:
         """Save the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`.

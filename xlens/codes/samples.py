@@ -1,22 +1,97 @@
-"""New inputs drawn from a lens."""
+"""New inputs drawn from a lens: of a class, by so much, and with named attributes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from xlens.classifier.margins import default_contrast, score_margin
+from xlens.codes.moves import traversed
 from xlens.contracts.numbers import check_count
+from xlens.errors import OptionError
+from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 
-__all__ = ["sample"]
+__all__ = ["Amount", "sample"]
+
+#: How much of the evidence a sample has: all of it is 1, none 0.
+Amount = float | Literal["boundary"]
+#: Halvings of the way on which the classifier's boundary is looked for.
+_HALVINGS = 16
 
 
-def sample(fitted: Fitted, n: int, target: Any, seed: int) -> Tensor:
+def sample(
+    fitted: Fitted,
+    n: int,
+    target: Any,
+    seed: int,
+    amount: Amount = 1.0,
+    attributes: Mapping[str, float] | None = None,
+) -> Tensor:
     """Return `n` new inputs of one class ``(n, *S)``; arguments as for ``explainer.sample``."""
     lens = fitted.require("sample")
-    chosen = int(fitted.class_of("sample", "target", target, 1))
+    _check(amount, attributes)
     check_count("sample", n)
     generator = fitted.generator(seed)
+    classes = _classes(fitted, int(n), target)
     with fitted.asking():
-        return lens.sample(int(n), chosen, generator)
+        drawn: Tensor | None = None
+        for chosen in classes.unique().tolist():
+            rows = (classes == chosen).nonzero()[:, 0]
+            of_class = lens.sample(len(rows), int(chosen), generator)
+            drawn = of_class.new_zeros(int(n), *of_class.shape[1:]) if drawn is None else drawn
+            drawn[rows] = of_class
+        found = drawn if drawn is not None else torch.empty(0)
+        if attributes:
+            asks(fitted).require_decoder("sample(attributes=...)")
+            codes = fitted.encode(found)
+            for name, value in attributes.items():
+                values = torch.tensor([float(value)], device=codes.device, dtype=codes.dtype)
+                codes = traversed(fitted.lens, codes, name, values, method="sample")[:, 0]
+            found = fitted.lens.decode(codes)
+        return found if amount == 1 else _lessened(fitted, found, classes, amount)
+
+
+def _lessened(fitted: Fitted, drawn: Tensor, classes: Tensor, amount: Amount) -> Tensor:
+    """Return samples with a part of their evidence: on the way from their counterfactuals to them."""
+    asks(fitted).require_decoder("sample(amount=...)")
+    lens, classifier = fitted.lens, fitted.classifier
+    codes = fitted.encode(drawn)
+    contrast = default_contrast(classifier(lens.decode(codes)), classes, lens.reference_class)
+    start = lens.counterfactual(codes, classes, contrast)
+    if amount != "boundary":
+        return lens.decode(torch.lerp(start, codes, float(amount)))
+    low, high = torch.zeros(len(codes), 1, device=codes.device), torch.ones(len(codes), 1, device=codes.device)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        logits = classifier(lens.decode(torch.lerp(start, codes, middle.to(codes.dtype))))
+        over = (score_margin(logits, classes, contrast) > 0).unsqueeze(1)
+        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
+    return lens.decode(torch.lerp(start, codes, ((low + high) / 2).to(codes.dtype)))
+
+
+def _classes(fitted: Fitted, n: int, target: Any) -> Tensor:
+    """Return the class of each sample ``(n,)``; every class in turn where none is named."""
+    if target is None:
+        return torch.arange(n, device=fitted.device) % fitted.spec.num_classes
+    return fitted.class_of("sample", "target", target, 1).expand(n)
+
+
+def _check(amount: Any, attributes: Any) -> None:
+    faults = []
+    number = isinstance(amount, Real) and not isinstance(amount, bool) and 0 <= amount <= 1
+    if amount != "boundary" and not number:
+        faults.append(f"amount must be a number from 0 to 1, or 'boundary', got {amount!r}")
+    if attributes is not None:
+        named = isinstance(attributes, Mapping) and all(
+            isinstance(value, Real) and not isinstance(value, bool) and abs(value) < float("inf")
+            for value in attributes.values()
+        )
+        if not named:
+            faults.append(f"attributes must be a dict of names and finite numbers, got {attributes!r}")
+    if faults:
+        raise OptionError("sample: " + "; ".join(faults))

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from xlens.attr.captum_methods import captum_attribution, promises_completeness
+from xlens.attr.captum_methods import captum_attribution, captum_names, promises_completeness
 from xlens.attr.curve import Segment
 from xlens.attr.evaluate import widest_float
 from xlens.attr.integral import Integrator
@@ -15,8 +15,10 @@ from xlens.attr.paths import guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
+from xlens.contracts.additions import AskedMap
 from xlens.contracts.capabilities import Waypoints
 from xlens.explaining import papers
+from xlens.explaining.added import added_map
 from xlens.explaining.questions import Attribution, Question, positions
 from xlens.explaining.request import _OPTIONS, DIVERGENCES, FRAMES, OWN, References
 
@@ -62,8 +64,10 @@ def attribute(question: Question, name: str) -> Attribution:
         found = question.line_integral
     elif name in OWN:
         found = question.integrate(question.curve, cast(Integrator, name))
-    else:
+    elif name in captum_names():
         return _captum(question, name)
+    else:
+        return _added(question, name)
     return _summed(*found, name in _COMPLETE)
 
 
@@ -154,6 +158,27 @@ def _shifted(question: Question) -> Attribution:
         )
         heat.append(shift.heatmap)
     return Attribution(torch.cat(heat))
+
+
+def _added(question: Question, name: str) -> Attribution:
+    """Return a third party's map; its delta where it promises the sum."""
+    edit = question.edit
+    asked = AskedMap(
+        inputs=edit.end,
+        counterfactuals=edit.start,
+        codes=edit.codes,
+        counterfactual_codes=edit.counterfactual_codes,
+        target=question.target,
+        contrast=question.contrast,
+        score=question.score,
+        curve=question.curve,
+        n_steps=question.request.n_steps,
+    )
+    values, complete = added_map(name, question.request.attributions[name], asked)
+    if not complete:
+        return Attribution(values)
+    wide = values.to(widest_float(values.device))
+    return Attribution(values, wide.flatten(1).sum(1) - question.difference)
 
 
 def _captum(question: Question, name: str) -> Attribution:

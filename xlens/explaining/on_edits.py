@@ -59,7 +59,7 @@ class OnEdits:
         return "the code says which parts of an input are filled, and decodes to none"
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens that decodes can do."""
         faults = [
             f"attribution {name!r} needs a lens that decodes; this one edits inputs directly"

@@ -47,7 +47,7 @@ class OnInputs:
         return self.fitted.classifier
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that such a lens cannot do."""
         if FEATURE_MAPS in attributions and path == "pixel":
             return [f"attribution {FEATURE_MAPS!r} goes along the code, and path='pixel' does not"]

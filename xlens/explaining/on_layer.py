@@ -71,7 +71,7 @@ class OnLayer:
         return classifier.cut(inputs[:1]) or f"the classifier cannot be cut after {classifier.layer!r}"
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens on inputs can do."""
         faults = [
             f"attribution {name!r} needs a lens that decodes to inputs; this one decodes to a hidden layer"

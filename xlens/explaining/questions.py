@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,12 +12,13 @@ from torch import Tensor
 from xlens.attr.curve import Curve, Polyline, Segment
 from xlens.attr.evaluate import Score
 from xlens.attr.integral import Integrator, path_integral
-from xlens.attr.paths import code_path
+from xlens.attr.paths import PATHS, CodePath, code_path
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
 from xlens.contracts.capabilities import Waypoints
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.edit import Edit
+from xlens.explaining.added import added_path
 from xlens.explaining.request import Request
 
 __all__ = ["Attribution", "Question", "positions"]
@@ -53,7 +55,10 @@ class Question:
     def codes(self) -> Curve:
         """The path between the codes."""
         z0, z = self.edit.counterfactual_codes, self.edit.codes
-        return code_path(self.request.path, z0, z, self.lens.decode, self.score, self.request.code_batch)
+        path = self.request.path
+        if path not in PATHS:
+            return added_path(path, z0, z, self.lens.decode, self.score)
+        return code_path(cast(CodePath, path), z0, z, self.lens.decode, self.score, self.request.code_batch)
 
     @cached_property
     def curve(self) -> Curve:

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from xlens.attr.captum_methods import captum_names, check_captum
 from xlens.attr.paths import PATHS, CodePath
+from xlens.contracts.additions import AttributionMethod, Carrier
 from xlens.contracts.capabilities import SupportsDivergence
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count, is_number
-from xlens.counterfactual.carry import Carry, carry_faults, default_carry
+from xlens.contracts.options import make
+from xlens.counterfactual.carry import CARRIES, Carry, carry_faults, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
 from xlens.explaining.divergences import method_faults
+from xlens.registry.additions import additions, load_addition
 from xlens.registry.loading import offering
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "check_attributions",
     "check_explain",
     "lens_faults",
+    "named_carry",
 ]
 
 #: xlens's own attributions, and what they are in a few words.
@@ -113,7 +117,7 @@ class Request:
     attributions: Mapping[str, Mapping[str, Any]]
     n_steps: int
     tolerance: float
-    path: CodePath
+    path: CodePath | str
     batch: int = 1
     code_batch: int = 1
     references: References | None = None
@@ -137,12 +141,17 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
         wanted = {name: {} for name in attributions}
     faults = []
     own = (*OWN, FEATURE_MAPS)
-    known = (*own, *captum_names()) if set(wanted) - set(own) else own
+    others = set(wanted) - set(own)
+    captums = captum_names() if others else ()
+    added = additions("attribution") if others - set(captums) else ()
+    known = (*own, *added, *captums)
     for name, options in wanted.items():
         if not isinstance(options, Mapping):
             faults.append(f"the options of {name!r} must be a mapping, got {options!r}")
         elif name in own:
             faults += _own_faults(name, options)
+        elif name in added:
+            faults += _added_faults(name, options)
         else:
             wrong = check_captum(str(name), options)
             if wrong and name not in known:
@@ -163,6 +172,21 @@ def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
     if "k" in known and not is_count(k):
         faults.append(f"k of {name!r} must be an int >= 1, got {k!r}")
     return faults
+
+
+def _added_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    try:
+        make(load_addition(AttributionMethod, name), options)
+    except OptionError as fault:
+        return [f"{name!r}: {fault}"]
+    return []
+
+
+def named_carry(carry: Any) -> Any:
+    """Return a carry that a third party brings, where one of that name is installed; else what was given."""
+    if isinstance(carry, str) and carry not in CARRIES and carry in additions("carrier"):
+        return load_addition(Carrier, carry)()
+    return carry
 
 
 def lens_faults(lens: Lens, attributions: Mapping[str, Any]) -> list[str]:
@@ -199,8 +223,8 @@ def check_explain(
         OptionError: all faults in one error.
     """
     faults = list(faults)
-    if path not in PATHS:
-        faults.append(f"path must be one of {', '.join(PATHS)}, got {path!r}")
+    if path not in PATHS and path not in (added := additions("path")):
+        faults.append(f"path must be one of {', '.join((*PATHS, *added))}, got {path!r}")
     faults += carry_faults(carry, masked)
     if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")
