@@ -6,8 +6,7 @@ import pytest
 import torch
 import toys
 
-import xlens
-from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.errors import DataError, OptionError
 
 
 def test_frames_are_decodings_on_the_line_between_the_codes(ask, fitted, images):
@@ -46,14 +45,3 @@ def test_what_cannot_be_asked(ask, images):
         ask("interpolate", images[:1], images[1:2], carry="masked")
     with pytest.raises(DataError, match="not as many second inputs.*2 and 1"):
         ask("interpolate", images[:2], images[1:2])
-
-
-def test_a_lens_that_edits_has_no_way_between_inputs():
-    from xlens_infill import Infill
-
-    pictures = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    pictures[::2, :, 10:15, 10:15] = 1.0
-    model = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(49, 2))
-    explainer = xlens.fit(model, pictures, Infill(survey=20, words=16, parts=2), progress=False)
-    with pytest.raises(UnsupportedError, match="interpolate: this lens edits inputs"):
-        explainer.interpolate(pictures[:1], pictures[1:2])

@@ -136,7 +136,7 @@ BROKEN = [
     (broken(Slope, attribute=lambda self, asked: asked.inputs / 0), "no maps"),
     (broken(Slope, attribute=_noisy), "than in its batch"),
     (broken(Slope, attribute=_over_the_batch), "than in its batch"),
-    (broken(Slope, complete=True, attribute=_constant), "misses? the sum"),
+    (broken(Slope, complete=True, attribute=_constant), "miss the sum"),
     (broken(Detour, codes=lambda self, a, b, *_: torch.stack([a, b], 1)[:, :1]), "is no path"),
     (broken(Detour, codes=lambda self, a, b, *_: torch.stack([b, a], 1)), "begin and end"),
     (broken(Inside, measure=lambda self, asked: asked.maps.abs().sum()), "a finite number for each map"),

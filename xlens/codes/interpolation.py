@@ -60,15 +60,15 @@ def interpolate(fitted: Fitted, first: Any, second: Any, n: int, path: str, carr
                 given=f"{len(source)} and {len(other)}",
                 do="pass pairs: two batches of one length",
             )
-        ends = [fitted.encode(at, _BATCH) for at in (source, other)]
+        start, end = (fitted.encode(at, _BATCH) for at in (source, other))
         decode = fitted.lens.decode
-        codes = geodesic(*ends, decode, batch=_BATCH) if path == "geodesic" else Segment(*ends)
+        codes = geodesic(start, end, decode, batch=_BATCH) if path == "geodesic" else Segment(start, end)
         values = torch.linspace(0, 1, int(n), device=fitted.device)
         rows = torch.arange(len(source), device=fitted.device).repeat_interleave(len(values))
         at = values.repeat(len(source))
         lost = None
         if carry == "residual":
-            lost = [x.to(fitted.device) - decode(z) for x, z in zip((source, other), ends, strict=True)]
+            lost = [x.to(fitted.device) - decode(z) for x, z in ((source, start), (other, end))]
         frames, said = [], []
         for some, alphas in zip(rows.split(_BATCH), at.split(_BATCH), strict=True):
             found = decode(codes(some, alphas))

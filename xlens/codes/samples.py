@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from xlens.classifier.margins import default_contrast, score_margin
 from xlens.codes.moves import traversed
-from xlens.contracts.numbers import check_count
+from xlens.contracts.numbers import check_count, is_number
 from xlens.errors import OptionError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
@@ -83,14 +82,10 @@ def _classes(fitted: Fitted, n: int, target: Any) -> Tensor:
 
 def _check(amount: Any, attributes: Any) -> None:
     faults = []
-    number = isinstance(amount, Real) and not isinstance(amount, bool) and 0 <= amount <= 1
-    if amount != "boundary" and not number:
+    if amount != "boundary" and not (is_number(amount) and 0 <= amount <= 1):
         faults.append(f"amount must be a number from 0 to 1, or 'boundary', got {amount!r}")
     if attributes is not None:
-        named = isinstance(attributes, Mapping) and all(
-            isinstance(value, Real) and not isinstance(value, bool) and abs(value) < float("inf")
-            for value in attributes.values()
-        )
+        named = isinstance(attributes, Mapping) and all(map(is_number, attributes.values()))
         if not named:
             faults.append(f"attributes must be a dict of names and finite numbers, got {attributes!r}")
     if faults:

@@ -229,3 +229,10 @@ def test_shapley_values_of_the_parts_of_an_edit_sum_to_what_it_changes(fitted, a
     gone = explained.feature_contributions == 0
     assert bool(gone.any())
     assert float(found.values[gone].abs().max()) < 1e-5
+
+
+def test_what_needs_a_decoder_is_refused_with_a_reason(fitted, asked):
+    with pytest.raises(UnsupportedError, match="interpolate: this lens edits inputs"):
+        fitted.interpolate(asked[0][:1], asked[0][1:2])
+    with pytest.raises(UnsupportedError, match="sample: .*cannot do this.*backends that can: .*dif.*jlvm"):
+        fitted.sample(2, 1)
