@@ -86,7 +86,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": ("examples", "photographs", "known", "parts", "planted"),
     "hookspecs": (),
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
-    "registry": ("installed", "default", "loading", "status", "described", "additions"),
+    "registry": ("installed", "default", "loading", "status", "described", "added"),
     "fitted": (),
     "storage": ("kinds", "explanations", "explained", "lenses", "tables"),
     "explaining": (

@@ -14,13 +14,14 @@ from xlens.contracts.numbers import check_count, is_number
 from xlens.errors import OptionError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
+from xlens.nn.search import smallest_step
 
 __all__ = ["Amount", "sample"]
 
 #: How much of the evidence a sample has: all of it is 1, none 0.
 Amount = float | Literal["boundary"]
-#: Halvings of the way on which the classifier's boundary is looked for.
-_HALVINGS = 16
+#: Shares of the way at which the classifier's boundary is looked for, and halvings between two of them.
+_RUNGS, _HALVINGS = (0.0, 0.25, 0.5, 0.75, 1.0), 14
 
 
 def sample(
@@ -64,13 +65,16 @@ def _lessened(fitted: Fitted, drawn: Tensor, classes: Tensor, amount: Amount) ->
     start = lens.counterfactual(codes, classes, contrast)
     if amount != "boundary":
         return lens.decode(torch.lerp(start, codes, float(amount)))
-    low, high = torch.zeros(len(codes), 1, device=codes.device), torch.ones(len(codes), 1, device=codes.device)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        logits = classifier(lens.decode(torch.lerp(start, codes, middle.to(codes.dtype))))
-        over = (score_margin(logits, classes, contrast) > 0).unsqueeze(1)
-        low, high = torch.where(over, low, middle), torch.where(over, middle, high)
-    return lens.decode(torch.lerp(start, codes, ((low + high) / 2).to(codes.dtype)))
+
+    def between(rows: Tensor, share: Tensor) -> Tensor:
+        return lens.decode(torch.lerp(start[rows], codes[rows], share.to(codes.dtype).unsqueeze(1)))
+
+    def over(rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        margin = score_margin(classifier(between(rows, share)), classes[rows], contrast[rows])
+        return margin, margin >= 0
+
+    share, _ = smallest_step(over, len(codes), _RUNGS, _HALVINGS, codes.device)
+    return between(torch.arange(len(codes), device=codes.device), share)
 
 
 def _classes(fitted: Fitted, n: int, target: Any) -> Tensor:

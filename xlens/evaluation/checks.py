@@ -19,7 +19,7 @@ from xlens.evaluation.contenders import Asked, Contender
 from xlens.explaining.asking import asks
 from xlens.explaining.request import lens_faults as attribution_faults
 from xlens.fitted import Fitted, as_fitted
-from xlens.registry.additions import additions, load_addition
+from xlens.registry.added import additions, load_addition
 
 __all__ = [
     "added_metrics",

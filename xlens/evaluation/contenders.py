@@ -16,7 +16,7 @@ from xlens.contracts.backend import Spec
 from xlens.errors import did_you_mean
 from xlens.explaining.attributions import Margin
 from xlens.explaining.request import OWN, check_attributions
-from xlens.registry.additions import additions
+from xlens.registry.added import additions
 
 __all__ = ["BASELINES", "CONTROLS", "Asked", "Contender", "lens_free", "parse_methods", "usual_methods"]
 

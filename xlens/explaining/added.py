@@ -13,7 +13,7 @@ from xlens.attr.evaluate import Score
 from xlens.contracts.additions import AskedMap, AttributionMethod, PathMethod
 from xlens.contracts.options import make
 from xlens.errors import PluginError
-from xlens.registry.additions import load_addition
+from xlens.registry.added import load_addition
 
 __all__ = ["added_map", "added_path"]
 

@@ -19,7 +19,7 @@ from xlens.contracts.options import make
 from xlens.counterfactual.carry import CARRIES, Carry, carry_faults, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
 from xlens.explaining.divergences import method_faults
-from xlens.registry.additions import additions, load_addition
+from xlens.registry.added import additions, load_addition
 from xlens.registry.loading import offering
 
 __all__ = [
@@ -46,10 +46,10 @@ OWN = {
     "guided_ig": "the line integral along the pixel path that the classifier responds to least",
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
-    "difference": "|G(z) - G(z0)|, what the lens changes (medXGAN)",
-    "accumulated": "the sum of the absolute changes along the path (medXGAN, figure 5)",
-    "divergence_class": "what makes the counterfactual's class evidence differ (SVAE, k = 1)",
-    "divergence_nuisance": "what makes everything else of its code differ (SVAE, k = 2)",
+    "difference": "|G(z) - G(z0)|, what the lens changes",
+    "accumulated": "the sum of the absolute changes along the path",
+    "divergence_class": "what makes the counterfactual's class evidence differ from the input's",
+    "divergence_nuisance": "what makes everything else of its code differ from the input's",
 }
 #: Those that attribute a divergence, and of which part of the code; their option `method` names one of Captum's.
 DIVERGENCES = {"divergence_class": "class", "divergence_nuisance": "nuisance"}

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from xlens.registry.additions import adding, additions, load_addition
+from xlens.registry.added import adding, additions, load_addition
 from xlens.registry.installed import Entry, backends
 from xlens.registry.loading import load_backend, offering, standing_in
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xlens.contracts.additions import ReportPart
 from xlens.errors import OptionError, PluginError, did_you_mean
 from xlens.explanation import Explanation
-from xlens.registry.additions import additions, load_addition
+from xlens.registry.added import additions, load_addition
 
 __all__ = ["Said", "added_parts"]
 

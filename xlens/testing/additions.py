@@ -20,7 +20,7 @@ from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import OptionError, XlensError
 from xlens.evaluation.run import evaluate
 from xlens.explaining.request import FEATURE_MAPS, OWN
-from xlens.registry.additions import adding, checked, kind_of
+from xlens.registry.added import adding, checked, kind_of
 from xlens.testing.bench import quiet
 from xlens.testing.checking import CheckFailedError, Result, require, same
 from xlens.testing.plain_lens import PlainPixels

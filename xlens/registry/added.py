@@ -28,7 +28,7 @@ def additions(kind: str) -> tuple[str, ...]:
     Args:
         kind: a key of ``xlens.contracts.ADDITIONS``, such as ``"attribution"``.
 
-    >>> from xlens.registry.additions import additions
+    >>> from xlens.registry.added import additions
     >>> "no_such_metric" in additions("metric")
     False
     """
