@@ -9,7 +9,19 @@ from pathlib import Path
 
 from xlens import asking, errors, hookspecs, options, param, training
 from xlens.classifier.classifier import Classifier
-from xlens.contracts import CAPABILITIES, EditingLens, Feature, Lens, LocalEdit, check_count, seeded
+from xlens.contracts import (
+    ADDITIONS,
+    CAPABILITIES,
+    Addition,
+    AskedMap,
+    EditingLens,
+    Feature,
+    JudgedMaps,
+    Lens,
+    LocalEdit,
+    check_count,
+    seeded,
+)
 from xlens.contracts.backend import CONTRACT_VERSION, Backend, Run, Spec, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.data import Batch, Data
@@ -29,6 +41,8 @@ def contract_text() -> str:
     for cls in (Data, Classifier, Trainer):
         lines += ["", cls.__name__, *(f"    {line}" for line in _functions(cls))]
     for cls in (Batch, Spec, Feature, LocalEdit, Run, StepEvent):
+        lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
+    for cls in (AskedMap, JudgedMaps, Addition, *ADDITIONS.values()):
         lines += ["", cls.__name__, *_attributes(cls), *(f"    {line}" for line in _functions(cls))]
     lines += ["", "Explainer, which Run.over is", *_attributes(Explainer)]
     lines += [f"    {line}" for line in _functions(Explainer)]

@@ -33,7 +33,10 @@ class Halves(nn.Module):
 
 
 def test_it_is_installed_from_its_wheel(distribution):
-    assert {(point.group, point.name) for point in distribution.entry_points} == {("xlens", "latentshift")}
+    assert {(point.group, point.name) for point in distribution.entry_points} == {
+        ("xlens", "latentshift"),
+        ("xlens.attribution", "largest_change"),
+    }
     installed = Path(importlib.util.find_spec("xlens_latentshift").origin)
     assert SOURCE not in installed.parents
     for path in (SOURCE / "src" / "xlens_latentshift").glob("*.py"):
@@ -61,3 +64,14 @@ def test_it_explains_by_name(distribution, trained, images, tmp_path):
     explainer.save(tmp_path)
     again = xlens.load(tmp_path, trained).explain(images[:6])
     assert torch.equal(again.counterfactual, explanation.counterfactual)
+
+
+def test_its_attribution_is_used_by_name_with_any_lens(distribution, fitted, images):
+    asked = {"largest_change": {"frames": 8}, "difference": {}}
+    found = fitted.explain(images[:6], attributions=asked)
+    # The toy's path goes one way in each pixel, so that the first frame differs most.
+    assert torch.allclose(found.attributions["largest_change"], found.edit.abs(), atol=1e-5)
+    with pytest.raises(xlens.errors.OptionError, match="frames must be an int >= 1"):
+        fitted.explain(images[:1], attributions={"largest_change": {"frames": 0}})
+    table = xlens.evaluate(fitted, images[:8], methods=("largest_change", "random"), progress=False)
+    assert table.get("sparseness", "toy: largest_change").value > table.get("sparseness", "random").value

@@ -15,7 +15,7 @@ import xlens
 
 PACKAGE = Path(xlens.__file__).parent
 #: The score and the curve are handed down to the integrals as functions, and called from there.
-HANDED_DOWN = {"attr.evaluate -> explaining.attributions", "counterfactual.carry -> attr.curve"}
+HANDED_DOWN = {"attr.evaluate -> explaining.questions", "counterfactual.carry -> attr.curve"}
 #: Rooms that answer more than one question about the inputs; the walk enters every other one once. The record makes
 #: them inputs and chooses classes, the classifier is asked for logits, and the placebos are carried like the edit.
 ANSWERS = {"fitted": 2, "classifier": 8, "counterfactual": 3}

@@ -12,10 +12,12 @@ from torch import Tensor
 from xlens.attr.paths import CodePath
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
+from xlens.codes.attributions import CodeAttributions, Space, attribute
 from xlens.codes.edits import edit
+from xlens.codes.interpolation import Interpolation, interpolate
 from xlens.codes.moves import directions_of
-from xlens.codes.samples import sample
-from xlens.codes.variants import VariantCarry, invariances, traverse
+from xlens.codes.samples import Amount, sample
+from xlens.codes.variants import One, Pair, Values, VariantCarry, invariances, traverse
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.lens import Feature, Lens
 from xlens.counterfactual.carry import Carry
@@ -118,7 +120,7 @@ class LensExplainer:
         contrast: Classes | None = None,
         attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
         carry: Carry | None = None,
-        path: CodePath = "linear",
+        path: CodePath | str = "linear",
         n_steps: int = 16,
         tolerance: float = 0.01,
         references: Any = None,
@@ -134,23 +136,23 @@ class LensExplainer:
             target: class to explain, by index or name, or ``(N,)`` of either; None for the classifier's prediction.
             contrast: class to explain it against, likewise; None for the lens's reference class, or else the
                 runner-up.
-            attributions: names, or names with options. xlens's own: ``"lig"``, the line integral along the
-                generative path; ``"ig_counterfactual"``, the one along the straight line from the counterfactual;
-                ``"idgi"``; ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the
-                counterfactual and the k = 4 `references` nearest to its decoding, which sums to the mean of
-                those differences; ``"lig_features"``, the line integral as a map for each named part of the
-                code (``"lig: <name>"``, and ``"lig: not in the code"`` for what the lens leaves out of the
-                input; of a lens on a hidden layer ``"lig"`` brings them); ``"lig_paper"`` and
-                ``"latent_shift"``, which are not complete. And any Captum method in snake case
-                (``"integrated_gradients"``, ``"layer_grad_cam"``, ``"occlusion"``, ...), on the same score, with
-                the counterfactual as baseline where it takes one:
-                ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
+            attributions: names, or names with options. Complete: ``"lig"``, the line integral along the generative
+                path; ``"ig_counterfactual"``, along the straight line from the counterfactual; ``"idgi"``;
+                ``"guided_ig"``; ``"ig_ensemble"``, the mean of straight lines from the counterfactual and the k = 4
+                `references` nearest to its decoding; ``"lig_features"``, the line integral as a map for each named
+                part of the code (``"lig: <name>"``, and ``"lig: not in the code"``; of a lens on a hidden layer
+                ``"lig"`` brings them). Others: ``"lig_paper"``, ``"latent_shift"``; ``"difference"``,
+                |G(z) - G(z0)|, and ``"accumulated"``, the same along the path; ``"divergence_class"`` and
+                ``"divergence_nuisance"``, what makes the codes differ in either part (SVAE; option `method`). And
+                third parties' and Captum's (``"occlusion"``, ...), on the same score, with the counterfactual as
+                baseline: ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.
             carry: how the lens's change reaches the real input: ``"masked"`` (default with a mask), ``"residual"``
-                (default otherwise), or ``"none"`` (the papers' version, on reconstructions).
+                (default otherwise), ``"none"`` (the papers' version, on reconstructions), or a third party's
+                carrier, by name or as an object.
             path: between the codes: ``"linear"`` (through the lens's own waypoints, where it brings any),
                 ``"geodesic"`` (the shortest for the eye), ``"guided"`` (the one the classifier responds to least),
-                or ``"pixel"``, the straight line between the two images.
-            n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
+                ``"pixel"``, the straight line between the two images, or the name of one that a third party brings.
+            n_steps: segments of each path to begin with, refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
             internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
@@ -201,26 +203,43 @@ class LensExplainer:
         """
         return counterfactual(self.fitted, inputs, target=target, contrast=contrast, carry=carry)
 
-    @overload
-    def traverse(
+    def attribute(
         self,
         inputs: Any,
-        feature: str | int,
-        values: Sequence[float] | Tensor,
+        method: str = "integrated_gradients",
         *,
-        relative: bool | None = None,
-        carry: VariantCarry = "none",
+        space: Space = "features",
+        target: Classes | None = None,
+        contrast: Classes | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> CodeAttributions:
+        """Attributions in code space ``(N, F)``: what named parts of the code, or its dimensions, contribute.
+
+        Any of Captum's methods on f_c(G(z)), with the counterfactual's code z0 as baseline. Where the method is
+        complete, an input's values sum to f_c(G(z)) - f_c(G(z0)); of a lens that edits, to what its edit changes.
+
+        Args:
+            inputs: ``(N, *S)``.
+            method: in snake case, one that attributes no layer: ``"shapley_values"`` (up to seven parts),
+                ``"shapley_value_sampling"``, ``"feature_ablation"``, ``"deep_lift"``, ``"gradient_shap"``, ...
+            space: ``"features"``: named parts, each moved as one; or ``"codes"``: each dimension ``(N, d)``.
+            target, contrast: as in :meth:`explain`.
+            options: the method's own, under Captum's names, such as ``{"n_samples": 50}``.
+
+        >>> found = explainer.attribute(images[:2], "shapley_value_sampling")
+        >>> found.values.shape == (2, len(found.names)), bool(found.convergence_delta.abs().max() < 1e-5)
+        (True, True)
+        """
+        return attribute(self.fitted, inputs, method, space, target, contrast, options)
+
+    @overload
+    def traverse(
+        self, inputs: Any, feature: One, values: Values, *, relative: bool | None = ..., carry: VariantCarry = ...
     ) -> Tensor: ...
 
     @overload
     def traverse(
-        self,
-        inputs: Any,
-        feature: tuple[str | int, str | int],
-        values: Sequence[float] | Tensor,
-        *,
-        relative: bool | None = None,
-        carry: VariantCarry = "none",
+        self, inputs: Any, feature: Pair, values: Values, *, relative: bool | None = ..., carry: VariantCarry = ...
     ) -> Invariances: ...
 
     @renamed(steps="values")
@@ -228,7 +247,7 @@ class LensExplainer:
         self,
         inputs: Any,
         feature: Any,
-        values: Sequence[float] | Tensor,
+        values: Values,
         *,
         relative: bool | None = None,
         carry: VariantCarry = "none",
@@ -240,24 +259,17 @@ class LensExplainer:
 
         Args:
             inputs: ``(N, *S)``.
-            feature: name or position of a feature, or name of a direction; or two of them, of which the first runs
-                down and the second across.
-            values: the T values. Along a direction they are coordinates; where a direction and a feature share a
-                name, it means the direction, and the position the feature, which need not be the same axis. A
-                feature of several dimensions keeps its direction (or takes an even one where it is zero) and gets
-                this length, in units of the square root of its width; 0 removes it.
-            relative: add the values to the input's own, so that 0 is the input itself; False sets them. None sets
-                one feature, and adds to two.
-            carry: ``"none"`` for the lens's decodings; ``"residual"`` adds what changes in the decoding to the real
-                input, which keeps what the lens leaves out.
+            feature: name or position of a feature, or name of a direction, which goes first where both have it; or
+                two of them, of which the first runs down and the second across.
+            values: the T values. Along a direction they are coordinates. A feature of several dimensions keeps its
+                direction (or takes an even one where it is zero) and gets this length, in units of the square root
+                of its width; 0 removes it.
+            relative: add the values to the input's own; False sets them. None sets one feature, and adds to two.
+            carry: ``"none"`` for decodings; ``"residual"`` adds what changes in the decoding to the real input.
 
         Returns:
             frames ``(N, T, *S)`` of one feature; of two, :class:`xlens.Invariances` with variants
             ``(N, T, T, *S)`` and the classifier's verdict on each.
-
-        Raises:
-            OptionError: there is no such feature, the values are not finite numbers, or two features overlap.
-            UnsupportedError: two features of a lens on a hidden layer.
 
         >>> explainer.traverse(images[:2], "evidence for class 1", [0.0, 0.5, 1.0]).shape
         torch.Size([2, 3, 1, 8, 8])
@@ -281,14 +293,9 @@ class LensExplainer:
             amounts: name of a direction or feature -> how much: a number, or ``(N,)``. Along a direction it is a
                 distance in the code; a feature's block is lengthened by it, as in :meth:`traverse`.
             carry: ``"residual"`` (default) adds the decoding's change to the input; ``"masked"`` shows the decoding
-                under the mask, as :meth:`explain` does, and opens the mask further only where the classifier sees
-                another class on the decoding than on the reconstruction; ``"none"`` returns the decoding itself.
-            hold: directions to which the edit, along directions and features alike, is made perpendicular at the
-                same length, as one of two correlated attributes asks for.
-
-        Raises:
-            OptionError: an unknown name, an amount that is no number, or nothing left after holding.
-            UnsupportedError: something is held, and this lens has no directions; or it decodes to a hidden layer.
+                under the mask, opened further only where the classifier sees another class on the decoding than on
+                the reconstruction; ``"none"`` returns the decoding itself.
+            hold: directions to which the edit is made perpendicular at the same length.
 
         >>> explainer.edit(images[:2], {"evidence for class 1": -0.5}).shape
         torch.Size([2, 1, 8, 8])
@@ -318,27 +325,57 @@ class LensExplainer:
             carry: as in :meth:`traverse`.
             seed: seeds the draw.
 
-        Raises:
-            UnsupportedError: this lens cannot.
-            OptionError: a number out of range, an unknown `vary` or `carry`.
-
         >>> found = explainer.invariances(images[:2], 4, scale=0.5)
         >>> found.variants.shape, found.kept.shape
         (torch.Size([2, 4, 1, 8, 8]), torch.Size([2, 4]))
         """
         return invariances(self.fitted, inputs, n, scale, vary, carry, seed)
 
-    def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
-        """Samples of the generative model: `n` new inputs of class `target` (index or name), ``(n, *S)``.
+    def interpolate(
+        self,
+        first: Any,
+        second: Any,
+        n: int = 9,
+        *,
+        path: Literal["linear", "geodesic"] = "linear",
+        carry: VariantCarry = "none",
+    ) -> Interpolation:
+        """Latent interpolation between pairs of real inputs: frames ``(N, n, *S)``, and what the classifier says.
 
-        Raises:
-            UnsupportedError: this lens cannot.
-            DataError: there is no such class.
+        Args:
+            first, second: ``(N, *S)``.
+            n: frames, both ends included.
+            path: between the codes; ``"geodesic"`` is the shortest for the eye.
+            carry: ``"none"`` for decodings; ``"residual"`` adds what the lens leaves out of either input, fading
+                from the one to the other, so that the ends are the inputs themselves.
 
-        >>> explainer.sample(3, target=1).shape
-        torch.Size([3, 1, 8, 8])
+        >>> explainer.interpolate(images[:2], images[2:4], 5, carry="residual").probabilities.shape
+        torch.Size([2, 5, 2])
         """
-        return sample(self.fitted, n, target, seed)
+        return interpolate(self.fitted, first, second, n, path, carry)
+
+    def sample(
+        self,
+        n: int,
+        target: int | str | None = None,
+        *,
+        amount: Amount = 1.0,
+        attributes: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Samples of the generative model: `n` new inputs of class `target`, or of each in turn, ``(n, *S)``.
+
+        Args:
+            n, target, seed: how many, of which class by index or name, and what seeds the draw.
+            amount: of the evidence: 1 for all, 0 for none (the sample's counterfactual), between them that share of
+                the way through the code; ``"boundary"`` for where the classifier is undecided.
+            attributes: name of a direction or feature -> the value that it is set to, as by :meth:`traverse`.
+
+        >>> undecided = explainer.sample(3, target=1, amount="boundary")
+        >>> explainer.sample(2, 1, attributes={"evidence for class 1": 0.5}).shape
+        torch.Size([2, 1, 8, 8])
+        """
+        return sample(self.fitted, n, target, seed, amount, attributes)
 
     def save(self, path: str | Path) -> None:
         """Save the lens to a folder (safetensors and JSON); read it with :func:`xlens.load`.

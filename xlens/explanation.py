@@ -268,6 +268,7 @@ class Explanation:
         title: str = "Explanations",
         traversals: Sequence[Traversal] = (),
         max_bytes: int | None = None,
+        parts: Sequence[str] = (),
     ) -> None:
         """Write a report to one HTML file that opens in any browser, without a network.
 
@@ -282,11 +283,12 @@ class Explanation:
                 :func:`xlens.report.render_traversals`.
             max_bytes: what the file should stay below, by coarser pictures under the sliders; None for 2 MB for
                 sixteen images of 64x64, and in proportion.
+            parts: names of parts that third parties bring, which come last.
 
         Raises:
             UnsupportedError: the inputs are neither images nor signals.
             DataError: names or traversals do not fit, or there is no input.
-            OptionError: `max_bytes` is no whole number above 0.
+            OptionError: `max_bytes` is no whole number above 0, or there is no such part.
             StorageError: the file cannot be written.
 
         >>> import tempfile
@@ -294,7 +296,7 @@ class Explanation:
         """
         from xlens.report.page import save_html
 
-        save_html(self, path, names=names, title=title, traversals=traversals, max_bytes=max_bytes)
+        save_html(self, path, names=names, title=title, traversals=traversals, max_bytes=max_bytes, parts=parts)
 
     def _repr_html_(self) -> str | None:
         """Return what a notebook shows: the report of the first inputs in a frame of its own."""

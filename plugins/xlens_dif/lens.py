@@ -176,6 +176,38 @@ class DIFLens(AskingLens):
         return self._moved(codes, steps, direction)
 
     @torch.no_grad()
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` new inputs ``(n, *S)``: from the prior, moved where the classifier sees another class."""
+        noise = torch.randn(n, self.code, generator=generator, device=self.orientation.device)
+        codes = bounded(noise, self.bound)
+        wanted = torch.full((n,), target, device=codes.device)
+        seen = self.classifier(self.decode(codes)).argmax(1)
+        others = (seen != wanted).nonzero()[:, 0]
+        if len(others):
+            codes[others] = self.counterfactual(codes[others], seen[others], wanted[others])
+        return self.decode(codes)
+
+    @torch.no_grad()
+    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
+        """Return codes ``(N, n, d)``: one part drawn around itself before it is bounded, the other held.
+
+        Args:
+            codes: ``(N, d)``.
+            n: variants per input.
+            scale: standard deviation, in those of the prior.
+            generator: draws it.
+            vary: ``"nuisance"`` for everything else, ``"class"`` for the features of the classes.
+        """
+        role = "class" if vary == "class" else "nuisance"
+        dims = [dim for part in self.features if part.role == role for dim in part.dims]
+        varied = codes.unsqueeze(1).repeat(1, n, 1)
+        noise = torch.randn(len(codes), n, len(dims), generator=generator, device=codes.device)
+        edge = _EDGE * self.bound
+        raw = self.bound * torch.atanh(codes[:, None, dims].clamp(-edge, edge) / self.bound)
+        varied[:, :, dims] = bounded(raw + scale * noise, self.bound) if scale else codes[:, None, dims]
+        return varied
+
+    @torch.no_grad()
     def traversal(self, inputs: Tensor, feature: str | int, count: int = 9) -> Traversal:
         """Move one feature from -C to C and ask the classifier under every frame.
 

@@ -108,6 +108,46 @@ class JLVMLens(Lens):
             lambda points: self.classifier(self.decode(points)), codes, centres, target, contrast, self.margins
         )
 
+    @torch.no_grad()
+    def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
+        """Return `n` new inputs ``(n, *S)``: everything else from q(z*), the named dimensions as on class `target`.
+
+        Where the classifier sees another class on a decoding, the named dimensions are moved until it does not.
+        """
+        codes = self._drawn(n, generator)
+        width = self.networks.readout.width
+        codes[:, :width] = self.centres[target, :width]
+        wanted = torch.full((n,), target, device=codes.device)
+        seen = self.classifier(self.decode(codes)).argmax(1)
+        others = (seen != wanted).nonzero()[:, 0]
+        if len(others):
+            codes[others] = self.counterfactual(codes[others], seen[others], wanted[others])
+        return self.decode(codes)
+
+    @torch.no_grad()
+    def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
+        """Return codes ``(N, n, d)``: one part drawn around itself, the other held.
+
+        Args:
+            codes: ``(N, d)``.
+            n: variants per input.
+            scale: standard deviation, in those of q(z*) for everything else, and of the classes' centres for what
+                is named.
+            generator: draws it.
+            vary: ``"nuisance"`` for everything else, ``"class"`` for the named dimensions.
+        """
+        width = self.networks.readout.width
+        part = slice(width, None) if vary == "nuisance" else slice(0, width)
+        unit = (0.5 * self.networks.log_variance).exp() if vary == "nuisance" else self.centres.std(0)
+        varied = codes.unsqueeze(1).repeat(1, n, 1)
+        noise = torch.randn(varied[:, :, part].shape, generator=generator, device=codes.device)
+        varied[:, :, part] += scale * unit[part] * noise
+        return varied
+
+    def _drawn(self, n: int, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(n, self._code, generator=generator, device=self.centres.device)
+        return self.networks.mean + (0.5 * self.networks.log_variance).exp() * noise
+
 
 @xlens.options
 class JLVM(xlens.Backend):
@@ -124,7 +164,7 @@ class JLVM(xlens.Backend):
     """
 
     name = "jlvm"
-    capabilities = ("side_info",)
+    capabilities = ("sample", "invariances", "side_info")
 
     steps: int = param(3000, ge=1, help="training steps")
     batch_size: int = param(128, ge=2, help="inputs per step, half of them with side information")

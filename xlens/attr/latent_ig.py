@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xlens.attr.captum_form import CompleteAttribution, wrappable
 from xlens.attr.curve import Curve, Decoded, Segment
 from xlens.attr.evaluate import Score
 from xlens.attr.integral import Integrator, Placement, integral_faults, path_integral
@@ -37,11 +38,12 @@ __all__ = ["LatentIntegratedGradients"]
 _WHO = "LatentIntegratedGradients"
 
 
-class LatentIntegratedGradients:
+class LatentIntegratedGradients(CompleteAttribution):
     """Latent integrated gradients ``(N, *S)``: attributions along the path that a generator takes between codes.
 
     With ``decode`` the identity, and Captum's default ``method="gausslegendre"``, this is Captum's
-    IntegratedGradients. Modules are run in eval mode, without gradients to their parameters, and left as they are.
+    IntegratedGradients. It is a Captum ``Attribution``: ``captum.attr.NoiseTunnel(lig)`` and ``captum.metrics``
+    take it. Modules are run in eval mode, without gradients to their parameters, and left as they are.
 
     Args:
         forward_func: the model, or any function of decoded inputs ``(N, *S)`` that returns ``(N,)`` or
@@ -62,8 +64,10 @@ class LatentIntegratedGradients:
         forward_func: Callable[..., Tensor],
         decode: Callable[..., Tensor | tuple[Tensor, ...]],
     ) -> None:
-        self.forward_func, self.decode = forward_func, decode
+        super().__init__(forward_func)
+        self.decode = decode
 
+    @wrappable
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -105,8 +109,9 @@ class LatentIntegratedGradients:
             memory_budget: bytes that points in flight may take; None for a default of the device.
 
         Returns:
-            attributions of the shape that `decode` returns (a tuple where it returns one), and with
-            `return_convergence_delta` the delta ``(N,)``: sum of the attributions minus f(G(z)) - f(G(z0)).
+            attributions of the shape that `decode` returns (a tuple where it returns one, and for codes in a tuple
+            of one, in which Captum's metrics pass them), and with `return_convergence_delta` the delta ``(N,)``:
+            their sum minus f(G(z)) - f(G(z0)).
 
         Raises:
             DataError: inputs, baselines or target do not fit.
@@ -136,6 +141,8 @@ class LatentIntegratedGradients:
         if tolerance is not None:
             _warn_of(delta, values, tolerance)
         attributions = problem.pixels.unpack_as_given(values)
+        if isinstance(inputs, tuple) and len(inputs) == 1 and isinstance(attributions, Tensor):
+            attributions = (attributions,)
         return (attributions, delta) if return_convergence_delta else attributions
 
     def attribute_codes(
@@ -160,15 +167,11 @@ class LatentIntegratedGradients:
         Returns:
             attributions of the shape of `inputs`, and the delta with `return_convergence_delta`.
         """
-        count = len(inputs) if isinstance(inputs, tuple) else 1
-
-        def through(*arguments: Any) -> Tensor:
-            decoded = self.decode(*arguments[:count])
-            return self.forward_func(*(decoded if isinstance(decoded, tuple) else (decoded,)), *arguments[count:])
 
         def same(*codes: Tensor) -> Tensor | tuple[Tensor, ...]:
             return codes if isinstance(inputs, tuple) else codes[0]
 
+        through = self.outputs(len(inputs) if isinstance(inputs, tuple) else 1)
         return LatentIntegratedGradients(through, same).attribute(
             inputs,
             baselines,
@@ -181,6 +184,15 @@ class LatentIntegratedGradients:
             tolerance=tolerance,
             memory_budget=memory_budget,
         )
+
+    def outputs(self, count: int) -> Callable[..., Any]:
+        """Return f(G(z)), of `count` codes and what else ``forward_func`` takes."""
+
+        def through(*arguments: Any) -> Tensor:
+            decoded = self.decode(*arguments[:count])
+            return self.forward_func(*(decoded if isinstance(decoded, tuple) else (decoded,)), *arguments[count:])
+
+        return through
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:
@@ -266,7 +278,7 @@ def _warn_of(delta: Tensor, values: Tensor, tolerance: float) -> None:
             f"{_WHO}: {missed} of {len(delta)} attributions are not complete within {tolerance:g}; see the "
             "convergence delta (return_convergence_delta=True), and take more steps.",
             XlensWarning,
-            stacklevel=3,
+            stacklevel=4,  # over what makes the method wrappable
         )
 
 

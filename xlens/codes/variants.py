@@ -18,12 +18,15 @@ from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
 
-__all__ = ["VariantCarry", "invariances", "traverse"]
+__all__ = ["One", "Pair", "Values", "VariantCarry", "invariances", "traverse"]
 
 VariantCarry = Literal["none", "residual"]
 _CARRIES = ("none", "residual")
-#: Two features to cross.
-Pair = tuple[str | int, str | int]
+#: A feature or a direction, and two features to cross.
+One = str | int
+Pair = tuple[One, One]
+#: Of a traversal.
+Values = Sequence[float] | Tensor
 
 #: Variants decoded, or shown to the classifier, at once.
 _BATCH = 64

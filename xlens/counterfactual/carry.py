@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
 from xlens.attr.curve import Curve, broadcast
+from xlens.contracts.additions import Carrier
 from xlens.errors import OptionError
 
 __all__ = ["CARRIES", "CarriedCurve", "Carry", "PartsCurve", "carried", "carry_faults", "clamped", "default_carry"]
 
-Carry = Literal["masked", "residual", "none"]
-CARRIES: tuple[str, ...] = ("masked", "residual", "none")
+CarryName = Literal["masked", "residual", "none"]
+#: By name, or as a third party's object.
+Carry: TypeAlias = CarryName | Carrier
+CARRIES: tuple[str, ...] = get_args(CarryName)
 #: What is shown -> how its change is carried where nobody says. The mask was fitted on the way to the contrast
 #: class, so a counterfactual goes through it, and an edit of a named feature, which may lie elsewhere, does not.
 _DEFAULTS: dict[str, Carry] = {"counterfactual": "masked", "edit": "residual"}
@@ -29,6 +32,8 @@ def default_carry(masked: bool, shown: Literal["counterfactual", "edit"] = "coun
 
 def carry_faults(carry: Any, masked: bool, allowed: Sequence[str | None] = (*CARRIES, None)) -> list[str]:
     """Return, in words, what is wrong with a carry that was asked for; None stands for the default."""
+    if isinstance(carry, Carrier) and None in allowed:
+        return []
     if carry not in allowed:
         *first, last = map(repr, allowed)
         return [f"carry must be {', '.join(first)} or {last}, got {carry!r}"]
@@ -60,7 +65,7 @@ def carried(
     way (:class:`PartsCurve`), with each part of its mask opened by as much as its code says.
 
     Args:
-        carry: which of the three.
+        carry: which of the three, or a third party's.
         inputs: ``(N, *S)`` x.
         reconstruction: ``(N, *S)`` G(z).
         decoded: ``(N, *S)`` G(z'), or G(z(a)).
@@ -70,6 +75,9 @@ def carried(
     Raises:
         OptionError: ``"masked"`` without a mask.
     """
+    if isinstance(carry, Carrier):
+        at = torch.zeros_like(inputs[:, :1]) if alphas is None else alphas
+        return carry.carry(inputs, reconstruction, decoded, at)
     if carry == "none":
         return decoded
     if carry == "residual":

@@ -10,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.contracts.additions import MapMetric
 from xlens.contracts.numbers import is_number, whole
+from xlens.contracts.options import make
 from xlens.counterfactual.carry import Carry
-from xlens.errors import DataError, OptionError
+from xlens.errors import DataError, OptionError, did_you_mean
 from xlens.evaluation.contenders import Asked, Contender
 from xlens.explaining.asking import asks
+from xlens.explaining.request import lens_faults as attribution_faults
 from xlens.fitted import Fitted, as_fitted
+from xlens.registry.added import additions, load_addition
 
 __all__ = [
+    "added_metrics",
     "check_nearest",
     "check_oracles",
     "check_shapes",
@@ -79,8 +84,29 @@ def lens_faults(named: Mapping[str, Fitted], contenders: Sequence[Contender], ca
     """Return, in words, what was asked that lenses on a hidden layer cannot do."""
     asked = {one.method: one.options for one in contenders if one.needs_lens}
     return [
-        f"{name!r}: {fault}" for name, one in named.items() for fault in asks(one).faults(asked, carry, "linear")
+        f"{name!r}: {fault}"
+        for name, one in named.items()
+        for fault in (*asks(one).faults(asked, carry, "linear"), *attribution_faults(one.lens, asked))
     ]
+
+
+def added_metrics(wanted: Any) -> tuple[tuple[MapMetric, ...], list[str]]:
+    """Return third parties' figures of maps by name, and what is wrong with what was asked for."""
+    if isinstance(wanted, str) or not hasattr(wanted, "__iter__"):
+        return (), [f"metrics must be a mapping of names to options or a sequence of names, got {wanted!r}"]
+    named = dict(wanted) if isinstance(wanted, Mapping) else {name: {} for name in wanted}
+    found, faults = [], []
+    known = additions("metric") if named else ()
+    for name, options in named.items():
+        if name not in known:
+            near = did_you_mean(str(name), known)
+            faults.append(f"unknown metric {name!r}.{near} Installed: {', '.join(known) or 'none'}")
+            continue
+        try:
+            found.append(make(load_addition(MapMetric, name), options))
+        except OptionError as fault:
+            faults.append(f"metric {name!r}: {fault}")
+    return tuple(found), faults
 
 
 def number_faults(

@@ -16,6 +16,7 @@ from xlens.contracts.backend import Spec
 from xlens.errors import did_you_mean
 from xlens.explaining.attributions import Margin
 from xlens.explaining.request import OWN, check_attributions
+from xlens.registry.added import additions
 
 __all__ = ["BASELINES", "CONTROLS", "Asked", "Contender", "lens_free", "parse_methods", "usual_methods"]
 
@@ -65,7 +66,8 @@ class Contender:
         """Whether it is another one for each lens."""
         if self.method in CONTROLS or self.baseline is not None:
             return False
-        return self.method in OWN or takes_baselines(self.method)
+        # What a third party adds is told of the counterfactual too.
+        return self.method not in captum_names() or takes_baselines(self.method)
 
 
 def usual_methods(references: Any, classifier: Classifier, is_image: bool) -> tuple[str, ...]:
@@ -102,15 +104,16 @@ def _faults(one: Contender, given: Mapping[str, Any], is_image: bool) -> list[st
         if one.method == "edges" and not is_image:
             faults.append("'edges' needs images")
         return faults
-    if one.method not in (*OWN, *captum_names()):
-        near = did_you_mean(one.method, (*OWN, *CONTROLS, *captum_names()))
+    known = (*OWN, *captum_names(), *additions("attribution"))
+    if one.method not in known:
+        near = did_you_mean(one.method, (*known, *CONTROLS))
         return [f"unknown method {one.name!r}.{near}"]
     _, faults = check_attributions({one.method: one.options})
     if one.method == "ig_ensemble" and given["references"] is None:
         faults.append("'ig_ensemble' needs references=")
     if one.baseline is None:
         return faults
-    if one.method in OWN or not takes_baselines(one.method):
+    if not takes_baselines(one.method):
         faults.append(f"{one.method!r} takes no baseline, got {one.name!r}")
     elif one.baseline not in BASELINES:
         near = did_you_mean(one.baseline, BASELINES)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
+from xlens.attr.captum_methods import captum_attribution, promises_completeness
 from xlens.contracts.capabilities import SupportsDivergence
 from xlens.contracts.explainer import Explainer
-from xlens.errors import DataError, OptionError, XlensWarning, did_you_mean, warn
+from xlens.errors import DataError, OptionError, XlensWarning, warn
+from xlens.explaining.divergences import Divergence, method_faults
 from xlens.fitted import Fitted, as_fitted
 from xlens.invariances import DivergenceAttributions
 
@@ -19,24 +20,8 @@ __all__ = ["divergence_attributions"]
 
 #: Variants attributed at once.
 _BATCH = 64
-#: Methods with rules for common layers, and none for what a divergence is made of.
-_NO_RULE = ("deep_lift", "deep_lift_shap", "layer_deep_lift", "layer_deep_lift_shap")
-#: The input is the baseline, so that what is attributed is the divergence from it.
-_TAKEN = ("baselines", "layer_baselines")
 #: A method that promises the sum, and misses it by more than this share, is said to.
 _TOLERANCE = 0.05
-
-
-class _Divergence(nn.Module):
-    """d(x, x~) as a function of x~; a module, because some methods look for layers inside it."""
-
-    def __init__(self, lens: SupportsDivergence, part: str) -> None:
-        super().__init__()
-        self.lens, self.part = lens, part
-
-    def forward(self, variants: Tensor, inputs: Tensor) -> Tensor:
-        """Return ``(N,)``."""
-        return self.lens.divergence(inputs, variants, self.part)
 
 
 def divergence_attributions(
@@ -99,7 +84,7 @@ def _attributed(
         )
     flat = fitted.inputs(values.reshape(-1, *shape)).to(fitted.device)
     own = source.to(fitted.device).repeat_interleave(draws.numel(), 0)
-    function = _Divergence(lens, part)
+    function = Divergence(lens, part)
     with torch.enable_grad():
         found = captum_attribution(method, function, flat, own, (own,), options=options, batch=_BATCH)
     pairs = zip(flat.split(_BATCH), own.split(_BATCH), strict=True)
@@ -134,16 +119,6 @@ def _tensor(variants: Any) -> Tensor:
 
 def _check(part: str, method: str, options: Any) -> None:
     faults = [] if part in ("class", "nuisance") else [f"part must be 'class' or 'nuisance', got {part!r}"]
-    if not isinstance(options, Mapping):
-        faults.append(f"options must be a dict of names and values, got {options!r}")
-    elif taken := [name for name in options if name in _TAKEN]:
-        faults.append(f"{', '.join(taken)} cannot be set: the input is the baseline")
-    known = [name for name in captum_names() if name not in _NO_RULE]
-    if method in _NO_RULE:
-        faults.append(f"{method!r} has no rules for what a divergence is made of")
-    elif method not in captum_names():
-        faults.append(f"unknown method {method!r}.{did_you_mean(str(method), known)} Known: {', '.join(known)}")
-    elif isinstance(options, Mapping):
-        faults += check_captum(method, options)
+    faults += method_faults(method, options)
     if faults:
         raise OptionError("divergence_attributions: " + "; ".join(faults))

@@ -20,6 +20,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.deprecated import renamed
 from xlens.errors import XlensWarning
 from xlens.evaluation.checks import (
+    added_metrics,
     check_nearest,
     check_oracles,
     check_shapes,
@@ -58,6 +59,7 @@ def evaluate(
     references: Any = None,
     factors: Any = None,
     methods: Methods | None = None,
+    metrics: Methods = (),
     target: Classes | None = None,
     contrast: Classes | None = None,
     carry: Carry | None = None,
@@ -90,6 +92,7 @@ def evaluate(
             needs no lens: ``black`` (the smallest value), ``mean`` (of the data), ``blurred``, ``nearest`` (of
             `references` that the classifier puts in the contrast class) or ``clean``. ``"random"``, ``"edges"`` and
             ``"constant"`` do not look at the classifier.
+        metrics: figures of maps that third parties bring, by name, or names with options.
         target, contrast: an index, a name, or ``(N,)`` of either, as in :meth:`xlens.Explainer.explain`; None for
             what the first explainer takes.
         carry: how lenses' changes reach the inputs, as in :meth:`xlens.Explainer.explain`.
@@ -125,7 +128,8 @@ def evaluate(
         given = {"references": references, "clean": clean}
         asked_for = usual_methods(references, first.classifier, first.spec.is_image) if methods is None else methods
         contenders, faults = parse_methods(asked_for, given, first.spec.is_image)
-        faults += number_faults(n, smoothing, share, points, restarts, confidence, seed)
+        added, wrong = added_metrics(metrics)
+        faults += wrong + number_faults(n, smoothing, share, points, restarts, confidence, seed)
         faults += name_faults(named, contenders) + lens_faults(named, contenders, carry)
         check_explain("evaluate", any(asks(one).masked for one in named.values()), carry=carry, faults=faults)
         n, smoothing, share, points, restarts, confidence, seed = plain(
@@ -170,7 +174,7 @@ def evaluate(
             )
             check_oracles(oracles, asked)
             check_nearest(contenders, asked)
-            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, points)
+            suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, points, added)
             contenders = possible(suite, contenders, must=methods is not None)
             judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
             figures = judge.all(named)

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from xlens import metrics
+from xlens.classifier.margins import score_margin
+from xlens.contracts.additions import JudgedMaps, MapMetric
+from xlens.errors import PluginError
 from xlens.evaluation.contenders import blurred
 from xlens.evaluation.realism import realism
 from xlens.evaluation.suite import Score, Suite
@@ -33,6 +36,29 @@ def map_scores(suite: Suite, maps: Tensor, own: Tensor | None = None) -> Iterato
     dropped = metrics.intensity_drop(asked.classifier, asked.inputs, maps, asked.target, share=suite.share)
     yield Score("drop", dropped, "higher")
     yield Score("sparseness", metrics.sparseness(maps))
+    for metric in suite.added:
+        yield _added(suite, metric, maps, own)
+
+
+def _added(suite: Suite, metric: MapMetric, maps: Tensor, own: Tensor | None) -> Score:
+    """Judge maps by a third party's figure.
+
+    Raises:
+        PluginError: what it returns is not one number per map.
+    """
+    asked = suite.asked
+
+    def score(points: Tensor) -> Tensor:
+        return score_margin(asked.classifier(points), asked.target, asked.contrast)
+
+    found = metric.measure(JudgedMaps(asked.inputs, maps, own, suite.masks, score, suite.span))
+    if not isinstance(found, Tensor) or found.shape != (len(maps),) or not bool(found.isfinite().all()):
+        raise PluginError(
+            f"metric {metric.name!r}: what it returns is not a finite number for each map",
+            given=tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__,
+            allowed=f"({len(maps)},)",
+        )
+    return Score(metric.name, found, metric.better)
 
 
 def _exchanged(suite: Suite, maps: Tensor, fill: Tensor, label: str, rows: Tensor | None = None) -> Iterator[Score]:

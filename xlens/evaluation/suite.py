@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.contracts.additions import MapMetric
 from xlens.evaluation.contenders import Asked
 
 __all__ = ["Score", "Suite", "of_all"]
@@ -36,6 +37,7 @@ class Suite:
         smoothing: standard deviation in pixels of the Gaussian under which maps are judged once more; 0 for not.
         share: of the pixels, for the drop.
         points: of the curves of deletion, insertion and COUT.
+        added: third parties' figures of maps.
         notes: what was left out, and why; it grows.
     """
 
@@ -45,6 +47,7 @@ class Suite:
     smoothing: float
     share: float
     points: int
+    added: tuple[MapMetric, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:

@@ -2,117 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from xlens.attr.captum_methods import captum_attribution, promises_completeness
-from xlens.attr.curve import Curve, Polyline, Segment
-from xlens.attr.evaluate import Score, widest_float
-from xlens.attr.integral import Integrator, path_integral
-from xlens.attr.paths import code_path, guided
+from xlens.attr.captum_methods import captum_attribution, captum_names, promises_completeness
+from xlens.attr.curve import Segment
+from xlens.attr.evaluate import widest_float
+from xlens.attr.integral import Integrator
+from xlens.attr.paths import guided
 from xlens.attr.shift import latent_shift
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import score_margin
+from xlens.contracts.additions import AskedMap
 from xlens.contracts.capabilities import Waypoints
-from xlens.contracts.lens import Lens
-from xlens.counterfactual.edit import Edit
-from xlens.explaining.request import _OPTIONS, FRAMES, OWN, References, Request
+from xlens.explaining import papers
+from xlens.explaining.added import added_map
+from xlens.explaining.questions import Attribution, Question, positions
+from xlens.explaining.request import _OPTIONS, DIVERGENCES, FRAMES, OWN, References
 
 __all__ = ["Attribution", "Margin", "Question", "attribute", "frames_along", "positions", "shared_out"]
 
 #: Whose sum is the score difference, or the explanation does not hold.
 _COMPLETE = ("lig", "ig_counterfactual", "idgi", "guided_ig", "ig_ensemble")
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """One attribution of a batch.
-
-    Args:
-        values: ``(N, *S)``.
-        delta: ``(N,)`` sum minus what it should be, or None for a method that promises no sum.
-        total: ``(N,)`` what it should sum to, where the explanation does not hold unless it does; else None.
-    """
-
-    values: Tensor
-    delta: Tensor | None = None
-    total: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Question:
-    """One batch with all that is known of it."""
-
-    classifier: Classifier
-    lens: Lens
-    edit: Edit
-    target: Tensor
-    contrast: Tensor
-    request: Request
-    span: float
-
-    @cached_property
-    def codes(self) -> Curve:
-        """The path between the codes."""
-        z0, z = self.edit.counterfactual_codes, self.edit.codes
-        return code_path(self.request.path, z0, z, self.lens.decode, self.score, self.request.code_batch)
-
-    @cached_property
-    def curve(self) -> Curve:
-        """What that path becomes on the inputs; with ``path="pixel"``, the straight line."""
-        if self.request.path == "pixel":
-            return Segment(self.edit.start, self.edit.end)
-        if self.waypoints is not None:
-            return self.edit.through(Polyline(self.waypoints.decoded, positions(self.waypoints)))
-        return self.edit.along(self.codes)
-
-    @property
-    def waypoints(self) -> Waypoints | None:
-        """The lens's own points between the codes, where it has some and no other path is asked for."""
-        return self.edit.waypoints if self.request.straight else None
-
-    @cached_property
-    def line_integral(self) -> tuple[Tensor, Tensor]:
-        """The line integral along the curve ``(N, *S)`` and its delta ``(N,)``."""
-        return self.integrate(self.curve)
-
-    @cached_property
-    def difference(self) -> Tensor:
-        """f_c at the end of the curve minus f_c at its beginning, ``(N,)``."""
-        rows = torch.arange(len(self.target), device=self.target.device)
-        ends = []
-        for points in (self.edit.end, self.edit.start):
-            pairs = zip(points.split(self.request.batch), rows.split(self.request.batch), strict=True)
-            ends.append(torch.cat([self.score(part, r) for part, r in pairs]))
-        return ends[0] - ends[1]
-
-    def score(self, points: Tensor, rows: Tensor) -> Tensor:
-        """Return f_c of points ``(M, *S)`` that belong to these rows."""
-        return score_margin(self.classifier(points), self.target[rows], self.contrast[rows])
-
-    def integrate(
-        self,
-        curve: Curve,
-        integrator: Integrator = "lig",
-        score: Score | None = None,
-        n: int | None = None,
-        batch: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return a path integral and its delta; of another score, of other curves, where they are given."""
-        return path_integral(
-            score or self.score,
-            curve,
-            n or len(self.target),
-            device=self.target.device,
-            n_steps=self.request.n_steps,
-            tolerance=self.request.tolerance,
-            internal_batch_size=batch or self.request.batch,
-            integrator=integrator,
-        )
 
 
 class Margin(nn.Module):
@@ -139,23 +52,23 @@ def attribute(question: Question, name: str) -> Attribution:
         return _shifted(question)
     if name == "guided_ig":
         return _guided(question)
+    if name == "difference":
+        return papers.difference(question)
+    if name == "accumulated":
+        return papers.accumulated(question)
+    if name in DIVERGENCES:
+        return papers.divergence(question, DIVERGENCES[name])
     if name == "ig_counterfactual":
         found = question.integrate(straight)
     elif name == "lig":
         found = question.line_integral
     elif name in OWN:
         found = question.integrate(question.curve, cast(Integrator, name))
-    else:
+    elif name in captum_names():
         return _captum(question, name)
+    else:
+        return _added(question, name)
     return _summed(*found, name in _COMPLETE)
-
-
-def positions(waypoints: Waypoints) -> Tensor:
-    """Return where on a path its points lie ``(N, T)``: equally far apart, unless the code stays the same."""
-    moves = (waypoints.codes.diff(dim=1) != 0).any(2).float()
-    gone = torch.nn.functional.pad(moves.cumsum(1), (1, 0))
-    even = torch.linspace(0, 1, gone.shape[1], dtype=gone.dtype, device=gone.device)
-    return torch.where(gone[:, -1:] > 0, gone / gone[:, -1:].clamp_min(1), even)
 
 
 def shared_out(question: Question, waypoints: Waypoints) -> tuple[Tensor, Tensor]:
@@ -245,6 +158,27 @@ def _shifted(question: Question) -> Attribution:
         )
         heat.append(shift.heatmap)
     return Attribution(torch.cat(heat))
+
+
+def _added(question: Question, name: str) -> Attribution:
+    """Return a third party's map; its delta where it promises the sum."""
+    edit = question.edit
+    asked = AskedMap(
+        inputs=edit.end,
+        counterfactuals=edit.start,
+        codes=edit.codes,
+        counterfactual_codes=edit.counterfactual_codes,
+        target=question.target,
+        contrast=question.contrast,
+        score=question.score,
+        curve=question.curve,
+        n_steps=question.request.n_steps,
+    )
+    values, complete = added_map(name, question.request.attributions[name], asked)
+    if not complete:
+        return Attribution(values)
+    wide = values.to(widest_float(values.device))
+    return Attribution(values, wide.flatten(1).sum(1) - question.difference)
 
 
 def _captum(question: Question, name: str) -> Attribution:

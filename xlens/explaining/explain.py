@@ -20,7 +20,14 @@ from xlens.explaining.asking import asks
 from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
-from xlens.explaining.request import References, Request, check_attributions, check_explain
+from xlens.explaining.request import (
+    References,
+    Request,
+    check_attributions,
+    check_explain,
+    lens_faults,
+    named_carry,
+)
 from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
 from xlens.fitted import BATCH, Fitted
@@ -37,7 +44,7 @@ def explain(
     contrast: Classes | None = None,
     attributions: Sequence[str] | Mapping[str, Mapping[str, Any]] = ("lig",),
     carry: Carry | None = None,
-    path: CodePath = "linear",
+    path: CodePath | str = "linear",
     n_steps: int = 16,
     tolerance: float = 0.01,
     references: Any = None,
@@ -51,11 +58,11 @@ def explain(
     Beside those, `rows` is the most inputs that are explained before `progress`, a bar, moves on; None shows it on
     a terminal.
     """
-    lens = asks(fitted)
+    lens, carry = asks(fitted), named_carry(carry)
     wanted, faults = check_attributions(attributions)
     if (references is None) == ("ig_ensemble" in wanted):
         faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
-    faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path)
+    faults += budget_faults(memory_budget) + lens.faults(wanted, carry, path) + lens_faults(fitted.lens, wanted)
     carry = check_explain(
         "explain",
         lens.masked,
@@ -103,7 +110,7 @@ def counterfactual(
     carry: Carry | None = None,
 ) -> Tensor:
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
-    lens = asks(fitted)
+    lens, carry = asks(fitted), named_carry(carry)
     faults = lens.faults({}, carry, "linear")
     carry = check_explain("counterfactual", lens.masked, carry=carry, faults=faults)
     with fitted.asking():

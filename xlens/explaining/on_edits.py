@@ -59,7 +59,7 @@ class OnEdits:
         return "the code says which parts of an input are filled, and decodes to none"
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens that decodes can do."""
         faults = [
             f"attribution {name!r} needs a lens that decodes; this one edits inputs directly"
@@ -92,6 +92,10 @@ class OnEdits:
     def decode(self, codes: Tensor, inputs: Tensor) -> Tensor:
         """Return the classifier's logits on inputs: what a code costs is what they cost."""
         return self.fitted.classifier(inputs[: len(codes)]) + 0 * codes.sum(1, keepdim=True)
+
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, P)`` stand for, of the inputs of these rows."""
+        return self.fitted.classifier(cast(PartsCurve, edit.curve).rendered(codes, rows))
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
         """Return what renders codes ``(M, P)`` on inputs, edited toward their default contrast."""

@@ -47,7 +47,7 @@ class OnInputs:
         return self.fitted.classifier
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that such a lens cannot do."""
         if FEATURE_MAPS in attributions and path == "pixel":
             return [f"attribution {FEATURE_MAPS!r} goes along the code, and path='pixel' does not"]
@@ -64,6 +64,10 @@ class OnInputs:
 
     def decode(self, codes: Tensor, inputs: Tensor) -> Tensor:
         """Return the classifier's logits ``(N, K)`` on what codes decode to."""
+        return self.fitted.classifier(self.fitted.lens.decode(codes))
+
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` stand for, of the inputs of these rows."""
         return self.fitted.classifier(self.fitted.lens.decode(codes))
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:

@@ -17,7 +17,7 @@ from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
 from xlens.explaining.credit import credited
-from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
+from xlens.explaining.request import DRAWN_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
 
@@ -71,12 +71,12 @@ class OnLayer:
         return classifier.cut(inputs[:1]) or f"the classifier cannot be cut after {classifier.layer!r}"
 
     @staticmethod
-    def faults(attributions: Mapping[str, Any], carry: str | None, path: str) -> list[str]:
+    def faults(attributions: Mapping[str, Any], carry: Carry | None, path: str) -> list[str]:
         """Return, in words, what is asked that only a lens on inputs can do."""
         faults = [
             f"attribution {name!r} needs a lens that decodes to inputs; this one decodes to a hidden layer"
             for name in attributions
-            if name in DECODED_ONLY
+            if name in DRAWN_ONLY
         ]
         if carry is not None:
             faults.append(f"carry={carry!r} needs a lens that decodes to inputs; leave it out")
@@ -105,6 +105,10 @@ class OnLayer:
     def decode(self, codes: Tensor, inputs: Tensor) -> Tensor:
         """Return the logits ``(N, K)`` that the classifier's tail makes of what codes decode to."""
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
+
+    def logits_at(self, edit: Edit, codes: Tensor, rows: Tensor) -> Tensor:
+        """Return logits ``(M, K)`` of what codes ``(M, d)`` stand for, of the inputs of these rows."""
+        return self.decode(codes, edit.inputs[rows])
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
         """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first."""

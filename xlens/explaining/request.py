@@ -11,12 +11,21 @@ from torch import Tensor
 
 from xlens.attr.captum_methods import captum_names, check_captum
 from xlens.attr.paths import PATHS, CodePath
+from xlens.contracts.additions import AttributionMethod, Carrier
+from xlens.contracts.capabilities import SupportsDivergence
+from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count, is_number
-from xlens.counterfactual.carry import Carry, carry_faults, default_carry
+from xlens.contracts.options import make
+from xlens.counterfactual.carry import CARRIES, Carry, carry_faults, default_carry
 from xlens.errors import DataError, OptionError, did_you_mean
+from xlens.explaining.divergences import method_faults
+from xlens.registry.added import additions, load_addition
+from xlens.registry.loading import offering
 
 __all__ = [
     "DECODED_ONLY",
+    "DIVERGENCES",
+    "DRAWN_ONLY",
     "FEATURE_MAPS",
     "FRAMES",
     "OWN",
@@ -24,6 +33,8 @@ __all__ = [
     "Request",
     "check_attributions",
     "check_explain",
+    "lens_faults",
+    "named_carry",
 ]
 
 #: xlens's own attributions, and what they are in a few words.
@@ -35,11 +46,19 @@ OWN = {
     "guided_ig": "the line integral along the pixel path that the classifier responds to least",
     "ig_ensemble": "the mean of straight lines from the counterfactual and real inputs of the contrast class",
     "latent_shift": "mean absolute change along the gradient in codes",
+    "difference": "|G(z) - G(z0)|, what the lens changes",
+    "accumulated": "the sum of the absolute changes along the path",
+    "divergence_class": "what makes the counterfactual's class evidence differ from the input's",
+    "divergence_nuisance": "what makes everything else of its code differ from the input's",
 }
+#: Those that attribute a divergence, and of which part of the code; their option `method` names one of Captum's.
+DIVERGENCES = {"divergence_class": "class", "divergence_nuisance": "nuisance"}
 
 
 #: Attributions that go through decoded inputs, which not every kind of lens has.
 DECODED_ONLY = ("lig_paper", "latent_shift")
+#: Those that need something of the input's own kind for a counterfactual, which another real input is not.
+DRAWN_ONLY = (*DECODED_ONLY, "difference", "accumulated")
 #: Frames of a path that are shown.
 FRAMES = 11
 #: One map for each named part of the code, and so no attribution of its own.
@@ -98,7 +117,7 @@ class Request:
     attributions: Mapping[str, Mapping[str, Any]]
     n_steps: int
     tolerance: float
-    path: CodePath
+    path: CodePath | str
     batch: int = 1
     code_batch: int = 1
     references: References | None = None
@@ -122,12 +141,17 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
         wanted = {name: {} for name in attributions}
     faults = []
     own = (*OWN, FEATURE_MAPS)
-    known = (*own, *captum_names()) if set(wanted) - set(own) else own
+    others = set(wanted) - set(own)
+    captums = captum_names() if others else ()
+    added = additions("attribution") if others - set(captums) else ()
+    known = (*own, *added, *captums)
     for name, options in wanted.items():
         if not isinstance(options, Mapping):
             faults.append(f"the options of {name!r} must be a mapping, got {options!r}")
         elif name in own:
             faults += _own_faults(name, options)
+        elif name in added:
+            faults += _added_faults(name, options)
         else:
             wrong = check_captum(str(name), options)
             if wrong and name not in known:
@@ -137,6 +161,10 @@ def check_attributions(attributions: Any) -> tuple[dict[str, Mapping[str, Any]],
 
 
 def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    if name in DIVERGENCES:
+        own = dict(options)
+        method = own.pop("method", "gradient_shap")
+        return [f"{name!r}: {fault}" for fault in method_faults(method, own)]
     known = _OPTIONS.get(name, {})
     takes = ", ".join(known) or "none"
     faults = [f"{name!r} has no option {key!r}; it takes {takes}" for key in options if key not in known]
@@ -144,6 +172,32 @@ def _own_faults(name: str, options: Mapping[str, Any]) -> list[str]:
     if "k" in known and not is_count(k):
         faults.append(f"k of {name!r} must be an int >= 1, got {k!r}")
     return faults
+
+
+def _added_faults(name: str, options: Mapping[str, Any]) -> list[str]:
+    try:
+        make(load_addition(AttributionMethod, name), options)
+    except OptionError as fault:
+        return [f"{name!r}: {fault}"]
+    return []
+
+
+def named_carry(carry: Any) -> Any:
+    """Return a carry that a third party brings, where one of that name is installed; else what was given."""
+    if isinstance(carry, str) and carry not in CARRIES and carry in additions("carrier"):
+        return load_addition(Carrier, carry)()
+    return carry
+
+
+def lens_faults(lens: Lens, attributions: Mapping[str, Any]) -> list[str]:
+    """Return, in words, which attributions need what this lens cannot do, and the backends that can."""
+    asked = [name for name in attributions if name in DIVERGENCES]
+    if not asked or isinstance(lens, SupportsDivergence):
+        return []
+    able = ", ".join(offering("divergence")) or "none is installed"
+    return [
+        f"attribution {name!r} needs a lens that says how far codes are apart; these can: {able}" for name in asked
+    ]
 
 
 def check_explain(
@@ -169,8 +223,8 @@ def check_explain(
         OptionError: all faults in one error.
     """
     faults = list(faults)
-    if path not in PATHS:
-        faults.append(f"path must be one of {', '.join(PATHS)}, got {path!r}")
+    if path not in PATHS and path not in (added := additions("path")):
+        faults.append(f"path must be one of {', '.join((*PATHS, *added))}, got {path!r}")
     faults += carry_faults(carry, masked)
     if not is_count(n_steps):
         faults.append(f"n_steps must be an int >= 1, got {n_steps!r}")

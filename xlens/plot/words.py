@@ -23,6 +23,10 @@ __all__ = [
 _TITLES = {
     "lig": "latent IG",
     "lig_paper": "latent IG (paper)",
+    "difference": "what the lens changes",
+    "accumulated": "what changes along the path",
+    "divergence_class": "what makes the class evidence differ",
+    "divergence_nuisance": "what makes everything else differ",
     "ig_counterfactual": "IG from counterfactual",
     "idgi": "IDGI",
     "guided_ig": "guided IG",

@@ -3,6 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from xlens.registry.added import adding, additions, load_addition
 from xlens.registry.installed import Entry, backends
 from xlens.registry.loading import load_backend, offering, standing_in
 
@@ -12,4 +13,14 @@ __path__.append(str(Path(__file__).parents[1] / "moved" / "registry"))
 import_module("xlens.registry.entries")
 from xlens.registry.installed import entries  # noqa: E402
 
-__all__ = ["Entry", "backends", "entries", "load_backend", "offering", "standing_in"]
+__all__ = [
+    "Entry",
+    "adding",
+    "additions",
+    "backends",
+    "entries",
+    "load_addition",
+    "load_backend",
+    "offering",
+    "standing_in",
+]

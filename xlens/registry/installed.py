@@ -50,14 +50,18 @@ class Entry:
         return _summary(self.points[0])
 
 
-def entries() -> Mapping[str, Entry]:
+def entries(group: str = GROUP) -> Mapping[str, Entry]:
     """Return every registered backend by name, without importing any of them.
+
+    Args:
+        group: of the entry points; that of another kind of thing lists that.
 
     Warns:
         XlensWarning: the entry points of a distribution cannot be read.
     """
     found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
-    for point in sorted(entry_points(), key=lambda point: point.name):
+    points = (point for point in entry_points() if point.group == group)
+    for point in sorted(points, key=lambda point: point.name):
         # One distribution may be visible twice, as an editable install and in its source folder. Without a name
         # it is known by its place.
         who = _source(point)[0] if _read(point.dist, "name") else str(getattr(point.dist, "_path", id(point.dist)))
@@ -67,7 +71,7 @@ def entries() -> Mapping[str, Entry]:
 
 
 def entry_points() -> list[EntryPoint]:
-    """Return the entry points of the group, distribution by distribution, so that a damaged one costs no other.
+    """Return the entry points of xlens's groups, distribution by distribution: a damaged one costs no other.
 
     Warns:
         XlensWarning: those of a distribution cannot be read.
@@ -75,7 +79,7 @@ def entry_points() -> list[EntryPoint]:
     found = []
     for distribution in distributions():
         try:
-            found += [point for point in distribution.entry_points if point.group == GROUP]
+            found += [point for point in distribution.entry_points if point.group.split(".")[0] == GROUP]
         except Exception as fault:  # noqa: BLE001 - whatever reading damaged files raises
             name = _read(distribution, "name") or getattr(distribution, "_path", _NAMELESS)
             warnings.warn(

@@ -15,7 +15,7 @@ from xlens.contracts.backend import CONTRACT_VERSION, Backend
 from xlens.errors import BackendConflictError, BackendNotFoundError, PluginError, did_you_mean
 from xlens.registry.installed import GROUP, Entry, _claims, entries
 
-__all__ = ["load_backend", "offering", "standing_in"]
+__all__ = ["found_by_hook", "load_backend", "offering", "standing_in"]
 
 #: Classes that stand in for an installed plugin, by name; see :func:`standing_in`.
 _standing_in: dict[str, type[Backend]] = {}
@@ -90,6 +90,16 @@ def offering(capability: str) -> tuple[str, ...]:
 
 
 def _load(entry: Entry) -> type[Backend]:
+    (source,) = entry.distributions
+    return _checked(entry.name, source, found_by_hook(entry, "xlens_backend", "type[Backend]"))
+
+
+def found_by_hook(entry: Entry, hook: str, returns: str) -> list[object]:
+    """Import the module of an entry point, and return what its implementations of one hook return.
+
+    Raises:
+        PluginError: it cannot be imported, or does not implement the hook as specified.
+    """
     (point,), (source,) = entry.points, entry.distributions
     try:
         plugin = point.load()
@@ -107,17 +117,17 @@ def _load(entry: Entry) -> type[Backend]:
     try:
         manager.register(plugin, name=entry.name)
         manager.check_pending()
-        found = manager.hook.xlens_backend()
+        found: list[object] = getattr(manager.hook, hook)()
     except KeyboardInterrupt:
         raise
     except BaseException as fault:
         raise PluginError(
             f"plugin {entry.name!r} of {source} does not implement the hook as specified",
             given=f"{type(fault).__name__}: {fault}",
-            allowed="xlens_backend() -> type[Backend], marked with @xlens.hookimpl",
+            allowed=f"{hook}() -> {returns}, marked with @xlens.hookimpl",
             do=f"repair or uninstall {source}",
         ) from fault
-    return _checked(entry.name, source, found)
+    return found
 
 
 def _checked(name: str, source: str, found: list[object]) -> type[Backend]:

@@ -14,6 +14,7 @@ from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
 from xlens.plot.words import end_of_path
+from xlens.report.added import added_parts
 from xlens.report.document import document, environment
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
@@ -36,6 +37,7 @@ def to_html(
     traversals: Sequence[Traversal] = (),
     optional: bool = False,
     max_bytes: int | None = None,
+    parts: Sequence[str] = (),
 ) -> str:
     """HTML report as one document; arguments as for :func:`save_html`."""
     explanation = explanation.to("cpu")
@@ -52,6 +54,7 @@ def to_html(
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),
+        parts=added_parts(explanation, names, parts),
     )
 
 
@@ -64,6 +67,7 @@ def save_html(
     traversals: Sequence[Traversal] = (),
     optional: bool = False,
     max_bytes: int | None = None,
+    parts: Sequence[str] = (),
 ) -> None:
     """HTML report in one file that opens in any browser, without a network; of several processes the first writes.
 
@@ -76,11 +80,12 @@ def save_html(
         optional: leave the last of them out, and say so on the page, where it would grow beyond `max_bytes`.
         max_bytes: what the file should stay below, by coarser pictures under the sliders; None for 2 MB for sixteen
             images of 64x64, and in proportion.
+        parts: names of parts that third parties bring, which come last.
 
     Raises:
         UnsupportedError: the inputs are neither images nor signals.
         DataError: names or traversals do not fit, or there is no input.
-        OptionError: `max_bytes` is no whole number above 0.
+        OptionError: `max_bytes` is no whole number above 0, or there is no such part.
         StorageError: the file cannot be written.
 
     >>> import tempfile
@@ -89,7 +94,13 @@ def save_html(
     """
     check_writable(path)
     page = to_html(
-        explanation, names=names, title=title, traversals=traversals, optional=optional, max_bytes=max_bytes
+        explanation,
+        names=names,
+        title=title,
+        traversals=traversals,
+        optional=optional,
+        max_bytes=max_bytes,
+        parts=parts,
     )
     if not processes(explanation.inputs.device).writes:
         return

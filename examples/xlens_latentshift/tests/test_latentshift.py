@@ -227,3 +227,11 @@ def test_the_straight_shift_is_the_equation_of_the_paper(known):
     # The margin is -5 |shift| + 5 at the start, so 5 is reached after 2 along -(0.6, 0.8, 0), in steps of 0.1.
     torch.testing.assert_close(moved, torch.tensor([[-0.6, -0.8, 1.0]]), atol=0.11, rtol=0)
     torch.testing.assert_close(moved[0, 0] / moved[0, 1], torch.tensor(0.75))
+
+
+def test_the_attribution_conforms():
+    from xlens_latentshift import LargestChange
+
+    from xlens.testing import check_addition
+
+    assert {result.status for result in check_addition(LargestChange)} == {"passed"}

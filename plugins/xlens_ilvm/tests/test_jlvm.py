@@ -26,6 +26,13 @@ def test_jlvm_reads_attributes_and_its_counterfactuals_flip(digits, flat, some):
         warnings.simplefilter("ignore", XlensWarning)
         explanation = found.explain(images[HELD : HELD + 24], n_steps=4, tolerance=0.5)
     assert float(explanation.fidelity.decoding_flips.float().mean()) > 0.6
+    # What it draws is of its class, and has as much ink as it is told.
+    drawn = found.sample(30)
+    with torch.no_grad(), found.classifier.frozen():
+        seen = found.classifier(drawn).argmax(1)
+    assert float((seen == torch.arange(30) % 10).float().mean()) > 0.8
+    ink = [found.sample(30, attributes={"ink": value}).mean() for value in (-2.0, 0.0, 2.0)]
+    assert abs(float(ink[2] - ink[0])) > abs(float(ink[1] - ink[0])) > 0.01
 
 
 def test_a_learned_prior_is_closer_to_the_codes_than_a_fixed_one():

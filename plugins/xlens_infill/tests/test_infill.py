@@ -216,3 +216,23 @@ def test_small_images_have_no_local_counterfactual():
     images[::2, :, 4:8, 4:8] = 1.0
     with pytest.warns(XlensWarning, match="16 pixels"):
         xlens.fit(Largest(level=0.95), images, small(), progress=False)
+
+
+def test_shapley_values_of_the_parts_of_an_edit_sum_to_what_it_changes(fitted, asked, explained):
+    found = quietly(fitted.attribute, asked[0], "shapley_values")
+    assert found.names == tuple(explained.feature_names)
+    assert float(found.convergence_delta.abs().max()) < 1e-5
+    with torch.no_grad():
+        change = [fitted.classifier(x).diff(dim=1)[:, 0].double() for x in (asked[0], explained.counterfactual)]
+    assert torch.allclose(found.difference, change[0] - change[1], atol=1e-4)
+    # A part that an edit does not have moves nothing.
+    gone = explained.feature_contributions == 0
+    assert bool(gone.any())
+    assert float(found.values[gone].abs().max()) < 1e-5
+
+
+def test_what_needs_a_decoder_is_refused_with_a_reason(fitted, asked):
+    with pytest.raises(UnsupportedError, match="interpolate: this lens edits inputs"):
+        fitted.interpolate(asked[0][:1], asked[0][1:2])
+    with pytest.raises(UnsupportedError, match="sample: .*cannot do this.*backends that can: .*dif.*jlvm"):
+        fitted.sample(2, 1)

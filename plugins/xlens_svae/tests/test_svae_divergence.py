@@ -94,7 +94,7 @@ def test_what_cannot_be_attributed_is_named(fitted, digits, arguments, message):
 @pytest.mark.parametrize("method", ["integrated_gradients", "shapley_value_sampling", "shapley_values"])
 def test_every_method_that_promises_the_sum_keeps_it(fitted, digits, method):
     from xlens.attr.captum_methods import captum_names, promises_completeness
-    from xlens.evaluation.divergence import _NO_RULE
+    from xlens.explaining.divergences import _NO_RULE
 
     every = {m for m in captum_names() if promises_completeness(m) and not m.startswith("layer_")}
     assert every - set(_NO_RULE) == {"integrated_gradients", "shapley_value_sampling", "shapley_values"}

@@ -8,12 +8,27 @@ References:
 import xlens
 from xlens_latentshift.autoencoders import register, registered
 from xlens_latentshift.backend import LatentShift
+from xlens_latentshift.frames import LargestChange
 from xlens_latentshift.lens import LatentShiftLens
 
-__all__ = ["LatentShift", "LatentShiftLens", "register", "registered", "xlens_backend"]
+__all__ = [
+    "LargestChange",
+    "LatentShift",
+    "LatentShiftLens",
+    "register",
+    "registered",
+    "xlens_attribution",
+    "xlens_backend",
+]
 
 
 @xlens.hookimpl
 def xlens_backend() -> type[xlens.Backend]:
     """Return the backend class."""
     return LatentShift
+
+
+@xlens.hookimpl
+def xlens_attribution() -> type[LargestChange]:
+    """Return the attribution class."""
+    return LargestChange
