@@ -176,6 +176,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "weights",
         "read",
         "epilogs",
+        "parser",
         "main",
         "models",
         "__main__",
@@ -224,7 +225,7 @@ BY_NAME: dict[str, tuple[str, ...]] = {
     "attr.__init__": ("counterfactual.__init__",),
     "nn.__init__": ("counterfactual.__init__",),
     # A command's file is read when the command is given, and so are those of the conformance kit's checks.
-    "cli.main": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling"),
+    "cli.parser": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling", "registry.installed"),
     "testing.checking": (
         "testing.api",
         "testing.capabilities",

@@ -14,6 +14,7 @@ exit codes:
   141  whoever read standard output has gone
 
 With --json, standard output is JSON alone: whatever your own code prints goes to standard error.
+eval "$(register-python-argcomplete xlens)" lets bash or zsh complete commands, options and names of backends.
 
 examples:
   xlens demo
