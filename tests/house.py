@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "bound",
         "taps",
     ),
-    "data": ("numbers", "batch", "source", "tables"),
+    "data": ("numbers", "slices", "batch", "source", "tables"),
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer"),
     "attr": (
         "layers",
@@ -170,6 +170,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "threads",
         "demo",
         "leaves",
+        "arrays",
         "inputs",
         "text",
         "output",

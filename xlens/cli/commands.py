@@ -16,10 +16,11 @@ from torch import nn
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier.classifier import Classifier
+from xlens.cli.arrays import is_array
 from xlens.cli.browsing import open_page
 from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
-from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
+from xlens.cli.inputs import PREPROCESSING, Preprocessing
 from xlens.cli.leaves import demonstrate
 from xlens.cli.models import load_model, preprocessing_of
 from xlens.cli.output import print_json, print_table

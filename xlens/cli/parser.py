@@ -28,6 +28,11 @@ def _bytes(text: str) -> int:
     return number
 
 
+def _slice(text: str) -> int | str:
+    """Return which slice is meant."""
+    return text if text == "middle" else int(text)
+
+
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
 _OF_MODEL = ("--weights", "--max-bytes", "--device")
 #: What several commands take.
@@ -242,6 +247,20 @@ def _add_preprocessing(command: argparse.ArgumentParser) -> None:
     group.add_argument("--mode", choices=("grey", "rgb"), help="rgb if not given")
     group.add_argument("--mean", type=float, nargs="+", metavar="M", help="taken away after scaling to [0, 1]")
     group.add_argument("--std", type=float, nargs="+", metavar="S", help="divided by")
+    group.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("CENTRE", "WIDTH"),
+        help="of DICOM and NIfTI; the file's if not given",
+    )
+    group.add_argument(
+        "--slice",
+        type=_slice,
+        metavar="N",
+        help="of a DICOM or NIfTI file with several: middle, or a number from 0",
+    )
+    group.add_argument("--axis", choices=("sagittal", "coronal", "axial"), help="of NIfTI; axial if not given")
 
 
 def _backends(**_: Any) -> list[str]:
