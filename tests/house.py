@@ -134,7 +134,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "asked",
     ),
     "report": ("traversals", "sprites", "sliders", "payload", "document", "notes", "page", "comparison", "lens"),
-    "teaching": ("teaching", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
+    "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
         "evidence",

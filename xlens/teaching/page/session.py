@@ -20,6 +20,7 @@ from xlens.errors import DataError, OptionError, StorageError, UnsupportedError,
 from xlens.files.writing import UnflushedError, write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
+from xlens.teaching.page.given import counts
 from xlens.teaching.page.lock import FolderLock
 from xlens.teaching.page.saved import SavedLens
 from xlens.teaching.teaching import Strategy, Teaching
@@ -124,6 +125,8 @@ class Session:
                 "next": waiting[0] if waiting and not self.learning else None,
                 "turn": facts["turn"],
                 "left": len(waiting),
+                "of": len(facts["asked"]),
+                "given": counts(self.questions, facts["answers"], facts["check"]),
                 "checking": facts["round"] == 0,
                 "round": facts["round"],
                 "answered": len(facts["answers"]),
