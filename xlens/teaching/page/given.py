@@ -1,11 +1,17 @@
-"""How often each answer was given, for checking and to learn from."""
+"""Answers: what may be one, and how often each was given, for checking and to learn from."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-__all__ = ["counts"]
+import torch
+
+__all__ = ["LARGEST", "counts", "in_a_line", "is_answer"]
+
+#: What torch can learn from.
+LARGEST = torch.finfo(torch.float32).max
 
 
 def counts(
@@ -34,3 +40,18 @@ def counts(
         }
         for question, given in zip(questions, own, strict=True)
     ]
+
+
+def is_answer(value: Any) -> bool:
+    """Whether this is an answer as one is kept: a number that torch can learn from, or None."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and abs(value) <= LARGEST and math.isfinite(value))
+
+
+def in_a_line(value: Any) -> str:
+    """Return what was given in words that fit a line; a number may have more digits than Python prints."""
+    try:
+        said = ascii(value)
+    except ValueError:
+        said = f"a {type(value).__name__} too long to be said"
+    return said if len(said) <= 80 else f"{said[:77]}..."
