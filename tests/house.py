@@ -174,7 +174,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "api": (),
     "at_once": (),
-    "integrations": ("_loggers", "quantus", "lightning"),
+    "integrations": ("tracking", "_loggers", "quantus", "lightning"),
     "cli": (
         "classes",
         "browsing",
