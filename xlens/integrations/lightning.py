@@ -51,9 +51,9 @@ class ExplainCallback(Callback):
     The first lens is fitted in full; each later one begins with the last and takes a third of the steps. Every
     logger of the trainer gets the means of the fidelity and the time that this took, and, where it takes them, a
     picture of each image of the panel; W&B a table of them, and MLflow the report among its artefacts. The training
-    is not touched: weights, buffers, gradients, optimisers and random numbers are, bit for bit, what they are without
-    the callback. Where no lens can be fitted, as while the network still puts everything into one class, or memory
-    runs out, it warns and the training goes on.
+    is not touched: weights, buffers, gradients, optimisers and random numbers are, bit for bit, what they are
+    without the callback. Where no lens can be fitted, as while the network still puts everything into one class, or
+    memory runs out, it warns and the training goes on.
 
     Args:
         backend: name of a backend, or a backend object.

@@ -23,7 +23,7 @@ _CHANNELS = 4
 
 
 def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None) -> wandb.Table:
-    """Table of W&B with a row for each input: images before and after, what was found, the verdict, and every figure.
+    """Table of W&B with a row for each input: images before and after, what was found, the verdict, every figure.
 
     Log it as anything else, ``run.log({"why": wandb_table(explanation)})``; W&B sorts, filters and groups by it.
 
