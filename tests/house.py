@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "bound",
         "taps",
     ),
-    "data": ("numbers", "batch", "source", "tables"),
+    "data": ("numbers", "slices", "batch", "source", "tables"),
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer", "additions"),
     "attr": (
         "layers",
@@ -141,6 +141,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "asked",
     ),
     "report": (
+        "overall",
         "traversals",
         "sprites",
         "sliders",
@@ -152,7 +153,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "comparison",
         "lens",
     ),
-    "teaching": ("teaching", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
+    "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
         "evidence",
@@ -181,19 +182,21 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "api": (),
     "at_once": (),
-    "integrations": ("_loggers", "quantus", "lightning"),
+    "integrations": ("tracking", "_loggers", "quantus", "lightning"),
     "cli": (
         "classes",
         "browsing",
         "threads",
         "demo",
         "leaves",
+        "arrays",
         "inputs",
         "text",
         "output",
         "weights",
         "read",
         "epilogs",
+        "parser",
         "main",
         "models",
         "__main__",
@@ -244,7 +247,7 @@ BY_NAME: dict[str, tuple[str, ...]] = {
     "attr.__init__": ("counterfactual.__init__",),
     "nn.__init__": ("counterfactual.__init__",),
     # A command's file is read when the command is given, and so are those of the conformance kit's checks.
-    "cli.main": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling"),
+    "cli.parser": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling", "registry.installed"),
     "testing.checking": (
         "testing.api",
         "testing.capabilities",

@@ -98,3 +98,12 @@ def test_solar_cells_end_to_end(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "solar_cells.py"), run_name="__main__")
     assert (tmp_path / "cells.html").stat().st_size > 10_000
     assert "judge, of the" in capsys.readouterr().out
+
+
+def test_a_gradio_app_answers_and_its_page_is_built(monkeypatch, capsys):
+    pytest.importorskip("gradio")
+    monkeypatch.setattr(sys, "argv", ["gradio_app.py", "--check", "--steps", "3"])
+    runpy.run_path(str(EXAMPLES / "gradio_app.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "'rust'" in said
+    assert "###" in said

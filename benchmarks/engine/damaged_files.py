@@ -22,7 +22,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import xlens
-from xlens.cli.inputs import Preprocessing, read_array, read_images
+from xlens.cli.arrays import read_array
+from xlens.cli.inputs import Preprocessing, read_images
 from xlens.cli.weights import read_weights
 from xlens.errors import XlensError
 from xlens.explanation import Explanation

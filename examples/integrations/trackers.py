@@ -15,6 +15,7 @@ import torch
 
 import xlens
 from xlens.datasets import load_images, small_cnn, train_classifier
+from xlens.integrations.tracking import log_artifacts, wandb_table
 
 
 def tensorboard(explanation: xlens.Explanation, folder: Path) -> None:
@@ -33,6 +34,8 @@ def weights_and_biases(explanation: xlens.Explanation, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with wandb.init(mode="offline", dir=folder, project="xlens") as run:
         run.log({"why": wandb.Image(explanation.plot(0)), "agrees": explanation.fidelity.agrees.float().mean()})
+        # Every input in a row, with its images: to sort, filter and group by in W&B.
+        run.log({"explanations": wandb_table(explanation)})
 
 
 def mlflow(explanation: xlens.Explanation, folder: Path) -> None:
@@ -47,6 +50,8 @@ def mlflow(explanation: xlens.Explanation, folder: Path) -> None:
     with mlflow.start_run(experiment_id=experiment):
         mlflow.log_figure(explanation.plot(0), "why.png")
         mlflow.log_metric("agrees", float(explanation.fidelity.agrees.float().mean()))
+        # The report that people open, and its table as CSV and JSON.
+        log_artifacts(explanation)
 
 
 def main() -> None:

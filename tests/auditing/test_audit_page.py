@@ -60,3 +60,19 @@ def test_in_a_browser_with_keys_on_a_phone_in_the_dark(found, tmp_path):
             tab.page.keyboard.press("Escape")
             assert tab.page.is_visible("#cards")
             tab.check_quiet()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_read_by_everybody(found, tmp_path, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    found.save_html(tmp_path / "audit.html")
+    with browser() as started:
+        with opened(started, tmp_path / "audit.html", color_scheme=scheme) as tab:
+            # An example, and where all of its group lie.
+            tab.wait("document.querySelectorAll('#cards .triple canvas').length > 0")
+            for stage in ("all", "one"):
+                if stage == "one":
+                    tab.page.click("#cards button")
+                violations = Axe().run(tab.page).response["violations"]
+                assert [fault["id"] for fault in violations if fault["impact"] in ("serious", "critical")] == []

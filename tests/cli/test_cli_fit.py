@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from xlens import cli
-from xlens.cli.inputs import Preprocessing, read_array, read_images
+from xlens.cli.arrays import read_array
+from xlens.cli.inputs import Preprocessing, read_images
 from xlens.cli.models import load_model
 from xlens.cli.weights import read_weights
 from xlens.errors import DataError, ModelError, OptionError, StorageError

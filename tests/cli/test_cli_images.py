@@ -16,7 +16,8 @@ from command_line import EXPLAIN, FIT, SCALE
 from PIL import Image
 
 from xlens import cli
-from xlens.cli.inputs import Preprocessing, find_images, listed, read_array, read_images
+from xlens.cli.arrays import read_array
+from xlens.cli.inputs import Preprocessing, find_images, listed, read_images
 from xlens.cli.read import data_to_explain
 from xlens.cli.weights import read_weights
 from xlens.contracts.backend import Spec
@@ -253,7 +254,8 @@ def test_pillow_counts_as_before_afterwards(tmp_path):
 GIGABYTE = """
 import resource, sys
 from pathlib import Path
-from xlens.cli.inputs import Preprocessing, read_array, read_images
+from xlens.cli.arrays import read_array
+from xlens.cli.inputs import Preprocessing, read_images
 from xlens.cli.read import data_to_explain
 from xlens.cli.weights import read_weights
 from xlens.errors import XlensError

@@ -13,7 +13,7 @@ import xlens
 from xlens import cli
 from xlens.cli import commands, output
 from xlens.errors import BackendNotFoundError
-from xlens.registry.described import described, options_table
+from xlens.registry.described import described, options_rows
 from xlens.registry.loading import load_backend
 from xlens.registry.status import statuses
 
@@ -249,10 +249,31 @@ def test_the_options_of_a_backend_are_listed(name, capsys):
 def test_options_say_what_they_may_be(capsys):
     steps = next(one for one in described(load_backend("ilvm")) if one["name"] == "steps")
     assert (steps["type"], steps["ge"], steps["choices"]) == ("int", 1, None)
-    assert "int >= 1" in options_table([steps])
+    assert options_rows([steps])[1][2] == "int >= 1"
     flow = next(one for one in described(load_backend("ilvm")) if one["name"] == "flow")
     assert flow["choices"] == ["coupling", "spline", "planar", "linear"]
     assert cli.main(["backends", "ilv"]) == 2
     assert "Did you mean 'ilvm'?" in capsys.readouterr().err
     with pytest.raises(BackendNotFoundError):
         load_backend("ilv")
+
+
+@pytest.mark.parametrize("line", ["xlens backends inf", "xlens fit a:b data --backend inf"])
+def test_a_shell_completes_names_of_backends(line, tmp_path):
+    said = tmp_path / "said"
+    env = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(said), "COMP_LINE": line}
+    run(env={**os.environ, **env, "COMP_POINT": str(len(line))})
+    assert said.read_text().strip() == "infill"
+
+
+def test_a_table_is_as_wide_as_its_terminal(capsys, monkeypatch):
+    rows = [("name", "what it is"), ("long", " ".join(["word"] * 60)), ("odd[red]", "\x1b[2J")]
+    output.print_table(rows)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["name", "long", "odd[red]"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    output.print_table(rows)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines()[1:])) <= 40
+    assert shown.count("word") == 60
+    assert "\x1b[2J" not in shown

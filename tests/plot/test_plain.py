@@ -6,7 +6,8 @@ import pytest
 import torch
 from drawings import made, reshaped
 
-from xlens.plot.plain import finding, percent, standing
+from xlens.plot.plain import change_in_kind, finding, percent, standing
+from xlens.report.overall import overall
 
 GREEN, BROWN, RED, GREY = (0.25, 0.6, 0.2), (0.45, 0.25, 0.1), (0.85, 0.1, 0.1), (0.5, 0.5, 0.5)
 PLACES = {
@@ -83,6 +84,21 @@ def test_a_decision_that_stays_and_an_edit_that_is_none():
     assert "the model's decision stays as it is: ill 98% → <1%." in said(stays)
     nothing = dataclasses.replace(one, edit=torch.zeros_like(one.edit))
     assert said(nothing) == "No change was found with which the model says 'healthy'; it says 'ill', 98%."
+    assert (
+        standing(dataclasses.replace(nothing, trustworthy=torch.tensor([False])))[0] == "No explanation was found."
+    )
+
+
+def test_what_it_goes_by_is_counted_over_what_holds():
+    ranges = [(0.0, 1.0)] * 3
+    spots = [edited([(6, 6)]), edited([(24, 24), (6, 42)]), edited([(42, 6)], GREY, (0.2, 0.4, 0.9))]
+    assert [change_in_kind(one, ranges) for one in spots] == ["without brown spots"] * 2 + ["without blue spots"]
+    names = ("inputs", "counterfactual", "edit", "mask", "scores", "counterfactual_scores")
+    four = made(3, n=4, size=48)
+    parts = {name: torch.cat([getattr(one, name) for one in [*spots, spots[0]]]) for name in names}
+    one = dataclasses.replace(four, **parts, trustworthy=torch.tensor([True, True, True, False]))
+    turned = "it says 'healthy' without brown spots in 2, without blue spots in 1"
+    assert overall(one, ranges) == [("'ill' (4 of 4)", f"{turned}; for 1 no change was found that holds.")]
 
 
 def test_signals_layers_and_more_classes():

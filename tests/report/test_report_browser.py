@@ -345,3 +345,45 @@ def test_signals_and_notebooks_are_drawn(started, tmp_path):
         assert frame.locator("#image").evaluate(read) > 3
         picture(tab, "notebook-signal")
         tab.check_quiet()
+
+
+def test_cards_differ_by_decision_margin_and_verdict(started, report):
+    with opened(started, report) as tab:
+        cards = tab.page.locator("#cards li")
+        for i in range(cards.count()):
+            item = tab.page.evaluate(f"report.items[{i}]")
+            before, after = item["says"]
+            title = f"{before} → {after}" if before != after else f"{before}, and stays so"
+            assert cards.nth(i).locator(".title").inner_text() == title
+            dots = [dot.bounding_box()["x"] for dot in cards.nth(i).locator(".dot").all()]
+            assert (dots[0] > dots[1]) == (item["score"] > item["end"])
+            assert ("holds" in cards.nth(i).locator(".verdict").inner_text()) == item["holds"]
+        assert "What the model goes by in these 6" in tab.page.inner_text("#overall")
+        tab.check_quiet()
+
+
+def test_on_paper_nothing_is_folded_and_every_picture_is_there(started, report, tmp_path):
+    with opened(started, report, color_scheme="dark", viewport={"width": 390, "height": 500}) as tab:
+        page = tab.page
+        page.evaluate("window.print = () => { window.printed = true; }")
+        page.click("#print")
+        tab.wait("window.printed === true")
+        assert page.locator("#cards canvas").count() == 12
+        open_card(tab)
+        assert not page.locator("#engineers").get_attribute("open")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        page.emulate_media(media="print")
+        assert page.is_visible("#table")
+        for gone in ("#blink", "#back", "#slider", "#method", "#notes", "#play"):
+            assert not page.is_visible(gone), gone
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        page.emulate_media(media="screen")
+        assert not page.is_visible("#table")
+        page.fill("#note", "seen by Ada")
+        page.emulate_media(media="print")
+        assert page.is_visible("#note")
+        tab.check_quiet()
+        content = page.pdf(path=tmp_path / "page.pdf", format="A4")
+        assert content.startswith(b"%PDF")
+        assert len(content) > 20_000

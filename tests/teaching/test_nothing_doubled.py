@@ -385,6 +385,8 @@ def test_a_double_click_answers_the_shown_image_alone(quick, pool, model, tmp_pa
             for button, answered in (("#send", 1), ("#send", 2), ("#back", 1)):
                 while not page.evaluate(ready):
                     page.wait_for_timeout(20)
+                for untold in page.locator('input[type=radio][value=""]').all():
+                    untold.check()
                 # The second half comes when the next image is there already.
                 page.dblclick(button, delay=150)
                 page.wait_for_timeout(300)

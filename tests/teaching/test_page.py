@@ -2,11 +2,13 @@
 
 import builtins
 import json
+import os
 import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from browser import browser
@@ -111,7 +113,7 @@ def test_a_person_answers_in_a_browser_and_sees_the_figure(served, pool, tmp_pat
         _until(lambda: len(session.state()["history"]) == 2)
         _until(lambda: page.evaluate("document.querySelectorAll('#figures tbody tr').length == 2"))
         assert page.inner_text("#figures tbody tr:nth-child(2) td:first-child") == "5"
-        assert "round 2" in page.inner_text("#progress")
+        assert "Round 2" in page.inner_text("#progress")
         assert page.locator("#chart polyline").count() == 2
     assert said == []
     assert all(url.startswith(address) for url in asked)
@@ -172,6 +174,11 @@ def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
         xlens.Classifier(model, layer="1"), pool, "ilvm", kinds=("binary",) * 7, steps=2, layers=1, progress=False
     )
     session = Session(fitted, pool, tmp_path / "lens", check=4, per_round=4)
+    for position in list(session._facts["asked"]):
+        session.answer(position, {question.name: 1 for question in session.questions})
+    session.finish_round()
+    # As if there were something to draw.
+    session._facts["history"][0].update(dict.fromkeys((question.name for question in session.questions), 0.5))
     with serving(session) as (_, address), browser() as started:
         page = started.new_page()
         page.goto(address)
@@ -185,3 +192,62 @@ def test_the_chart_names_as_many_questions_as_there_are(pool, model, tmp_path):
         assert box["x"] + box["width"] <= frame["x"] + frame["width"]
         assert frame["y"] <= box["y"]
         assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+
+
+def test_keys_answer_question_by_question_and_nothing_is_answered_unsaid(served):
+    session, _, address = served
+    with browser() as started:
+        page = started.new_page()
+        page.goto(address)
+        first = settled(page, session)
+        assert page.locator("input:checked").count() == 0
+        assert "1 of 6" in page.inner_text("#progress")
+        assert "never learns from your answers to them" in page.inner_text("#why")
+        page.keyboard.press("Enter")
+        assert "Choose an answer to “left” first" in page.inner_text("#hint")
+        page.keyboard.press("2")
+        page.click("#send")
+        assert "how much" in page.inner_text("#hint")
+        assert session.state()["answered"] == 0
+        page.keyboard.press("0")
+        page.keyboard.press("Enter")
+        _until(lambda: session.state()["answered"] == 1)
+        assert session._facts["answers"] == {str(first): [1.0, None]}
+        # What was said is counted from the first answer on.
+        _until(lambda: page.inner_text("#answers tbody tr:nth-child(2)").split() == ["yes", "1", "0"])
+        assert page.inner_text("#answers tbody tr:last-child").split() == ["cannot", "tell", "1", "0"]
+        assert "5 more images for checking" in page.inner_text("#waiting")
+        shows(page, session.state()["next"])
+        page.keyboard.press("Backspace")
+        _until(lambda: session.state()["answered"] == 0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_read_by_everybody(served, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    session, _, address = served
+    with browser() as started:
+        page = started.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
+        page.goto(address)
+        settled(page, session)
+        for stage in ("checking", "learned"):
+            for width in (1200, 390):
+                page.set_viewport_size({"width": width, "height": 844})
+                violations = Axe().run(page).response["violations"]
+                assert [fault["id"] for fault in violations if fault["impact"] in ("serious", "critical")] == []
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                picture(page, f"label-{stage}-{scheme}-{width}")
+            for position in list(session._facts["asked"]) if stage == "checking" else []:
+                session.answer(position, {"left": position % 2, "how much": position % 3})
+            session.finish_round()
+            page.reload()
+            settled(page, session)
+            page.keyboard.press("1")
+
+
+def picture(page, name):
+    """Keep a picture to look at, where somebody asks for it."""
+    if folder := os.environ.get("XLENS_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)

@@ -25,6 +25,8 @@ __all__ = ["page_of", "save_page"]
 
 #: Dots on the map of a group: at most.
 _DOTS = 200
+#: Groups that are told of in words beside the alarms.
+_TOLD = 3
 #: Of images that can be drawn: at most.
 _CHANNELS = 4
 
@@ -42,6 +44,7 @@ def page_of(audit: Audit, title: str) -> str:
         total=audit.total,
         parts=len(audit.parts),
         alarms=[(audit.title(group), verdict_of(audit.group(group))) for group in alarms],
+        relied=[(audit.title(one), verdict_of(one)) for one in audit.groups if one.number not in alarms][:_TOLD],
         notes=audit.notes,
         data={
             "height": audit.fitted.spec.shape[1],

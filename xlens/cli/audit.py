@@ -12,7 +12,8 @@ import numpy as np
 
 from xlens.api import load
 from xlens.auditing import audit as audited
-from xlens.cli.inputs import Preprocessing, class_folders, is_array, listed, read_array
+from xlens.cli.arrays import is_array, read_array
+from xlens.cli.inputs import Preprocessing, class_folders, listed
 from xlens.cli.models import load_model
 from xlens.cli.output import print_json
 from xlens.cli.read import check_data, data_to_explain, said_of

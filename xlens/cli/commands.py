@@ -16,15 +16,16 @@ from torch import nn
 from xlens.api import fit as fit_lens
 from xlens.api import load
 from xlens.classifier.classifier import Classifier
+from xlens.cli.arrays import is_array
 from xlens.cli.browsing import open_page
 from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
-from xlens.cli.inputs import PREPROCESSING, Preprocessing, is_array
+from xlens.cli.inputs import PREPROCESSING, Preprocessing
 from xlens.cli.leaves import demonstrate
 from xlens.cli.models import load_model, preprocessing_of
-from xlens.cli.output import print_json
+from xlens.cli.output import print_json, print_table
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
-from xlens.cli.text import visible, visible_lines
+from xlens.cli.text import visible
 from xlens.cli.threads import threads
 from xlens.contracts.options import make
 from xlens.counterfactual.fit_mask import MaskOptions
@@ -32,9 +33,9 @@ from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.plot.words import other_labels
-from xlens.registry.described import described, options_table
+from xlens.registry.described import described, options_rows
 from xlens.registry.loading import load_backend
-from xlens.registry.status import as_json, as_table, statuses
+from xlens.registry.status import as_json, as_rows, statuses
 from xlens.report.lens import save_report
 from xlens.report.page import check_writable
 
@@ -62,13 +63,13 @@ def backends(chosen: argparse.Namespace) -> int:
         if chosen.json:
             print_json({"backend": chosen.name, "options": described(backend)})
         else:
-            print(visible_lines(options_table(described(backend))))
+            print_table(options_rows(described(backend)))
         return 0
     found = statuses()
     if chosen.json:
         print_json(as_json(found))
     else:
-        print(visible_lines(as_table(found)))
+        print_table(as_rows(found))
     return 0
 
 

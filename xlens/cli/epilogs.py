@@ -14,6 +14,7 @@ exit codes:
   141  whoever read standard output has gone
 
 With --json, standard output is JSON alone: whatever your own code prints goes to standard error.
+eval "$(register-python-argcomplete xlens)" lets bash or zsh complete commands, options and names of backends.
 
 examples:
   xlens demo
@@ -46,9 +47,10 @@ contradict it, nothing is done.
 Images are scaled to [0, 1], then (value - mean) / std. For timm:NAME, size, mean and std are timm's own if you say
 nothing. Arrays of floats are taken as they are; arrays of bytes (n, 1 or 3, H, W) are prepared as images are.
 Images are turned upright as their EXIF says; hidden files, such as ._photo.png, are left out; a file that holds
-several images is refused. How images were prepared is saved in the lens, so that `xlens explain` prepares them
-alike. Which model it was is not: a file that names code to run is never obeyed, so `xlens explain` asks for --model
-again, and refuses a model with other weights.
+several images is refused. DICOM and NIfTI files are images too (pip install xlens[dicom], xlens[nifti]); of one
+with several slices, --slice says which. How images were prepared is saved in the lens, so that `xlens explain`
+prepares them alike. Which model it was is not: a file that names code to run is never obeyed, so `xlens explain`
+asks for --model again, and refuses a model with other weights.
 """
 EXPLAIN_EPILOG = """\
 examples:

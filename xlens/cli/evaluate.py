@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xlens.api import load
-from xlens.cli.inputs import Preprocessing, read_array
+from xlens.cli.arrays import read_array
+from xlens.cli.inputs import Preprocessing
 from xlens.cli.models import load_model
 from xlens.cli.output import print_json
 from xlens.cli.read import data_to_explain, said_of

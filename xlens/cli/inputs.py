@@ -1,14 +1,12 @@
-"""Images and arrays on disk as inputs, prepared alike when fitting and when explaining."""
+"""Images on disk as inputs, prepared alike when fitting and when explaining."""
 
 from __future__ import annotations
 
-import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +14,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from xlens.contracts.numbers import is_count, is_number
+from xlens.data.slices import AXES, SLICES, is_slice, read_slice
 from xlens.errors import DataError, OptionError, StorageError
-from xlens.files.limits import MOST_BYTES, Allowance, check_archive
+from xlens.files.limits import MOST_BYTES, Allowance, readable
 from xlens.files.plain import said
 
 __all__ = [
@@ -25,23 +24,19 @@ __all__ = [
     "Preprocessing",
     "class_folders",
     "find_images",
-    "is_array",
     "listed",
-    "read_array",
     "read_images",
-    "readable",
 ]
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-_ARRAYS = {".npz", ".npy", ".pt"}
-_INPUTS, _LABELS = ("x", "X", "images", "inputs", "x_train", "arr_0"), ("y", "Y", "labels", "y_train", "arr_1")
+#: What the names of files end with that are images.
+_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", *SLICES)
 #: The name of the fact that is saved with a lens.
 PREPROCESSING = "preprocessing"
 #: A photo with a preview or a depth map behind it, as telephones make them: the first is the photo.
 _PHOTOS = {"MPO"}
 _CHANNELS = 3
-#: What an archive begins with.
-_ZIP = b"PK"
+#: Shares of red, green and blue in a grey, as Pillow has them.
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +47,16 @@ class Preprocessing:
         size: height and width; None keeps the images' own, which then have to be alike.
         mode: ``"grey"`` or ``"rgb"``.
         mean, std: per channel, or one for all.
+        window, slice, axis: of DICOM and NIfTI files, as for :func:`xlens.data.read_slice`.
     """
 
     size: tuple[int, int] | None = None
     mode: str = "rgb"
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    window: tuple[float, ...] | None = None
+    slice: int | str | None = None
+    axis: str = "axial"
 
     def __post_init__(self) -> None:
         channels = 1 if self.mode == "grey" else 3
@@ -76,6 +75,17 @@ class Preprocessing:
                 faults.append(f"{name} must be 1 or {channels} numbers for {self.mode} images, got {values!r}")
         if not faults and any(value <= 0 for value in self.std):
             faults.append(f"std must be above 0, got {self.std!r}")
+        if self.window is not None and not (
+            isinstance(self.window, tuple)
+            and len(self.window) == 2
+            and all(map(is_number, self.window))
+            and self.window[1] > 0
+        ):
+            faults.append(f"window must be a centre and a width above 0, got {self.window!r}")
+        if self.slice not in (None, "middle") and not (is_count(self.slice) or self.slice == 0):
+            faults.append(f"slice must be 'middle' or a number from 0, got {self.slice!r}")
+        if self.axis not in AXES:
+            faults.append(f"axis must be one of {', '.join(AXES)}, got {self.axis!r}")
         if faults:
             raise OptionError("inputs: " + "; ".join(faults))
 
@@ -134,7 +144,7 @@ def listed(folder: Path) -> list[Path]:
         DataError: the folder cannot be read.
     """
     with readable(folder):
-        found = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGES and path.is_file()]
+        found = [path for path in folder.iterdir() if path.name.lower().endswith(_FILES) and path.is_file()]
     return sorted(path for path in found if not _is_hidden(path))
 
 
@@ -151,7 +161,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         if folder:
             inside = listed(path) + [image for part in class_folders(path) for image in listed(part)]
             if not inside:
-                raise DataError("images: no image in this folder", given=path, allowed=", ".join(sorted(_IMAGES)))
+                raise DataError("images: no image in this folder", given=path, allowed=", ".join(_FILES))
             found += inside
         elif not file:
             raise DataError("images: no such file or folder", given=path, do="check the path")
@@ -179,129 +189,24 @@ def read_images(paths: Sequence[Path], how: Preprocessing, max_bytes: int = MOST
             given=", ".join(f"{w}x{h}" for h, w in sorted(sizes)[:3]),
             do="say --size PIXELS, the size that the classifier was trained on",
         )
-    inputs = torch.from_numpy(np.stack(images)).float().div(255)
+    if any(image.dtype != np.uint8 for image in images):
+        # Slices have more than 8 bits, and are shades in [0, 1] already.
+        images = [np.divide(image, 255, dtype=np.float32) if image.dtype == np.uint8 else image for image in images]
+        inputs = torch.from_numpy(np.stack(images))
+    else:
+        inputs = torch.from_numpy(np.stack(images)).float().div(255)
     return how.normalise(inputs.unsqueeze(1) if inputs.dim() == 3 else inputs.permute(0, 3, 1, 2))
 
 
-def is_array(path: Path) -> bool:
-    """Whether this file holds inputs as numbers."""
-    return path.suffix.lower() in _ARRAYS
-
-
-def read_array(path: Path, max_bytes: int = MOST_BYTES) -> tuple[Any, Any]:
-    """Return inputs and labels (or None) from an ``.npz``, ``.npy`` or ``.pt`` file; nothing in it is executed.
-
-    Args:
-        path: the file. Of an ``.npz`` only inputs and labels are read.
-        max_bytes: what they may become when they are unpacked, unless the file is larger than that itself.
-
-    Raises:
-        DataError: missing, damaged, too large, holding objects instead of numbers, or without inputs.
-    """
-    with readable(path):
-        if not path.is_file():
-            raise DataError("data: no such file", given=path, do="check the path")
-        allowance = Allowance(path, max_bytes, DataError)
-    try:
-        content = _READERS[path.suffix.lower()](path, allowance)
-    except DataError:
-        raise
-    except Exception as fault:  # noqa: BLE001 - damaged files fail in many ways, refused ones too
-        raise DataError(
-            f"data: {path.name!r} cannot be read as numbers",
-            given=said(fault),
-            allowed="arrays or tensors; files with Python objects in them are refused",
-            do="np.savez(file, x=inputs), or torch.save(tensor, file)",
-        ) from None
-    return _split(path, content)
-
-
-def _read_pt(path: Path, allowance: Allowance) -> Any:
-    check_archive(path, allowance)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    # A tensor may repeat a few stored numbers as often as it says.
-    spread = Allowance(path, allowance.most, DataError)
-    for tensor in _tensors(content):
-        spread.take(tensor.numel() * tensor.element_size(), "a tensor")
-    return content
-
-
-def _read_npy(path: Path, allowance: Allowance) -> Any:
-    with path.open("rb") as file:
-        packed = file.read(len(_ZIP)) == _ZIP
-    if packed:
-        # NumPy goes by the content and not by the name, and so does the limit.
-        return _read_npz(path, allowance)
-    with path.open("rb") as file:
-        _take_claimed(file, path.name, allowance)
-    return np.load(path)  # NumPy refuses objects unless told otherwise; nothing is packed here
-
-
-def _read_npz(path: Path, allowance: Allowance) -> Any:
-    """Return inputs and labels alone: another entry may be anything, and of any size."""
-    with zipfile.ZipFile(path) as archive:
-        names = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        found: dict[str, Any] = dict.fromkeys(names)
-        for wanted in (_INPUTS, _LABELS):
-            key = next((key for key in wanted if key in names), None)
-            if key is not None:
-                found[key] = _entry(archive, names[key], allowance)
-    return found
-
-
-def _entry(archive: zipfile.ZipFile, name: str, allowance: Allowance) -> np.ndarray:
-    size = archive.getinfo(name).file_size
-    allowance.take(size, f"the entry {name!r}")
-    with archive.open(name) as stream:
-        _take_claimed(stream, name, Allowance(Path(str(archive.filename)), allowance.most, DataError))
-    with archive.open(name) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
-
-
-def _take_claimed(stream: IO[bytes], name: str, allowance: Allowance) -> None:
-    """Count what an array's header says: memory is made for it before there is a look at what follows."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    allowance.take(math.prod(shape) * dtype.itemsize, f"the array {name!r}")
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """Yield the tensors in what a ``.pt`` may hold as inputs and labels."""
-    parts = content.values() if isinstance(content, Mapping) else content
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, Mapping | tuple | list):
-        yield from (part for part in parts if isinstance(part, Tensor))
-
-
-_READERS = {".pt": _read_pt, ".npy": _read_npy, ".npz": _read_npz}
-
-
-def _split(path: Path, content: Any) -> tuple[Any, Any]:
-    if isinstance(content, Mapping):
-        inputs = next((content[key] for key in _INPUTS if key in content), None)
-        labels = next((content[key] for key in _LABELS if key in content), None)
-    elif isinstance(content, tuple | list) and len(content) in (1, 2):
-        inputs, labels = content[0], content[1] if len(content) == 2 else None
-    else:
-        inputs, labels = content, None
-    if not isinstance(inputs, Tensor | np.ndarray) or inputs.ndim < 2:
-        keys = f"keys {', '.join(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
-        raise DataError(
-            f"data: {path.name!r} holds no inputs", given=keys, allowed=f"(n, *S) under one of {', '.join(_INPUTS)}"
-        )
-    if 0 in inputs.shape or not inputs.dtype.itemsize:
-        raise DataError(
-            f"data: {path.name!r} holds inputs without values",
-            given=f"{inputs.dtype} of shape {tuple(inputs.shape)}",
-            allowed="(n, *S) with at least one value per input",
-            do="check how the file was written",
-        )
-    return inputs, labels
-
-
 def _read(path: Path, how: Preprocessing, max_bytes: int) -> np.ndarray:
+    """Return an image of 8 bits as bytes, ``(H, W)`` or ``(H, W, 3)``; a slice as shades in [0, 1]."""
+    size = None if how.size is None else (how.size[1], how.size[0])
+    if is_slice(path):
+        shades = read_slice(path, window=how.window, slice=how.slice, axis=how.axis, max_bytes=max_bytes)
+        grey = shades if shades.ndim == 2 else shades @ _LUMA
+        planes = [grey] if how.mode == "grey" else [shades[..., i] if shades.ndim == 3 else grey for i in range(3)]
+        made = [np.asarray(_resized(Image.fromarray(np.ascontiguousarray(plane)), size)) for plane in planes]
+        return made[0] if how.mode == "grey" else np.stack(made, -1)
     try:
         with _pixels_counted(), Image.open(path) as opened:
             width, height = opened.size
@@ -310,15 +215,18 @@ def _read(path: Path, how: Preprocessing, max_bytes: int) -> np.ndarray:
             image: Image.Image = ImageOps.exif_transpose(opened)
             mode = "L" if how.mode == "grey" else "RGB"
             image = image if image.mode == mode else image.convert(mode)
-            if how.size is not None and image.size != (how.size[1], how.size[0]):
-                image = image.resize((how.size[1], how.size[0]), Image.Resampling.BILINEAR)
-            return np.asarray(image)
+            return np.asarray(_resized(image, size))
     except DataError:
         raise
     except Exception as fault:  # noqa: BLE001 - damaged images fail in many ways
         raise DataError(
             "images: cannot be read", given=f"{path}: {said(fault)}", do="remove or repair it"
         ) from None
+
+
+def _resized(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """Return an image of this width and height."""
+    return image if size is None or image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _refuse_unreadable(path: Path, image: Image.Image) -> None:
@@ -347,19 +255,6 @@ def _pixels_counted() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Context in which a path is looked at.
-
-    Raises:
-        DataError: it cannot be, as where rights are missing or a link leads in a circle.
-    """
-    try:
-        yield
-    except OSError as fault:
-        raise DataError("data: cannot be read", given=fault, do="check the path and its rights") from None
 
 
 def _is_hidden(path: Path) -> bool:

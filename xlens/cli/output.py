@@ -11,10 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
-__all__ = ["escaping", "flushed", "is_gone", "only_json", "print_json", "silenced"]
+from xlens.cli.text import visible
+
+__all__ = ["escaping", "flushed", "is_gone", "only_json", "print_json", "print_table", "silenced"]
 
 #: Where JSON goes while everything else that is printed goes to standard error.
 _streams: list[TextIO] = []
+#: The columns of a table that is not for a terminal; and from how many letters on a column is prose.
+_WIDE, _PROSE = 100_000, 24
 
 
 @contextmanager
@@ -74,6 +78,26 @@ def only_json(*, lasting: bool) -> Iterator[None]:
 def print_json(facts: Any) -> None:
     """Print facts as JSON, which has no numbers that are not finite: those are null."""
     print(json.dumps(_plain(facts), indent=2), file=_streams[-1] if _streams else None, flush=True)
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows after a header in columns: as wide as the terminal, or a line for each row where there is none."""
+    from rich.console import Console  # takes its time
+    from rich.table import Table
+    from rich.text import Text
+
+    header, *cells = ([Text(visible(cell)) for cell in row] for row in rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, column in zip(header, zip(*rows, strict=True), strict=True):
+        # What is read as prose gives way first.
+        table.add_column(name, no_wrap=max(map(len, column)) < _PROSE)
+    for row in cells:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    # Printed as everything else is: rich itself would end the program where a pipe is closed.
+    with console.capture() as drawn:
+        console.print(table)
+    print("\n".join(map(str.rstrip, drawn.get().splitlines())))
 
 
 def flushed() -> None:

@@ -14,23 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xlens.cli.inputs import (
-    Preprocessing,
-    class_folders,
-    find_images,
-    is_array,
-    listed,
-    read_array,
-    read_images,
-    readable,
-)
+from xlens.cli.arrays import is_array, read_array
+from xlens.cli.inputs import Preprocessing, class_folders, find_images, listed, read_images
 from xlens.contracts.backend import Spec
+from xlens.data.slices import is_slice
 from xlens.errors import DataError, OptionError, XlensWarning
-from xlens.files.limits import MOST_BYTES, Allowance
+from xlens.files.limits import MOST_BYTES, Allowance, readable
 
 __all__ = ["Examples", "check_data", "data_to_explain", "data_to_fit", "said_of"]
 
-_SIZED = ("size", "mode")
+_SIZED, _SLICED = ("size", "mode"), ("window", "slice", "axis")
 #: How far outside of a lens's range values may lie, in spans of it, and what share of them.
 _SLACK, _SHARE = 0.1, 0.01
 #: What the name of an input takes in memory.
@@ -55,9 +48,11 @@ class Examples:
 
 
 def said_of(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return what the command line says of size, mode, mean and std."""
-    said: dict[str, Any] = {key: getattr(chosen, key) for key in ("size", "mode", "mean", "std")}
-    said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items() if value}
+    """Return what the command line says of how files become inputs."""
+    said: dict[str, Any] = {key: getattr(chosen, key) for key in ("size", "mode", "mean", "std", *_SLICED)}
+    said = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in said.items() if value is not None
+    }
     if len(said.get("size", ())) == 1:
         said["size"] *= 2
     return said
@@ -118,9 +113,12 @@ def data_to_fit(
     how = dataclasses.replace(default, **said)
     folders = class_folders(path)
     if not folders:
-        images, labels = read_images(find_images([path]), how, max_bytes), None
+        found = find_images([path])
+        _refuse_unsliced("fit", found, said)
+        images, labels = read_images(found, how, max_bytes), None
     else:
         files = [listed(folder) for folder in folders]
+        _refuse_unsliced("fit", [image for part in files for image in part], said)
         labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
         images = read_images([image for part in files for image in part], how, max_bytes)
     # What is explained later takes this size, and may come in any.
@@ -155,6 +153,7 @@ def data_to_explain(
         )
     if not arrays:
         found = find_images(paths)
+        _refuse_unsliced("explain", found, said)
         return read_images(found, _how(said, stored, spec), max_bytes), [str(path) for path in found]
     (path,) = arrays
     inputs, _ = read_array(path, max_bytes)
@@ -211,7 +210,7 @@ def _of_bytes(command: str, path: Path, inputs: Any, said: Mapping[str, Any]) ->
             allowed="uint8 as (n, 1 or 3, H, W), taken for pixels; floats of any shape, taken as they are",
             do="bring the channels to the front, or save x.astype('float32')",
         )
-    _refuse(command, path, said, [name for name in _SIZED if name in said])
+    _refuse(command, path, said, [name for name in (*_SIZED, *_SLICED) if name in said])
     return Preprocessing(size=shape[2:], mode="grey" if shape[1] == 1 else "rgb")
 
 
@@ -224,15 +223,24 @@ def _scaled(path: Path, inputs: Any, how: Preprocessing) -> Tensor:
     return how.normalise(torch.as_tensor(inputs).float().div(255))
 
 
-def _refuse(command: str, path: Path, said: Mapping[str, Any], names: Any) -> None:
+def _refuse(command: str, path: Path, said: Mapping[str, Any], names: Any, kind: str | None = None) -> None:
     """Refuse options that would do nothing."""
     if names:
-        kind = "bytes have their size and channels" if len(names) < len(said) else "floats are taken as they are"
+        kind = kind or (
+            "bytes have their size and channels" if len(names) < len(said) else "floats are taken as they are"
+        )
         raise OptionError(
             f"{command}: {' and '.join(f'--{name}' for name in names)} would do nothing to {path.name}",
             given=kind,
             do="leave them out, or prepare the array itself",
         )
+
+
+def _refuse_unsliced(command: str, paths: list[Path], said: Mapping[str, Any]) -> None:
+    """Refuse what is said of slices where there are none."""
+    names = [name for name in _SLICED if name in said]
+    if names and not any(map(is_slice, paths)):
+        _refuse(command, paths[0], said, names, "no DICOM or NIfTI file")
 
 
 def _warn_of_range(path: Path, inputs: Any, spec: Spec) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from xlens.errors import XlensError
+from xlens.errors import DataError, XlensError
 
-__all__ = ["MOST_BYTES", "Allowance", "check_archive", "read_bytes", "read_entry"]
+__all__ = ["MOST_BYTES", "Allowance", "check_archive", "read_bytes", "read_entry", "readable"]
 
 #: Bytes that a file may become, unless it is larger than that itself: 89 million pixels in three channels.
 MOST_BYTES = 2**28
@@ -86,3 +88,16 @@ def check_archive(path: Path, allowance: Allowance) -> None:
         return
     with zipfile.ZipFile(path) as archive:
         allowance.take(sum(entry.file_size for entry in archive.infolist()), "its entries")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Context in which a path is looked at.
+
+    Raises:
+        DataError: it cannot be, as where rights are missing or a link leads in a circle.
+    """
+    try:
+        yield
+    except OSError as fault:
+        raise DataError("data: cannot be read", given=fault, do="check the path and its rights") from None

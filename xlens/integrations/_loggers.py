@@ -7,9 +7,11 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
+from xlens.explanation import Explanation
+from xlens.integrations.tracking import log_artifacts, wandb_table
 from xlens.plot.figure import save_figure
 
-__all__ = ["log_figure"]
+__all__ = ["log_explanation", "log_figure"]
 
 
 def log_figure(logger: Logger, name: str, figure: Figure, *, epoch: int, step: int) -> bool:
@@ -36,3 +38,11 @@ def log_figure(logger: Logger, name: str, figure: Figure, *, epoch: int, step: i
     else:
         return False
     return True
+
+
+def log_explanation(logger: Logger, name: str, explanation: Explanation, *, epoch: int, step: int) -> None:
+    """Hand all of an explanation to a logger that takes more than pictures: a table to W&B, artefacts to MLflow."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.log({f"{name}-table": wandb_table(explanation)}, step=step)
+    elif isinstance(logger, MLFlowLogger) and logger.run_id is not None:
+        log_artifacts(explanation, f"{name}-epoch-{epoch}", run_id=logger.run_id, client=logger.experiment)

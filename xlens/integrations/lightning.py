@@ -30,7 +30,7 @@ from xlens.training.survey import classify
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 
-    from xlens.integrations._loggers import log_figure
+    from xlens.integrations._loggers import log_explanation, log_figure
 except ImportError as fault:
     if (fault.name or "").split(".")[0] != "lightning":
         raise
@@ -50,9 +50,10 @@ class ExplainCallback(Callback):
 
     The first lens is fitted in full; each later one begins with the last and takes a third of the steps. Every
     logger of the trainer gets the means of the fidelity and the time that this took, and, where it takes them, a
-    picture of each image of the panel. The training is not touched: weights, buffers, gradients, optimisers and
-    random numbers are, bit for bit, what they are without the callback. Where no lens can be fitted, as while the
-    network still puts everything into one class, or memory runs out, it warns and the training goes on.
+    picture of each image of the panel; W&B a table of them, and MLflow the report among its artefacts. The training
+    is not touched: weights, buffers, gradients, optimisers and random numbers are, bit for bit, what they are
+    without the callback. Where no lens can be fitted, as while the network still puts everything into one class, or
+    memory runs out, it warns and the training goes on.
 
     Args:
         backend: name of a backend, or a backend object.
@@ -215,6 +216,8 @@ class ExplainCallback(Callback):
         for logger in trainer.loggers:
             with _harmless(f"no pictures in {type(logger).__name__}"):
                 taken = [log_figure(logger, f"xlens/panel-{i}", one, **place) for i, one in enumerate(figures)]
+                if self.explanation is not None:
+                    log_explanation(logger, "xlens/panel", self.explanation, **place)
                 if not all(taken) and type(logger) not in self._without_pictures:
                     self._without_pictures.add(type(logger))
                     warnings.warn(

@@ -6,6 +6,7 @@ Position and appearance are read off the edit: its mask, and the colours in it b
 from __future__ import annotations
 
 import colorsys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from xlens.explanation import Explanation
 from xlens.plot.pixels import Ranges, to_unit
 
-__all__ = ["confidence", "finding", "percent", "said", "standing"]
+__all__ = ["change_in_kind", "confidence", "finding", "percent", "said", "standing", "unchanged"]
 
 #: Above this share of the image it is no part of it, and below these an edit is a spot, or a patch.
 _WHOLE, _SPOT, _PATCH = 0.4, 0.02, 0.12
@@ -62,7 +63,7 @@ def finding(one: Explanation, ranges: Ranges, index: int = 0) -> str:
         return (
             f"The model does not say {target!r} here ({target} {before}{against}): there is nothing to take away."
         )
-    if one.edit is not None and not bool(one.edit[index].any()):
+    if unchanged(one, index):
         return f"No change was found with which the model says {contrast!r}; it says {target!r}, {before}."
     says = (
         f"the model says {contrast!r}" if bool(one.fidelity.flips[index]) else "the model's decision stays as it is"
@@ -78,6 +79,11 @@ def said(one: Explanation, index: int = 0) -> tuple[str, str]:
     return before, contrast if bool(one.fidelity.flips[index]) else before
 
 
+def unchanged(one: Explanation, index: int = 0) -> bool:
+    """Whether no change was found, so that before and after are the same."""
+    return one.edit is not None and not bool(one.edit[index].any())
+
+
 def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     """Return the verdict on one explanation, and beside it what that does and does not certify."""
     if bool(one.trustworthy[index]) and one.reconstruction is None:
@@ -91,6 +97,12 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
             "It is faithful to the model: with this change, checked on the model itself, it decides otherwise. "
             "Whether it is true of the world is for you to see."
         )
+    if unchanged(one, index):
+        return "No explanation was found.", (
+            "Nothing that the lens can change here makes the model decide otherwise. What the model goes by may be "
+            "something else: the tone, the shape, or a part that the lens takes for none. Whether the model is "
+            "right, no check says."
+        )
     return "Do not trust this explanation.", (
         "It failed a check of whether it is faithful to the model. Whether the model is right, no check says."
     )
@@ -100,28 +112,61 @@ def _change(one: Explanation, ranges: Ranges, index: int) -> str:
     """Return the beginning of the sentence: without what, or with what."""
     if one.reconstruction is None:
         return "For the other real case shown"
+    seen = _seen(one, ranges, index)
+    if seen is None:
+        return "With the whole input changed as shown"
+    kind = _kind(seen.share, seen.several)
+    if seen.several > 1:
+        what = f"{seen.look}{kind}, the largest {seen.place}," if seen.several < 20 else f"{seen.look}{kind},"
+        what = f"{seen.several if seen.several < 20 else 'many'} {what}"
+        return f"Without the {what}" if seen.gone else f"With {what}"
+    one_of = f"{seen.look}{kind} {seen.place}"
+    article = "an" if one_of[0] in "aeio" else "a"
+    return f"Without the {one_of}" if seen.gone else f"With {article} {one_of}"
+
+
+def change_in_kind(one: Explanation, ranges: Ranges, index: int = 0) -> str:
+    """Return what a change takes away or brings, without number and place, so that changes can be counted.
+
+    >>> from xlens.plot.plain import change_in_kind
+    >>> change_in_kind(explainer.explain(images[:1]), [(0.0, 1.0)]).split()[0] in ("without", "with")
+    True
+    """
+    seen = None if one.reconstruction is None else _seen(one, ranges, index)
+    if seen is None:
+        return "with another real case" if one.reconstruction is None else "with the whole input changed"
+    # A colour says more than that it is bright, and keeps what is alike together.
+    look = f"{seen.look.split()[-1]} " if seen.look else ""
+    return f"{'without' if seen.gone else 'with'} {look}{_kind(seen.share, 2)}"
+
+
+class _Seen(NamedTuple):
+    """What stands out in an edit: how many, how large the largest is, where, how it looks, and whether it goes."""
+
+    several: int
+    share: float
+    place: str
+    look: str
+    gone: bool
+
+
+def _seen(one: Explanation, ranges: Ranges, index: int) -> _Seen | None:
+    """Return what stands out in an edit, or None where it is of the whole input."""
     before, after = one.inputs[index], one.counterfactual[index]
     if before.dim() != 3 or one.mask is None:
-        return "With the whole input changed as shown"
+        return None
     mask = one.mask[index, 0].detach().cpu().float()
     inside = _inside(mask)
     if not 0 < float(inside.mean()) <= _WHOLE:
-        return "With the whole input changed as shown"
+        return None
     named, number = ndimage.label(inside, np.ones((3, 3)))
     sizes = np.bincount(named.ravel())[1:]
     largest = named == 1 + int(sizes.argmax())
     several = int((sizes >= _COUNTED * sizes.max()).sum())
-    kind = _kind(float(largest.mean()), several)
-    place = _place(largest)
     given, filled = to_unit(before, ranges), to_unit(after, ranges)
     around = ndimage.binary_dilation(inside, iterations=max(1, min(inside.shape) // 24)) & ~inside
     look, gone = _appearance(given, filled, inside, around)
-    if several > 1:
-        what = f"{several} {look}{kind}, the largest {place}," if several < 20 else f"many {look}{kind},"
-        return f"Without the {what}" if gone else f"With {what}"
-    one_of = f"{look}{kind} {place}"
-    article = "an" if one_of[0] in "aeio" else "a"
-    return f"Without the {one_of}" if gone else f"With {article} {one_of}"
+    return _Seen(several, float(largest.mean()), _place(largest), look, gone)
 
 
 def _inside(mask: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 from xlens.contracts.backend import Backend
 from xlens.contracts.options import Constraint
 
-__all__ = ["described", "options_table"]
+__all__ = ["described", "options_rows"]
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 
@@ -50,22 +50,15 @@ def described(backend: type[Backend]) -> list[dict[str, Any]]:
     return found
 
 
-def options_table(found: Sequence[dict[str, Any]]) -> str:
-    """Return options as a table, one a line.
+def options_rows(found: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Return options as the rows of a table, after its header.
 
-    >>> from xlens.registry.described import options_table
-    >>> print(options_table([{"name": "rank", "type": "int", "default": 16, "ge": 1, "help": "components"}]))
-    name  default  may be    what it is
-    rank  16       int >= 1  components
+    >>> from xlens.registry.described import options_rows
+    >>> options_rows([{"name": "rank", "type": "int", "default": 16, "ge": 1, "help": "components"}])[1]
+    ('rank', '16', 'int >= 1', 'components')
     """
-    if not found:
-        return "this backend has no options"
-    rows = [("name", "default", "may be", "what it is")]
-    rows += [(one["name"], repr(_tuples(one["default"])), _may_be(one), one["help"]) for one in found]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    rows = [(one["name"], repr(_tuples(one["default"])), _may_be(one), one["help"]) for one in found]
+    return [("name", "default", "may be", "what it is"), *rows]
 
 
 def _may_be(one: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from xlens.errors import PluginError
 from xlens.registry.installed import entries
 from xlens.registry.loading import load_backend
 
-__all__ = ["Status", "as_json", "as_table", "statuses"]
+__all__ = ["Status", "as_json", "as_rows", "statuses"]
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,16 @@ def as_json(found: Sequence[Status]) -> dict[str, Any]:
     }
 
 
-def as_table(found: Sequence[Status]) -> str:
-    """Return statuses as a table, one backend a line, and under it why one cannot be used.
+def as_rows(found: Sequence[Status]) -> list[tuple[str, ...]]:
+    """Return statuses as the rows of a table, after its header; the last cell says why one cannot be used.
 
-    >>> from xlens.registry.status import Status, as_table
-    >>> print(as_table([Status("pca", (("xlens-pca", "0.1"),), "Principal components.", ("sample",), None)]))
-    name  distribution  version  summary                capabilities
-    pca   xlens-pca     0.1      Principal components.  sample
+    >>> from xlens.registry.status import Status, as_rows
+    >>> as_rows([Status("pca", (("xlens-pca", "0.1"),), "Principal components.", ("sample",), None)])[1]
+    ('pca', 'xlens-pca', '0.1', 'Principal components.', 'sample')
     """
-    if not found:
-        return "no backend is installed"
-    rows = [("name", "distribution", "version", "summary", "capabilities")]
+    rows: list[tuple[str, ...]] = [("name", "distribution", "version", "summary", "capabilities")]
     for one in found:
         names, versions = (" and ".join(parts) for parts in zip(*one.distributions, strict=True))
-        rows.append((one.name, names, versions, one.summary, ", ".join(one.capabilities) or "-"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    failures = ["", *(f"  cannot be used: {one.failure}" if one.failure else "" for one in found)]
-    lines = []
-    for row, failure in zip(rows, failures, strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        lines += [failure] if failure else []
-    return "\n".join(lines)
+        able = f"cannot be used: {one.failure}" if one.failure else ", ".join(one.capabilities) or "-"
+        rows.append((one.name, names, versions, one.summary, able))
+    return rows

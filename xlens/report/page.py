@@ -13,16 +13,18 @@ import torch
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
+from xlens.plot.pixels import ranges_of
 from xlens.plot.words import end_of_path
 from xlens.report.added import added_parts
 from xlens.report.document import document, environment
+from xlens.report.overall import overall
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
 from xlens.training.processes import processes
 
 __all__ = ["check_writable", "notebook_html", "save_html", "to_html"]
 
-_SCRIPTS = ("draw.js", "chart.js", "detail.js", "notes.js", "gallery.js")
+_SCRIPTS = ("draw.js", "chart.js", "detail.js", "notes.js", "gallery.js", "print.js")
 #: A notebook is stored with its outputs, so only so many are shown in it.
 _NOTEBOOK = 8
 _WRITE_TO = "choose a file in a folder that exists and can be written"
@@ -55,6 +57,7 @@ def to_html(
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),
         parts=added_parts(explanation, names, parts),
+        overall=overall(explanation, ranges_of(explanation)) if len(explanation) > 1 else [],
     )
 
 

@@ -15,7 +15,7 @@ from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
-from xlens.plot.plain import confidence, finding, percent, said, standing
+from xlens.plot.plain import confidence, finding, percent, said, standing, unchanged
 from xlens.plot.words import (
     complete_methods,
     end_of_path,
@@ -119,6 +119,7 @@ def _item(
         "p": probability_of(target, contrast, len(whole.class_names)),
         "holds": bool(whole.trustworthy[i]),
         "problems": list(whole.problems[i]),
+        "unchanged": unchanged(whole, i),
         "finding": finding(whole, ranges, i),
         "verdict": list(standing(whole, i)),
         "before": percent(confidence(whole, i)[0]),

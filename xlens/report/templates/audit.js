@@ -32,16 +32,26 @@ function map(group) {
   return drawn;
 }
 
+/** An image of a group before and filled, and where all its parts lie. */
+function example(group) {
+  const shown = make("div", "triple");
+  picture(group).then((image) => {
+    if (image) shown.prepend(frame(group, image, 0, ""), frame(group, image, 1, ""));
+  });
+  shown.append(map(group));
+  return shown;
+}
+
 function card(index) {
   const group = audit.groups[index];
   const place = make("li");
   const button = make("button", group.alarm ? "suspect" : "");
   button.type = "button";
   button.append(
-    map(group),
+    example(group),
     make("span", "title", group.title),
-    make("span", "small", `${Math.round(100 * group.share)}% of ${group.target}`),
-    make("span", "small", `effect ${group.effect.toFixed(2)}`),
+    make("span", "small", `in ${Math.round(100 * group.share)}% of the decisions for ${group.target}`),
+    make("span", "small", `without it, ${group.effect.toFixed(2)} less of the probability`),
   );
   if (group.alarm) button.append(make("span", "alarm", "✗ looks like a shortcut"));
   button.addEventListener("click", () => open(index));
@@ -57,30 +67,38 @@ function arrange() {
   at("shown").textContent = `${view.order.length} of ${audit.groups.length} shown`;
 }
 
-/** Frames lie row by row among each other in one picture. */
-async function draw(group) {
-  at("tiles").replaceChildren();
-  if (!group.pictures) return;
+/** The picture of all exemplars of a group, or null. */
+async function picture(group) {
+  if (!group.pictures) return null;
   const image = new Image();
   image.src = group.pictures;
   await image.decode();
-  if (audit.groups[view.index] !== group) return;
-  const frames = 2 * group.names.length;
+  return image;
+}
+
+/** One frame of it; they lie row by row among each other. */
+function frame(group, image, number, label) {
+  const canvas = make("canvas");
+  canvas.width = audit.width;
+  canvas.height = audit.height;
+  if (label) canvas.setAttribute("role", "img");
+  canvas.setAttribute(label ? "aria-label" : "aria-hidden", label || "true");
+  const context = canvas.getContext("2d");
+  for (let row = 0; row < audit.height; row += 1) {
+    const from = row * 2 * group.names.length + number;
+    context.drawImage(image, 0, from, audit.width, 1, 0, row, audit.width, 1);
+  }
+  return canvas;
+}
+
+async function draw(group) {
+  at("tiles").replaceChildren();
+  const image = await picture(group);
+  if (!image || audit.groups[view.index] !== group) return;
   group.names.forEach((name, i) => {
     const figure = make("figure");
     const pair = make("div", "pair");
-    [2 * i, 2 * i + 1].forEach((frame) => {
-      const canvas = make("canvas");
-      canvas.width = audit.width;
-      canvas.height = audit.height;
-      canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${name}, ${frame % 2 ? "filled" : "before"}`);
-      const context = canvas.getContext("2d");
-      for (let row = 0; row < audit.height; row += 1) {
-        context.drawImage(image, 0, row * frames + frame, audit.width, 1, 0, row, audit.width, 1);
-      }
-      pair.append(canvas);
-    });
+    ["before", "filled"].forEach((state, one) => pair.append(frame(group, image, 2 * i + one, `${name}, ${state}`)));
     figure.append(pair, make("figcaption", "", name));
     at("tiles").append(figure);
   });

@@ -119,7 +119,7 @@ function drawBefore(after = false) {
 }
 
 const says = (item, after) =>
-  `the model says “${item.says[after ? 1 : 0]}” (${item.target} ${after ? item.after : item.before})`;
+  after && item.unchanged ? "no change was found" : `the model says “${item.says[after ? 1 : 0]}” (${item.target} ${after ? item.after : item.before})`;
 
 function tile(title, draw, limit, unsigned = false) {
   const figure = make("figure");

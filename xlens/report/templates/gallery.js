@@ -24,33 +24,53 @@ function makeCard(index) {
   const button = make("button", item.holds ? "" : "fails");
   button.type = "button";
   const pair = make("div", `pair ${report.kind}`);
-  const p = decimals(probability(item.path[report.frames - 1]));
-  const after = decimals(probability(item.path[0]));
+  const turns = item.says[0] !== item.says[1];
   button.append(
     pair,
-    make("span", "title", item.question),
+    make("span", "title", turns ? `${item.says[0]} → ${item.says[1]}` : `${item.says[0]}, and stays so`),
     make("span", "small", item.name),
-    make("span", "small", `${item.p} ${p} → ${after}`),
-    make("span", "small", `score ${decimals(item.score)}`),
-    make("span", "verdict", item.holds ? "✓ holds" : "✗ do not trust"),
+    margin(item),
+    make("span", "verdict", item.holds ? "✓ holds" : item.unchanged ? "✗ no change found" : "✗ do not trust"),
   );
+  if (!item.holds && !item.unchanged && item.problems.length) button.append(make("span", "small", item.problems[0]));
   button.addEventListener("click", () => open(index));
   place.append(button);
-  return { place, button, pair, filled: false };
+  return { place, button, pair, filled: null };
+}
+
+/** How sure the model is of the class explained, before and after, on a line from 0 to 1 with the middle marked. */
+function margin(item) {
+  const place = make("span", "margin");
+  const ends = [probability(item.path[report.frames - 1]), probability(item.path[0])].map((p) => 100 * p);
+  const line = make("span", "line");
+  const way = make("span", "way");
+  way.style.left = `${Math.min(...ends)}%`;
+  way.style.width = `${Math.abs(ends[0] - ends[1])}%`;
+  const dots = ends.map((at, i) => {
+    const dot = make("span", i ? "dot after" : "dot");
+    dot.style.left = `${at}%`;
+    return dot;
+  });
+  line.append(way, ...dots);
+  place.append(make("span", "small", `${item.p} ${decimals(ends[0] / 100)} → ${decimals(ends[1] / 100)}`), line);
+  return place;
 }
 
 /** Decode and draw the two pictures of a card, once it is seen. */
 function fill(index) {
   const card = gallery.cards[index];
-  if (card.filled) return;
-  card.filled = true;
+  if (!card.filled) card.filled = drawCard(card, index);
+  return card.filled;
+}
+
+function drawCard(card, index) {
   const canvases = [make("canvas"), make("canvas")];
   card.pair.append(...canvases);
   canvases.forEach((canvas) => {
     prepare(canvas);
     canvas.setAttribute("aria-hidden", "true");
   });
-  loadFrames(report.items[index]).then((frames) => {
+  return loadFrames(report.items[index]).then((frames) => {
     drawFrame(canvases[0], frames, inputFrame, total);
     drawFrame(canvases[1], frames, 0, total);
   });

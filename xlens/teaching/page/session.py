@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from xlens.errors import DataError, OptionError, StorageError, UnsupportedError,
 from xlens.files.writing import UnflushedError, write_whole
 from xlens.fitted import Fitted, as_fitted
 from xlens.metrics import interpretability
+from xlens.teaching.page.given import LARGEST, counts, in_a_line, is_answer
 from xlens.teaching.page.lock import FolderLock
 from xlens.teaching.page.saved import SavedLens
 from xlens.teaching.teaching import Strategy, Teaching
@@ -31,8 +31,6 @@ _FORMAT = "xlens answers"
 _BATCH = 64
 #: Among the facts that are saved with a lens: which session taught it last, and up to which round.
 _TAUGHT = "label"
-#: What torch can learn from.
-_LARGEST = torch.finfo(torch.float32).max
 
 
 class Session:
@@ -124,6 +122,8 @@ class Session:
                 "next": waiting[0] if waiting and not self.learning else None,
                 "turn": facts["turn"],
                 "left": len(waiting),
+                "of": len(facts["asked"]),
+                "given": counts(self.questions, facts["answers"], facts["check"]),
                 "checking": facts["round"] == 0,
                 "round": facts["round"],
                 "answered": len(facts["answers"]),
@@ -148,14 +148,16 @@ class Session:
         row = [self._value(question, values) for question in self.questions]
         known = {question.name for question in self.questions}
         if strange := [name for name in values if name not in known]:
-            raise DataError(f"label: there is no question {_short(strange[0])}", allowed=", ".join(sorted(known)))
+            raise DataError(
+                f"label: there is no question {in_a_line(strange[0])}", allowed=", ".join(sorted(known))
+            )
         with self._lock:
             self._refuse_stale(turn)
             if position not in self._facts["asked"] or self.learning:
-                raise DataError("label: this input is not asked about now", given=_short(position))
+                raise DataError("label: this input is not asked about now", given=in_a_line(position))
             if str(position) in self._facts["answers"]:
                 do = "take the last answer back to change it"
-                raise DataError("label: this input is answered already", given=_short(position), do=do)
+                raise DataError("label: this input is answered already", given=in_a_line(position), do=do)
             self._keep(answers={**self._facts["answers"], str(position): row})
             if self._finished():
                 # From now on, and not from when the learning begins: the page would take the gap for the end.
@@ -293,11 +295,11 @@ class Session:
         value = values.get(question.name)
         if value is None:
             return None
-        right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+        right = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
         if not right or (question.choices and value not in question.choices):
             allowed = ", ".join(f"{choice:g}" for choice in question.choices) or "a finite number"
             problem = f"label: no answer to {question.name!r}"
-            raise DataError(problem, given=_short(value), allowed=f"{allowed}, or None")
+            raise DataError(problem, given=in_a_line(value), allowed=f"{allowed}, or None")
         return float(value)
 
     def _refuse_stale(self, turn: str | None) -> None:
@@ -346,13 +348,13 @@ class Session:
             and all(type(p) is int and 0 <= p < n for part in drawn for p in part)
             and all(len(set(part)) == len(part) for part in drawn)
             and all(str(int(key)) == key and len(row) == wide for key, row in answers.items())
-            and all(_is_answer(value) for row in answers.values() for value in row)
+            and all(is_answer(value) for row in answers.values() for value in row)
             and (not facts["round"] or set(facts["check"]) <= set(drawn[2]))
             and all(self._is_figure(one) for one in facts["history"])
         )
 
     def _is_figure(self, one: Any) -> bool:
-        return type(one["taught"]) is int and all(_is_answer(one[question.name]) for question in self.questions)
+        return type(one["taught"]) is int and all(is_answer(one[question.name]) for question in self.questions)
 
     def _keep(self, **changed: Any) -> None:
         """Write changed facts; only what is on disk is known here, too."""
@@ -384,17 +386,3 @@ class Session:
         except OSError as fault:
             raise StorageError("label: cannot write the answers", given=fault, do="free the folder") from None
         self._on_disk = content
-
-
-def _is_answer(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (number and abs(value) <= _LARGEST and math.isfinite(value))
-
-
-def _short(value: Any) -> str:
-    """Return what was given in words that fit a line; a number may have more digits than Python prints."""
-    try:
-        said = ascii(value)
-    except ValueError:
-        said = f"a {type(value).__name__} too long to be said"
-    return said if len(said) <= 80 else f"{said[:77]}..."

@@ -1,0 +1,56 @@
+"""Explanations in W&B and MLflow, which stay on this machine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import pytest
+from drawings import made, reshaped
+
+from xlens.errors import DataError, MissingExtraError
+from xlens.integrations.tracking import log_artifacts, wandb_table
+
+
+def test_a_row_for_each_input_with_its_images():
+    pytest.importorskip("wandb")
+    one = made(3, n=2)
+    table = wandb_table(one, names=["a.png", "b.png"])
+    assert table.columns[:5] == ["before", "after", "finding", "verdict", "model says"]
+    assert len(table.data) == 2
+    row = dict(zip(table.columns, table.data[1], strict=True))
+    assert (row["before"].image.size, row["model says"]) == ((8, 8), "ill → healthy")
+    assert row["verdict"] == "This explanation holds."
+    assert "b.png" in row.values()
+    # A signal has no picture, and everything else.
+    signal = wandb_table(reshaped(made(n=2), (64,)))
+    assert signal.columns == table.columns[2:]
+    with pytest.raises(DataError, match="names"):
+        wandb_table(one, names=["a.png"])
+
+
+def test_the_report_and_its_table_are_artefacts(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        number = mlflow.create_experiment("xlens", artifact_location=(tmp_path / "kept").as_uri())
+        with mlflow.start_run(experiment_id=number) as run:
+            log_artifacts(made(3, n=2), names=["a.png", "b.png"])
+        log_artifacts(made(3, n=1), "later", run_id=run.info.run_id)
+    finally:
+        mlflow.set_tracking_uri(before)
+    (kept,) = (tmp_path / "kept").rglob("xlens/report.html")
+    assert "a.png" in kept.read_text()
+    assert json.loads((kept.parent / "explanations.json").read_text())
+    assert len(list(csv.DictReader((kept.parent / "explanations.csv").open()))) == 2
+    assert list((tmp_path / "kept").rglob("later/report.html"))
+
+
+def test_what_is_missing_says_what_to_install(monkeypatch):
+    for name, call in (("wandb", wandb_table), ("mlflow", log_artifacts)):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(MissingExtraError, match=f"pip install {name}"):
+            call(made(n=1))

@@ -1,0 +1,112 @@
+"""Explanations as tables of W&B and as artefacts of MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlens.errors import MissingExtraError
+from xlens.explanation import Explanation
+from xlens.plot.pixels import kind_of, ranges_of, to_pixels
+from xlens.plot.plain import finding, said, standing
+from xlens.report.page import save_html
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["log_artifacts", "wandb_table", "write_artifacts"]
+
+#: Channels of images that W&B draws.
+_CHANNELS = 4
+
+
+def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None) -> wandb.Table:
+    """Table of W&B with a row for each input: images before and after, what was found, the verdict, every figure.
+
+    Log it as anything else, ``run.log({"why": wandb_table(explanation)})``; W&B sorts, filters and groups by it.
+
+    Args:
+        explanation: N inputs.
+        names: N names of the inputs, such as file names.
+
+    Raises:
+        DataError: names do not fit.
+        MissingExtraError: the package ``wandb`` is not installed.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise MissingExtraError(
+            "wandb_table: the package 'wandb' is not installed", do="pip install wandb"
+        ) from None
+    whole = explanation.to("cpu")
+    shape = whole.inputs.shape[1:]
+    ranges = ranges_of(whole)
+    records = whole.records(names)
+    facts = [name for name, value in records[0].items() if isinstance(value, str | int | float | bool | None)]
+    drawn = kind_of(tuple(shape), "wandb_table") == "image" and shape[0] <= _CHANNELS
+    pictures = ["before", "after"] if drawn else []
+    table = wandb.Table(columns=[*pictures, "finding", "verdict", "model says", *facts])
+    for i, record in enumerate(records):
+        images = [wandb.Image(to_pixels(one[i], ranges)) for one in (whole.inputs, whole.counterfactual) if drawn]
+        words = [finding(whole, ranges, i), standing(whole, i)[0], " → ".join(dict.fromkeys(said(whole, i)))]
+        table.add_data(*images, *words, *(record[name] for name in facts))
+    return table
+
+
+def write_artifacts(
+    explanation: Explanation, folder: str | Path, *, names: Sequence[str] | None = None
+) -> list[Path]:
+    """Write ``report.html``, ``explanations.csv`` and ``explanations.json`` into a folder, and return the files.
+
+    Raises:
+        DataError: names do not fit.
+        StorageError: a file cannot be written.
+        UnsupportedError: the inputs are neither images nor signals.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / name for name in ("report.html", "explanations.csv", "explanations.json")]
+    save_html(explanation, files[0], names=names)
+    explanation.to_csv(files[1], names=names)
+    explanation.to_json(files[2], names=names)
+    return files
+
+
+def log_artifacts(
+    explanation: Explanation,
+    folder: str = "xlens",
+    *,
+    names: Sequence[str] | None = None,
+    run_id: str | None = None,
+    client: Any = None,
+) -> None:
+    """Keep an explanation as artefacts of an MLflow run: the report, and its table as CSV and JSON.
+
+    Args:
+        explanation: N inputs.
+        folder: among the artefacts of the run.
+        names: N names of the inputs, such as file names.
+        run_id: of the run; None for the one that is active.
+        client: an ``MlflowClient``; None for one of the program's own settings.
+
+    Raises:
+        DataError: names do not fit.
+        MissingExtraError: the package ``mlflow`` is not installed.
+        StorageError: a file cannot be written.
+        UnsupportedError: the inputs are neither images nor signals.
+    """
+    try:
+        import mlflow
+    except ImportError:
+        raise MissingExtraError(
+            "log_artifacts: the package 'mlflow' is not installed", do="pip install mlflow"
+        ) from None
+    if run_id is None:
+        active = mlflow.active_run() or mlflow.start_run()
+        run_id = active.info.run_id
+    with tempfile.TemporaryDirectory() as made:
+        write_artifacts(explanation, made, names=names)
+        (client or mlflow.MlflowClient()).log_artifacts(run_id, made, folder)
