@@ -130,7 +130,7 @@ def closed_stream():
 @pytest.mark.parametrize("early", [True, False], ids=["before", "meanwhile"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_ends_quietly_where_nobody_reads(name, early, broken, monkeypatch, capfd):
-    parser = sys.modules["xlens.cli.main"]._Parser
+    parser = sys.modules["xlens.cli.parser"]._Parser
     parse = parser.parse_args
     # With --json standard output is set aside before the command runs.
     json_too = early and name not in ("demo", "label")

@@ -93,7 +93,9 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name, no_wrap=max(map(len, column)) < _PROSE)
     for row in cells:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    # Some programs are started without standard output.
+    seen = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(width=None if seen else _WIDE)
     # Printed as everything else is: rich itself would end the program where a pipe is closed.
     with console.capture() as drawn:
         console.print(table)
