@@ -19,6 +19,7 @@ from xlens.contracts.backend import Backend, Run
 from xlens.contracts.lens import EditingLens
 from xlens.data import Data, as_data
 from xlens.errors import BackendNotFoundError, PluginError, XlensError
+from xlens.fitting.staging import on_layer
 from xlens.registry.default import registered_default
 from xlens.registry.installed import backends
 from xlens.registry.loading import load_backend, offering
@@ -64,6 +65,8 @@ def choose(classifier: Classifier, data: Data, *, seed: int, device: torch.devic
         DataError: there are no inputs, or of different shapes.
         ModelError: the classifier cannot be used.
     """
+    if classifier.layer is not None:
+        return _on_layer(classifier)
     sample = as_data(_some(data, seed))
     spec = measured(classifier, sample)
     because: list[str] = []
@@ -86,6 +89,18 @@ def choose(classifier: Classifier, data: Data, *, seed: int, device: torch.devic
         "fit: no installed backend takes these data",
         given="; ".join([*because, *refused]),
         do="install a distribution that brings one, or name it: backend=NAME",
+    )
+
+
+def _on_layer(classifier: Classifier) -> Choice:
+    """Return the first backend, the registered default before others, that can be fitted on the named layer."""
+    for kind in _trained():
+        if on_layer(kind, classifier):
+            return Choice(kind(), f"the hidden layer {classifier.layer!r} is named, and it can be fitted there")
+    raise BackendNotFoundError(
+        "fit: no installed backend can be fitted on a hidden layer",
+        given=f"layer={classifier.layer!r}",
+        do="install a distribution that brings one, or name no layer: xlens.Classifier(model)",
     )
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import IDENTITY
 from xlens.contracts.backend import CONTRACT_VERSION, Spec
+from xlens.contracts.lens import Lens
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError, XlensError
@@ -35,6 +36,8 @@ from xlens.files.writing import check_name, write_all
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
+from xlens.stages.building import build_stage
+from xlens.stages.lens import StagedLens, staged
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
 from xlens.training.checkpoint import decode, encode
@@ -157,7 +160,8 @@ def _bounded(classifier: Classifier, facts: dict[str, Any], most: int) -> Fitted
     building = Built(most, "this lens")
     facts_of: dict[str, Any] | None = facts
     while facts_of is not None:
-        building.take(4 * math.prod(facts_of["spec"].get("shape", ())))
+        for spec in (facts_of["spec"], facts_of.get("stage", {}).get("spec", {})):
+            building.take(4 * math.prod(spec.get("shape", ())))
         facts_of = facts_of.get("over")
     with building:
         return _built(classifier, facts)
@@ -187,6 +191,8 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
     }
     if fitted.real is not None:
         facts["real"] = fitted.real.scales
+    if isinstance(fitted.lens, StagedLens):
+        facts["stage"] = fitted.lens.stage.facts()
     return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
 
@@ -203,7 +209,11 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
         ) from None
     below = _built(classifier, facts["over"]) if "over" in facts else None
     try:
-        lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+        if "stage" in facts:
+            stage = build_stage(classifier, spec, spec_of(facts["stage"]["spec"]), facts["stage"])
+            lens: Lens = staged(stage, backend.build(stage.classifier, stage.spec), spec.shape)
+        else:
+            lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
     except XlensError:
         # A plugin that says what to do is not talked over.
         raise
