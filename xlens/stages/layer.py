@@ -111,6 +111,11 @@ class LayerStage(Stage):
         self.options, self.decoder = options, LayerDecoder(inputs, self.spec, options)
         return self.decoder
 
+    @property
+    def shows(self) -> bool:
+        """Whether a decoder was trained."""
+        return self.decoder is not None
+
     def show(self, values: Tensor) -> Tensor | None:
         """Return the decoder's inputs ``(N, *S)``, or None where none was trained."""
         return None if self.decoder is None else self.decoder(values)

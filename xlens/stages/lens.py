@@ -105,6 +105,14 @@ class StagedLens(Lens):
         """Return the inputs ``(N, *S)`` that the stage makes of codes, or None where it makes none."""
         return self.stage.show(self.values(codes))
 
+    def passes_gradients(self, inputs: Tensor) -> bool:
+        """Whether gradients go from codes to inputs ``(N, *S)``: the lens's ``encode`` is a plain forward pass."""
+        if not self.encodes_directly:
+            return False
+        with torch.enable_grad():
+            values = self.stage.encode(inputs).detach().requires_grad_()
+            return self.lens.encode(values).requires_grad
+
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
         """Return what the lens makes of the code; of what it leaves out, as much as the decision lets it keep."""

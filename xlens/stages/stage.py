@@ -46,9 +46,14 @@ class Stage(nn.Module, ABC):
     def decode(self, values: Tensor) -> Tensor:
         """Map values ``(N, *V)`` to what the lens decodes to: inputs ``(N, *S)``, or activations ``(N, *A)``."""
 
+    @property
+    def shows(self) -> bool:
+        """Whether :meth:`show` makes inputs."""
+        return self.decodes_to == "inputs"
+
     def show(self, values: Tensor) -> Tensor | None:
         """Return inputs ``(N, *S)`` to show values by, where the stage makes any; None where it does not."""
-        return self.decode(values) if self.decodes_to == "inputs" else None
+        return self.decode(values) if self.shows else None
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
