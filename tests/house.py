@@ -87,7 +87,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "explained", "lenses", "tables"),
+    "storage": ("kinds", "explanations", "explained", "older", "lenses", "tables"),
     "explaining": (
         "request",
         "distributed",

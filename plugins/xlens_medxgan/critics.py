@@ -77,9 +77,7 @@ class ProjectionDiscriminator(nn.Module):
     low: Tensor
     span: Tensor
 
-    def __init__(
-        self, spec: Spec, width: int = 32, conditional: bool = True, dense: int | None = None
-    ) -> None:
+    def __init__(self, spec: Spec, width: int = 32, conditional: bool = True, dense: int | None = None) -> None:
         super().__init__()
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("span", spec.span(), persistent=False)
@@ -116,7 +114,13 @@ def _layers(spec: Spec, layout: Layout | None, channels: int) -> list[nn.Module]
     """Return what makes features of inputs: convolutions, or without a layout fully connected layers."""
     if layout is None:
         entry = spectral_norm(nn.Linear(math.prod(spec.shape), channels))
-        return [nn.Flatten(), entry, nn.LeakyReLU(0.2), spectral_norm(nn.Linear(channels, channels)), nn.LeakyReLU(0.2)]
+        return [
+            nn.Flatten(),
+            entry,
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Linear(channels, channels)),
+            nn.LeakyReLU(0.2),
+        ]
     layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
     for _ in range(_halvings(layout)):
         layers += [spectral_norm(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]

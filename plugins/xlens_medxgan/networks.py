@@ -20,8 +20,8 @@ __all__ = ["Encoder", "Generator", "PrincipalComponents", "Prior"]
 class Encoder(nn.Module):
     """Images to z1 and the kind of evidence.
 
-    z1 begins as the image's whitened principal components, which stay, and what the network adds to them is learned;
-    so z1 is standardised from the first step on.
+    z1 begins as the image's whitened principal components, which stay, and what the network adds to them is
+    learned; so z1 is standardised from the first step on.
 
     Args:
         spec: shape and range of the images.

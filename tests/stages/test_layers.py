@@ -1,4 +1,4 @@
-"""Layers of every shape as values, where a classifier can be cut, and what is refused before anything is trained."""
+"""Layers of every shape as values, where a classifier can be cut, and what is refused before training."""
 
 from __future__ import annotations
 
@@ -224,7 +224,8 @@ def test_pictures_and_pages_say_what_stands_beside_the_input(data):
         assert f"{said}\np = {own:.2f}" in texts
         assert "input − counterfactual" not in texts
         page = to_html(one)
-        assert said in page and f'"other":"{said}"' in page.replace('": "', '":"')
+        assert said in page
+        assert f'"other":"{said}"' in page.replace('": "', '":"')
     assert "another real case" not in to_html(decoded).split("<script")[0]
 
 
@@ -241,12 +242,15 @@ def test_values_are_kept_where_inputs_repeat_and_read_again_where_not():
     assert kept.take(torch.tensor([4])).labels.tolist() == [4]
     assert sum(calls) == 6
     again = encoded(as_data((inputs, labels)), encode, torch.device("cpu"), size=2, repeats=False)
-    assert isinstance(again, EncodedData) and again.indexed and len(again) == 6
+    assert isinstance(again, EncodedData)
+    assert again.indexed
+    assert len(again) == 6
     for _ in range(2):
         assert torch.equal(torch.cat([batch.inputs for batch in again.batches(4)]), inputs * 2)
     assert sum(calls) == 18
     stream = EncodedData(as_data([inputs[:4], inputs[4:]]), encode)
-    assert not stream.indexed and sum(map(len, stream.batches())) == 6
+    assert not stream.indexed
+    assert sum(map(len, stream.batches())) == 6
 
 
 def test_axes_are_arranged_and_come_back():
@@ -279,3 +283,11 @@ def test_the_bank_gives_the_nearest_of_the_class_and_the_surest_where_there_is_n
     assert bank.nearest(asked, torch.tensor([2]), codes, none).tolist() == [3]
     # The tenth that is nearest in the first dimensions is one of four.
     assert bank.nearest(asked, None, codes, torch.tensor([0])).tolist() == [0]
+
+
+def test_what_a_plugin_offers_for_lenses_on_inputs_says_that_this_is_none(data):
+    from xlens_svae import redrawn
+
+    explainer = fitted(around(Skipping, "after", data), data)
+    with pytest.raises(UnsupportedError, match="redrawn: this is for lenses on inputs.*on the layer 'after'"):
+        redrawn(explainer, data[:1], 2)

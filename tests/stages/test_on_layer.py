@@ -1,4 +1,4 @@
-"""Every backend that can, fitted on a hidden layer: codes, counterfactuals and attributions there, saved and loaded."""
+"""Every backend that can, fitted on a hidden layer: codes, counterfactuals, attributions; saved and loaded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_codes_are_of_the_layer_and_nothing_of_it_is_lost(explainer, data):
     with xlens.asking(explainer) as lens:
         decoded = lens.decode(lens.encode(data[:3]))
         activations = explainer.classifier.activations(data[:3])
-    assert explainer.on_layer and explainer.mask is None
+    assert explainer.on_layer
+    assert explainer.mask is None
     assert torch.allclose(decoded, activations, atol=1e-4)
 
 
@@ -88,7 +89,8 @@ def test_maps_of_parts_add_up_where_gradients_go_through_the_encoder(explainer, 
 
 
 def test_what_is_shown_is_a_real_input_with_its_own_score(explainer, explained, data):
-    assert not explained.decoded_from_layer and explained.reconstruction is None
+    assert not explained.decoded_from_layer
+    assert explained.reconstruction is None
     for other, score, target, contrast in zip(
         explained.counterfactual, explained.counterfactual_scores, explained.target, explained.contrast, strict=True
     ):
@@ -137,7 +139,8 @@ def test_it_can_what_the_lens_can_and_refuses_the_rest_in_words(explainer, data)
         assert all(bool((data == one).flatten(1).all(1).any()) for one in drawn)
     if "invariances" in kind.capabilities:
         found = explainer.invariances(data[:2], 3, scale=0.0)
-        assert found.kept.shape == (2, 3) and bool(found.kept.all())
+        assert found.kept.shape == (2, 3)
+        assert bool(found.kept.all())
         assert found.shown == "the nearest real inputs"
     if "directions" in kind.capabilities:
         assert {len(direction) for direction in explainer.directions.values()} == {

@@ -25,7 +25,7 @@ def structural_tail(model: nn.Module, layer: str) -> nn.Module | None:
 
 
 class WholeTail(nn.Module):
-    """The layer's output to the model's, where the model cannot be cut: it runs as a whole, with that output replaced.
+    """The layer's output to the model's, where it cannot be cut: it runs as a whole, with that output replaced.
 
     Args:
         model: the model.

@@ -38,9 +38,9 @@ class OnLayer:
     With z the code of x and z0 that of a real input x0 of the contrast class, the score is integrated along the
     straight line between them, in the layer: a_j for dimension j of the code, which add up to f_c(x) - f_c(x0). The
     map of a named part of the code is sum_j a_j / (z_j - z0_j) times the integrated gradients of z_j between x0 and
-    x, and adds up to that part's a_j. Of a lens that encodes by a search, or without gradients, there is one map for
-    all parts: sum_u s_u times the integrated gradients of activation u, where s_u is the score's mean slope along the
-    straight line between the activations of x0 and x.
+    x, and adds up to that part's a_j. Of a lens that encodes by a search, or without gradients, there is one map
+    for all parts: sum_u s_u times the integrated gradients of activation u, where s_u is the score's mean slope
+    along the straight line between the activations of x0 and x.
 
     Args:
         fitted: classifier and lens.
@@ -69,7 +69,7 @@ class OnLayer:
 
     @property
     def shows_real_inputs(self) -> bool:
-        """Whether what is shown are real inputs that the lens keeps, or a decoder's, and not the input with an edit."""
+        """Whether real inputs that the lens keeps are shown, or a decoder's, and not the input with an edit."""
         return True
 
     @property
@@ -116,8 +116,8 @@ class OnLayer:
         return self.fitted.lens.encode(inputs)
 
     def carry(self, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry) -> Edit:
-        """Return the line to the kept real input of the contrast class that is nearest in everything else, or to what
-        a decoder makes of the counterfactual.
+        """Return the line to the kept real input of the contrast class that is nearest in everything else, or to
+        what a decoder makes of the counterfactual.
 
         Its codes are those of the two real inputs; `moved` is where the lens's own counterfactual lies.
         """
@@ -199,7 +199,7 @@ class OnLayer:
         return path, torch.cat(scores).view(n, FRAMES)
 
     def judged(self, edit: Edit) -> dict[str, Tensor]:
-        """Return logits on the input, of what the lens makes of its code, on what is shown, and of the moved code."""
+        """Return logits on the input, of what the lens makes of it, on what is shown, and of the moved code."""
         classifier, inputs = self.fitted.classifier, edit.inputs
         return {
             "inputs": classifier(inputs),

@@ -32,12 +32,13 @@ __all__ = ["as_decoder", "check_layer", "fit_on_layer", "on_layer"]
 
 #: Inputs among which those are chosen that are kept.
 _LOOKED_AT = 4096
-#: What a backend declares whose lenses are fitted on any values, and what those declare that read a layer themselves.
+#: What a backend declares whose lenses are fitted on any values, and what those declare that read a layer by
+#: themselves.
 _ON_VALUES, _BY_THEMSELVES = "representations", ("retrieve", "over")
 
 
 def on_layer(backend: Backend | type[Backend], classifier: Classifier) -> bool:
-    """Whether a fit is on the classifier's named layer, behind a stage; what reads the layer itself does without."""
+    """Whether a fit is on the named layer behind a stage; what reads the layer itself does without one."""
     return classifier.layer is not None and _ON_VALUES in backend.capabilities
 
 
@@ -166,7 +167,15 @@ def _stage(
             do="name another layer: xlens.Classifier(model, layer='...')",
         )
     stage.arrangement.settle(torch.tensor(found["mean"]), torch.tensor(found["std"]))
-    stage.spec = standardised(dataclasses.replace(run.spec, shape=arranged, **found), stage.arrangement)
+    measured = dataclasses.replace(
+        run.spec,
+        shape=arranged,
+        minimum=found["minimum"],
+        maximum=found["maximum"],
+        mean=found["mean"],
+        std=found["std"],
+    )
+    stage.spec = standardised(measured, stage.arrangement)
     mean, scale = stage.arrangement.mean.cpu(), stage.arrangement.scale.cpu()
     return stage, EncodedData(activations, lambda found: (found - mean) / scale)
 

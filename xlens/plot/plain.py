@@ -82,8 +82,8 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     """Return the verdict on one explanation, and beside it what that does and does not certify."""
     if bool(one.trustworthy[index]) and one.decoded_from_layer:
         return "This explanation holds.", (
-            "It is faithful to the model: on what is decoded from its hidden layer, checked on the model itself, it "
-            "decides otherwise. The two images may differ in more than what the model goes by. Whether it is true of "
+            "It is faithful to the model: on what is decoded from its hidden layer, checked on the model itself, "
+            "it decides otherwise. The two may differ in more than what the model goes by. Whether it is true of "
             "the world is for you to see."
         )
     if bool(one.trustworthy[index]) and one.reconstruction is None:

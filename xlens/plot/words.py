@@ -97,8 +97,8 @@ def _rebuilt(one: Explanation) -> str:
 def path_of(one: Explanation) -> str:
     """Return what the frames of the path are, and what the classifier is asked about.
 
-    A lens on a hidden layer decodes to no inputs: of the path, which is in the layer, real inputs near it are shown,
-    or what a decoder makes of it.
+    A lens on a hidden layer decodes to no inputs: of the path, which is in the layer, real inputs near it are
+    shown, or what a decoder makes of it.
     """
     if one.reconstruction is not None:
         return "The path"

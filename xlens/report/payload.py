@@ -84,7 +84,7 @@ def payload(
         "channels": torch.Size(shape[:-1]).numel() if kind == "signal" else shape[0],
         "frames": whole.path.shape[1],
         "reconstruction": whole.reconstruction is not None,
-        # A lens on a hidden layer makes no inputs, so the other one is a case of its own: real, or decoded from there.
+        # A lens on a hidden layer makes no inputs, so the other is a case of its own: real, or decoded from there.
         "retrieved": whole.reconstruction is None,
         "decoded": whole.decoded_from_layer,
         "other": other_case(whole),

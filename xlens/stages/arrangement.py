@@ -20,7 +20,7 @@ _DEAD = 1e-5
 
 
 class Arrangement(nn.Module):
-    """Activations ``(N, *A)`` to values ``(N, C, ...)`` of mean 0 and standard deviation 1 in each channel, and back.
+    """Activations ``(N, *A)`` to values ``(N, C, ...)`` of mean 0 and deviation 1 in each channel, and back.
 
     Args:
         shape: of one activation, A.
@@ -63,8 +63,8 @@ class Arrangement(nn.Module):
 def order_of(classifier: Classifier, inputs: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shape A of the layer's activations, and the order of its axes with channels first.
 
-    Maps ``(h, w, C)`` are told from ``(C, h, w)`` by what follows a change of the input. Of two axes the last are the
-    channels where tokens are, ``(T, D)``: everywhere but behind what puts out signals ``(C, L)``.
+    Maps ``(h, w, C)`` are told from ``(C, h, w)`` by what follows a change of the input. Of two axes the last are
+    the channels where tokens are, ``(T, D)``: everywhere but behind what puts out signals ``(C, L)``.
 
     Args:
         classifier: with a layer.

@@ -47,7 +47,7 @@ class Bank(Kept):
             values: ``(N, P)``.
             classes: ``(N,)`` the class that the classifier must put each in; where there is none, its surest of it.
             codes: ``(N, d)`` of the same points.
-            first: dimensions of the code in which only the nearest tenth of what is kept is looked at; may be empty.
+            first: dimensions in which only the nearest tenth of what is kept is looked at; may be empty.
         """
         distance = torch.cdist(values.double(), self.values.double())
         if len(first):

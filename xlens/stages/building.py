@@ -37,12 +37,12 @@ def stage_faults(facts: Any) -> list[str]:
 
 
 def _layer_faults(facts: Mapping[str, Any]) -> list[str]:
-    shape, order, decoder = (facts.get(name) for name in ("shape", "order", "decoder"))
-    if not (_whole(shape) and _whole(order)) or sorted(order) != list(range(len(shape))) or not shape:
+    shape, order = _whole(facts.get("shape")), _whole(facts.get("order"))
+    if not shape or sorted(order) != list(range(len(shape))):
         return ["shape or order are no axes of a layer"]
     if [shape[axis] for axis in order] != list(facts["spec"].get("shape", ())):
         return ["shape is not that of the values"]
-    if decoder is None:
+    if (decoder := facts.get("decoder")) is None:
         return []
     try:
         make(DecoderOptions, decoder)
@@ -51,8 +51,10 @@ def _layer_faults(facts: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _whole(values: Any) -> bool:
-    return isinstance(values, list | tuple) and fits(tuple(values), tuple[int, ...])
+def _whole(values: Any) -> tuple[int, ...]:
+    """Return the whole numbers that a file has, or none."""
+    known = isinstance(values, list | tuple) and fits(tuple(values), tuple[int, ...])
+    return tuple(values) if known else ()
 
 
 STAGES[LayerStage.kind] = (LayerStage.built, _layer_faults)

@@ -21,7 +21,7 @@ _ASKED = 8
 
 
 def check_cut(classifier: Classifier, inputs: Tensor) -> None:
-    """Refuse a layer around which the classifier sees more of inputs ``(N, *S)``, and name those near it that do not.
+    """Refuse a layer around which the classifier sees more of inputs ``(N, *S)``, and name others near it.
 
     Raises:
         ModelError: there are paths around the layer, or it does not put out one row per input.
@@ -85,9 +85,10 @@ def _in_order(classifier: Classifier, probe: Tensor) -> list[str]:
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.dim() >= 2 and len(output) == len(probe):
-                if output.is_floating_point() and output.numel() > last.numel():
-                    order.append(name)
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                return
+            if output.dim() >= 2 and len(output) == len(probe) and output.numel() > last.numel():
+                order.append(name)
 
         return hook
 

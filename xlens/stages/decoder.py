@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +80,7 @@ class LayerDecoder(nn.Module):
 def fit_decoder(
     decoder: LayerDecoder, encode: Callable[[Tensor], Tensor], source: Data, run: Run, chosen: DecoderOptions
 ) -> None:
-    """Train the decoder, with the classifier frozen: its inputs are to be like the real ones, here and in the layer.
+    """Train the decoder, with the classifier frozen: what it makes is to be like the inputs, here and in the layer.
 
     Args:
         decoder: the network.
@@ -117,4 +116,4 @@ def fit_decoder(
         return losses
 
     trainer.fit(source, step, batch_size=chosen.batch_size)
-    decoder.load_state_dict(cast(nn.Module, trainer.averaged("decoder")).state_dict())
+    decoder.load_state_dict(trainer.averaged("decoder").state_dict())

@@ -39,8 +39,8 @@ class _Following(nn.Module):
 class LayerStage(Stage):
     """Values are the standardised activations of the classifier's named layer, channels first.
 
-    What a lens leaves out of them is kept as a part of its code, so that decoded codes are the activations again, and
-    a counterfactual differs from its input by what the lens changes alone.
+    What a lens leaves out of them is kept as a part of its code, so that decoded codes are the activations again,
+    and a counterfactual differs from its input by what the lens changes alone.
 
     Args:
         classifier: the user's, with the layer named.

@@ -189,7 +189,9 @@ class _Invariances(StagedLens):
     def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
         """Return codes ``(N, n, d)``; what the lens leaves out is held."""
         own, _ = self.parted(codes)
-        return self._widened(cast(SupportsInvariances, self.lens).invariances(own, n, scale, generator, vary), codes)
+        return self._widened(
+            cast(SupportsInvariances, self.lens).invariances(own, n, scale, generator, vary), codes
+        )
 
 
 class _Directions(StagedLens):

@@ -40,6 +40,7 @@ from xlens.stages.building import build_stage
 from xlens.stages.lens import StagedLens, staged
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
+from xlens.storage.older import OLD_PREPROCESSING, old_preprocessing
 from xlens.training.checkpoint import decode, encode
 from xlens.training.processes import processes
 
@@ -49,8 +50,8 @@ _FORMAT = "xlens lens"
 _VERSION = 1
 _JSON, _TENSORS = "lens.json", "lens.safetensors"
 _KIND = "an xlens lens"
-#: Where versions before 0.2 wrote how files become inputs, and what they had ready while a lens was being written.
-_OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
+#: What versions before 0.2 had ready while a lens was being written.
+_OLD_READY = "lens.json.partial"
 _PREPROCESSING = "preprocessing"
 #: How much more than the saved tensors a lens may make while it is built.
 _ROOM = 4
@@ -95,7 +96,7 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
         facts["checksum"] = _checksum(facts)
         write_all(((folder / _TENSORS, content), (folder / _JSON, json.dumps(facts, indent=2).encode())))
-        for left in (_OLD_READY, f"{_TENSORS}.partial", _OLD_PREPROCESSING):
+        for left in (_OLD_READY, f"{_TENSORS}.partial", OLD_PREPROCESSING):
             (folder / left).unlink(missing_ok=True)
     except (OSError, SafetensorError) as fault:
         raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
@@ -286,7 +287,7 @@ def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             found = facts, _read_tensors(content, facts["tensors"])
         facts, tensors = found
         if _PREPROCESSING not in facts:
-            facts[_PREPROCESSING] = _old_preprocessing(_bytes_of(folder / _OLD_PREPROCESSING))
+            facts[_PREPROCESSING] = old_preprocessing(_bytes_of(folder / OLD_PREPROCESSING))
     except OSError as fault:
         raise StorageError("load: cannot read the lens", given=fault, do="check the path and its rights") from None
     if faults := facts_faults(facts):
@@ -360,28 +361,6 @@ def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
         return load_tensors(content or b"")
     except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
         raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
-
-
-def _old_preprocessing(content: bytes | None) -> Any:
-    """Return what a version before 0.2 wrote beside a lens.
-
-    Raises:
-        StorageError: it was damaged.
-    """
-    if content is None:
-        return None
-    try:
-        found = parse(content)
-        if isinstance(found, dict):
-            return found
-        fault: object = type(found).__name__
-    except ValueError as raised:
-        fault = said(raised)
-    raise StorageError(
-        f"load: {_OLD_PREPROCESSING!r} is damaged",
-        given=fault,
-        do="remove it, and say size, mode, mean and std again",
-    )
 
 
 def _bytes_of(path: Path) -> bytes | None:
