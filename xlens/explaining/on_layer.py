@@ -93,6 +93,12 @@ class OnLayer:
     def outcome(self, inputs: Tensor) -> Callable[[Tensor], Tensor] | str:
         """Return what makes logits ``(M, K)`` of decoded activations, or in words why nothing does."""
         classifier = self.fitted.classifier
+        if isinstance(self.fitted.lens, StagedLens):
+            # The layer alone decides, which the fit has seen to.
+            tail = classifier.following(inputs[:1])
+            return lambda found: classifier.logits(
+                tail.forward(found.to(classifier.device, classifier.dtype)), found
+            )
         return classifier.cut(inputs[:1]) or f"the classifier cannot be cut after {classifier.layer!r}"
 
     @staticmethod
