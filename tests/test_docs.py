@@ -34,6 +34,7 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
     # A short fit: what is tested is that every line runs, not that the lens is good.
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
     code = code.replace("steps=300", "steps=4, progress=False")
+    code = code.replace("decoder=True", "decoder=xlens.DecoderOptions(steps=4)")
     code = code.replace('backend="introvac",', 'backend="introvac", steps=12, progress=False,')
     code = code.replace('backend="dif")', 'backend="dif", steps=12, restarts=0, progress=False)')
     code = code.replace('backend="ilvm",', 'backend="ilvm", steps=12, teaching_steps=4, progress=False,')

@@ -23,6 +23,7 @@ from xlens.contracts.lens import Feature, Lens
 from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.mask import EditMask
 from xlens.deprecated import forwarded, renamed
+from xlens.explaining.asking import Show
 from xlens.explaining.explain import counterfactual, explain
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
@@ -124,6 +125,7 @@ class LensExplainer:
         n_steps: int = 16,
         tolerance: float = 0.01,
         references: Any = None,
+        show: Show | None = None,
         internal_batch_size: int | None = None,
         memory_budget: int | None = None,
     ) -> Explanation:
@@ -155,6 +157,9 @@ class LensExplainer:
             n_steps: segments of each path to begin with, refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
+            show: of a lens on a hidden layer, what is shown for points there: ``"retrieve"`` (default), the real
+                inputs nearest to them; ``"decode"``, what the decoder makes of them that was trained with
+                ``fit(..., decoder=True)``.
             internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
                 into `memory_budget`.
             memory_budget: bytes that they may take; None for 128 MiB on a CPU, else a quarter of what is free.
@@ -181,6 +186,7 @@ class LensExplainer:
             n_steps=n_steps,
             tolerance=tolerance,
             references=references,
+            show=show,
             internal_batch_size=internal_batch_size,
             memory_budget=memory_budget,
         )
@@ -192,16 +198,17 @@ class LensExplainer:
         target: Classes | None = None,
         contrast: Classes | None = None,
         carry: Carry | None = None,
+        show: Show | None = None,
     ) -> Tensor:
         """Counterfactual of each input: the same without its evidence for `target`, ``(N, *S)``.
 
         Arguments as in :meth:`explain`. Of a lens on a hidden layer, the kept real input of the contrast class that
-        is nearest in everything else.
+        is nearest in everything else, or what the decoder makes of the layer's counterfactual.
 
         >>> explainer.counterfactual(images[:2]).shape
         torch.Size([2, 1, 8, 8])
         """
-        return counterfactual(self.fitted, inputs, target=target, contrast=contrast, carry=carry)
+        return counterfactual(self.fitted, inputs, target=target, contrast=contrast, carry=carry, show=show)
 
     def attribute(
         self,
@@ -234,12 +241,26 @@ class LensExplainer:
 
     @overload
     def traverse(
-        self, inputs: Any, feature: One, values: Values, *, relative: bool | None = ..., carry: VariantCarry = ...
+        self,
+        inputs: Any,
+        feature: One,
+        values: Values,
+        *,
+        relative: bool | None = ...,
+        carry: VariantCarry = ...,
+        show: Show | None = ...,
     ) -> Tensor: ...
 
     @overload
     def traverse(
-        self, inputs: Any, feature: Pair, values: Values, *, relative: bool | None = ..., carry: VariantCarry = ...
+        self,
+        inputs: Any,
+        feature: Pair,
+        values: Values,
+        *,
+        relative: bool | None = ...,
+        carry: VariantCarry = ...,
+        show: Show | None = ...,
     ) -> Invariances: ...
 
     @renamed(steps="values")
@@ -251,6 +272,7 @@ class LensExplainer:
         *,
         relative: bool | None = None,
         carry: VariantCarry = "none",
+        show: Show | None = None,
     ) -> Tensor | Invariances:
         """Traversal of the code: one feature set to several values and decoded, or two features crossed.
 
@@ -266,6 +288,7 @@ class LensExplainer:
                 of its width; 0 removes it.
             relative: add the values to the input's own; False sets them. None sets one feature, and adds to two.
             carry: ``"none"`` for decodings; ``"residual"`` adds what changes in the decoding to the real input.
+            show: as in :meth:`explain`.
 
         Returns:
             frames ``(N, T, *S)`` of one feature; of two, :class:`xlens.Invariances` with variants
@@ -276,7 +299,7 @@ class LensExplainer:
         >>> explainer.traverse(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
         torch.Size([2, 3, 3])
         """
-        return traverse(self.fitted, inputs, feature, values, relative, carry)
+        return traverse(self.fitted, inputs, feature, values, relative, carry, show)
 
     def edit(
         self,
@@ -310,6 +333,7 @@ class LensExplainer:
         *,
         vary: Literal["nuisance", "class"] = "nuisance",
         carry: VariantCarry = "none",
+        show: Show | None = None,
         seed: int = 0,
     ) -> Invariances:
         """Invariances: variants of each input in which one part of the code varies, and the verdict on each.
@@ -323,13 +347,15 @@ class LensExplainer:
             scale: standard deviation of what is drawn; 0 changes nothing.
             vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
             carry: as in :meth:`traverse`.
+            show: as in :meth:`explain`. Of a lens on a hidden layer the classifier's tail judges the variants
+                themselves, which lie there, and not what is shown for them.
             seed: seeds the draw.
 
         >>> found = explainer.invariances(images[:2], 4, scale=0.5)
         >>> found.variants.shape, found.kept.shape
         (torch.Size([2, 4, 1, 8, 8]), torch.Size([2, 4]))
         """
-        return invariances(self.fitted, inputs, n, scale, vary, carry, seed)
+        return invariances(self.fitted, inputs, n, scale, vary, carry, seed, show)
 
     def interpolate(
         self,

@@ -86,6 +86,12 @@ def unchanged(one: Explanation, index: int = 0) -> bool:
 
 def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     """Return the verdict on one explanation, and beside it what that does and does not certify."""
+    if bool(one.trustworthy[index]) and one.decoded_from_layer:
+        return "This explanation holds.", (
+            "It is faithful to the model: on what is decoded from its hidden layer, checked on the model itself, "
+            "it decides otherwise. The two may differ in more than what the model goes by. Whether it is true of "
+            "the world is for you to see."
+        )
     if bool(one.trustworthy[index]) and one.reconstruction is None:
         return "This explanation holds.", (
             "It is faithful to the model: on the other real case, checked on the model itself, it decides "
@@ -111,7 +117,7 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
 def _change(one: Explanation, ranges: Ranges, index: int) -> str:
     """Return the beginning of the sentence: without what, or with what."""
     if one.reconstruction is None:
-        return "For the other real case shown"
+        return "For what is decoded from the layer" if one.decoded_from_layer else "For the other real case shown"
     seen = _seen(one, ranges, index)
     if seen is None:
         return "With the whole input changed as shown"
@@ -134,7 +140,9 @@ def change_in_kind(one: Explanation, ranges: Ranges, index: int = 0) -> str:
     """
     seen = None if one.reconstruction is None else _seen(one, ranges, index)
     if seen is None:
-        return "with another real case" if one.reconstruction is None else "with the whole input changed"
+        if one.reconstruction is not None:
+            return "with the whole input changed"
+        return "with what is decoded from the layer" if one.decoded_from_layer else "with another real case"
     # A colour says more than that it is bright, and keeps what is alike together.
     look = f"{seen.look.split()[-1]} " if seen.look else ""
     return f"{'without' if seen.gone else 'with'} {look}{_kind(seen.share, 2)}"
