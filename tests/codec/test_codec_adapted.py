@@ -56,8 +56,10 @@ def test_what_it_gives_in_a_tuple_is_taken_and_it_is_left_as_it_was():
     images = torch.rand(2, 3, 16, 16)
     with codec.held():
         assert torch.equal(codec.encode(images), F.avg_pool2d(images, 2))
-    assert module.training and module.drop.training
-    assert not list(codec.parameters()) and not codec.state_dict()
+    assert module.training
+    assert module.drop.training
+    assert not list(codec.parameters())
+    assert not codec.state_dict()
 
 
 class Lost(Own):

@@ -19,8 +19,9 @@ from xlens.errors import ModelError
 __all__ = ["Autoencoder", "as_codec"]
 
 _ALLOWED = (
-    "a module whose encode(images) gives latents (N, c, h, w), as a tensor, first in a tuple, under .latents, or as "
-    "the mode of .latent_dist, and whose decode(latents) gives images, as a tensor, first in a tuple, or under .sample"
+    "a module whose encode(images) gives latents (N, c, h, w), as a tensor, first in a tuple, under .latents, or "
+    "as the mode of .latent_dist, and whose decode(latents) gives images, as a tensor, first in a tuple, or under "
+    ".sample"
 )
 
 
@@ -83,8 +84,8 @@ class Autoencoder(Codec):
 def as_codec(module: Any, spec: Spec, normalization: Normalization | None = None) -> Codec:
     """Autoencoder as a codec for images of this shape ``(C, H, W)`` and range.
 
-    A module gets images in the data's own values. diffusers' autoencoders get them in [-1, 1], as they were trained,
-    and their latents are scaled by the ``scaling_factor`` and ``shift_factor`` of their configuration.
+    A module gets images in the data's own values. diffusers' autoencoders get them in [-1, 1], as they were
+    trained, and their latents are scaled by the ``scaling_factor`` and ``shift_factor`` of their configuration.
 
     Args:
         module: a codec, or any module with encode and decode.

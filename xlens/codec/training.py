@@ -140,7 +140,7 @@ def _trained(
 
 
 def _loss(error: Tensor) -> Tensor:
-    """Return the mean absolute error ``(N, C, H, W)``, of coarse cells, and of differences between neighbours too."""
+    """Return the mean of errors ``(N, C, H, W)``, of coarse cells, and of differences between neighbours."""
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return error.abs().mean() + _COARSE * F.avg_pool2d(error, 4).abs().mean() + _EDGES * edges
 

@@ -14,8 +14,8 @@ __all__ = ["lattice_energy"]
 def lattice_energy(images: Tensor, period: int, flat: Tensor | None = None, cells: int = 3) -> Tensor:
     """Spectral energy of images ``(N, C, H, W)`` at the frequencies of a lattice, where they are flattest ``(N,)``.
 
-    Windows of a few cells a side are looked at, the flattest eighth of all. What is smooth is taken off; of the rest
-    the power of the frequencies k / period is added up, without those of constant rows and columns' means.
+    Windows of a few cells a side are looked at, the flattest eighth of all. The power of the frequencies k / period
+    is added up, but for that of the mean.
 
     Args:
         images: the images.
