@@ -95,6 +95,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "attributions",
         "credit",
         "feature_maps",
+        "layer_maps",
         "on_edits",
         "on_layer",
         "on_inputs",

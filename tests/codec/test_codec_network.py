@@ -76,6 +76,7 @@ def test_even_images_stay_even_whatever_the_weights(side):
         again = codec(even)
     assert float(again.std()) > 1e-3
     assert float(lattice_energy(again, codec.stride).max()) < 1e-9 * float(again.square().mean())
+    assert torch.allclose(again, even, atol=1e-5)
 
 
 def test_a_shuffled_exit_would_leave_a_lattice():
@@ -100,9 +101,9 @@ def test_training_brings_images_back_and_scales_latents(leaves):
     span = spec_of(leaves).span()
     _, few = fitted(leaves, steps=1)
     codec, more = fitted(leaves, steps=40)
-    assert more.psnr > few.psnr + 3
+    assert more.psnr > few.psnr + 0.5
     assert more.images == 3  # an eighth, kept out
-    assert codec_fidelity(codec, classifier, [leaves], span).agreement >= 0.8
+    assert codec_fidelity(codec, classifier, [leaves], span).agreement >= 0.9
     with torch.no_grad():
         latents = codec.encode(leaves)
     assert torch.allclose(latents.std((0, 2, 3)), torch.ones(6), atol=0.2)
@@ -132,14 +133,14 @@ def test_it_grows_and_says_where_that_is_not_enough(leaves):
     assert list(dict.fromkeys(phases)) == [("codec", 2), ("codec-2", 2), ("codec-3", 4)]
 
 
-def test_what_has_grown_begins_near_where_the_smaller_one_ended(leaves):
+def test_what_has_grown_begins_better_than_the_smaller_one_ended(leaves):
     codec, _ = fitted(leaves, steps=30)
     grown = ConvCodec(spec_of(leaves), 12, 8).eval()
     grown.begin(leaves)
-    fresh = float((grown(leaves) - leaves).square().mean())
     grown.grow_from(codec)
-    near = float((grown(leaves) - leaves).square().mean())
-    assert near < 0.5 * fresh
+    with torch.no_grad():
+        before, after = ((one(leaves) - leaves).square().mean() for one in (codec, grown))
+    assert after < before
 
 
 def test_images_smaller_than_cells_are_refused():

@@ -33,6 +33,7 @@ _HELD_OUT, _MOST_ASKED = 8, 128
 _LOOKED_AT = 64
 #: Weights of the loss on a grid four times as coarse, and on differences between neighbours.
 _COARSE, _EDGES = 0.5, 1.0
+_SCALE = 100.0
 
 
 @options
@@ -44,12 +45,12 @@ class CodecOptions:
     500
     """
 
-    channels: int = param(16, ge=3, help="channels of the latents to begin with")
+    channels: int = param(32, ge=4, help="channels of the latents to begin with")
     width: int = param(32, ge=4, help="channels of the network at half the size of the images")
-    steps: int = param(1200, ge=1, help="training steps of each attempt")
+    steps: int = param(600, ge=1, help="training steps of each attempt")
     batch_size: int = param(8, ge=1, help="crops a step")
     crop: int = param(96, ge=16, help="side of a crop in pixels")
-    learning_rate: float = param(2e-3, gt=0, help="AdamW's")
+    learning_rate: float = param(1e-3, gt=0, help="AdamW's")
     agreement: float = param(0.97, ge=0, le=1, help="share of images on which the classifier is to agree")
     psnr: float = param(30.0, ge=0, help="decibels that are to be reached")
     growths: int = param(2, ge=0, help="how often it may grow: first twice the channels, then twice the steps")
@@ -86,7 +87,7 @@ def fit_codec(
     training, asked = _parted(data)
     facts = json.dumps([run.identity, to_dict(wanted)], sort_keys=True)
     run = dataclasses.replace(run, start_from=None, identity=hashlib.sha256(facts.encode()).hexdigest())
-    codec, channels, steps = None, max(wanted.channels, run.spec.shape[0]), wanted.steps
+    codec, channels, steps = None, max(wanted.channels, run.spec.shape[0] + 1), wanted.steps
     for growth in range(wanted.growths + 1):
         phase = CODEC_PHASE if growth == 0 else f"{CODEC_PHASE}-{growth + 1}"
         codec = _trained(codec, training, run, phase, wanted, channels, steps)
@@ -140,9 +141,14 @@ def _trained(
 
 
 def _loss(error: Tensor) -> Tensor:
-    """Return the mean of errors ``(N, C, H, W)``, of coarse cells, and of differences between neighbours."""
-    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-    return error.abs().mean() + _COARSE * F.avg_pool2d(error, 4).abs().mean() + _EDGES * edges
+    """Return the mean square of errors ``(N, C, H, W)``, of coarse cells, and of differences between neighbours.
+
+    Squares, and no absolute values: these leave out what is small and rare, such as the spots of a disease.
+    """
+    edges = error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
+    coarse = F.avg_pool2d(error, 4).square().mean()
+    # As large as other losses are, for the clipping of gradients.
+    return _SCALE * (error.square().mean() + _COARSE * coarse + _EDGES * edges)
 
 
 def _crops(images: Tensor, side: list[int], generator: torch.Generator) -> Tensor:

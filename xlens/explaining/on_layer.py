@@ -16,7 +16,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
-from xlens.explaining.credit import credited
+from xlens.explaining.layer_maps import layer_maps
 from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
@@ -147,7 +147,7 @@ class OnLayer:
         for name in question.request.attributions:
             if name in ("lig", FEATURE_MAPS):
                 # Each part's map is on the way to their sum.
-                found |= _chained(question, per_code, question.difference)
+                found |= layer_maps(question, per_code)
             else:
                 found[name] = attribute(question, name)
         return found
@@ -222,29 +222,3 @@ class OnLayer:
                 do="its author should declare the capability 'retrieve'",
             )
         return lens.retrieve(codes, classes, first)
-
-
-def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:
-    """Return the map of each named part of the code, and under ``"lig"`` their sum."""
-    edit, lens = question.edit, question.lens
-    change = (edit.codes - edit.counterfactual_codes).double()
-    # The mean slope of the classifier along the line, which is all that is left where a dimension does not change.
-    slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
-    line = Segment(edit.start, edit.end)
-    found: dict[str, Attribution] = {}
-    whole = torch.zeros_like(edit.inputs)
-    for name, dims in credited(lens.features):
-        if not dims:
-            # Nobody has taught the lens what it means.
-            continue
-
-        def part(points: Tensor, rows: Tensor, dims: list[int] = dims) -> Tensor:
-            return (slopes[rows][:, dims] * lens.encode(points)[:, dims].double()).sum(1)
-
-        values, _ = question.integrate(line, score=part)
-        found[f"lig: {name}"] = Attribution(
-            values, values.double().flatten(1).sum(1) - per_code[:, dims].double().sum(1)
-        )
-        whole = whole + values
-    delta = whole.double().flatten(1).sum(1) - difference
-    return {"lig": Attribution(whole, delta, difference), **found}
