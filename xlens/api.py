@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.passes import counted
 from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import check_seed, is_count
 from xlens.contracts.options import to_dict
-from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask, wants_mask
+from xlens.counterfactual.fit_mask import fit_edit_mask, wants_mask
 from xlens.counterfactual.mask import EditMask
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
@@ -128,7 +130,7 @@ def fit(
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)
-        with _fitting(wrapped, seed):
+        with _fitting(wrapped, seed), counted(wrapped) as passes:
             together = processes(where)
             progress = progress if together.writes else False
             take_first_buffers(together, wrapped)
@@ -157,6 +159,7 @@ def fit(
                 on_step=on_step,
                 progress=progress,
                 mixed_precision=mixed_precision,
+                passes=passes,
                 identity=identity_of(
                     chosen,
                     wrapped,
@@ -175,6 +178,7 @@ def fit(
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
+        provenance["passes"] = passes.facts()
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
         if (normalization := normalization_of(wrapped, source, found.spec)) is not None:
             provenance["normalization"] = normalization.facts()

@@ -16,7 +16,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 
