@@ -89,7 +89,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "mask_options", "mask_pool", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "explained", "lenses", "tables"),
+    "storage": ("kinds", "explanations", "explanation_folder", "explained", "lenses", "tables"),
     "explaining": (
         "request",
         "distributed",
@@ -107,6 +107,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "verdict",
         "assembling",
         "explain",
+        "to_folder",
     ),
     "codes": ("moves", "samples", "edits", "variants"),
     "evaluation": (

@@ -22,10 +22,11 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.mask import EditMask
 from xlens.deprecated import forwarded, renamed
 from xlens.explaining.explain import counterfactual, explain
+from xlens.explaining.to_folder import explain_to
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
-from xlens.storage import save_lens
+from xlens.storage import ExplanationFolder, save_lens
 from xlens.teaching.teaching import Teaching
 
 __all__ = ["LensExplainer"]
@@ -182,6 +183,39 @@ class LensExplainer:
             internal_batch_size=internal_batch_size,
             memory_budget=memory_budget,
         )
+
+    def explain_to(
+        self, folder: str | Path, data: Any, *, rows: int = 16, progress: bool | None = None, **asked: Any
+    ) -> ExplanationFolder:
+        """Explanation of every input of a data set, written to a folder as they are made: ``rows`` of them a file.
+
+        The data are read part by part and never held as a whole. Stopped at any moment, the next call with the same
+        arguments goes on where it was: each file is whole or not there. In a program of several processes each
+        explains other parts.
+
+        Args:
+            folder: an empty folder, or one that an earlier call left.
+            data: as to :func:`xlens.fit`; of a stream, every batch is a part.
+            rows: inputs a file.
+            progress: whether to show a progress bar; None shows it on a terminal.
+            **asked: what :meth:`explain` takes besides; target and contrast as one class each.
+
+        Returns:
+            the folder, which is gone through a part at a time.
+
+        Raises:
+            StorageError: the folder cannot be written, or holds explanations of something else.
+            OptionError: as for :meth:`explain`.
+
+        Warns:
+            UntrustworthyWarning: some of the explanations that this call made do not hold.
+
+        >>> import tempfile
+        >>> found = explainer.explain_to(tempfile.mkdtemp(), images[:5], rows=2)
+        >>> found.complete, [len(part) for part in found]
+        (True, [2, 2, 1])
+        """
+        return explain_to(self.fitted, folder, data, rows=rows, progress=progress, **asked)
 
     def counterfactual(
         self,

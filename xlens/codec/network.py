@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -122,7 +124,7 @@ class ConvCodec(Codec):
             cells = F.pixel_unshuffle(self._parts(part)[1], self.stride)
             rows = cells.permute(0, 2, 3, 1).flatten(0, 2).double()
             moments = rows.T @ rows + (0 if moments is None else moments)
-        variance, vectors = torch.linalg.eigh(moments / (len(images) * cells[0, 0].numel()))
+        variance, vectors = torch.linalg.eigh(cast(Tensor, moments) / (len(images) * cells[0, 0].numel()))
         count = min(self.channels - self.colours, len(vectors))
         found = vectors[:, -count:].T.flip(0)
         # All by one factor, so that the noise of a latent weighs as much in every component.

@@ -87,15 +87,21 @@ def fit_codec(
     training, asked = _parted(data)
     facts = json.dumps([run.identity, to_dict(wanted)], sort_keys=True)
     run = dataclasses.replace(run, start_from=None, identity=hashlib.sha256(facts.encode()).hexdigest())
-    codec, channels, steps = None, max(wanted.channels, run.spec.shape[0] + 1), wanted.steps
-    for growth in range(wanted.growths + 1):
-        phase = CODEC_PHASE if growth == 0 else f"{CODEC_PHASE}-{growth + 1}"
-        codec = _trained(codec, training, run, phase, wanted, channels, steps)
-        span = run.spec.span().to(run.device)
-        found = codec_fidelity(codec, classifier, (part.to(run.device) for part in asked()), span)
+    channels, steps, span = (
+        max(wanted.channels, run.spec.shape[0] + 1),
+        wanted.steps,
+        run.spec.span().to(run.device),
+    )
+    codec = _trained(None, training, run, CODEC_PHASE, wanted, channels, steps)
+    found = codec_fidelity(codec, classifier, (part.to(run.device) for part in asked()), span)
+    for growth in range(wanted.growths):
         if found.holds(wanted.agreement, wanted.psnr):
             return codec, found
         channels, steps = (2 * channels, steps) if growth % 2 == 0 else (channels, 2 * steps)
+        codec = _trained(codec, training, run, f"{CODEC_PHASE}-{growth + 2}", wanted, channels, steps)
+        found = codec_fidelity(codec, classifier, (part.to(run.device) for part in asked()), span)
+    if found.holds(wanted.agreement, wanted.psnr):
+        return codec, found
     warn(
         f"codec: {found}, and wanted were {wanted.agreement:g} and {wanted.psnr:g} dB, after {wanted.growths} "
         f"growths to {codec.channels} channels. What the classifier goes by is partly lost: allow more growths or "
