@@ -94,14 +94,15 @@ class MaskPool:
             if sum(len(row[0]) for row in rows) >= size:
                 break
         bar.close()
-        whole = [torch.cat(parts) for parts in zip(*rows, strict=True)]
-        return cls(*whole[:6], tuple(whole[6:]))
+        inputs, reconstruction, decoded, contrast, goal, can_flip, *maps = (
+            torch.cat(parts) for parts in zip(*rows, strict=True)
+        )
+        return cls(inputs, reconstruction, decoded, contrast, goal, can_flip, tuple(maps))
 
     def take(self, index: Tensor, device: torch.device) -> MaskPool:
         """Return these inputs on a device."""
-        *own, maps = vars(self).values()
-        maps = tuple(part[index].to(device, torch.float32) for part in maps)
-        return MaskPool(*(part[index].to(device) for part in own), maps)
+        own = {name: part[index].to(device) for name, part in vars(self).items() if name != "maps"}
+        return MaskPool(**own, maps=tuple(part[index].to(device, torch.float32) for part in self.maps))
 
 
 def pool_size(run: Run, lens: Lens, most: int) -> int:
