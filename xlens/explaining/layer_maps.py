@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens.attr.curve import Segment
+from xlens.attr.evaluate import Score
+from xlens.classifier.margins import score_margin
 from xlens.explaining.attributions import Attribution, Question
 from xlens.explaining.credit import credited
 
-__all__ = ["layer_maps"]
+__all__ = ["layer_maps", "through_layer"]
 
 #: A segment is halved at most this many times.
 _DEEPEST = 4
@@ -30,15 +33,58 @@ def layer_maps(question: Question, per_code: Tensor) -> dict[str, Attribution]:
         question: one batch with all that is asked of it.
         per_code: ``(N, d)`` what each dimension of the code contributes.
     """
-    edit, request = question.edit, question.request
-    change = (edit.codes - edit.counterfactual_codes).double()
+    change = (question.edit.codes - question.edit.counterfactual_codes).double()
     # The mean slope of the classifier along the line, which is all that is left where a dimension does not change.
-    slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
+    slopes = _mean_slopes(per_code, change)
     # Nobody has taught the lens what a part without dimensions means.
     named = [(name, list(dims)) for name, dims in credited(question.lens.features) if dims]
-    way = _Way(question, slopes, [dims for _, dims in named])
+
+    def scores(points: Tensor, rows: Tensor) -> Tensor:
+        weighed = slopes[rows] * question.lens.encode(points).double()
+        return torch.stack([weighed[:, dims].sum(1) for _, dims in named], 1)
+
+    maps = _maps(question, scores, len(named))
+    found: dict[str, Attribution] = {}
+    for (name, dims), values in zip(named, maps.unbind(1), strict=True):
+        told = values.to(question.edit.inputs.dtype)
+        found[f"lig: {name}"] = Attribution(told, _sum(told) - per_code[:, dims].double().sum(1))
+    return {"lig": _whole(question, maps), **found}
+
+
+def through_layer(question: Question) -> dict[str, Attribution]:
+    """Return one map for all parts of the code, under ``"lig"``: through the activations, and not through codes."""
+    edit, classifier = question.edit, question.classifier
+    ends = [classifier.activations(end).to(end.device) for end in (edit.start, edit.end)]
+
+    def score(points: Tensor, rows: Tensor) -> Tensor:
+        logits = classifier.tail(points, edit.inputs[rows])
+        return score_margin(logits, question.target[rows], question.contrast[rows])
+
+    values, _ = question.integrate(Segment(*ends), score=score)
+    slopes = _mean_slopes(values, (ends[1] - ends[0]).double())
+
+    def chained(points: Tensor, rows: Tensor) -> Tensor:
+        weighed = slopes[rows] * classifier.activations(points).to(points.device).double()
+        return weighed.flatten(1).sum(1, keepdim=True)
+
+    return {"lig": _whole(question, _maps(question, chained, 1))}
+
+
+def _mean_slopes(contributions: Tensor, change: Tensor) -> Tensor:
+    return torch.where(change == 0, 0.0, contributions.double() / torch.where(change == 0, 1.0, change))
+
+
+def _whole(question: Question, maps: Tensor) -> Attribution:
+    whole = maps.sum(1).to(question.edit.inputs.dtype)
+    return Attribution(whole, _sum(whole) - question.difference, question.difference)
+
+
+def _maps(question: Question, scores: Score, parts: int) -> Tensor:
+    """Return the maps ``(N, P, *S)`` of P parts whose scores ``(M, P)`` are those of points, in float64."""
+    edit, request = question.edit, question.request
+    way = _Way(edit.start, edit.end, scores)
     n, device = len(edit.end), edit.end.device
-    maps = torch.zeros(n, len(named), *edit.end.shape[1:], dtype=torch.float64, device=device)
+    maps = torch.zeros(n, parts, *edit.end.shape[1:], dtype=torch.float64, device=device)
     rows = torch.arange(n, device=device).repeat_interleave(request.n_steps)
     low = torch.arange(request.n_steps, device=device).repeat(n).double() / request.n_steps
     length = 1 / request.n_steps
@@ -56,25 +102,14 @@ def layer_maps(question: Question, per_code: Tensor) -> dict[str, Attribution]:
         length /= 2
         rows, low = rows[chosen].repeat_interleave(2), low[chosen].repeat_interleave(2)
         low[1::2] += length
-    found: dict[str, Attribution] = {}
-    for (name, dims), values in zip(named, maps.unbind(1), strict=True):
-        told = values.to(edit.inputs.dtype)
-        found[f"lig: {name}"] = Attribution(told, _sum(told) - per_code[:, dims].double().sum(1))
-    whole = maps.sum(1).to(edit.inputs.dtype)
-    return {"lig": Attribution(whole, _sum(whole) - question.difference, question.difference), **found}
+    return maps
 
 
 class _Way:
     """The straight line from the counterfactual to the input, with the score of each part along it."""
 
-    def __init__(self, question: Question, slopes: Tensor, parts: list[list[int]]) -> None:
-        self._lens, self._slopes, self._parts = question.lens, slopes, parts
-        self._start, self._end = question.edit.start, question.edit.end
-
-    def scores(self, points: Tensor, rows: Tensor) -> Tensor:
-        """Return the score of each part ``(M, P)`` of points ``(M, *S)``."""
-        weighed = self._slopes[rows] * self._lens.encode(points).double()
-        return torch.stack([weighed[:, dims].sum(1) for dims in self._parts], 1)
+    def __init__(self, start: Tensor, end: Tensor, scores: Score) -> None:
+        self._start, self._end, self.scores = start, end, scores
 
     def contributions(self, rows: Tensor, low: Tensor, length: float, tolerance: float) -> tuple[Tensor, Tensor]:
         """Return what segments contribute to each part ``(M, P, *S)``, and where they should be halved ``(M,)``."""
