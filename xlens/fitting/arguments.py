@@ -26,6 +26,7 @@ _ARGUMENTS = (
     "supervision",
     "mask",
     "decoder",
+    "codec",
     "seed",
     "device",
     "output_dir",
