@@ -193,25 +193,19 @@ class LensExplainer:
     def explain_to(
         self, folder: str | Path, data: Any, *, rows: int = 16, progress: bool | None = None, **asked: Any
     ) -> ExplanationFolder:
-        """Explanation of every input of a data set, written to a folder as they are made: ``rows`` of them a file.
+        """Explanation of every input of a data set, written to a folder as they are made, and taken up after a kill.
 
-        The data are read part by part and never held as a whole. Stopped at any moment, the next call with the same
-        arguments goes on where it was: each file is whole or not there. In a program of several processes each
-        explains other parts.
+        Each file is whole or not there. In a program of several processes each explains other parts.
 
         Args:
-            folder: an empty folder, or one that an earlier call left.
-            data: as to :func:`xlens.fit`; of a stream, every batch is a part.
+            folder: an empty folder, or one that an earlier call with the same arguments left.
+            data: as to :func:`xlens.fit`, read part by part; of a stream, every batch is a part.
             rows: inputs a file.
             progress: whether to show a progress bar; None shows it on a terminal.
             **asked: what :meth:`explain` takes besides; target and contrast as one class each.
 
-        Returns:
-            the folder, which is gone through a part at a time.
-
         Raises:
             StorageError: the folder cannot be written, or holds explanations of something else.
-            OptionError: as for :meth:`explain`.
 
         Warns:
             UntrustworthyWarning: some of the explanations that this call made do not hold.

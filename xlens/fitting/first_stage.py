@@ -88,7 +88,15 @@ def fit_behind_codec(
     statistics = Statistics(shape)
     for batch in values.batches():
         statistics.add(batch.inputs)
-    spec = dataclasses.replace(run.spec, shape=shape, **statistics.as_tuples())
+    found = statistics.as_tuples()
+    spec = dataclasses.replace(
+        run.spec,
+        shape=shape,
+        minimum=found["minimum"],
+        maximum=found["maximum"],
+        mean=found["mean"],
+        std=found["std"],
+    )
     stage = CodecStage(classifier, codec, options.width, spec).to(run.device)
     own = backend.fit(stage.classifier, values, dataclasses.replace(run, spec=spec, over=None))
     return staged(stage, own, run.spec.shape), fidelity
