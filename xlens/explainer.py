@@ -193,22 +193,17 @@ class LensExplainer:
     def explain_to(
         self, folder: str | Path, data: Any, *, rows: int = 16, progress: bool | None = None, **asked: Any
     ) -> ExplanationFolder:
-        """Explanation of every input of a data set, written to a folder as they are made, and taken up after a kill.
-
-        Each file is whole or not there. In a program of several processes each explains other parts.
+        """Explanation of a whole data set, written to a folder part by part, and taken up after a kill.
 
         Args:
             folder: an empty folder, or one that an earlier call with the same arguments left.
-            data: as to :func:`xlens.fit`, read part by part; of a stream, every batch is a part.
-            rows: inputs a file.
+            data: as to :func:`xlens.fit`; of a stream every batch is a part. Several processes share the parts out.
+            rows: inputs a part.
             progress: whether to show a progress bar; None shows it on a terminal.
             **asked: what :meth:`explain` takes besides; target and contrast as one class each.
 
         Raises:
             StorageError: the folder cannot be written, or holds explanations of something else.
-
-        Warns:
-            UntrustworthyWarning: some of the explanations that this call made do not hold.
 
         >>> import tempfile
         >>> found = explainer.explain_to(tempfile.mkdtemp(), images[:5], rows=2)
