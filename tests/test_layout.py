@@ -206,7 +206,7 @@ def loops_that_ask(source: str) -> list[int]:
 ASKS_ALL = {
     "xlens/auditing/evidence.py": "each window of an image",
     "xlens/auditing/parts.py": "each point of a line",
-    "xlens/counterfactual/fit_mask.py": "each batch of a training",
+    "xlens/counterfactual/mask_pool.py": "each batch that a mask is fitted on",
 }
 
 

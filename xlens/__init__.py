@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xlens.contracts.explainer import Explainer
     from xlens.contracts.lens import Feature, FittedLens, Lens
     from xlens.contracts.options import options, param
-    from xlens.counterfactual.fit_mask import MaskOptions
+    from xlens.counterfactual.mask_options import MaskOptions
     from xlens.evaluation.run import evaluate
     from xlens.evaluation.table import Evaluation
     from xlens.explainer import LensExplainer
@@ -64,7 +64,7 @@ _HOME = {
     "Invariances": "invariances",
     "Lens": "contracts.lens",
     "LensExplainer": "explainer",
-    "MaskOptions": "counterfactual.fit_mask",
+    "MaskOptions": "counterfactual.mask_options",
     "Run": "contracts.backend",
     "Spec": "contracts.backend",
     "StepEvent": "contracts.backend",

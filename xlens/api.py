@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier, as_classifier
+from xlens.classifier.passes import counted
 from xlens.classifier.turns import Turn
+from xlens.codec import CodecOptions
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import check_seed, is_count
 from xlens.contracts.options import to_dict
-from xlens.counterfactual.fit_mask import MaskOptions, fit_edit_mask, wants_mask
+from xlens.counterfactual.fit_mask import fit_edit_mask, wants_mask
 from xlens.counterfactual.mask import EditMask
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import Data, as_data
 from xlens.errors import DataError, OptionError, XlensError
 from xlens.explainer import LensExplainer
@@ -29,6 +35,7 @@ from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
+from xlens.fitting.first_stage import as_codec_options, check_codec, fit_behind_codec
 from xlens.fitting.normalization import normalization_of
 from xlens.fitting.saying import say
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
@@ -56,6 +63,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -90,6 +98,9 @@ def fit(
             one that is explained, such as ``y[:, k]``).
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults, which with
             a lens whose changes are small by themselves is to fit none.
+        codec: whether an autoencoder is trained first, on whose latents the lens is fitted: ``"none"``; ``"auto"``,
+            for images above 128 pixels; or :class:`xlens.codec.CodecOptions`. What it keeps of the images stands in
+            ``explainer.provenance["codec"]``.
         decoder: of a lens on a hidden layer, whether to train a decoder from there back to inputs with it, which
             ``show="decode"`` shows; or its options.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
@@ -137,10 +148,11 @@ def fit(
         check_asked(wrapped)
         back = as_decoder(decoder)
         check_layer(chosen, wrapped, back, begin)
+        check_codec(codec, chosen, wrapped, begin)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)
-        with _fitting(wrapped, seed):
+        with _fitting(wrapped, seed), counted(wrapped) as passes:
             together = processes(where)
             progress = progress if together.writes else False
             take_first_buffers(together, wrapped)
@@ -169,6 +181,7 @@ def fit(
                 on_step=on_step,
                 progress=progress,
                 mixed_precision=mixed_precision,
+                passes=passes,
                 identity=identity_of(
                     chosen,
                     wrapped,
@@ -183,14 +196,25 @@ def fit(
                     decoder={} if back is None else to_dict(back),
                 ),
             )
+            coded = as_codec_options(codec, found.spec.shape)
             staged = on_layer(chosen, wrapped)
-            run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged)
-            made = fit_on_layer(chosen, wrapped, source, run, found.sample, back) if staged else None
+            made: Lens | None = None
+            if coded is not None:
+                facts = json.dumps([run.identity, to_dict(coded)], sort_keys=True)
+                run = dataclasses.replace(run, identity=hashlib.sha256(facts.encode()).hexdigest())
+                made, kept = fit_behind_codec(chosen, wrapped, source, run, coded)
+                known = {"codec": dataclasses.asdict(kept)}
+            else:
+                run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged)
+                known = {}
+            if staged:
+                made = fit_on_layer(chosen, wrapped, source, run, found.sample, back)
             fitted = _checked_lens(chosen, chosen.fit(wrapped, source, run)) if made is None else made
             lens = fitted.to(where).eval().requires_grad_(False)
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
+        provenance |= {"passes": passes.facts(), **known}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
         if (normalization := normalization_of(wrapped, source, found.spec)) is not None:
             provenance["normalization"] = normalization.facts()

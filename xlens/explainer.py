@@ -25,10 +25,11 @@ from xlens.counterfactual.mask import EditMask
 from xlens.deprecated import forwarded, renamed
 from xlens.explaining.asking import Show
 from xlens.explaining.explain import counterfactual, explain
+from xlens.explaining.to_folder import explain_to
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
-from xlens.storage import save_lens
+from xlens.storage import ExplanationFolder, save_lens
 from xlens.teaching.teaching import Teaching
 
 __all__ = ["LensExplainer"]
@@ -190,6 +191,28 @@ class LensExplainer:
             internal_batch_size=internal_batch_size,
             memory_budget=memory_budget,
         )
+
+    def explain_to(
+        self, folder: str | Path, data: Any, *, rows: int = 16, progress: bool | None = None, **asked: Any
+    ) -> ExplanationFolder:
+        """Explanation of a whole data set, written to a folder part by part, and taken up after a kill.
+
+        Args:
+            folder: an empty folder, or one that an earlier call with the same arguments left.
+            data: as to :func:`xlens.fit`; of a stream every batch is a part. Several processes share the parts out.
+            rows: inputs a part.
+            progress: whether to show a progress bar; None shows it on a terminal.
+            **asked: what :meth:`explain` takes besides; target and contrast as one class each.
+
+        Raises:
+            StorageError: the folder cannot be written, or holds explanations of something else.
+
+        >>> import tempfile
+        >>> found = explainer.explain_to(tempfile.mkdtemp(), images[:5], rows=2)
+        >>> found.complete, [len(part) for part in found]
+        (True, [2, 2, 1])
+        """
+        return explain_to(self.fitted, folder, data, rows=rows, progress=progress, **asked)
 
     def counterfactual(
         self,

@@ -28,8 +28,8 @@ from xlens.contracts.capabilities import (
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import seeded
-from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.counterfactual.mask import EditMask
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import as_data, as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.metrics.likeness import PatchBank

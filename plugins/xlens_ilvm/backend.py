@@ -26,6 +26,8 @@ __all__ = ["ILVM"]
 
 #: Rows from which means, scales and principal components are taken.
 _SETTLED = 4096
+#: Values of inputs, or of the layer, that are kept for it: 512 MB of float32.
+_SETTLED_VALUES = 1 << 27
 #: A layer of which more than this is exactly zero has been through a ReLU, and no density.
 _ZEROS = 0.05
 
@@ -156,7 +158,9 @@ def _settle(classifier: Classifier, lens: ILVMLens, data: Data, run: Run, most: 
         represented.append(lens.represent(batch.inputs))
         logits.append(classifier_logits(classifier, run, batch))
         inputs.append(batch.inputs)
-        if sum(map(len, inputs)) >= _SETTLED:
+        # Large ones, of inputs or of the layer, are kept as long as they fit.
+        fit = _SETTLED_VALUES // max(batch.inputs[0].numel(), represented[0][0].numel())
+        if sum(map(len, inputs)) >= min(_SETTLED, max(fit, most)):
             break
     whole = torch.cat(represented)[:_SETTLED]
     if lens.below is None:

@@ -94,7 +94,8 @@ def test_the_saved_lens_is_bound_to_the_new_classifier(earlier, retrained, input
 
 
 def test_the_mask_begins_with_the_earlier_one_and_takes_a_third_as_long(earlier, retrained, inputs):
-    assert xlens.MaskOptions().warm_start_steps * 3 <= xlens.MaskOptions().steps
+    plan = xlens.MaskOptions().plan(earlier("svae").spec)
+    assert plan.warm_start_steps * 3 <= plan.steps
     mask = xlens.MaskOptions(steps=6, warm_start_steps=2)
     first, events = earlier("svae"), []
     warm = xlens.fit(

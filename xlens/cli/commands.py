@@ -28,7 +28,7 @@ from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, s
 from xlens.cli.text import visible
 from xlens.cli.threads import threads
 from xlens.contracts.options import make
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation

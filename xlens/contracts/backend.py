@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.passes import Passes
 from xlens.contracts.lens import FittedLens, Lens
 from xlens.data import Data
 from xlens.errors import NotFittedError
@@ -106,6 +107,7 @@ class Run:
         timed: told once in each training, after its first few steps, its phase, the steps from where it began, and
             the seconds of one; the Trainer sees to it. None where nobody wants to know.
         mixed_precision: ``"bf16"`` where training steps run in bfloat16, as far as that is safe, else ``"no"``.
+        passes: how often the classifier was asked so far, which progress bars show; None where nobody counts.
         identity: a hash of everything that decides the result; a checkpoint of another is refused.
     """
 
@@ -123,6 +125,7 @@ class Run:
     progress: bool | None = None
     timed: Callable[[str, int, float], None] | None = None
     mixed_precision: Literal["no", "bf16"] = "no"
+    passes: Passes | None = None
     identity: str = ""
 
 

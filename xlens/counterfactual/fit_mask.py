@@ -11,15 +11,15 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
-from xlens.classifier.margins import default_contrast, margin_over_rest
+from xlens.classifier.margins import margin_over_rest
 from xlens.contracts.backend import Run, Spec
 from xlens.contracts.lens import Lens
-from xlens.contracts.options import options, param
 from xlens.counterfactual.carry import carried, clamped
 from xlens.counterfactual.mask import EditMask
+from xlens.counterfactual.mask_options import MaskOptions, is_large
+from xlens.counterfactual.mask_pool import MaskPool, pool_size
 from xlens.data import Batch, Data
 from xlens.training.trainer import Trainer
 
@@ -27,37 +27,14 @@ __all__ = ["MASK_PHASE", "MaskCost", "MaskOptions", "cost_of_mask", "fit_edit_ma
 
 #: What the mask's training is called.
 MASK_PHASE = "mask"
-#: Inputs that are encoded at once.
-_BATCH = 64
-
 #: Evidence that takes less than the first area is local: there, the smallest edit that flips the classifier is
 #: sought. From the second on it is spread out, and nothing is gained by trimming: there, an edit counts as flipped
 #: from half of the wanted margin on, which other classifiers confirm far more often.
 _LOCAL_AREA, _SPREAD_AREA = 0.10, 0.18
 _SPREAD_REACH = 0.5
 _DUAL_RATE = 0.15
-#: The least that is taken of a lens whose ``encode`` searches, and the least of any.
-_SMALLEST_POOL = 512
 #: Inputs that such a lens encodes, and steps that are taken, to see what a mask costs.
 _SEARCHED, _TIMED = 8, 3
-#: Values of one input times inputs: 256 MB of float32 for each of three tensors.
-_POOL_VALUES = 2**26
-
-
-@options
-class MaskOptions:
-    """How the mask is fitted: ``xlens.fit(..., mask=MaskOptions(steps=200))``.
-
-    >>> from xlens import MaskOptions
-    >>> MaskOptions(steps=200).steps
-    200
-    """
-
-    steps: int = param(420, ge=1, help="training steps")
-    warm_start_steps: int = param(140, ge=1, help="training steps of a mask that begins from an earlier one")
-    batch_size: int = param(64, ge=1, help="inputs a step")
-    pool: int = param(4096, ge=1, help="inputs that it is fitted on, at most; each is encoded and decoded once")
-    flip_share: float = param(0.95, gt=0, lt=1, help="share of inputs that are to flip, of those that can")
 
 
 def wants_mask(lens: Lens, spec: Spec, options: MaskOptions | None) -> bool:
@@ -90,16 +67,17 @@ def fit_edit_mask(
         earlier: the mask to begin with; of another size, as around another architecture, it is left aside.
         options: how it is fitted.
     """
-    wanted = MaskOptions() if options is None else options
     spec = run.spec
+    wanted = MaskOptions() if options is None else options
+    plan = wanted.plan(spec)
     mask = EditMask(classifier, spec.shape[0], spec.num_classes, sample.to(run.device)).to(
         run.device, torch.float32
     )
     warm = earlier is not None and _begin(mask, earlier)
-    steps = min(wanted.warm_start_steps, wanted.steps) if warm else wanted.steps
+    steps = min(plan.warm_start_steps, plan.steps) if warm else plan.steps
     low, high = spec.per_channel("minimum").to(run.device), spec.per_channel("maximum").to(run.device)
     span = float(spec.span().mean())
-    pool = _Pool.of(classifier, lens, data, run, wanted.pool)
+    pool = MaskPool.of(classifier, lens, data, run, plan.pool, plan.read, mask if is_large(spec) else None)
     trainer = Trainer(
         # What it starts from is none of the lens's networks, and was taken above.
         dataclasses.replace(run, start_from=None),
@@ -113,7 +91,9 @@ def fit_edit_mask(
 
     def step(batch: Batch) -> Mapping[str, Tensor]:
         some = pool.take(cast(Tensor, batch.index).cpu(), run.device)
-        opened = trainer.networks["mask"](some.inputs, some.reconstruction, some.decoded, some.contrast)
+        opened = trainer.networks["mask"](
+            some.inputs, some.reconstruction, some.decoded, some.contrast, some.maps or None
+        )
         edited = carried("masked", some.inputs, some.reconstruction, some.decoded, opened.sigmoid())
         edited = clamped(edited, some.inputs, low, high)
         margin = margin_over_rest(classifier(edited), some.contrast)
@@ -132,7 +112,7 @@ def fit_edit_mask(
         _dual_step(mask.log_lambda, reached.detach(), some, wanted.flip_share)
         return {"area": area.mean(), "flips": (some.can_flip * (margin > 0)).mean(), "loss": loss}
 
-    trainer.fit(Data(pool.inputs), step, batch_size=wanted.batch_size)
+    trainer.fit(Data(pool.inputs), step, batch_size=plan.batch_size)
     return mask.eval()
 
 
@@ -167,21 +147,22 @@ def cost_of_mask(
         options: how it will be fitted.
     """
     wanted = MaskOptions() if options is None else options
-    rows = max(_BATCH, wanted.batch_size) if lens.encodes_directly else _SEARCHED
+    plan = wanted.plan(run.spec)
+    rows = max(plan.read, plan.batch_size) if lens.encodes_directly else _SEARCHED
     few, seconds = Data(sample[:rows]), []
     run = dataclasses.replace(
         run, output_dir=None, resume=False, on_step=None, progress=False, start_from=None, over=None,
         timed=lambda _phase, _steps, step: seconds.append(step),
     )  # fmt: skip
     # Once for the warm-up, and once by the clock.
-    _Pool.of(classifier, lens, Data(sample[:1]), run, 1)
+    MaskPool.of(classifier, lens, Data(sample[:1]), run, 1, plan.read)
     began = time.perf_counter()
-    _Pool.of(classifier, lens, few, run, rows)
+    MaskPool.of(classifier, lens, few, run, rows, plan.read)
     pool = (time.perf_counter() - began) / min(rows, len(sample))
     short = dataclasses.replace(wanted, steps=_TIMED, pool=rows)
     fit_edit_mask(classifier, lens, few, run, sample, None, short)
-    steps = min(wanted.warm_start_steps, wanted.steps) if warm else wanted.steps
-    size = _pool_size(run, lens, wanted.pool)
+    steps = min(plan.warm_start_steps, plan.steps) if warm else plan.steps
+    size = pool_size(run, lens, plan.pool)
     return MaskCost(steps, seconds[0], pool * size, 3 * 4 * size * math.prod(run.spec.shape))
 
 
@@ -197,7 +178,7 @@ def _begin(mask: EditMask, earlier: EditMask) -> bool:
 
 
 @torch.no_grad()
-def _follow_area(mask: EditMask, area: Tensor, some: _Pool) -> None:
+def _follow_area(mask: EditMask, area: Tensor, some: MaskPool) -> None:
     """Keep a running mean, per contrast class, of the area that flips the classifier."""
     counts = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip)
     sums = torch.zeros_like(mask.area).index_add_(0, some.contrast, some.can_flip * area)
@@ -206,7 +187,7 @@ def _follow_area(mask: EditMask, area: Tensor, some: _Pool) -> None:
 
 
 @torch.no_grad()
-def _dual_step(log_lambda: Tensor, reached: Tensor, some: _Pool, share: float) -> None:
+def _dual_step(log_lambda: Tensor, reached: Tensor, some: MaskPool, share: float) -> None:
     """Raise the weight of flipping for classes that too few inputs reach, and lower it for the others."""
     counts = torch.zeros_like(log_lambda).index_add_(0, some.contrast, some.can_flip)
     hits = torch.zeros_like(log_lambda).index_add_(0, some.contrast, reached)
@@ -215,75 +196,3 @@ def _dual_step(log_lambda: Tensor, reached: Tensor, some: _Pool, share: float) -
     # Rare classes are judged by few inputs, so their step is smaller.
     rate = _DUAL_RATE * (counts[seen] / counts.sum() * int(seen.sum())).clamp(max=1)
     log_lambda[seen] = (log_lambda[seen] + rate * missing).clamp(-4, 4)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pool:
-    """Inputs with what the lens makes of them, computed once.
-
-    Args:
-        inputs, reconstruction, decoded: ``(n, *S)`` x, G(z), G(z0).
-        contrast: ``(n,)`` class of G(z0).
-        goal: ``(n,)`` margin that the classifier should reach.
-        can_flip: ``(n,)`` 1 where the classifier flips on G(z0). Other inputs would only open the mask everywhere.
-    """
-
-    inputs: Tensor
-    reconstruction: Tensor
-    decoded: Tensor
-    contrast: Tensor
-    goal: Tensor
-    can_flip: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, classifier: Classifier, lens: Lens, data: Data, run: Run, most: int) -> _Pool:
-        size = _pool_size(run, lens, most)
-        hide = None if run.progress is None else not run.progress
-        bar = tqdm(total=size, desc="encode", unit="input", disable=hide)
-        generator = torch.Generator(run.device).manual_seed(run.seed)
-        margins = torch.tensor(run.spec.class_margins, device=run.device)
-        rows: list[tuple[Tensor, ...]] = []
-        for batch in data.batches(_BATCH, generator=torch.Generator().manual_seed(run.seed)):
-            inputs = batch.inputs.to(run.device)
-            logits = classifier(inputs)
-            target = logits.argmax(1)
-            contrast = _training_contrast(logits, target, lens.reference_class, generator)
-            codes = lens.encode(inputs)
-            decoded = lens.decode(lens.counterfactual(codes, target, contrast))
-            can_flip = (margin_over_rest(classifier(decoded), contrast) > 1).float()
-            goal = margins[contrast, target].clamp_min(1.0)
-            keep = _useful(target, lens.reference_class, generator)
-            made = (inputs, lens.decode(codes), decoded, contrast, goal, can_flip)
-            rows.append(tuple(part[keep].cpu() for part in made))
-            bar.update(int(keep.sum()))
-            if sum(len(row[0]) for row in rows) >= size:
-                break
-        bar.close()
-        return cls(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
-
-    def take(self, index: Tensor, device: torch.device) -> _Pool:
-        return _Pool(*(part[index].to(device) for part in vars(self).values()))
-
-
-def _pool_size(run: Run, lens: Lens, most: int) -> int:
-    largest = most if lens.encodes_directly else min(most, _SMALLEST_POOL)
-    return max(min(most, _SMALLEST_POOL), min(largest, _POOL_VALUES // math.prod(run.spec.shape)))
-
-
-def _useful(target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
-    """Keep a third of the inputs that lack evidence already: what is asked is mostly to take it away."""
-    if reference is None:
-        return torch.ones_like(target, dtype=torch.bool)
-    drawn = torch.rand(len(target), generator=generator, device=target.device)
-    return (target != reference) | (drawn < 1 / 3)
-
-
-def _training_contrast(logits: Tensor, target: Tensor, reference: int | None, generator: torch.Generator) -> Tensor:
-    """Half the classes that explaining would choose, half drawn among all others."""
-    usual = default_contrast(logits, target, reference)
-    n, k = logits.shape
-    offset = torch.randint(1, k, (n,), generator=generator, device=logits.device)
-    drawn = (target + offset) % k
-    coin = torch.rand(n, generator=generator, device=logits.device) < 0.5
-    return torch.where(coin, usual, drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -78,27 +79,49 @@ class EditMask(nn.Module):
             for weight in self.projections.parameters():
                 weight.mul_(0.5)
 
-    def forward(self, inputs: Tensor, reconstruction: Tensor, decoded: Tensor, contrast: Tensor) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        reconstruction: Tensor,
+        decoded: Tensor,
+        contrast: Tensor,
+        maps: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Return the mask's logits ``(N, 1, H, W)``.
 
         Args:
             inputs, reconstruction, decoded: ``(N, C, H, W)`` x, G(z) and G(z0).
             contrast: ``(N,)`` class of G(z0).
+            maps: what :meth:`coarse_maps` gave for the inputs, where it is kept; None asks the classifier.
         """
         change, shift = (decoded - inputs).abs(), (decoded - reconstruction).abs()
         stacked = torch.cat([inputs, reconstruction, decoded, change, shift], 1)
         size = stacked.shape[2:]
-        coarse = math.ceil(max(size) / _GRID)
+        coarse = _coarse(size)
         if coarse > 1:
             stacked = F.avg_pool2d(stacked, coarse, ceil_mode=True)
         hidden = self.entry(stacked)
-        for projection, values in zip(self.projections, self.maps(inputs), strict=True):
+        for projection, values in zip(self.projections, self.maps(inputs) if maps is None else maps, strict=True):
             hidden = hidden + _resize(projection(values), hidden.shape[2:])
         scale, shift_by = self.modulation(contrast)[:, :, None, None].chunk(2, 1)
         hidden = hidden * (1 + scale) + shift_by
         logits = self.exit(F.relu(hidden + self.residual(hidden)))
         own = contrast[:, None, None, None].expand(-1, 1, *logits.shape[2:])
         return _resize(logits.gather(1, own), size)
+
+    def coarse_maps(self, inputs: Tensor) -> list[Tensor]:
+        """Return the classifier's feature maps of inputs ``(N, C, H, W)`` on the grid on which the network works.
+
+        What the network makes of a map is the same before and after it is resized, but for rounding.
+        """
+        coarse = _coarse(inputs.shape[2:])
+        size = torch.Size(-(-side // coarse) for side in inputs.shape[2:])
+        return [_resize(values, size) for values in self.maps(inputs)]
+
+
+def _coarse(size: torch.Size) -> int:
+    """Return how many pixels of a side become one of the grid on which the network works."""
+    return math.ceil(max(size) / _GRID)
 
 
 def _resize(values: Tensor, size: torch.Size) -> Tensor:

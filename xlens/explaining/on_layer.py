@@ -16,7 +16,7 @@ from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.edit import Edit
 from xlens.errors import UnsupportedError
 from xlens.explaining.attributions import Attribution, Question, attribute
-from xlens.explaining.credit import credited
+from xlens.explaining.layer_maps import layer_maps, through_layer
 from xlens.explaining.request import DRAWN_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
@@ -186,8 +186,8 @@ class OnLayer:
         for name in question.request.attributions:
             if name in ("lig", FEATURE_MAPS):
                 # Each part's map is on the way to their sum.
-                chained = _chained if self._chains(question.edit.inputs) else _through_layer
-                found |= chained(question, per_code, question.difference)
+                chains = self._chains(question.edit.inputs)
+                found |= layer_maps(question, per_code) if chains else through_layer(question)
             else:
                 found[name] = attribute(question, name)
         return found
@@ -274,49 +274,3 @@ class OnLayer:
                 do="its author should declare the capability 'retrieve'",
             )
         return lens.retrieve(codes, classes, first)
-
-
-def _through_layer(question: Question, _per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:
-    """Return one map for all parts of the code, under ``"lig"``: through the activations, and not through codes."""
-    edit, classifier = question.edit, question.classifier
-    ends = [classifier.activations(end).to(end.device) for end in (edit.start, edit.end)]
-
-    def score(points: Tensor, rows: Tensor) -> Tensor:
-        logits = classifier.tail(points, edit.inputs[rows])
-        return score_margin(logits, question.target[rows], question.contrast[rows])
-
-    values, _ = question.integrate(Segment(*ends), score=score)
-    change = (ends[1] - ends[0]).double()
-    slopes = torch.where(change == 0, 0.0, values.double() / torch.where(change == 0, 1.0, change))
-
-    def chained(points: Tensor, rows: Tensor) -> Tensor:
-        return (slopes[rows] * classifier.activations(points).to(points.device).double()).flatten(1).sum(1)
-
-    found, _ = question.integrate(Segment(edit.start, edit.end), score=chained)
-    return {"lig": Attribution(found, found.double().flatten(1).sum(1) - difference, difference)}
-
-
-def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:
-    """Return the map of each named part of the code, and under ``"lig"`` their sum."""
-    edit, lens = question.edit, question.lens
-    change = (edit.codes - edit.counterfactual_codes).double()
-    # The mean slope of the classifier along the line, which is all that is left where a dimension does not change.
-    slopes = torch.where(change == 0, 0.0, per_code.double() / torch.where(change == 0, 1.0, change))
-    line = Segment(edit.start, edit.end)
-    found: dict[str, Attribution] = {}
-    whole = torch.zeros_like(edit.inputs)
-    for name, dims in credited(lens.features):
-        if not dims:
-            # Nobody has taught the lens what it means.
-            continue
-
-        def part(points: Tensor, rows: Tensor, dims: list[int] = dims) -> Tensor:
-            return (slopes[rows][:, dims] * lens.encode(points)[:, dims].double()).sum(1)
-
-        values, _ = question.integrate(line, score=part)
-        found[f"lig: {name}"] = Attribution(
-            values, values.double().flatten(1).sum(1) - per_code[:, dims].double().sum(1)
-        )
-        whole = whole + values
-    delta = whole.double().flatten(1).sum(1) - difference
-    return {"lig": Attribution(whole, delta, difference), **found}

@@ -11,7 +11,7 @@ from torch import Tensor
 from xlens.contracts.backend import Backend
 from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import make
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import Data, side_info_table
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.registry.loading import load_backend, offering
@@ -26,6 +26,7 @@ _ARGUMENTS = (
     "supervision",
     "mask",
     "decoder",
+    "codec",
     "seed",
     "device",
     "output_dir",

@@ -13,7 +13,8 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.quiet import quiet
 from xlens.classifier.turns import seeded
 from xlens.contracts.backend import Backend, Run
-from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, MaskOptions, cost_of_mask, wants_mask
+from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, cost_of_mask, wants_mask
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.fitted import Fitted
 from xlens.fitting.saying import say
 from xlens.registry.loading import offering

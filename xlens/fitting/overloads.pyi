@@ -14,9 +14,10 @@ from typing_extensions import Unpack, deprecated
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
+from xlens.codec import CodecOptions
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.stages.decoder import DecoderOptions
@@ -365,6 +366,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -386,6 +388,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -407,6 +410,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -428,6 +432,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -449,6 +454,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -470,6 +476,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -491,6 +498,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -512,6 +520,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -534,6 +543,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -555,6 +565,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -575,6 +586,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -595,6 +607,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
+    codec: Literal["none", "auto"] | CodecOptions = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,

@@ -19,7 +19,7 @@ from xlens.classifier.frozen import seeded
 from xlens.contracts.backend import Backend, StepEvent
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_count, whole
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import Batch, as_data
 from xlens.errors import MissingExtraError, OptionError, XlensWarning
 from xlens.explanation import Explanation

@@ -7,6 +7,7 @@ from xlens.metrics.fidelity import monotone_share, ssim
 from xlens.metrics.frechet import frechet_distance, split_frechet_distance
 from xlens.metrics.influence import causal_influence
 from xlens.metrics.interpretability import Interpretability, interpretability
+from xlens.metrics.lattice import lattice_energy
 from xlens.metrics.leakage import leakage
 from xlens.metrics.localisation import mask_iou, pointing_game, relevance_mass, relevance_rank, sparseness
 from xlens.metrics.perturbation import deletion, diff_id, insertion, intensity_drop, transition
@@ -28,6 +29,7 @@ __all__ = [
     "insertion",
     "intensity_drop",
     "interpretability",
+    "lattice_energy",
     "leakage",
     "mask_iou",
     "mean_embedding_statistic",

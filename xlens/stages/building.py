@@ -9,12 +9,15 @@ from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
 from xlens.errors import OptionError
+from xlens.stages.coded import CodecStage
 from xlens.stages.decoder import DecoderOptions
 from xlens.stages.layer import LayerStage
 from xlens.stages.stage import Stage
 
 __all__ = ["STAGES", "build_stage", "stage_faults"]
 
+#: Channels of an autoencoder that are built at most: a file can ask for networks of any size.
+_WIDEST = 4096
 #: Makes a stage of the user's classifier, the spec of its inputs, that of values, and the stage's facts.
 Build = Callable[[Classifier, Spec, Spec, Mapping[str, Any]], Stage]
 
@@ -57,4 +60,12 @@ def _whole(values: Any) -> tuple[int, ...]:
     return tuple(values) if known else ()
 
 
+def _codec_faults(facts: Mapping[str, Any]) -> list[str]:
+    shape = facts["spec"].get("shape", ())
+    if not fits(facts.get("width"), int) or not 0 < facts["width"] <= _WIDEST or len(_whole(shape)) != 3:
+        return ["width or shape are none of an autoencoder"]
+    return []
+
+
 STAGES[LayerStage.kind] = (LayerStage.built, _layer_faults)
+STAGES[CodecStage.kind] = (CodecStage.built, _codec_faults)

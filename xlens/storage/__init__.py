@@ -1,6 +1,7 @@
 """Saved lenses and explanations: safetensors and JSON, checked before use, never any code."""
 
 from xlens.deprecated import forwarded_module
+from xlens.storage.explanation_folder import ExplanationFolder
 from xlens.storage.explanations import (
     explanation_from_tree,
     explanation_to_tree,
@@ -11,6 +12,7 @@ from xlens.storage.lenses import load_lens, save_lens
 from xlens.storage.tables import explanation_records, explanation_to_json, write_explanation_csv
 
 __all__ = [
+    "ExplanationFolder",
     "explanation_from_tree",
     "explanation_records",
     "explanation_to_json",

@@ -15,7 +15,7 @@ from xlens.classifier.normalization import normalization_in
 from xlens.classifier.outputs import OutputKind, outputs_of
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.errors import ModelError, OptionError
 from xlens.explanation import Explanation, Fidelity
 from xlens.stages.building import stage_faults

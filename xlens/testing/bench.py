@@ -22,7 +22,7 @@ from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.lens import EditingLens, Lens
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import as_data
 from xlens.errors import XlensError, XlensWarning
 from xlens.explainer import LensExplainer

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xlens.contracts.backend import Backend
-from xlens.counterfactual.fit_mask import MaskOptions
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.errors import OptionError
 
 __all__ = ["Candidate", "as_candidate"]

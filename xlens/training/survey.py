@@ -18,6 +18,8 @@ __all__ = ["Statistics", "Survey", "classify", "measured", "survey"]
 
 _SAMPLE = 512
 _SAMPLED_BATCHES = 32
+#: Values of inputs that are kept at once: 256 MB of float32, or 16 of each batch of images up to 147x147 in colour.
+_SAMPLED_VALUES = 1 << 26
 #: Values of inputs that the classifier is asked about at once: 28 images of 224x224 in colour, 340 of 64x64.
 _VALUES = 1 << 22
 #: What outputs are called that were taken for logits and are the same after a sigmoid.
@@ -121,7 +123,8 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             digest.update(batch.inputs.contiguous().numpy().tobytes())
             if labels is not None:
                 digest.update(labels.contiguous().numpy().tobytes())
-            sample.append(batch.inputs[:: max(len(batch) // 16, 1)][:16].clone())
+            some = _at_most(batch.inputs)
+            sample.append(batch.inputs[:: max(len(batch) // some, 1)][:some].clone())
             # Halved when it grows too long, so that it stays spread over all of the data.
             if len(sample) > 2 * _SAMPLED_BATCHES:
                 sample = sample[::2]
@@ -209,6 +212,11 @@ def _repeats(data: Data) -> bool:
     """Whether the data set gives the same inputs again; with random transforms it does not."""
     some = torch.arange(min(8, len(data)))
     return torch.equal(data.take(some).inputs, data.take(some).inputs)
+
+
+def _at_most(inputs: Tensor) -> int:
+    """Return how many inputs of a batch are kept: 16, or fewer where they are large, at least one."""
+    return min(16, max(1, _SAMPLED_VALUES // (2 * _SAMPLED_BATCHES * max(1, inputs[0].numel()))))
 
 
 def _at_once(inputs: Tensor) -> int:

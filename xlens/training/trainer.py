@@ -208,7 +208,10 @@ class Trainer:
         if self.run.on_step is None and (bar.disable or self.step_index % 10):
             return
         plain = {name: float(loss) for name, loss in losses.items()}
-        bar.set_postfix({name: f"{value:.3g}" for name, value in plain.items()}, refresh=False)
+        told = {name: f"{value:.3g}" for name, value in plain.items()}
+        if self.run.passes is not None:
+            told["classifier"] = str(self.run.passes)
+        bar.set_postfix(told, refresh=False)
         if self.run.on_step is not None:
             # It may start a thread that asks something about the same classifier, and wait for it.
             with out_of_turn():

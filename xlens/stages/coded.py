@@ -1,0 +1,81 @@
+"""The stage of an autoencoder: values are latents, and the classifier of values is the user's after decoding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from xlens.classifier.classifier import Classifier
+from xlens.codec.network import ConvCodec
+from xlens.contracts.backend import Spec
+from xlens.stages.stage import Stage
+
+__all__ = ["CodecStage"]
+
+
+class _Decoding(nn.Module):
+    """What turns latents into the classifier's own output.
+
+    Args:
+        codec: the autoencoder.
+        model: the user's.
+        classifier: the user's, which says on which device and in which precision.
+    """
+
+    def __init__(self, codec: ConvCodec, model: nn.Module, classifier: Classifier) -> None:
+        super().__init__()
+        self.codec, self.model = codec, model
+        self._to = classifier.device, classifier.dtype
+
+    def forward(self, latents: Tensor) -> Any:
+        return self.model(self.codec.decode(latents).to(*self._to))
+
+
+class CodecStage(Stage):
+    """Values are the latents ``(N, c, h, w)`` of images; what a lens makes of them is decoded to images again.
+
+    Args:
+        classifier: the user's.
+        codec: the autoencoder, trained or to be loaded.
+        width: channels of its network, which it is built with again.
+        spec: of the latents.
+    """
+
+    kind = "codec"
+    decodes_to = "inputs"
+
+    def __init__(self, classifier: Classifier, codec: ConvCodec, width: int, spec: Spec) -> None:
+        super().__init__(spec)
+        self.codec, self.width = codec, width
+        # In a list, so that it is neither submodule nor state.
+        self._classifier = [
+            classifier.replaced(
+                model=_Decoding(codec, classifier.model, classifier), layer=None, normalization=None
+            )
+        ]
+
+    @classmethod
+    def built(cls, classifier: Classifier, inputs: Spec, spec: Spec, facts: Mapping[str, Any]) -> CodecStage:
+        """Return the stage of a saved lens, before its state is loaded."""
+        codec = ConvCodec(inputs, spec.shape[0], facts["width"]).eval().requires_grad_(False)
+        return cls(classifier, codec, facts["width"], spec)
+
+    @property
+    def classifier(self) -> Classifier:
+        """The classifier of latents."""
+        return self._classifier[0]
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` to latents ``(N, c, h, w)``."""
+        return self.codec.encode(inputs)
+
+    def decode(self, values: Tensor) -> Tensor:
+        """Map latents ``(N, c, h, w)`` to images ``(N, C, H, W)``."""
+        return self.codec.decode(values)
+
+    def facts(self) -> dict[str, Any]:
+        """Return, as plain JSON, what it is built from again."""
+        return {"kind": self.kind, "spec": dataclasses.asdict(self.spec), "width": self.width}
