@@ -42,9 +42,8 @@ def contract_text() -> str:
     lines += [f"    {name}: {inspect.getdoc(vars(errors)[name])}" for name in _ERRORS]
     lines += ["", "capabilities"]
     for name, protocol in CAPABILITIES.items():
-        lines.append(
-            f"    {name}" + {None: "  (an argument of fit)", EditingLens: "  (an EditingLens)"}.get(protocol, "")
-        )
+        argument = "fitted on any values" if name == "representations" else "an argument of fit"
+        lines.append(f"    {name}" + {None: f"  ({argument})", EditingLens: "  (an EditingLens)"}.get(protocol, ""))
         listed = protocol if protocol is not EditingLens else None
         lines += [f"        {line}" for line in (_functions(listed) if listed else [])]
     return "\n".join(lines)

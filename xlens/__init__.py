@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from xlens.hookspecs import hookimpl
     from xlens.invariances import DivergenceAttributions, Invariances
     from xlens.registry.installed import backends
+    from xlens.stages.decoder import DecoderOptions
 
 __version__ = "0.2.0"
 
@@ -52,6 +53,7 @@ _HOME = {
     "Audit": "auditing.result",
     "Backend": "contracts.backend",
     "Classifier": "classifier.classifier",
+    "DecoderOptions": "stages.decoder",
     "DivergenceAttributions": "invariances",
     "Evaluation": "evaluation.table",
     "Explainer": "contracts.explainer",
@@ -98,6 +100,7 @@ __all__ = [
     "Audit",
     "Backend",
     "Classifier",
+    "DecoderOptions",
     "DivergenceAttributions",
     "Evaluation",
     "Explainer",

@@ -31,8 +31,10 @@ from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
 from xlens.fitting.normalization import normalization_of
 from xlens.fitting.saying import say
+from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.metrics.likeness import PatchBank
+from xlens.stages.decoder import DecoderOptions
 from xlens.storage import load_lens
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
@@ -53,6 +55,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -70,7 +73,8 @@ def fit(
     process, and is saved with that one's fingerprint.
 
     Args:
-        model: the trained classifier, or an :class:`xlens.Classifier` around it.
+        model: the trained classifier, or an :class:`xlens.Classifier` around it. One whose hidden layer is named is
+            explained there: the lens is fitted on the layer's activations.
         data: inputs in the classifier's own normalisation: a tensor or array ``(n, *S)``, ``(X, y)``, a Dataset, a
             DataLoader, or any re-iterable of batches. A DataLoader with a generator of its own decides its order
             by that, and not by `seed`.
@@ -86,6 +90,8 @@ def fit(
             one that is explained, such as ``y[:, k]``).
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults, which with
             a lens whose changes are small by themselves is to fit none.
+        decoder: of a lens on a hidden layer, whether to train a decoder from there back to inputs with it, which
+            ``show="decode"`` shows; or its options.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
         device: where the lens is trained; the classifier's device if None.
         output_dir: folder for checkpoints.
@@ -107,12 +113,16 @@ def fit(
         DataError: the data cannot be used, or `start_from` was fitted on inputs of another shape.
         ModelError: the classifier cannot be used.
         BackendNotFoundError: there is no such backend.
+        UnsupportedError: the backend makes nothing of a hidden layer that is named.
         TrainingError: training diverged again and again.
 
     >>> import xlens
     >>> explainer = xlens.fit(classifier, images, backend="medxgan", steps=2, progress=False)
     >>> explainer.backend.steps
     2
+    >>> hidden = xlens.Classifier(classifier, layer="1")
+    >>> xlens.fit(hidden, images, backend="svae", steps=2, progress=False).on_layer
+    True
     """
     with Turn():
         faults = argument_faults(supervision, mask, seed, device, output_dir, resume, mixed_precision)
@@ -125,6 +135,8 @@ def fit(
         below = None if over is None else as_fitted(over, "fit", "over", data)
         wrapped = as_classifier(model)
         check_asked(wrapped)
+        back = as_decoder(decoder)
+        check_layer(chosen, wrapped, back, begin)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)
@@ -168,10 +180,14 @@ def fit(
                     begun=begun,
                     mixed_precision=mixed_precision,
                     mask=masked,
+                    decoder={} if back is None else to_dict(back),
                 ),
             )
-            run = with_cost(chosen, wrapped, run, found.sample, begin, mask)
-            lens = _checked_lens(chosen, chosen.fit(wrapped, source, run)).to(where).eval().requires_grad_(False)
+            staged = on_layer(chosen, wrapped)
+            run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged)
+            made = fit_on_layer(chosen, wrapped, source, run, found.sample, back) if staged else None
+            fitted = _checked_lens(chosen, chosen.fit(wrapped, source, run)) if made is None else made
+            lens = fitted.to(where).eval().requires_grad_(False)
             opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}

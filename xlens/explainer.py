@@ -21,6 +21,7 @@ from xlens.contracts.lens import Feature, Lens
 from xlens.counterfactual.carry import Carry
 from xlens.counterfactual.mask import EditMask
 from xlens.deprecated import forwarded, renamed
+from xlens.explaining.asking import Show
 from xlens.explaining.explain import counterfactual, explain
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
@@ -122,6 +123,7 @@ class LensExplainer:
         n_steps: int = 16,
         tolerance: float = 0.01,
         references: Any = None,
+        show: Show | None = None,
         internal_batch_size: int | None = None,
         memory_budget: int | None = None,
     ) -> Explanation:
@@ -153,6 +155,9 @@ class LensExplainer:
             n_steps: segments of each path to begin with; they are refined until `tolerance` holds.
             tolerance: largest completeness error, relative to the score difference.
             references: ``(M, *S)`` real inputs, for ``"ig_ensemble"``.
+            show: of a lens on a hidden layer, what is shown for points there: ``"retrieve"`` (default), the real
+                inputs nearest to them; ``"decode"``, what the decoder makes of them that was trained with
+                ``fit(..., decoder=True)``.
             internal_batch_size: inputs, and points on paths, in flight at once; None for as many as fit
                 into `memory_budget`.
             memory_budget: bytes that they may take; None for 128 MiB on a CPU, else a quarter of what is free.
@@ -179,6 +184,7 @@ class LensExplainer:
             n_steps=n_steps,
             tolerance=tolerance,
             references=references,
+            show=show,
             internal_batch_size=internal_batch_size,
             memory_budget=memory_budget,
         )
@@ -190,16 +196,17 @@ class LensExplainer:
         target: Classes | None = None,
         contrast: Classes | None = None,
         carry: Carry | None = None,
+        show: Show | None = None,
     ) -> Tensor:
         """Counterfactual of each input: the same without its evidence for `target`, ``(N, *S)``.
 
         Arguments as in :meth:`explain`. Of a lens on a hidden layer, the kept real input of the contrast class that
-        is nearest in everything else.
+        is nearest in everything else, or what the decoder makes of the layer's counterfactual.
 
         >>> explainer.counterfactual(images[:2]).shape
         torch.Size([2, 1, 8, 8])
         """
-        return counterfactual(self.fitted, inputs, target=target, contrast=contrast, carry=carry)
+        return counterfactual(self.fitted, inputs, target=target, contrast=contrast, carry=carry, show=show)
 
     @overload
     def traverse(
@@ -210,6 +217,7 @@ class LensExplainer:
         *,
         relative: bool | None = None,
         carry: VariantCarry = "none",
+        show: Show | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -221,6 +229,7 @@ class LensExplainer:
         *,
         relative: bool | None = None,
         carry: VariantCarry = "none",
+        show: Show | None = None,
     ) -> Invariances: ...
 
     @renamed(steps="values")
@@ -232,6 +241,7 @@ class LensExplainer:
         *,
         relative: bool | None = None,
         carry: VariantCarry = "none",
+        show: Show | None = None,
     ) -> Tensor | Invariances:
         """Traversal of the code: one feature set to several values and decoded, or two features crossed.
 
@@ -250,6 +260,7 @@ class LensExplainer:
                 one feature, and adds to two.
             carry: ``"none"`` for the lens's decodings; ``"residual"`` adds what changes in the decoding to the real
                 input, which keeps what the lens leaves out.
+            show: as in :meth:`explain`.
 
         Returns:
             frames ``(N, T, *S)`` of one feature; of two, :class:`xlens.Invariances` with variants
@@ -264,7 +275,7 @@ class LensExplainer:
         >>> explainer.traverse(images[:2], (0, 1), [-0.5, 0.0, 0.5]).kept.shape
         torch.Size([2, 3, 3])
         """
-        return traverse(self.fitted, inputs, feature, values, relative, carry)
+        return traverse(self.fitted, inputs, feature, values, relative, carry, show)
 
     def edit(
         self,
@@ -303,6 +314,7 @@ class LensExplainer:
         *,
         vary: Literal["nuisance", "class"] = "nuisance",
         carry: VariantCarry = "none",
+        show: Show | None = None,
         seed: int = 0,
     ) -> Invariances:
         """Invariances: variants of each input in which one part of the code varies, and the verdict on each.
@@ -316,6 +328,8 @@ class LensExplainer:
             scale: standard deviation of what is drawn; 0 changes nothing.
             vary: ``"nuisance"`` holds the class evidence; ``"class"`` holds everything else.
             carry: as in :meth:`traverse`.
+            show: as in :meth:`explain`. Of a lens on a hidden layer the classifier's tail judges the variants
+                themselves, which lie there, and not what is shown for them.
             seed: seeds the draw.
 
         Raises:
@@ -326,10 +340,12 @@ class LensExplainer:
         >>> found.variants.shape, found.kept.shape
         (torch.Size([2, 4, 1, 8, 8]), torch.Size([2, 4]))
         """
-        return invariances(self.fitted, inputs, n, scale, vary, carry, seed)
+        return invariances(self.fitted, inputs, n, scale, vary, carry, seed, show)
 
     def sample(self, n: int, target: int | str, *, seed: int = 0) -> Tensor:
         """Samples of the generative model: `n` new inputs of class `target` (index or name), ``(n, *S)``.
+
+        Of a lens on a hidden layer, the kept real inputs of the class that are nearest to what is drawn there.
 
         Raises:
             UnsupportedError: this lens cannot.

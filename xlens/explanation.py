@@ -102,6 +102,8 @@ class Explanation:
         other_labels: label -> ``(N, 2)`` the classifier's probability of each of its other independent labels, on
             the input and on the counterfactual: whether the edit is about the label asked about alone. Empty where
             classes exclude each other.
+        decoded_from_layer: whether the counterfactual, and the frames of the path, are what a decoder makes of
+            points of a hidden layer, and not real inputs near them.
         display_ranges: the values of each channel that are drawn darkest and brightest: what 0 and 1 became by the
             images' mean and std; empty where these are unknown, and then pictures map all channels alike.
 
@@ -138,6 +140,7 @@ class Explanation:
     data_range: tuple[float, float]
     channel_ranges: tuple[tuple[float, float], ...] = ()
     other_labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    decoded_from_layer: bool = False
     display_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ from xlens.data import as_data, as_inputs
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import offering
+from xlens.stages import StagedLens
 from xlens.training.survey import measured
 
 __all__ = ["Fitted", "as_fitted", "asking"]
@@ -348,6 +349,12 @@ def asking(explainer: Explainer | Fitted, kind: type[Any] = Lens, method: str = 
     True
     """
     fitted = as_fitted(explainer, method, "explainer")
+    if isinstance(fitted.lens, StagedLens) and isinstance(fitted.lens.lens, kind) and kind is not Lens:
+        raise UnsupportedError(
+            f"{method}: this is for lenses on inputs",
+            given=f"a {type(fitted.lens.lens).__name__} on the layer {fitted.classifier.layer!r}",
+            do="fit the lens around the classifier without a layer: xlens.Classifier(model)",
+        )
     if not isinstance(fitted.lens, kind):
         raise UnsupportedError(
             f"{method}: this lens cannot answer that",

@@ -27,6 +27,8 @@ class Invariances:
         predicted: ``(N,)`` that class.
         class_names: names of the classes.
         data_range: smallest and largest value of the data.
+        shown: where the variants lie in a hidden layer, what is shown for them, in words; empty where they are
+            inputs.
 
     >>> found = explainer.invariances(images[:2], 4, scale=0.5)
     >>> found.variants.shape, found.kept.shape, found.share_kept.shape
@@ -39,6 +41,7 @@ class Invariances:
     predicted: Tensor
     class_names: tuple[str, ...]
     data_range: tuple[float, float]
+    shown: str = ""
 
     def __post_init__(self) -> None:
         wanted = (*self.kept.shape, *self.inputs.shape[1:])

@@ -41,7 +41,7 @@ class DIF(xlens.Backend):
     """
 
     name = "dif"
-    capabilities = ("directions",)
+    capabilities = ("directions", "representations")
 
     steps: int = param(2000, ge=1, help="training steps")
     batch_size: int = param(128, ge=8, help="inputs per step")

@@ -32,7 +32,7 @@ class RectifiedFlow(xlens.Backend):
     """
 
     name = "flow"
-    capabilities = ("sample", "invariances", "waypoints")
+    capabilities = ("sample", "invariances", "waypoints", "representations")
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")

@@ -12,12 +12,12 @@ from xlens import Classifier, Run, Spec, param
 from xlens.contracts import Lens
 from xlens.data import Data
 from xlens.errors import ModelError, OptionError, XlensWarning
+from xlens.nn import spread_over_classes
 from xlens.training import classifier_logits, supervising_logits
 from xlens_ilvm.columns import Column, targets_of
 from xlens_ilvm.flows import FLOWS
 from xlens_ilvm.learning import Learning, hold_out
 from xlens_ilvm.lens import ILVMLens
-from xlens_ilvm.memory import spread_over_classes
 from xlens_ilvm.models import AmortisedModel, ExactModel
 from xlens_ilvm.named import class_targets, columns_for
 from xlens_ilvm.space import Space

@@ -124,7 +124,7 @@ class JLVM(xlens.Backend):
     """
 
     name = "jlvm"
-    capabilities = ("side_info",)
+    capabilities = ("side_info", "representations")
 
     steps: int = param(3000, ge=1, help="training steps")
     batch_size: int = param(128, ge=2, help="inputs per step, half of them with side information")

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from xlens.nn import Kept
 
 __all__ = ["Bank", "Memory"]
 
 
-class _Kept(nn.Module):
-    """Buffers whose number of rows is that of the state that is loaded."""
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name, buffer in self.named_buffers(recurse=False):
-            if (stored := state.get(prefix + name)) is not None:
-                setattr(self, name, buffer.new_empty(stored.shape))
-        super()._load_from_state_dict(state, prefix, *rest)
-
-
-class Memory(_Kept):
+class Memory(Kept):
     """Rows y with what is known of them, so that learning can go on: numbers of the layer, and no inputs.
 
     Args:
@@ -51,7 +41,7 @@ class Memory(_Kept):
         )
 
 
-class Bank(_Kept):
+class Bank(Kept):
     """Real inputs with their codes and what the classifier says of them.
 
     Args:
@@ -97,13 +87,3 @@ class Bank(_Kept):
             none = (~right.any(1)).nonzero()[:, 0]
             distance[none] = -margin[:, classes[none]].T.double()
         return self.inputs[distance.argmin(1)]
-
-
-def spread_over_classes(classes: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return up to `most` positions in which every class of ``(n,)`` has its even share, at random."""
-    order = torch.randperm(len(classes), generator=generator)
-    rank = torch.empty(len(classes), dtype=torch.long)
-    for c in classes.unique():
-        rows = order[classes[order] == c]
-        rank[rows] = torch.arange(len(rows))
-    return rank.argsort(stable=True)[:most].sort().values

@@ -47,7 +47,7 @@ class IntroVAC(xlens.Backend):
     """
 
     name = "introvac"
-    capabilities = ("sample", "directions", "side_info")
+    capabilities = ("sample", "directions", "side_info", "representations")
 
     steps: int = param(1500, ge=1, help="training steps")
     batch_size: int = param(64, ge=2, help="inputs per step")

@@ -11,10 +11,11 @@ from torch import Tensor
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
-from xlens.errors import OptionError, UnsupportedError
+from xlens.errors import OptionError
 from xlens.nn import Penultimate
 from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
+from xlens_medxgan.dense import is_dense
 from xlens_medxgan.lens import MedXGANLens
 from xlens_medxgan.networks import Encoder, PrincipalComponents
 from xlens_medxgan.objective import Objective, Weights
@@ -35,13 +36,19 @@ class MedXGAN(xlens.Backend):
     """
 
     name = "medxgan"
-    capabilities = ("sample", "invariances", "invert")
+    capabilities = ("sample", "invariances", "invert", "representations")
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
     reference: int = param(0, ge=0, help="the reference class ('healthy'), whose evidence blocks are all zero")
     nuisance_code: int = param(64, ge=1, formerly="nuisance", help="width of z1, everything but the class evidence")
     class_code: int = param(16, ge=1, formerly="block", help="width of a block of z2, the evidence for one class")
+    network: str = param(
+        "auto",
+        choices=("auto", "dense", "convolutional"),
+        help="kind of networks; auto is convolutional for images of 1 to 4 channels and at least 8 pixels a side",
+    )
+    hidden: int = param(256, ge=8, help="width of the hidden layers of dense networks")
     width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
     linear: bool = param(True, help="z1 also reaches the image through the data's principal components")
     encoder: bool = param(True, help="train an encoder; without one codes are found by inversion alone")
@@ -88,16 +95,9 @@ class MedXGAN(xlens.Backend):
         """Return an untrained lens.
 
         Raises:
-            UnsupportedError: the inputs are no images, or too small.
+            UnsupportedError: convolutions for what is no picture.
             OptionError: the reference class does not exist, or nothing would find codes.
         """
-        if not spec.is_image or min(spec.shape[1:]) < 8 or spec.shape[0] > 4:
-            raise UnsupportedError(
-                "medxgan: these inputs are not images that it can generate",
-                given=f"shape {spec.shape}",
-                allowed="(C, H, W) with 1 to 4 channels and sides of at least 8 pixels",
-                do="crop or resize the images, or use a backend for other inputs",
-            )
         if self.reference >= spec.num_classes:
             raise OptionError(
                 "medxgan: the reference class does not exist",
@@ -120,7 +120,11 @@ class MedXGAN(xlens.Backend):
             linear=self.linear,
             encoder=self.encoder,
             inversion_steps=self.inversion_steps,
+            dense=self._dense(spec),
         )
+
+    def _dense(self, spec: Spec) -> int | None:
+        return self.hidden if is_dense(spec, self.network) else None
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> MedXGANLens:
         """Fit a lens; see :func:`xlens.fit`."""
@@ -191,7 +195,7 @@ class MedXGAN(xlens.Backend):
             networks["critic"] = critic
             optimizers["critic"] = torch.optim.Adam(critic.parameters(), self.critic_rate, (0.5, 0.99))
         if self.adversarial_weight:
-            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional)
+            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional, dense=self._dense(run.spec))
             judge = judge.to(run.device, torch.float32)
             networks["discriminator"] = judge
             optimizers["discriminator"] = torch.optim.Adam(judge.parameters(), self.discriminator_rate, (0.5, 0.99))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,6 +68,7 @@ class ProjectionDiscriminator(nn.Module):
         spec: shape, range and classes.
         width: channels at full resolution, doubled at each halving.
         conditional: whether it sees the class; the paper's does not.
+        dense: width of fully connected layers, in place of convolutions; None for convolutions.
 
     References:
         Miyato, Koyama (2018), cGANs with Projection Discriminator.
@@ -74,24 +77,24 @@ class ProjectionDiscriminator(nn.Module):
     low: Tensor
     span: Tensor
 
-    def __init__(self, spec: Spec, width: int = 32, conditional: bool = True) -> None:
+    def __init__(self, spec: Spec, width: int = 32, conditional: bool = True, dense: int | None = None) -> None:
         super().__init__()
-        self.layout = layout = Layout(spec.shape)
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("span", spec.span(), persistent=False)
-        channels = width // 2
-        layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
-        for _ in range(layout.levels + 1 if min(layout.grid) > 1 else layout.levels):
-            layers += [spectral_norm(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]
-            channels *= 2
-        self.convolutions = nn.Sequential(*layers)
+        self.layout = None if dense is not None else Layout(spec.shape)
+        channels = width // 2 if dense is None else dense
+        self.convolutions = nn.Sequential(*_layers(spec, self.layout, channels))
+        if self.layout is not None:
+            channels *= 2 ** _halvings(self.layout)
         self.head = spectral_norm(nn.Linear(channels, 1))
         self.num_classes = spec.num_classes
         self.embedding = spectral_norm(nn.Linear(spec.num_classes, channels, bias=False)) if conditional else None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return features ``(N, channels)``, summed over the image."""
+        """Return features ``(N, channels)``, of images summed over the image."""
         scaled = 2 * (inputs - self.low) / self.span - 1
+        if self.layout is None:
+            return self.convolutions(scaled)
         return self.convolutions(self.layout.pad(scaled)).sum((2, 3))
 
     def judge(self, features: Tensor, classes: Tensor) -> Tensor:
@@ -103,8 +106,35 @@ class ProjectionDiscriminator(nn.Module):
         return score + (self.embedding(wanted) * features).sum(1)
 
 
+def _halvings(layout: Layout) -> int:
+    return layout.levels + 1 if min(layout.grid) > 1 else layout.levels
+
+
+def _layers(spec: Spec, layout: Layout | None, channels: int) -> list[nn.Module]:
+    """Return what makes features of inputs: convolutions, or without a layout fully connected layers."""
+    if layout is None:
+        entry = spectral_norm(nn.Linear(math.prod(spec.shape), channels))
+        return [
+            nn.Flatten(),
+            entry,
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Linear(channels, channels)),
+            nn.LeakyReLU(0.2),
+        ]
+    layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
+    for _ in range(_halvings(layout)):
+        layers += [spectral_norm(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]
+        channels *= 2
+    return layers
+
+
 def shifted(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift a batch by the same few pixels (differentiable augmentation), so that no pixel is special."""
+    """Shift a batch by the same few pixels (differentiable augmentation), so that no pixel is special.
+
+    What is no picture is left as it is.
+    """
+    if inputs.dim() != 4 or inputs.shape[1] > 4 or min(inputs.shape[2:]) < 8:
+        return inputs
     most = 2 if min(inputs.shape[2:]) > 16 else 1
     down, right = torch.randint(-most, most + 1, (2,), generator=generator, device=generator.device).tolist()
     return torch.roll(inputs, (down, right), (2, 3)) if down or right else inputs

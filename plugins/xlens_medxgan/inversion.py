@@ -23,7 +23,7 @@ class Inversion:
     """Inversion of a generator: codes found by Adam, of which the first `nuisance` dimensions have a prior.
 
     Args:
-        decode: maps codes ``(N, d)`` to images ``(N, C, H, W)``.
+        decode: maps codes ``(N, d)`` to images ``(N, *S)``.
         classifier: the user's classifier.
         prior: of z1.
         span: range of each channel, to broadcast over images.
@@ -41,7 +41,7 @@ class Inversion:
 
         Args:
             codes: ``(N, d)``.
-            inputs: ``(N, C, H, W)``.
+            inputs: ``(N, *S)``.
             probabilities: ``(N, K)`` the classifier's on the inputs.
         """
         decoded = self.decode(codes)
@@ -59,7 +59,7 @@ class Inversion:
         Rows do not influence each other.
 
         Args:
-            inputs: ``(N, C, H, W)``.
+            inputs: ``(N, *S)``.
             start: ``(N, d)`` codes to begin with.
             steps: Adam steps.
             rate: learning rate.

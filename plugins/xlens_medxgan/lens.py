@@ -33,6 +33,7 @@ class MedXGANLens(Lens):
         linear: whether z1 reaches the image through principal components too.
         encoder: whether there is an encoder; without one every code is found by inversion.
         inversion_steps: Adam steps that refine a code.
+        dense: width of fully connected networks, in place of convolutions; None for convolutions.
     """
 
     usual: Tensor
@@ -49,6 +50,7 @@ class MedXGANLens(Lens):
         linear: bool,
         encoder: bool,
         inversion_steps: int,
+        dense: int | None = None,
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
@@ -57,8 +59,8 @@ class MedXGANLens(Lens):
         self.reference_class = reference
         self.encodes_directly = inversion_steps == 0
         self.evidence = Evidence(spec, reference, class_code)
-        self.generator = Generator(spec, self.evidence, nuisance_code, width, linear)
-        self.encoder = Encoder(spec, nuisance_code, class_code, width) if encoder else None
+        self.generator = Generator(spec, self.evidence, nuisance_code, width, linear, dense)
+        self.encoder = Encoder(spec, nuisance_code, class_code, width, dense) if encoder else None
         self.prior = Prior(nuisance_code)
         # One kind of evidence for each class, trained on all inputs, for those that have none of their own.
         # (The mean of a class's own kinds will not do: the generator knows them on that class alone.)
@@ -87,7 +89,7 @@ class MedXGANLens(Lens):
         return parts
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Map inputs ``(N, C, H, W)`` to codes ``(N, d)``."""
+        """Map inputs ``(N, *S)`` to codes ``(N, d)``."""
         codes = self.initial(inputs)
         if self.inversion_steps:
             codes = self.inversion.search(inputs, codes, steps=self.inversion_steps)
@@ -105,7 +107,7 @@ class MedXGANLens(Lens):
             return torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Map codes ``(N, d)`` to images ``(N, C, H, W)``."""
+        """Map codes ``(N, d)`` to images ``(N, *S)``."""
         return self.generator(codes[:, : self.nuisance_code], codes[:, self.nuisance_code :])
 
     @torch.no_grad()
@@ -134,7 +136,7 @@ class MedXGANLens(Lens):
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
-        """Return `n` new images ``(n, C, H, W)`` of class `target`, as the paper samples them."""
+        """Return `n` new images ``(n, *S)`` of class `target`, as the paper samples them."""
         z1 = self.prior.draw(n, generator)
         classes = torch.full((n,), target, device=z1.device)
         amount = torch.ones(n, device=z1.device)

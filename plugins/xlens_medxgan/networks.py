@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xlens import Spec
 from xlens.nn import ImageDecoder, ImageEncoder
 from xlens.training import Processes
+from xlens_medxgan.dense import DenseDecoder, DenseEncoder
 from xlens_medxgan.evidence import Evidence
 
 __all__ = ["Encoder", "Generator", "PrincipalComponents", "Prior"]
@@ -19,23 +20,28 @@ __all__ = ["Encoder", "Generator", "PrincipalComponents", "Prior"]
 class Encoder(nn.Module):
     """Images to z1 and the kind of evidence.
 
-    z1 begins as the image's whitened principal components, which stay, and what the convolutions
-    add to them is learned; so z1 is standardised from the first step on.
+    z1 begins as the image's whitened principal components, which stay, and what the network adds to them is
+    learned; so z1 is standardised from the first step on.
 
     Args:
         spec: shape and range of the images.
         nuisance: width d1 of z1.
         block: width d2 of a block of z2.
         width: channels.
+        dense: width of fully connected networks, in place of convolutions; None for convolutions.
     """
 
     components: Tensor
     centre: Tensor
 
-    def __init__(self, spec: Spec, nuisance: int, block: int, width: int) -> None:
+    def __init__(self, spec: Spec, nuisance: int, block: int, width: int, dense: int | None = None) -> None:
         super().__init__()
         self.nuisance, self.block = nuisance, block
-        self.trunk = ImageEncoder(spec, nuisance + block, width)
+        self.trunk: ImageEncoder | DenseEncoder
+        if dense is None:
+            self.trunk = ImageEncoder(spec, nuisance + block, width)
+        else:
+            self.trunk = DenseEncoder(spec, nuisance + block, dense)
         with torch.no_grad():
             self.trunk.out.weight[:nuisance].mul_(0.1)
             self.trunk.out.bias.zero_()
@@ -64,6 +70,7 @@ class Generator(nn.Module):
         nuisance: width d1 of z1.
         width: channels.
         linear: whether z1 also reaches the image directly, through the data's principal components.
+        dense: width of fully connected networks, in place of convolutions; None for convolutions.
     """
 
     low: Tensor
@@ -71,12 +78,18 @@ class Generator(nn.Module):
     span: Tensor
     centre: Tensor
 
-    def __init__(self, spec: Spec, evidence: Evidence, nuisance: int, width: int, linear: bool) -> None:
+    def __init__(
+        self, spec: Spec, evidence: Evidence, nuisance: int, width: int, linear: bool, dense: int | None = None
+    ) -> None:
         super().__init__()
         self._evidence = [evidence]  # shared with the lens, which owns it
         condition = evidence.width + evidence.num_classes - 1
         self.shape = spec.shape
-        self.trunk = ImageDecoder(spec, nuisance, condition, width)
+        self.trunk: ImageDecoder | DenseDecoder
+        if dense is None:
+            self.trunk = ImageDecoder(spec, nuisance, condition, width)
+        else:
+            self.trunk = DenseDecoder(spec, nuisance, condition, dense)
         low, high = spec.per_channel("minimum"), spec.per_channel("maximum")
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)

@@ -45,7 +45,7 @@ class _Edits:
     """Decodings whose class is ours to say.
 
     Args:
-        images: ``(M, C, H, W)``.
+        images: ``(M, *S)``.
         classes: ``(M,)`` class that each should be of.
         blocks: ``(M,)`` class whose block is used.
         amount: ``(M,)`` evidence in it.
@@ -166,7 +166,7 @@ class Objective:
         """Return half of the edits as decoded, and half carried onto the real inputs, as they will be used."""
         n = len(inputs)
         reconstruction, edited = unbounded[:n], unbounded[n : 2 * n]
-        onto_input = self._coin(n, 0.5)[:, None, None, None]
+        onto_input = self._coin(n, 0.5).view(-1, *([1] * (inputs.dim() - 1)))
         return self._bound(torch.where(onto_input, inputs + edited - reconstruction, edited))
 
     def _bound(self, images: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class SVAE(xlens.Backend):
     """
 
     name = "svae"
-    capabilities = ("sample", "invariances", "divergence")
+    capabilities = ("sample", "invariances", "divergence", "representations")
 
     variant: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
     steps: int = param(3000, ge=1, help="training steps")

@@ -12,7 +12,7 @@ from torch import nn
 import xlens
 from xlens.contracts import EditingLens, LocalEdit
 from xlens.data import as_data
-from xlens.errors import BackendNotFoundError, DataError, OptionError
+from xlens.errors import BackendNotFoundError, DataError, OptionError, UnsupportedError
 from xlens.fitting.choosing import choose
 from xlens.registry.loading import standing_in
 
@@ -82,14 +82,24 @@ def test_other_backends_are_taken_where_these_are_not_installed(toy_installed, t
 def test_signals_take_a_backend_that_takes_them():
     torch.manual_seed(0)
     found = chosen(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.randn(64, 12))
-    assert "'medxgan' does not take them" in found.reason
+    assert "'medxgan' is for pictures" in found.reason
     assert found.backend.name != "medxgan"
+
+
+@xlens.options
+class Picky(toys.Toy):
+    """Takes nothing."""
+
+    name = "picky"
+
+    def build(self, classifier, spec):
+        raise UnsupportedError("picky: not these")
 
 
 def test_where_nothing_fits_the_error_says_why(monkeypatch, trained):
     monkeypatch.setattr("xlens.fitting.choosing.offering", lambda capability: ())
-    monkeypatch.setattr("xlens.fitting.choosing.backends", lambda: {"medxgan": ""})
-    with pytest.raises(BackendNotFoundError, match="medxgan.*does not take them"):
+    monkeypatch.setattr("xlens.fitting.choosing.backends", lambda: {"picky": ""})
+    with standing_in(Picky), pytest.raises(BackendNotFoundError, match="'picky' does not take them.*not these"):
         chosen(nn.Linear(12, 2), torch.randn(64, 12))
 
 

@@ -17,7 +17,7 @@ from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
 from xlens.classifier.normalization import as_normalization
 from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
-from xlens.classifier.tail import structural_tail
+from xlens.classifier.tail import WholeTail, structural_tail
 from xlens.classifier.whole import tensors_of
 from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
 from xlens.errors import ModelError
@@ -99,7 +99,7 @@ class Classifier:
         self._check_class_names()
         # What runs after the hidden layer, in a tuple once it was looked for; None where the classifier cannot be
         # cut.
-        self._cut: tuple[Callable[[Tensor], Any] | None] | None = None
+        self._cut: tuple[nn.Module | None] | None = None
 
     def __repr__(self) -> str:
         """Return the model's class and what was said of it."""
@@ -213,7 +213,7 @@ class Classifier:
         """
         structural = self._structural(inputs)
         given = activations.to(self.device, self.dtype).clone()
-        output = self._replace(given, inputs) if structural is None else structural(given)
+        output = self._whole(inputs)(given) if structural is None else structural(given)
         return self.logits(output, inputs)
 
     def cut(self, probe: Tensor) -> Callable[[Tensor], Tensor] | None:
@@ -234,6 +234,28 @@ class Classifier:
             return self.logits(tail(given), activations)
 
         return logits
+
+    def following(self, probe: Tensor) -> nn.Module:
+        """Return what turns the layer's activations ``(N, *A)`` into the model's own output, as a module.
+
+        It shares the model's parts. Where the model cannot be cut, it is the whole of it, run on the probe with the
+        layer's output replaced: right where the layer alone decides, which :meth:`decided_by_layer` says.
+
+        Args:
+            probe: ``(N, *S)`` inputs, of which the first is used.
+        """
+        if (tail := self._tail_of(probe)) is not None:
+            return tail
+        return self._whole(probe[:1])
+
+    def decided_by_layer(self, inputs: Tensor) -> bool:
+        """Whether the classifier sees nothing of inputs ``(N, *S)``, N >= 2, but what goes through its layer."""
+        if self._tail_of(inputs) is not None:
+            return True
+        with torch.no_grad():
+            expected = self(inputs)
+            found = self.logits(self._whole(inputs.flip(0))(self.activations(inputs).clone()), inputs)
+        return torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
 
     def names(self, num_classes: int) -> tuple[str, ...]:
         """Return the names of the classes; ``class 0``, ..., or ``label 0``, ..., where none were given.
@@ -338,13 +360,21 @@ class Classifier:
 
     def _structural(self, probe: Tensor) -> Callable[[Tensor], Any] | None:
         """Return the layers after the hidden one if they reproduce the classifier on the first of `probe`."""
+        tail = self._tail_of(probe)
+        # Not by calling it: a traced module prints to the terminal what goes wrong in it.
+        return None if tail is None else tail.forward
+
+    def _tail_of(self, probe: Tensor) -> nn.Module | None:
         name = self._require_layer()
         if self._cut is None:
             with torch.no_grad():
                 found = structural_tail(self.model, name)
-                right = found is not None and self._reproduces(found, probe[:1].detach())
+                right = found is not None and self._reproduces(found.forward, probe[:1].detach())
             self._cut = (found if right else None,)
         return self._cut[0]
+
+    def _whole(self, inputs: Tensor) -> WholeTail:
+        return WholeTail(self.model, self._require_layer(), self._prepare(inputs))
 
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
         with self.record([self._require_layer()]) as seen:
@@ -358,37 +388,6 @@ class Classifier:
                 raise
             return False
         return bool(torch.equal(found, expected))
-
-    def _replace(self, activations: Tensor, inputs: Tensor) -> Any:
-        module = dict(self.model.named_modules())[self._require_layer()]
-        runs = self._count_runs(module, inputs[:1])
-        seen = 0
-
-        def hook(_module: nn.Module, _args: Any, _output: Any) -> Tensor | None:
-            nonlocal seen
-            seen += 1
-            return activations if seen == runs else None
-
-        handle = module.register_forward_hook(of_this_thread(hook))
-        try:
-            return self._run(inputs)
-        finally:
-            handle.remove()
-
-    def _count_runs(self, module: nn.Module, probe: Tensor) -> int:
-        runs = 0
-
-        def hook(*_: Any) -> None:
-            nonlocal runs
-            runs += 1
-
-        handle = module.register_forward_hook(of_this_thread(hook))
-        try:
-            with torch.no_grad():
-                self._run(probe)
-        finally:
-            handle.remove()
-        return runs
 
 
 def as_classifier(model: nn.Module | Classifier) -> Classifier:

@@ -6,21 +6,74 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["structural_tail"]
+from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.modes import factories_of
+
+__all__ = ["WholeTail", "structural_tail"]
 
 
-def structural_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
-    """Return a function from the layer's output to the model's, or None where there is no such cut.
+def structural_tail(model: nn.Module, layer: str) -> nn.Module | None:
+    """Return a module from the layer's output to the model's, or None where there is no such cut.
 
-    The result may still be wrong for models that do unusual things, so the caller compares it with the
-    model on a probe.
+    It shares the model's own parts. The result may still be wrong for models that do unusual things, so the caller
+    compares it with the model on a probe.
     """
     return _sequential_tail(model, layer) or _traced_tail(model, layer)
 
 
-def _sequential_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
+class WholeTail(nn.Module):
+    """The layer's output to the model's, where it cannot be cut: it runs as a whole, with that output replaced.
+
+    Args:
+        model: the model.
+        layer: name of the layer, of which the last run counts.
+        inputs: ``(N, *S)`` what the rest of the model sees, or ``(1, *S)`` for whatever is asked.
+    """
+
+    inputs: Tensor
+
+    def __init__(self, model: nn.Module, layer: str, inputs: Tensor) -> None:
+        super().__init__()
+        self.model, self.layer = model, layer
+        self.register_buffer("inputs", inputs, persistent=False)
+        self.runs = self._count()
+
+    def forward(self, activations: Tensor) -> Any:
+        """Return what the model returns when the layer puts out `activations` ``(N, *A)``."""
+        seen = 0
+
+        def replace() -> Tensor | None:
+            nonlocal seen
+            seen += 1
+            return activations if seen == self.runs else None
+
+        return self._run(replace, self.inputs.expand(len(activations), *self.inputs.shape[1:]))
+
+    def _count(self) -> int:
+        runs = 0
+
+        def count() -> None:
+            nonlocal runs
+            runs += 1
+
+        with torch.no_grad():
+            self._run(count, self.inputs[:1])
+        return runs
+
+    def _run(self, each: Callable[[], Tensor | None], inputs: Tensor) -> Any:
+        layer = self.model.get_submodule(self.layer)
+        handle = layer.register_forward_hook(of_this_thread(lambda *_: each()))
+        try:
+            with factories_of(inputs.device, inputs.dtype):
+                return self.model(inputs.clone())
+        finally:
+            handle.remove()
+
+
+def _sequential_tail(model: nn.Module, layer: str) -> nn.Module | None:
     """Follow the path down through nn.Sequential containers, and run what comes after it."""
     following: list[list[nn.Module]] = []
     here = model
@@ -36,13 +89,7 @@ def _sequential_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | 
         following.append(children[position + 1 :])
         here = children[position]
 
-    def run(activations: Tensor) -> Any:
-        for level in reversed(following):
-            for module in level:
-                activations = module(activations)
-        return activations
-
-    return run
+    return nn.Sequential(*(module for level in reversed(following) for module in level))
 
 
 class _LayerTracer(fx.Tracer):
@@ -70,7 +117,7 @@ class _LayerTracer(fx.Tracer):
         return qualified_name == self.layer or super().is_leaf_module(module, qualified_name)
 
 
-def _traced_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None:
+def _traced_tail(model: nn.Module, layer: str) -> nn.Module | None:
     """Trace the model symbolically and keep the graph after the layer's last run."""
     try:
         graph = _LayerTracer(layer).trace(model)
@@ -91,5 +138,4 @@ def _traced_tail(model: nn.Module, layer: str) -> Callable[[Tensor], Any] | None
         elif node.op == "placeholder":
             # The model's own inputs reach the output around the layer.
             return None
-    module = fx.GraphModule(model, graph)
-    return module.forward
+    return fx.GraphModule(model, graph)

@@ -14,7 +14,8 @@ from xlens.contracts.lens import Lens
 from xlens.contracts.numbers import is_count
 from xlens.counterfactual.carry import carried, carry_faults, clamped
 from xlens.errors import OptionError
-from xlens.explaining.asking import asks
+from xlens.explaining.asking import Asks, Show, asks
+from xlens.explaining.on_layer import OnLayer
 from xlens.fitted import Fitted
 from xlens.invariances import Invariances
 
@@ -30,12 +31,21 @@ _BATCH = 64
 
 
 def invariances(
-    fitted: Fitted, inputs: Any, n: int, scale: float, vary: str, carry: VariantCarry, seed: int
+    fitted: Fitted,
+    inputs: Any,
+    n: int,
+    scale: float,
+    vary: str,
+    carry: VariantCarry,
+    seed: int,
+    show: Show | None = None,
 ) -> Invariances:
     """Draw `n` variants of each input; arguments as for ``explainer.invariances``."""
     lens = fitted.require("invariances")
-    asks(fitted).require_decoder("invariances")
+    kind = asks(fitted, show, "invariances")
     faults = carry_faults(carry, False, _CARRIES)
+    if carry == "residual":
+        kind.require_decoder("invariances(carry='residual')")
     if vary not in ("nuisance", "class"):
         faults.append(f"vary must be 'nuisance' or 'class', got {vary!r}")
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 <= scale < float("inf"):
@@ -49,23 +59,43 @@ def invariances(
         source = fitted.inputs(inputs)
         codes = fitted.encode(source, _BATCH)
         varied = lens.invariances(codes, int(n), float(scale), generator, vary)
+        if isinstance(kind, OnLayer):
+            return _judge_in_layer(kind, source, varied)
         return _judge(fitted, source, codes, varied, carry)
 
 
 @overload
 def traverse(
-    fitted: Fitted, inputs: Any, feature: str | int, values: Any, relative: bool | None, carry: VariantCarry
+    fitted: Fitted,
+    inputs: Any,
+    feature: str | int,
+    values: Any,
+    relative: bool | None,
+    carry: VariantCarry,
+    show: Show | None = None,
 ) -> Tensor: ...
 
 
 @overload
 def traverse(
-    fitted: Fitted, inputs: Any, feature: Pair, values: Any, relative: bool | None, carry: VariantCarry
+    fitted: Fitted,
+    inputs: Any,
+    feature: Pair,
+    values: Any,
+    relative: bool | None,
+    carry: VariantCarry,
+    show: Show | None = None,
 ) -> Invariances: ...
 
 
 def traverse(
-    fitted: Fitted, inputs: Any, feature: Any, values: Any, relative: bool | None, carry: VariantCarry
+    fitted: Fitted,
+    inputs: Any,
+    feature: Any,
+    values: Any,
+    relative: bool | None,
+    carry: VariantCarry,
+    show: Show | None = None,
 ) -> Tensor | Invariances:
     """Move one feature, or cross two; arguments as for ``explainer.traverse``."""
     two = not isinstance(feature, str) and isinstance(feature, Sequence)
@@ -80,15 +110,15 @@ def traverse(
     return (
         _crossed(fitted, inputs, feature, points, relative is not False, carry)
         if two
-        else _along(fitted, inputs, feature, points, bool(relative), carry)
+        else _along(asks(fitted, show, "traverse"), inputs, feature, points, bool(relative), carry)
     )
 
 
 def _along(
-    fitted: Fitted, inputs: Any, feature: str | int, values: Tensor, relative: bool, carry: VariantCarry
+    lens: Asks, inputs: Any, feature: str | int, values: Tensor, relative: bool, carry: VariantCarry
 ) -> Tensor:
     """Return inputs in which one feature has each value, ``(N, T, *S)``, on the caller's device."""
-    lens = asks(fitted)
+    fitted = lens.fitted
     if carry == "residual":
         lens.require_decoder("traverse(carry='residual')")
     with fitted.asking():
@@ -173,6 +203,28 @@ def _judge(fitted: Fitted, source: Tensor, codes: Tensor, varied: Tensor, carry:
         predicted=predicted,
         class_names=fitted.class_names,
         data_range=(min(spec.minimum), max(spec.maximum)),
+    )
+
+
+def _judge_in_layer(kind: OnLayer, source: Tensor, varied: Tensor) -> Invariances:
+    """Ask the classifier's tail about varied codes ``(N, n, d)``, and show each by what stands for it."""
+    fitted, n = kind.fitted, varied.shape[1]
+    owners = torch.arange(len(source)).repeat_interleave(n)
+    show = kind.shower(source.to(fitted.device))
+    variants, again = [], []
+    for part, owner in zip(varied.flatten(0, 1).split(_BATCH), owners.split(_BATCH), strict=True):
+        own = source[owner.to(source.device)].to(fitted.device)
+        again.append(kind.decode(part, own).argmax(1).to(source.device))
+        variants.append(show(part, owner.to(fitted.device), ()).to(source.device))
+    predicted = _in_batches(lambda part: fitted.classifier(part).argmax(1), source, fitted.device).to(source.device)
+    return Invariances(
+        inputs=source,
+        variants=torch.cat(variants).view(len(source), n, *fitted.spec.shape),
+        kept=(torch.cat(again).view(len(source), n) == predicted[:, None]),
+        predicted=predicted,
+        class_names=fitted.class_names,
+        data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
+        shown=kind.said,
     )
 
 

@@ -159,7 +159,9 @@ class SupportsWaypoints(Protocol):
         """
 
 
-#: What a backend may declare -> protocol, or class, that its lens then satisfies (None: an argument of ``fit``).
+#: What a backend may declare -> protocol, or class, that its lens then satisfies. None: an argument of ``fit``; or,
+#: of ``"representations"``, that it can be fitted on whatever it is given with a classifier of it: ``fit`` and
+#: ``build`` are then handed the activations of the hidden layer that the user names, and what follows the layer.
 CAPABILITIES: dict[str, type | None] = {
     "sample": SupportsSampling,
     "directions": SupportsDirections,
@@ -172,4 +174,5 @@ CAPABILITIES: dict[str, type | None] = {
     "waypoints": SupportsWaypoints,
     "side_info": None,
     "over": None,
+    "representations": None,
 }

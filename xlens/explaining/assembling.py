@@ -14,6 +14,7 @@ from xlens.counterfactual.edit import Edit
 from xlens.errors import DataError
 from xlens.explaining.asking import Asks
 from xlens.explaining.credit import credited
+from xlens.explaining.on_layer import OnLayer
 from xlens.explaining.request import Request
 from xlens.explaining.verdict import judge
 from xlens.explanation import Explanation, Fidelity
@@ -82,6 +83,7 @@ def explain_batch(
         data_range=(min(fitted.spec.minimum), max(fitted.spec.maximum)),
         channel_ranges=tuple(zip(fitted.spec.minimum, fitted.spec.maximum, strict=True)),
         other_labels=_other_labels(fitted.classifier, edit),
+        decoded_from_layer=isinstance(lens, OnLayer) and lens.show == "decode",
         display_ranges=fitted.display_ranges,
         **lens.pictures(edit),
     )

@@ -16,7 +16,7 @@ from xlens.classifier.margins import Classes
 from xlens.contracts.numbers import plain
 from xlens.counterfactual.carry import Carry
 from xlens.errors import UntrustworthyWarning, warn
-from xlens.explaining.asking import asks
+from xlens.explaining.asking import Show, asks
 from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
 from xlens.explaining.memory import in_flight
@@ -41,6 +41,7 @@ def explain(
     n_steps: int = 16,
     tolerance: float = 0.01,
     references: Any = None,
+    show: Show | None = None,
     internal_batch_size: int | None = None,
     memory_budget: int | None = None,
     rows: int = BATCH,
@@ -51,7 +52,7 @@ def explain(
     Beside those, `rows` is the most inputs that are explained before `progress`, a bar, moves on; None shows it on
     a terminal.
     """
-    lens = asks(fitted)
+    lens = asks(fitted, show)
     wanted, faults = check_attributions(attributions)
     if (references is None) == ("ig_ensemble" in wanted):
         faults.append("attribution 'ig_ensemble' needs references= (real inputs), and nothing else takes them")
@@ -101,9 +102,10 @@ def counterfactual(
     target: Classes | None = None,
     contrast: Classes | None = None,
     carry: Carry | None = None,
+    show: Show | None = None,
 ) -> Tensor:
     """Return each input without its evidence, ``(N, *S)``; arguments as for ``explainer.counterfactual``."""
-    lens = asks(fitted)
+    lens = asks(fitted, show, "counterfactual")
     faults = lens.faults({}, carry, "linear")
     carry = check_explain("counterfactual", lens.masked, carry=carry, faults=faults)
     with fitted.asking():

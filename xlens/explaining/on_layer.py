@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -20,8 +20,13 @@ from xlens.explaining.credit import credited
 from xlens.explaining.request import DECODED_ONLY, FEATURE_MAPS, FRAMES, Request
 from xlens.fitted import Fitted
 from xlens.metrics.fidelity import ssim
+from xlens.stages import StagedLens
 
-__all__ = ["OnLayer"]
+__all__ = ["SHOWS", "OnLayer", "Show"]
+
+Show = Literal["retrieve", "decode"]
+#: What is shown for a point of the layer: the real input nearest to it, or what a decoder makes of it.
+SHOWS: tuple[str, ...] = get_args(Show)
 
 #: Errors of so many parts add up: each is held to this share of what their sum may miss.
 _PARTS = 5
@@ -33,14 +38,29 @@ class OnLayer:
     With z the code of x and z0 that of a real input x0 of the contrast class, the score is integrated along the
     straight line between them, in the layer: a_j for dimension j of the code, which add up to f_c(x) - f_c(x0). The
     map of a named part of the code is sum_j a_j / (z_j - z0_j) times the integrated gradients of z_j between x0 and
-    x, and adds up to that part's a_j.
+    x, and adds up to that part's a_j. Of a lens that encodes by a search, or without gradients, there is one map
+    for all parts: sum_u s_u times the integrated gradients of activation u, where s_u is the score's mean slope
+    along the straight line between the activations of x0 and x.
 
     Args:
         fitted: classifier and lens.
+        show: what is shown for points of the layer. Of a decoder, x0 is what it makes of the counterfactual.
+        method: names the caller in errors.
+
+    Raises:
+        UnsupportedError: the layer is to be decoded, and no decoder was trained.
     """
 
-    def __init__(self, fitted: Fitted) -> None:
-        self.fitted = fitted
+    def __init__(self, fitted: Fitted, show: Show = "retrieve", method: str = "explain") -> None:
+        self.fitted, self.show = fitted, show
+        lens = fitted.lens
+        if show == "decode" and not (isinstance(lens, StagedLens) and lens.stage.shows):
+            raise UnsupportedError(
+                f"{method}: this lens has no decoder from the layer {fitted.classifier.layer!r} back to inputs",
+                given="show='decode'",
+                allowed="show='retrieve', which shows the nearest real inputs",
+                do="fit it with one: xlens.fit(..., decoder=True)",
+            )
 
     @property
     def masked(self) -> bool:
@@ -49,8 +69,13 @@ class OnLayer:
 
     @property
     def shows_real_inputs(self) -> bool:
-        """Whether what is shown are real inputs that the lens keeps."""
+        """Whether real inputs that the lens keeps are shown, or a decoder's, and not the input with an edit."""
         return True
+
+    @property
+    def said(self) -> str:
+        """What is shown, in words."""
+        return "decoded from the layer" if self.show == "decode" else "the nearest real inputs"
 
     def require_decoder(self, method: str) -> None:
         """Refuse what needs decoded inputs.
@@ -91,14 +116,15 @@ class OnLayer:
         return self.fitted.lens.encode(inputs)
 
     def carry(self, inputs: Tensor, target: Tensor, contrast: Tensor, carry: Carry) -> Edit:
-        """Return the line to the kept real input of the contrast class that is nearest in everything else.
+        """Return the line to the kept real input of the contrast class that is nearest in everything else, or to
+        what a decoder makes of the counterfactual.
 
         Its codes are those of the two real inputs; `moved` is where the lens's own counterfactual lies.
         """
         lens = self.fitted.lens
         codes = lens.encode(inputs)
         moved = lens.counterfactual(codes, target, contrast)
-        start = self._retrieve(moved, contrast)
+        start = self._shown(moved, contrast)
         line = Segment(start, inputs)
         return Edit(inputs, codes, lens.encode(start), inputs, start, None, start, inputs, line, moved=moved)
 
@@ -107,10 +133,12 @@ class OnLayer:
         return self.fitted.classifier.tail(self.fitted.lens.decode(codes), inputs)
 
     def shower(self, inputs: Tensor) -> Callable[[Tensor, Tensor, Sequence[int]], Tensor]:
-        """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first."""
+        """Return what shows codes: the kept real inputs nearest to them, in the dimensions `first` first, or what a
+        decoder makes of them.
+        """
 
         def show(codes: Tensor, _rows: Tensor, first: Sequence[int] = ()) -> Tensor:
-            return self._retrieve(codes, first=first)
+            return self._shown(codes, first=first)
 
         return show
 
@@ -120,7 +148,8 @@ class OnLayer:
 
     def entry(self, inputs: Tensor, codes: Tensor) -> tuple[Tensor, Any]:
         """Return a point on the path in the inputs, and the function whose gradient is taken there."""
-        return inputs, self.fitted.lens.encode
+        through = self.fitted.lens.encode if self._chains(inputs) else self.fitted.classifier.activations
+        return inputs, through
 
     def differentiates(self, request: Request) -> bool:
         """Whether what is asked takes gradients through the lens: always."""
@@ -147,13 +176,14 @@ class OnLayer:
         for name in question.request.attributions:
             if name in ("lig", FEATURE_MAPS):
                 # Each part's map is on the way to their sum.
-                found |= _chained(question, per_code, question.difference)
+                chained = _chained if self._chains(question.edit.inputs) else _through_layer
+                found |= chained(question, per_code, question.difference)
             else:
                 found[name] = attribute(question, name)
         return found
 
     def frames(self, question: Question) -> tuple[Tensor, Tensor]:
-        """Return the kept inputs nearest to points on the line ``(N, T, *S)``, and the score of these points."""
+        """Return what shows points on the line ``(N, T, *S)``, and the score of these points."""
         edit, batch = question.edit, question.request.code_batch
         line, score = self._line(question), self._score(question)
         n, device = len(edit.end), edit.end.device
@@ -162,18 +192,18 @@ class OnLayer:
         frames, scores = [], []
         for some, at in zip(rows.split(batch), alphas.split(batch), strict=True):
             points = line(some, at)
-            frames.append(self._retrieve(points))
+            frames.append(self._shown(points))
             scores.append(score(points, some))
         path = torch.cat(frames).view(n, FRAMES, *edit.end.shape[1:]).clone()
         path[:, 0], path[:, -1] = edit.start, edit.end
         return path, torch.cat(scores).view(n, FRAMES)
 
     def judged(self, edit: Edit) -> dict[str, Tensor]:
-        """Return logits on the input, of its decoded code, on the retrieved input, and of the moved code."""
+        """Return logits on the input, of what the lens makes of it, on what is shown, and of the moved code."""
         classifier, inputs = self.fitted.classifier, edit.inputs
         return {
             "inputs": classifier(inputs),
-            "reconstruction": self.decode(edit.codes, inputs),
+            "reconstruction": self.decode(self._own(edit.codes), inputs),
             "start": classifier(edit.start),
             "decoded": self.decode(cast(Tensor, edit.moved), inputs),
         }
@@ -182,7 +212,7 @@ class OnLayer:
         """Return how like the layer's activations the decoded code is; nothing is masked."""
         inputs = edit.inputs
         real = self.fitted.classifier.activations(inputs).to(inputs.device).flatten(1)
-        rebuilt = self.fitted.lens.decode(edit.codes).flatten(1)
+        rebuilt = self.fitted.lens.decode(self._own(edit.codes)).flatten(1)
         # Each row in its own range, so that it does not depend on its batch.
         span = (real.amax(1, keepdim=True) - real.amin(1, keepdim=True)).clamp_min(1e-12)
         return {
@@ -203,6 +233,16 @@ class OnLayer:
         """Return the fields of an explanation that only a lens on inputs has: none."""
         return {"reconstruction": None, "edit": None, "mask": None}
 
+    def _own(self, codes: Tensor) -> Tensor:
+        """Return codes with nothing in them but what the lens itself makes of inputs, by which it is judged."""
+        lens = self.fitted.lens
+        return lens.without_rest(codes) if isinstance(lens, StagedLens) else codes
+
+    def _chains(self, inputs: Tensor) -> bool:
+        """Whether gradients go through the lens's encoder, so that each part of the code gets a map."""
+        lens = self.fitted.lens
+        return not isinstance(lens, StagedLens) or lens.passes_gradients(inputs[:1])
+
     def _line(self, question: Question) -> Segment:
         return Segment(question.edit.counterfactual_codes, question.edit.codes)
 
@@ -214,14 +254,36 @@ class OnLayer:
 
         return score
 
-    def _retrieve(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
+    def _shown(self, codes: Tensor, classes: Tensor | None = None, first: Sequence[int] = ()) -> Tensor:
         lens = self.fitted.lens
+        if self.show == "decode" and isinstance(lens, StagedLens):
+            return cast(Tensor, lens.shown(codes))
         if not isinstance(lens, SupportsRetrieval):
             raise UnsupportedError(
                 f"explain: a {self.fitted.backend.name!r} lens decodes to a hidden layer and keeps no inputs",
                 do="its author should declare the capability 'retrieve'",
             )
         return lens.retrieve(codes, classes, first)
+
+
+def _through_layer(question: Question, _per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:
+    """Return one map for all parts of the code, under ``"lig"``: through the activations, and not through codes."""
+    edit, classifier = question.edit, question.classifier
+    ends = [classifier.activations(end).to(end.device) for end in (edit.start, edit.end)]
+
+    def score(points: Tensor, rows: Tensor) -> Tensor:
+        logits = classifier.tail(points, edit.inputs[rows])
+        return score_margin(logits, question.target[rows], question.contrast[rows])
+
+    values, _ = question.integrate(Segment(*ends), score=score)
+    change = (ends[1] - ends[0]).double()
+    slopes = torch.where(change == 0, 0.0, values.double() / torch.where(change == 0, 1.0, change))
+
+    def chained(points: Tensor, rows: Tensor) -> Tensor:
+        return (slopes[rows] * classifier.activations(points).to(points.device).double()).flatten(1).sum(1)
+
+    found, _ = question.integrate(Segment(edit.start, edit.end), score=chained)
+    return {"lig": Attribution(found, found.double().flatten(1).sum(1) - difference, difference)}
 
 
 def _chained(question: Question, per_code: Tensor, difference: Tensor) -> dict[str, Attribution]:

@@ -25,6 +25,7 @@ _ARGUMENTS = (
     "start_from",
     "supervision",
     "mask",
+    "decoder",
     "seed",
     "device",
     "output_dir",

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.quiet import quiet
-from xlens.contracts.backend import Backend, Run
+from xlens.contracts.backend import Backend, Run, Spec
 from xlens.contracts.lens import EditingLens
 from xlens.data import Data, as_data
 from xlens.errors import BackendNotFoundError, PluginError, XlensError
+from xlens.fitting.staging import on_layer
 from xlens.registry.default import registered_default
 from xlens.registry.installed import backends
 from xlens.registry.loading import load_backend, offering
@@ -28,6 +29,8 @@ __all__ = ["Choice", "choose", "unnamed_faults"]
 
 #: Inputs that are looked at, at most, and at once.
 _LOOKED_AT, _READ = 480, 64
+#: What pictures have: channels at most, and pixels a side at least.
+_CHANNELS, _SIDE = 4, 8
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ def choose(classifier: Classifier, data: Data, *, seed: int, device: torch.devic
         DataError: there are no inputs, or of different shapes.
         ModelError: the classifier cannot be used.
     """
+    if classifier.layer is not None:
+        return _on_layer(classifier)
     sample = as_data(_some(data, seed))
     spec = measured(classifier, sample)
     because: list[str] = []
@@ -75,17 +80,30 @@ def choose(classifier: Classifier, data: Data, *, seed: int, device: torch.devic
         because.append(f"{kind.name!r} does not suit these data ({fault})")
     because = because or ["no installed backend edits inputs without training"]
     refused = []
-    for kind in _trained():
+    for kind in _trained(spec):
         try:
             kind().build(classifier, spec)
         except Exception as fault:  # noqa: BLE001 - a plugin's own code, on data that it need not know
             refused.append(f"{kind.name!r} does not take them ({_first(fault)})")
             continue
-        return Choice(kind(), "; ".join([*because, *refused, "it takes inputs like these"]))
+        passed = [] if _is_picture(spec) else [f"{registered_default()!r} is for pictures"]
+        return Choice(kind(), "; ".join([*because, *passed, *refused, "it takes inputs like these"]))
     raise BackendNotFoundError(
         "fit: no installed backend takes these data",
         given="; ".join([*because, *refused]),
         do="install a distribution that brings one, or name it: backend=NAME",
+    )
+
+
+def _on_layer(classifier: Classifier) -> Choice:
+    """Return the first backend, the registered default before others, that can be fitted on the named layer."""
+    for kind in _trained():
+        if on_layer(kind, classifier):
+            return Choice(kind(), f"the hidden layer {classifier.layer!r} is named, and it can be fitted there")
+    raise BackendNotFoundError(
+        "fit: no installed backend can be fitted on a hidden layer",
+        given=f"layer={classifier.layer!r}",
+        do="install a distribution that brings one, or name no layer: xlens.Classifier(model)",
     )
 
 
@@ -132,16 +150,28 @@ def _untrained() -> Iterator[type[Backend]]:
             yield kind
 
 
-def _trained() -> Iterator[type[Backend]]:
-    """Yield the backends that train, the registered default first; a broken plugin is passed over."""
+def _trained(spec: Spec | None = None) -> Iterator[type[Backend]]:
+    """Yield the backends that train; a broken plugin is passed over.
+
+    The registered default comes first, but for data that are no pictures last: pictures are what it is the default
+    for.
+
+    Args:
+        spec: of the data; None where they play no part.
+    """
     first = registered_default()
-    for name in sorted(backends(), key=lambda name: (name != first, name)):
+    picture = spec is None or _is_picture(spec)
+    for name in sorted(backends(), key=lambda name: ((name != first) == picture, name)):
         try:
             kind = load_backend(name)
         except (PluginError, BackendNotFoundError):
             continue
         if kind.trains:
             yield kind
+
+
+def _is_picture(spec: Spec) -> bool:
+    return spec.is_image and spec.shape[0] <= _CHANNELS and min(spec.shape[1:]) >= _SIDE
 
 
 def _tried(kind: type[Backend], classifier: Classifier, data: Data, run: Run) -> str | None:

@@ -34,6 +34,7 @@ def with_cost(
     sample: Tensor,
     begin: Fitted | None,
     options: MaskOptions | None,
+    masked: bool = True,
 ) -> Run:
     """Return the circumstances of a fit that says what it will cost; the same where nobody is to be told.
 
@@ -44,9 +45,12 @@ def with_cost(
         sample: some of the data.
         begin: the record that the fit begins with.
         options: how the mask will be fitted.
+        masked: whether the lens may get one; on a hidden layer it gets none.
     """
     if run.progress is False:
         return run
+    if not masked:
+        return dataclasses.replace(run, timed=Cost(backend, run, None))
     mask = _mask(backend, classifier, run, sample, begin is not None and begin.mask is not None, options)
     return dataclasses.replace(run, timed=Cost(backend, run, mask))
 

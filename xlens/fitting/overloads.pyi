@@ -19,6 +19,7 @@ from xlens.contracts.explainer import Explainer
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.stages.decoder import DecoderOptions
 
 class DIFOptions(TypedDict, total=False):
     """Options of ``dif``; a docstring beside each says what it is, and its default."""
@@ -257,6 +258,12 @@ class MedXGANOptions(TypedDict, total=False):
     """width of z1, everything but the class evidence [64]"""
     class_code: int
     """width of a block of z2, the evidence for one class [16]"""
+    network: Literal["auto", "dense", "convolutional"]
+    """kind of networks; auto is convolutional for images of 1 to 4 channels and at least 8 pixels a side
+    ['auto']
+    """
+    hidden: int
+    """width of the hidden layers of dense networks [256]"""
     width: int
     """channels of convolutional networks at full resolution [24]"""
     linear: bool
@@ -357,6 +364,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -377,6 +385,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -397,6 +406,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -417,6 +427,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -437,6 +448,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -457,6 +469,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -477,6 +490,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -497,6 +511,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -518,6 +533,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -538,6 +554,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -557,6 +574,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -576,6 +594,7 @@ def fit(
     start_from: Explainer | None = None,
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
+    decoder: bool | DecoderOptions = False,
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,

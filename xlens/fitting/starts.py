@@ -88,6 +88,7 @@ def identity_of(
     begun: str | None,
     mixed_precision: str,
     mask: dict[str, Any],
+    decoder: dict[str, Any],
 ) -> str:
     """Return a hash of everything that decides the result of a fit."""
     facts: dict[str, Any] = {
@@ -107,4 +108,6 @@ def identity_of(
         facts["mixed_precision"] = mixed_precision
     if mask:
         facts["mask"] = mask
+    if decoder:
+        facts["decoder"] = decoder
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from xlens.nn.asking import AskingLens
 from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
 from xlens.nn.held import held
+from xlens.nn.kept import Kept, spread_over_classes
 from xlens.nn.search import smallest_step, step_that_reaches
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "GaussianEncoder",
     "ImageDecoder",
     "ImageEncoder",
+    "Kept",
     "Layout",
     "Penultimate",
     "copied",
@@ -27,6 +29,7 @@ __all__ = [
     "margin_over_rest",
     "score_margin",
     "smallest_step",
+    "spread_over_classes",
     "step_that_reaches",
 ]
 

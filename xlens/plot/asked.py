@@ -76,4 +76,4 @@ def invariances(explainer: Explainer | Fitted, inputs: Any, n: int, scale: float
     fitted = as_fitted(explainer, "invariances", "explainer", inputs)
     source = fitted.inputs(inputs)
     found = variants.invariances(fitted, source, n, scale, "nuisance", "none", seed)
-    return plot_invariances(source, found.variants, found.kept, ranges=ranges_of_lens(fitted))
+    return plot_invariances(source, found.variants, found.kept, ranges=ranges_of_lens(fitted), shown=found.shown)

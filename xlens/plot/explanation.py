@@ -30,6 +30,7 @@ from xlens.plot.words import (
     complete_methods,
     end_of_path,
     method_title,
+    other_case,
     path_of,
     probability_of,
     question,
@@ -44,8 +45,6 @@ _COLUMNS = 7
 _FRAMES = 7
 _WIDTH = 13.0
 _WARNING = "#a11a14"
-#: What stands in place of a counterfactual where the lens makes no inputs.
-_OTHER = "another real case"
 
 
 def plot_explanation(explanation: Explanation) -> Figure:
@@ -107,10 +106,6 @@ def _banner(one: Explanation) -> str:
     return textwrap.fill("DO NOT TRUST THIS EXPLANATION: " + "; ".join(one.problems[0]), 110)
 
 
-def _start(one: Explanation) -> str:
-    return "counterfactual" if one.reconstruction is not None else _OTHER
-
-
 def _legend(one: Explanation) -> str:
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
     several = len(one.inputs[0]) > 1 and one.inputs[0].dim() > 1
@@ -135,9 +130,9 @@ def _rows(one: Explanation) -> list[list[tuple[str, Tensor, str]]]:
     if one.reconstruction is not None:
         panels.append(("reconstruction", one.reconstruction[0], "input"))
     if one.reconstruction is None:
-        # A real input of its own, and not this one with something changed: a difference would mean nothing.
+        # A case of its own, and not this one with something changed: a difference would mean nothing.
         own = float(one.counterfactual_scores[0].sigmoid())
-        panels.append((f"{_OTHER}\np = {own:.2f}", one.counterfactual[0], "input"))
+        panels.append((f"{other_case(one)}\np = {own:.2f}", one.counterfactual[0], "input"))
     else:
         panels.append(("counterfactual", one.counterfactual[0], "input"))
         if one.mask is not None:
@@ -185,7 +180,7 @@ def _draw_frames(frames: SubFigure, one: Explanation, ranges: Ranges) -> None:
     for axis, index in zip(np.atleast_1d(frames.subplots(1, len(chosen))), chosen, strict=True):
         draw_input(axis, one.path[0, index], ranges)
         finish(axis, "")
-        end = {0: _start(one), total - 1: end_of_path(one)}.get(int(index), "")
+        end = {0: other_case(one), total - 1: end_of_path(one)}.get(int(index), "")
         axis.set_xlabel(f"p = {probability[index]:.2f}\n{end}", fontsize=9.5)
     target, contrast = (shorten(one.class_names[int(c[0])]) for c in (one.target, one.contrast))
     where = "under each frame" if one.reconstruction is not None else "on the path"
@@ -203,7 +198,7 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
     axis.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
     axis.set_ylim(-0.04, 1.04)
     axis.set_xlim(-0.02, 1.02)
-    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=[_start(one), "¼", "½", "¾", end_of_path(one)])
+    axis.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=[other_case(one), "¼", "½", "¾", end_of_path(one)])
     target, contrast = (shorten(one.class_names[int(c[0])], 18) for c in (one.target, one.contrast))
     axis.set_ylabel(probability_of(target, contrast, len(one.class_names)), fontsize=9, **plain)
     axis.tick_params(labelsize=9)

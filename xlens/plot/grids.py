@@ -71,7 +71,12 @@ def plot_traversal(
 
 
 def plot_invariances(
-    inputs: Tensor, variants: Tensor, kept: Tensor | None = None, *, ranges: Ranges | None = None
+    inputs: Tensor,
+    variants: Tensor,
+    kept: Tensor | None = None,
+    *,
+    ranges: Ranges | None = None,
+    shown: str = "",
 ) -> Figure:
     """Invariances figure: inputs, each with variants that the classifier should not tell from it.
 
@@ -81,6 +86,7 @@ def plot_invariances(
         kept: ``(N, n)`` bool, whether the classifier's decision stayed; a variant on which it did not is framed and
             marked.
         ranges: (darkest, brightest) value, one pair or one per channel; taken from the inputs if None.
+        shown: where the variants lie in a hidden layer, what is shown for them, in words.
 
     Raises:
         DataError: the shapes do not fit together.
@@ -104,6 +110,8 @@ def plot_invariances(
     title = "What may change without changing the classifier's decision"
     if kept is not None:
         title += f": it stayed on {int(kept.sum())} of {kept.numel()}"
+    if shown:
+        title += f", in the hidden layer. Shown: {shown}"
     figure.suptitle(title, fontsize=12, x=0.01, ha="left")
     return figure
 

@@ -80,6 +80,12 @@ def said(one: Explanation, index: int = 0) -> tuple[str, str]:
 
 def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
     """Return the verdict on one explanation, and beside it what that does and does not certify."""
+    if bool(one.trustworthy[index]) and one.decoded_from_layer:
+        return "This explanation holds.", (
+            "It is faithful to the model: on what is decoded from its hidden layer, checked on the model itself, "
+            "it decides otherwise. The two may differ in more than what the model goes by. Whether it is true of "
+            "the world is for you to see."
+        )
     if bool(one.trustworthy[index]) and one.reconstruction is None:
         return "This explanation holds.", (
             "It is faithful to the model: on the other real case, checked on the model itself, it decides "
@@ -99,7 +105,7 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
 def _change(one: Explanation, ranges: Ranges, index: int) -> str:
     """Return the beginning of the sentence: without what, or with what."""
     if one.reconstruction is None:
-        return "For the other real case shown"
+        return "For what is decoded from the layer" if one.decoded_from_layer else "For the other real case shown"
     before, after = one.inputs[index], one.counterfactual[index]
     if before.dim() != 3 or one.mask is None:
         return "With the whole input changed as shown"

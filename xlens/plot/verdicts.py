@@ -26,7 +26,7 @@ VERDICTS = {
     "stable": (
         "Stable: the edit's effect outlasts a mild blur and small shifts of both images.",
         "NOT stable: a mild blur or a small shift of both images takes the edit's effect away.",
-        "Stable: not asked; the images are too small, or a real input is shown.",
+        "Stable: not asked; the images are too small, or another case is shown.",
     ),
     "local": (
         "Local: the edit covers {area:.0%} of the input.",

@@ -11,6 +11,7 @@ __all__ = [
     "complete_methods",
     "end_of_path",
     "method_title",
+    "other_case",
     "other_labels",
     "path_of",
     "probability_of",
@@ -73,9 +74,19 @@ def scores_of(one: Explanation) -> list[tuple[str, Tensor]]:
     found = [("input", one.scores)] if end_of_path(one) == "input" else []
     if one.reconstruction_scores is not None:
         found.append((_rebuilt(one), one.reconstruction_scores))
-    # A lens on a hidden layer makes no inputs: the other one is real.
-    other = "counterfactual" if one.reconstruction is not None else "other real case"
+    # A lens on a hidden layer makes no inputs: the other one is real, or a decoder's.
+    other = {"another real case": "other real case"}.get(other_case(one), other_case(one))
     return [*found, (other, one.counterfactual_scores)]
+
+
+def other_case(one: Explanation) -> str:
+    """Return what stands beside the input: its counterfactual, or what is shown for a point of a hidden layer.
+
+    That is another real input, or what a decoder makes of the point; neither is the input with something changed.
+    """
+    if one.reconstruction is not None:
+        return "counterfactual"
+    return "decoded from the layer" if one.decoded_from_layer else "another real case"
 
 
 def _rebuilt(one: Explanation) -> str:
@@ -86,9 +97,14 @@ def _rebuilt(one: Explanation) -> str:
 def path_of(one: Explanation) -> str:
     """Return what the frames of the path are, and what the classifier is asked about.
 
-    A lens on a hidden layer decodes to no inputs: real inputs near the path, which is in the layer, are shown.
+    A lens on a hidden layer decodes to no inputs: of the path, which is in the layer, real inputs near it are
+    shown, or what a decoder makes of it.
     """
-    return "The path" if one.reconstruction is not None else "The nearest real inputs to the path in the layer"
+    if one.reconstruction is not None:
+        return "The path"
+    if one.decoded_from_layer:
+        return "The path in the layer, decoded from there"
+    return "The nearest real inputs to the path in the layer"
 
 
 def probability_of(target: str, contrast: str, classes: int) -> str:

@@ -15,7 +15,7 @@ from xlens.files.writing import write_whole
 from xlens.plot.draw import limit_of
 from xlens.plot.pixels import Ranges, kind_of, ranges_of
 from xlens.plot.plain import confidence, finding, percent, standing
-from xlens.plot.words import complete_methods, method_title, question, unsigned_methods
+from xlens.plot.words import complete_methods, method_title, other_case, question, unsigned_methods
 from xlens.report.document import document
 from xlens.report.page import check_writable
 from xlens.report.sprites import frames_uri, maps_uri
@@ -109,7 +109,7 @@ def _cell(lens: str, one: Explanation, i: int, ranges: Ranges) -> dict[str, Any]
         maps.append((method_title(name) + note, maps_uri([values[i]], [limit], [name in unsigned])))
     return {
         "lens": lens,
-        "other": one.reconstruction is None,
+        "other": "" if one.reconstruction is not None else other_case(one),
         "picture": frames_uri(one.counterfactual[i : i + 1], ranges),
         "after": percent(confidence(one, i)[1]),
         "finding": finding(one, ranges, i),

@@ -13,7 +13,7 @@ import torch
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
-from xlens.plot.words import end_of_path
+from xlens.plot.words import end_of_path, other_case
 from xlens.report.document import document, environment
 from xlens.report.payload import payload
 from xlens.report.traversals import Traversal
@@ -48,6 +48,8 @@ def to_html(
         data=payload(explanation, names, traversals, optional=optional, max_bytes=max_bytes),
         end=end_of_path(explanation),
         on_layer=explanation.reconstruction is None,
+        decoded=explanation.decoded_from_layer,
+        other=other_case(explanation),
         not_taught=bool(explanation.not_taught),
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),

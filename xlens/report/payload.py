@@ -20,6 +20,7 @@ from xlens.plot.words import (
     complete_methods,
     end_of_path,
     method_title,
+    other_case,
     probability_of,
     question,
     scores_of,
@@ -83,8 +84,10 @@ def payload(
         "channels": torch.Size(shape[:-1]).numel() if kind == "signal" else shape[0],
         "frames": whole.path.shape[1],
         "reconstruction": whole.reconstruction is not None,
-        # A lens on a hidden layer makes no inputs, so the other one is a real case of its own.
+        # A lens on a hidden layer makes no inputs, so the other is a case of its own: real, or decoded from there.
         "retrieved": whole.reconstruction is None,
+        "decoded": whole.decoded_from_layer,
+        "other": other_case(whole),
         # With carry="none" the path leads to the reconstruction, and the input is a picture of its own.
         "end": end_of_path(whole),
         "methods": methods,

@@ -18,6 +18,7 @@ from xlens.contracts.options import fits, make
 from xlens.counterfactual.fit_mask import MaskOptions
 from xlens.errors import ModelError, OptionError
 from xlens.explanation import Explanation, Fidelity
+from xlens.stages.building import stage_faults
 
 __all__ = ["explanation_faults", "facts_faults", "kind_faults", "spec_of", "tuples"]
 
@@ -164,6 +165,10 @@ def _part_faults(facts: Any, name: str = "") -> list[str]:
     faults += [f"{name}provenance.{fault}" for fault in _provenance_faults(facts.get("provenance"))]
     if not faults:
         faults = [f"{name}spec.{fault}" for fault in _spec_faults(facts["spec"])]
+    # What is fitted on inputs has none.
+    if not faults and "stage" in facts:
+        faults = [f"{name}stage: {fault}" for fault in stage_faults(facts["stage"])]
+        faults = faults or [f"{name}stage.spec.{fault}" for fault in _spec_faults(facts["stage"]["spec"])]
     return faults + (_part_faults(facts["over"], f"{name}over.") if "over" in facts else [])
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import IDENTITY
 from xlens.contracts.backend import CONTRACT_VERSION, Spec
+from xlens.contracts.lens import Lens
 from xlens.contracts.options import make, to_dict
 from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError, XlensError
@@ -34,8 +35,11 @@ from xlens.files.writing import check_name, write_all
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
+from xlens.stages.building import build_stage
+from xlens.stages.lens import StagedLens, staged
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
+from xlens.storage.older import OLD_PREPROCESSING, old_preprocessing
 from xlens.training.checkpoint import decode, encode, tensors_in
 from xlens.training.processes import processes
 
@@ -45,8 +49,8 @@ _FORMAT = "xlens lens"
 _VERSION = 1
 _JSON, _TENSORS = "lens.json", "lens.safetensors"
 _KIND = "an xlens lens"
-#: Where versions before 0.2 wrote how files become inputs, and what they had ready while a lens was being written.
-_OLD_PREPROCESSING, _OLD_READY = "inputs.json", "lens.json.partial"
+#: What versions before 0.2 had ready while a lens was being written.
+_OLD_READY = "lens.json.partial"
 _PREPROCESSING = "preprocessing"
 #: How much more than the saved tensors a lens may make while it is built.
 _ROOM = 4
@@ -91,7 +95,7 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
         facts["checksum"] = _checksum(facts)
         write_all(((folder / _TENSORS, content), (folder / _JSON, json.dumps(facts, indent=2).encode())))
-        for left in (_OLD_READY, f"{_TENSORS}.partial", _OLD_PREPROCESSING):
+        for left in (_OLD_READY, f"{_TENSORS}.partial", OLD_PREPROCESSING):
             (folder / left).unlink(missing_ok=True)
     except (OSError, SafetensorError) as fault:
         raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
@@ -158,7 +162,8 @@ def _bounds(facts: dict[str, Any], most: int) -> Built:
     building = Built(most, "this lens")
     facts_of: dict[str, Any] | None = facts
     while facts_of is not None:
-        building.take(4 * math.prod(facts_of["spec"].get("shape", ())))
+        for spec in (facts_of["spec"], facts_of.get("stage", {}).get("spec", {})):
+            building.take(4 * math.prod(spec.get("shape", ())))
         facts_of = facts_of.get("over")
     return building
 
@@ -187,6 +192,8 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
     }
     if fitted.real is not None:
         facts["real"] = fitted.real.scales
+    if isinstance(fitted.lens, StagedLens):
+        facts["stage"] = fitted.lens.stage.facts()
     return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
 
@@ -203,7 +210,11 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
         ) from None
     below = _built(classifier, facts["over"]) if "over" in facts else None
     try:
-        lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
+        if "stage" in facts:
+            stage = build_stage(classifier, spec, spec_of(facts["stage"]["spec"]), facts["stage"])
+            lens: Lens = staged(stage, backend.build(stage.classifier, stage.spec), spec.shape)
+        else:
+            lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))
     except XlensError:
         # A plugin that says what to do is not talked over.
         raise
@@ -276,7 +287,7 @@ def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             found = facts, _read_tensors(content, facts["tensors"])
         facts, tensors = found
         if _PREPROCESSING not in facts:
-            facts[_PREPROCESSING] = _old_preprocessing(_bytes_of(folder / _OLD_PREPROCESSING))
+            facts[_PREPROCESSING] = old_preprocessing(_bytes_of(folder / OLD_PREPROCESSING))
     except OSError as fault:
         raise StorageError("load: cannot read the lens", given=fault, do="check the path and its rights") from None
     if faults := facts_faults(facts):
@@ -350,28 +361,6 @@ def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
         return tensors_in(content or b"")
     except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
         raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
-
-
-def _old_preprocessing(content: bytes | None) -> Any:
-    """Return what a version before 0.2 wrote beside a lens.
-
-    Raises:
-        StorageError: it was damaged.
-    """
-    if content is None:
-        return None
-    try:
-        found = parse(content)
-        if isinstance(found, dict):
-            return found
-        fault: object = type(found).__name__
-    except ValueError as raised:
-        fault = said(raised)
-    raise StorageError(
-        f"load: {_OLD_PREPROCESSING!r} is damaged",
-        given=fault,
-        do="remove it, and say size, mode, mean and std again",
-    )
 
 
 def _bytes_of(path: Path) -> bytes | None:

@@ -14,7 +14,7 @@ from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
 
-__all__ = ["Survey", "classify", "measured", "survey"]
+__all__ = ["Statistics", "Survey", "classify", "measured", "survey"]
 
 _SAMPLE = 512
 _SAMPLED_BATCHES = 32
@@ -44,8 +44,12 @@ class Survey:
     seen: str
 
 
-class _Statistics:
-    """Running range and moments per channel."""
+class Statistics:
+    """Running range and moments per channel.
+
+    Args:
+        shape: of one input, channels first.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         channels = shape[0]
@@ -57,6 +61,11 @@ class _Statistics:
         self.square = torch.zeros(channels, dtype=torch.float64)
 
     def add(self, inputs: Tensor) -> None:
+        """Add inputs ``(n, *S)``.
+
+        Raises:
+            DataError: they are of another shape.
+        """
         if tuple(inputs.shape[1:]) != self.shape:
             raise DataError(
                 "data: inputs of different shapes",
@@ -71,6 +80,7 @@ class _Statistics:
         self.count += values.shape[1]
 
     def as_tuples(self) -> dict[str, tuple[float, ...]]:
+        """Return ``minimum``, ``maximum``, ``mean`` and ``std`` of each channel."""
         mean = self.total / self.count
         std = (self.square / self.count - mean.square()).clamp_min(0).sqrt()
         named = {"minimum": self.minimum, "maximum": self.maximum, "mean": mean, "std": std}
@@ -91,7 +101,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             or labels that are missing or outside the classifier's classes.
         ModelError: the classifier gives values that are not finite, or its number of classes changes.
     """
-    statistics: _Statistics | None = None
+    statistics: Statistics | None = None
     logits: list[Tensor] = []
     sample: list[Tensor] = []
     labelled: set[int] = set()
@@ -99,7 +109,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
         for batch in data.batches():
-            statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
+            statistics = statistics or Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
             found = classify(classifier, batch, logits)
             labels = _checked_labels(batch, found.shape[1]) if use_labels else None
@@ -161,11 +171,11 @@ def measured(classifier: Classifier, data: Data) -> Spec:
         DataError: no inputs, or inputs of different shapes.
         ModelError: the classifier gives values that are not finite, or its number of classes changes.
     """
-    statistics: _Statistics | None = None
+    statistics: Statistics | None = None
     logits: list[Tensor] = []
     with torch.no_grad():
         for batch in data.batches():
-            statistics = statistics or _Statistics(tuple(batch.inputs.shape[1:]))
+            statistics = statistics or Statistics(tuple(batch.inputs.shape[1:]))
             statistics.add(batch.inputs)
             logits.append(classify(classifier, batch, logits).float().cpu())
     if statistics is None:
@@ -180,7 +190,7 @@ def _called(classifier: Classifier, outputs: Tensor) -> str:
     return f" ({names[predicted]!r})" if predicted < len(names) else ""
 
 
-def _spec(statistics: _Statistics, outputs: Tensor) -> Spec:
+def _spec(statistics: Statistics, outputs: Tensor) -> Spec:
     return Spec(
         shape=statistics.shape,
         num_classes=outputs.shape[1],

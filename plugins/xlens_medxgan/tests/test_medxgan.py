@@ -10,7 +10,7 @@ import xlens_medxgan
 from guard import unchanged
 from toys import linear_classifier, spec
 from xlens_medxgan import MedXGAN
-from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
+from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator, shifted
 from xlens_medxgan.evidence import Evidence
 from xlens_medxgan.networks import PrincipalComponents, Prior
 
@@ -49,10 +49,31 @@ def test_any_size_channels_and_aspect(shape, linear):
     assert judge.judge(judge(inputs), torch.tensor([0, 1, 1])).shape == (3,)
 
 
-@pytest.mark.parametrize("shape", [(1, 7, 9), (5, 16, 16), (20,)])
-def test_inputs_that_it_cannot_generate_are_refused(shape):
-    with pytest.raises(UnsupportedError, match="1 to 4 channels and sides of at least 8"):
-        MedXGAN().build(linear_classifier(shape), spec(shape))
+@pytest.mark.parametrize("shape", [(1, 7, 9), (5, 16, 16), (20,), (6, 9)])
+def test_what_is_no_picture_gets_networks_for_vectors(shape):
+    with pytest.raises(UnsupportedError, match="1 to 4 channels and sides of at least 8.*network='dense'"):
+        MedXGAN(network="convolutional").build(linear_classifier(shape), spec(shape))
+    backend = MedXGAN(nuisance_code=6, class_code=4, hidden=16)
+    lens = backend.build(linear_classifier(shape), spec(shape)).eval()
+    inputs = torch.rand(3, *shape)
+    codes = lens.encode(inputs)
+    assert codes.shape == (3, 10)
+    assert lens.decode(codes).shape == inputs.shape
+    judge = ProjectionDiscriminator(spec(shape), dense=16)
+    assert judge.judge(judge(inputs), torch.tensor([0, 1, 1])).shape == (3,)
+    # There is nothing to shift.
+    assert shifted(inputs, torch.Generator().manual_seed(1)) is inputs
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_vectors_are_fitted_on():
+    torch.manual_seed(0)
+    vectors = torch.randn(80, 12)
+    model = torch.nn.Linear(12, 2).eval()
+    sizes = {"steps": 6, "batch_size": 16, "nuisance_code": 4, "class_code": 3, "hidden": 16}
+    explainer = xlens.fit(model, vectors, "medxgan", progress=False, **sizes)
+    assert explainer.sample(2, target=1).shape == (2, 12)
+    assert explainer.counterfactual(vectors[:3]).shape == (3, 12)
 
 
 def test_options_that_contradict_each_other_are_refused():

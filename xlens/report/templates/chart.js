@@ -23,7 +23,7 @@ function drawCurve(svg, scores, choose) {
   for (const p of [0, 0.5, 1]) {
     svg.append(shape("text", { x: BOX.left - 8, y: upward(p) + 4, "text-anchor": "end" }, String(p)));
   }
-  svg.append(shape("text", { x: BOX.left, y: 226 }, report.retrieved ? "another real case" : "counterfactual"));
+  svg.append(shape("text", { x: BOX.left, y: 226 }, report.other));
   svg.append(shape("text", { x: BOX.right, y: 226, "text-anchor": "end" }, report.end));
   svg.append(shape("polyline", { class: "line", points: points.map((point) => point.join(",")).join(" ") }));
   points.forEach(([cx, cy], i) => {

@@ -22,7 +22,7 @@ if (report.leftOut.length) {
   page["left-out"].textContent = `Without sliders, so that this file stays small: ${report.leftOut.join(", ")}.`;
 }
 
-const other = report.retrieved ? "another real case" : "counterfactual";
+const other = report.other;
 const frame = () => Number(page.slider.value);
 const chosen = () => Number(page.method.value);
 
@@ -46,7 +46,8 @@ function refresh() {
   view.move(index);
   const p = decimals(probability(item.path[index]));
   const ends = { 0: ` (${other})`, [report.frames - 1]: ` (${report.end})` };
-  const near = report.retrieved ? " (the real case nearest to this point of the way)" : "";
+  const near = report.decoded ? " (decoded from this point of the way)"
+    : report.retrieved ? " (the real case nearest to this point of the way)" : "";
   const place = `frame ${index + 1} of ${report.frames}${ends[index] ?? near}`;
   page.where.textContent = `${place}: ${item.p} = ${p}, score ${decimals(item.path[index])}`;
   page.slider.setAttribute("aria-valuetext", `${place}, ${item.p} ${p}`);
@@ -55,7 +56,7 @@ function refresh() {
     ? `${legend(chosen())} The overlay follows the score: ` +
       `${Math.round(100 * share)}% of the difference is reached here.`
     : elsewhere && chosen() >= 0
-      ? "Another real case is shown, and the overlay is of the input alone."
+      ? `${report.decoded ? "What is decoded from the layer" : "Another real case"} is shown, and the overlay is of the input alone.`
       : "";
 }
 

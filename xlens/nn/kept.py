@@ -1,0 +1,35 @@
+"""Rows of data that a lens keeps: buffers of as many rows as the state that is loaded has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Kept", "spread_over_classes"]
+
+
+class Kept(nn.Module):
+    """Buffers whose number of rows is that of the state that is loaded."""
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, buffer in self.named_buffers(recurse=False):
+            if (stored := state.get(prefix + name)) is not None:
+                setattr(self, name, buffer.new_empty(stored.shape))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def spread_over_classes(classes: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Return up to `most` positions in which every class of ``(n,)`` has its even share, at random.
+
+    >>> import torch
+    >>> spread_over_classes(torch.tensor([0, 0, 0, 0, 1]), 2, torch.Generator().manual_seed(0)).tolist()
+    [3, 4]
+    """
+    order = torch.randperm(len(classes), generator=generator)
+    rank = torch.empty(len(classes), dtype=torch.long)
+    for c in classes.unique():
+        rows = order[classes[order] == c]
+        rank[rows] = torch.arange(len(rows))
+    return rank.argsort(stable=True)[:most].sort().values
