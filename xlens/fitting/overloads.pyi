@@ -270,14 +270,28 @@ class MedXGANOptions(TypedDict, total=False):
     """z1 also reaches the image through the data's principal components [True]"""
     encoder: bool
     """train an encoder; without one codes are found by inversion alone [True]"""
+    class_prior: Literal["sphere", "gaussian"]
+    """what kinds of evidence are drawn from: the sphere of radius sqrt(class_code), or N(0, I) (paper)
+    ['sphere']
+    """
     inversion_steps: int
     """Adam steps that refine each code when explaining [0]"""
+    inversion_weight: float
+    """the classifier's disagreement in a search for a code; paper: 1 [0.1]"""
+    inversion_prior: float
+    """distance of z1 from its prior in such a search; paper: 0 [0.0001]"""
     soft: bool
     """draw amounts of evidence between 0 and 1, with soft class targets [True]"""
     hinge: bool
     """hinge loss for the discriminator; False is the paper's cross entropy [True]"""
     conditional: bool
     """the discriminator sees the classifier's class [True]"""
+    spectral: bool
+    """spectral normalisation of the discriminator; the paper has none [True]"""
+    shifts: Literal["discriminator", "both", "none"]
+    """whose steps see images shifted by a few pixels: the discriminator's, the generator's too, or none
+    ['discriminator']
+    """
     warm_up: float
     """share of the steps spent on reconstruction alone [0.15]"""
     learning_rate: float
@@ -286,6 +300,10 @@ class MedXGANOptions(TypedDict, total=False):
     """Adam's, for the critic that begins as a copy of the classifier [0.0003]"""
     discriminator_rate: float
     """Adam's, for the discriminator [0.0008]"""
+    schedule: Literal["decayed", "constant"]
+    """learning rates that warm up and fall, or stay as they are ['decayed']"""
+    clip: float | None
+    """largest norm of a gradient; None: no limit [5.0]"""
     ema: float
     """decay of the averaged weights that are kept [0.998]"""
     mse_weight: float
