@@ -104,8 +104,10 @@ class ILVMOptions(TypedDict, total=False):
 
     mode: Literal["exact", "amortised"]
     """lossless, or the paper's equations to the letter ['exact']"""
-    flow: Literal["coupling", "spline", "planar", "linear"]
-    """the invertible map; linear for comparison ['coupling']"""
+    flow: Literal["coupling", "spline", "planar", "linear", "amortised"]
+    """the invertible map; linear for comparison; amortised is planar with parameters from the recognition
+    network (mode='amortised' alone, paper) ['coupling']
+    """
     layers: int
     """couplings, or planar layers (16 or 32 of them) [2]"""
     hidden: int
@@ -136,6 +138,12 @@ class ILVMOptions(TypedDict, total=False):
     """real inputs kept with the lens, shared out evenly over its classes [512]"""
     teaching_steps: int
     """training steps each time it is taught [400]"""
+    dimensions: int
+    """dimensions of the code for each thing that is read, which is a sum of them [1]"""
+    uncertain: Literal["readout", "code"]
+    """what is uncertain when it asks: the read-out's parameters, or z* given the input (paper), where it
+    is drawn: mode='amortised', or over a lens with a posterior ['readout']
+    """
 
 class InfillOptions(TypedDict, total=False):
     """Options of ``infill``; a docstring beside each says what it is, and its default."""
@@ -244,6 +252,12 @@ class JLVMOptions(TypedDict, total=False):
     """Adam's [0.001]"""
     ema: float
     """decay of the averaged weights that are kept [0.995]"""
+    dimensions: int
+    """dimensions of the code for each thing that is read, which is a sum of them [1]"""
+    likelihood: Literal["gaussian", "bernoulli"]
+    """p(x|z*): a Gaussian as wide as the batch's error, or one bit for each value, on its range
+    ['gaussian']
+    """
 
 class MedXGANOptions(TypedDict, total=False):
     """Options of ``medxgan``; a docstring beside each says what it is, and its default."""

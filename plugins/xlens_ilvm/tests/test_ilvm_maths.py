@@ -9,13 +9,14 @@ from torch.distributions import Bernoulli, Categorical, MultivariateNormal, Norm
 from xlens_ilvm.acquisition import informativeness
 from xlens_ilvm.columns import Column, columns_of, targets_of
 from xlens_ilvm.flows import make_flow
-from xlens_ilvm.memory import Bank, spread_over_classes
+from xlens_ilvm.memory import Bank
 from xlens_ilvm.models import AmortisedModel, ExactModel
 from xlens_ilvm.named import centres_of
 from xlens_ilvm.readout import Readout
 from xlens_ilvm.space import Space
 
 from xlens.errors import DataError, OptionError
+from xlens.nn import spread_over_classes
 
 NAN = float("nan")
 FLOWS = [("planar", 16), ("planar", 32), ("coupling", 2), ("spline", 3), ("linear", 1)]
