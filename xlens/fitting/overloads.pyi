@@ -141,8 +141,8 @@ class ILVMOptions(TypedDict, total=False):
     dimensions: int
     """dimensions of the code for each thing that is read, which is a sum of them [1]"""
     uncertain: Literal["readout", "code"]
-    """what is uncertain when it asks: the read-out's parameters, or z* given the input (paper), where it
-    is drawn: mode='amortised', or over a lens with a posterior ['readout']
+    """what is uncertain when it asks: the read-out's parameters, or z* given the input (paper), where that
+    is drawn: in mode='amortised', or over a lens with a posterior ['readout']
     """
 
 class InfillOptions(TypedDict, total=False):
@@ -374,6 +374,8 @@ class SVAEOptions(TypedDict, total=False):
     """inputs per step on which the classifier is asked [40]"""
     consistency_scale: float
     """largest standard deviation of z2 when it is asked [3.5]"""
+    variants: Literal["around", "redrawn"]
+    """invariances draw z2 around the input's own, or anew from N(0, scale^2) (paper) ['around']"""
     learning_rate: float
     """Adam's [0.0015]"""
     ema: float
