@@ -125,7 +125,7 @@ def _usual(lens: SVAELens) -> list[float]:
 
 
 def _best(lens: SVAELens, code: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return of a code ``(d,)`` moved codes ``(K, d)``, dimensions, values, and whether the head agrees ``(K,)``."""
+    """Return of a code ``(d,)`` moved codes ``(K, d)``, dimensions, values, and whether the head agrees."""
     d1, count = lens.model.evidence, len(values)
     rows = code.repeat(d1 * count, 1)
     dims = torch.arange(d1, device=code.device).repeat_interleave(count)

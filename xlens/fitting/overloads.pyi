@@ -32,14 +32,22 @@ class DIFOptions(TypedDict, total=False):
     """width of the code [24]"""
     bound: float
     """codes lie between -bound and bound (C) [3.0]"""
-    introspection: Literal["soft", "margin", "none"]
-    """Soft-IntroVAE, IntroVAE, or a plain VAE ['soft']"""
+    game: Literal["exponential", "margin", "none"]
+    """how decoder and encoder play: a penalty after Soft-IntroVAE, IntroVAE's margin, or not (a VAE)
+    ['exponential']
+    """
     separation: Literal["me", "logistic", "none"]
     """what pulls the classes apart ['me']"""
     drawn_classes: bool
     """each step draws an input's class from the classifier's probabilities, not the most probable [True]"""
     separation_share: float
     """value of the separation term over that of the reconstruction [0.1]"""
+    eta: float | None
+    """fixed weight of Lambda itself (|eta|, paper); None: of its logarithm, by separation_share [None]"""
+    nu: float
+    """scale of the linear kernel of separation='me'; counts where gamma is given [1.0]"""
+    gamma: float | None
+    """added to the covariance of separation='me' (paper); None: a thousandth of its mean [None]"""
     feature_penalty: float
     """strength of L1 whose weights select features [0.01]"""
     top: int
@@ -61,9 +69,13 @@ class DIFOptions(TypedDict, total=False):
     play_weight: float
     """introspective terms [1.0]"""
     margin: float
-    """of introspection='margin', in multiples of the real inputs' KL [1.25]"""
+    """of game='margin', in multiples of the real inputs' KL [1.25]"""
+    fixed_margin: float | None
+    """of game='margin', in nats of KL (m, paper); None: margin times the real inputs' KL [None]"""
     sharpness: float
-    """of introspection='soft', per nat of KL [0.3]"""
+    """of game='exponential', per nat of KL [0.3]"""
+    schedule: Literal["decayed", "constant"]
+    """learning rates that warm up and fall, or stay as they are ['decayed']"""
     restarts: int
     """how often a fit whose health test fails is begun anew [2]"""
 
