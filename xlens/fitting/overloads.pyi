@@ -204,6 +204,10 @@ class IntroVACOptions(TypedDict, total=False):
     """absolute error of the reconstruction (b_AE) [100.0]"""
     class_weight: float
     """cross entropies of the linear head, summed (b_CL) [1.0]"""
+    attribute_game: bool
+    """attributes take part in the game: the decoder also makes decodings that are read as they are (paper)
+    [False]
+    """
     attribute_weight: float
     """losses of the attributes, summed [3.0]"""
     prior_weight: float
@@ -218,6 +222,12 @@ class IntroVACOptions(TypedDict, total=False):
     """
     restarts: int
     """how often a fit whose game destroys the reconstruction is begun anew [2]"""
+    schedule: Literal["decayed", "halved", "constant"]
+    """learning rates that warm up and fall, are halved at .4, .6 and .8 of the steps (paper), or stay
+    ['decayed']
+    """
+    clip: float | None
+    """largest norm of a gradient; None: no limit (paper) [20.0]"""
     longest_step: float
     """how far a counterfactual may go in the code [8.0]"""
     calibrated: bool
