@@ -133,6 +133,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "explanation",
         "grids",
         "parts",
+        "scatter",
         "asked",
     ),
     "report": ("traversals", "sprites", "sliders", "payload", "document", "notes", "page", "comparison", "lens"),

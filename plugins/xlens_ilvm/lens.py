@@ -111,14 +111,15 @@ class ILVMLens(Lens):
 
         Noise is the same for every input, so that what is found of one does not depend on the others.
         """
-        kind = {"generator": generator, "device": inputs.device}
         below = getattr(self.below, "encode_draws", None)
         if below is None:
             represented = self.represent(inputs).unsqueeze(0)
         else:
             width = math.prod(self.space.shape)
-            represented = below(inputs, torch.randn(DRAWS, width, **kind).to(inputs.dtype))
-        noise = torch.randn(DRAWS, 1, self.space.width, dtype=torch.float64, **kind)
+            drawn = torch.randn(DRAWS, width, generator=generator, device=inputs.device)
+            represented = below(inputs, drawn.to(inputs.dtype))
+        shape = (DRAWS, 1, self.space.width)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64, device=inputs.device)
         y = [self.space(one)[0] for one in represented]
         if len(y) == 1:
             return self.model.draws(y[0], noise[:, 0])

@@ -60,7 +60,7 @@ def log_likelihood(read: Mapping[str, Tensor], attributes: Mapping[str, bool | f
 
 
 def holds(read: Mapping[str, Tensor], attributes: Mapping[str, bool | float]) -> Tensor:
-    """Return whether readings are what was wanted, ``(N,)`` or ``()``: on that side of 0, or within 1 of a number."""
+    """Return whether readings are what was wanted, ``(N,)``: on that side of 0, or within 1 of a number."""
     found = torch.ones((), dtype=torch.bool)
     for name, wanted in attributes.items():
         own = read[name]
