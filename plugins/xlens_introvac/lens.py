@@ -271,20 +271,17 @@ class IntroVACLens(AskingLens):
 
         Where attributes are asked for that are not read off the decoding, it is below anything that is accepted.
         """
-        found = []
-        for part in codes.split(_BATCH):
-            decoded = self.decode(part)
-            margin = torch.ones(len(part), device=part.device)
-            if target is not None:
-                wanted = torch.full((len(part),), target, device=part.device)
-                margin = margin_over_rest(self.classifier(decoded), wanted)
-                # What the classifier gives no number is worth less than anything else.
-                margin = torch.where(margin.isfinite(), margin, -torch.inf)
-            if attributes:
-                held = holds(self._read(self.encode(decoded)), attributes)
-                margin = torch.where(held, margin, margin.clamp_max(0) - 1)
-            found.append(margin)
-        return torch.cat(found)
+        decoded = torch.cat([self.decode(part) for part in codes.split(_BATCH)])
+        margin = torch.ones(len(codes), device=codes.device)
+        if target is not None:
+            logits = torch.cat([self.classifier(part) for part in decoded.split(_BATCH)])
+            margin = margin_over_rest(logits, torch.full((len(codes),), target, device=codes.device))
+            # What the classifier gives no number is worth less than anything else.
+            margin = torch.where(margin.isfinite(), margin, -torch.inf)
+        if attributes:
+            again = torch.cat([self.encode(part) for part in decoded.split(_BATCH)])
+            margin = torch.where(holds(self._read(again), attributes), margin, margin.clamp_max(0) - 1)
+        return margin
 
     @torch.no_grad()
     def turn(self) -> None:

@@ -115,9 +115,16 @@ def contrasts(
         variants = variants.view(len(x), len(classes), *lens.spec.shape)
         names = lens.classifier.names(lens.spec.num_classes)
     maps = xlens.evaluation.divergence_attributions(explainer, x, variants, "class", method).attributions
-    by_classifier = said.view(len(x), -1) == classes
-    parts = (x, variants, dims, at, by_head, by_classifier, maps)
-    return Contrasts(*(part.cpu() for part in parts), class_names=tuple(names))
+    return Contrasts(
+        inputs=x.cpu(),
+        variants=variants.cpu(),
+        dims=dims.cpu(),
+        values=at.cpu(),
+        by_head=by_head.cpu(),
+        by_classifier=(said.view(len(x), -1) == classes).cpu(),
+        attributions=maps.cpu(),
+        class_names=tuple(names),
+    )
 
 
 def _usual(lens: SVAELens) -> list[float]:
