@@ -97,7 +97,7 @@ def test_a_classifier_of_shuffled_labels_is_explained_beside_it(found, fitted, k
         maps.append(torch.autograd.grad(margin.sum(), x)[0].abs().sum(1).flatten(1))
     alike = [scipy.stats.spearmanr(one, two).statistic for one, two in zip(*maps, strict=True)]
     assert by_other.get("relabelled", "saliency").value == pytest.approx(np.mean(alike), abs=1e-5)
-    with pytest.raises(OptionError, match="has no figure 'relabelled'"):
+    with pytest.raises(OptionError, match="there is no figure 'relabelled'"):
         found.get("relabelled", "saliency")
     with pytest.raises(OptionError, match="'relabelled' tells other classes"):
         evaluated(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 7)))
