@@ -155,6 +155,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "explanation",
         "grids",
         "parts",
+        "scatter",
         "asked",
     ),
     "report": (

@@ -8,8 +8,17 @@ import xlens
 from xlens_dif.backend import DIF
 from xlens_dif.calls import agreement, traversal
 from xlens_dif.lens import DIFLens
+from xlens_dif.separation import Statistic, mean_embedding_separation
 
-__all__ = ["DIF", "DIFLens", "agreement", "traversal", "xlens_backend"]
+__all__ = [
+    "DIF",
+    "DIFLens",
+    "Statistic",
+    "agreement",
+    "mean_embedding_separation",
+    "traversal",
+    "xlens_backend",
+]
 
 
 @xlens.hookimpl

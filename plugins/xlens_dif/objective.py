@@ -13,7 +13,7 @@ from xlens.data import Batch
 from xlens.nn import held
 from xlens.training import Trainer
 from xlens_dif.posterior import Posterior, bounded
-from xlens_dif.separation import logistic_separation, mean_embedding_separation
+from xlens_dif.separation import Statistic, logistic_separation, mean_embedding_separation
 
 __all__ = ["Objective", "Terms", "penalty"]
 
@@ -27,44 +27,52 @@ class Terms:
     """Kinds and weights of the terms.
 
     Args:
-        introspection: how encoder and decoder play against each other.
+        game: how encoder and decoder play against each other.
         separation: what pulls classes apart.
         reconstruction: weight of the squared error, summed over the values of an input.
         prior: weight of the KL.
         play: weight of the introspective terms.
         margin: of ``"margin"``, in multiples of the real inputs' KL.
-        sharpness: of ``"soft"``, per nat.
+        fixed_margin: the same in nats (m), in its place; None for none.
+        sharpness: of ``"exponential"``, per nat.
         share: of the separation, relative to the value of the reconstruction term: that of eta Lambda, or of the
             logistic loss at chance.
+        eta: fixed weight of the separation, in the place of a share; None for none.
+        statistic: what ``"me"`` maximises.
         bound: C.
     """
 
-    introspection: Literal["soft", "margin", "none"]
+    game: Literal["exponential", "margin", "none"]
     separation: Literal["me", "logistic", "none"]
     reconstruction: float
     prior: float
     play: float
     margin: float
+    fixed_margin: float | None
     sharpness: float
     share: float
+    eta: float | None
+    statistic: Statistic
     bound: float
 
 
 def penalty(fake: Tensor, real: Tensor, terms: Terms) -> Tensor:
     """Return what the encoder pays for decodings whose KL is not above that of real inputs, ``()``.
 
-    Both kinds follow the KL of real inputs: with a fixed margin, or a fixed exponent, the play ends by itself as
-    soon as real inputs lie above it.
+    Both kinds follow the KL of real inputs: with a fixed margin (the paper's m, on request), or a fixed exponent,
+    the play ends by itself as soon as real inputs lie above it.
 
     Args:
         fake: ``(m,)`` KL of decodings.
         real: ``(n,)`` KL of real inputs.
-        terms: ``"margin"`` is [m - KL]+ of IntroVAE; ``"soft"`` is the exponential of Soft-IntroVAE, of the KL
-            alone: its authors weigh it 256 times the error, which leaves the error no part in it.
+        terms: ``"margin"`` is [m - KL]+ of IntroVAE; ``"exponential"`` is after Soft-IntroVAE, and not it: its
+            authors have exp(-2 s ELBO) of decodings that are decoded again, with a KL that weighs 256 times the
+            error; here it is of the KL alone, against that of real inputs.
     """
     usual = real.detach().mean()
-    if terms.introspection == "margin":
-        return (terms.margin * usual - fake).clamp_min(0).mean()
+    if terms.game == "margin":
+        margin = terms.margin * usual if terms.fixed_margin is None else terms.fixed_margin
+        return (margin - fake).clamp_min(0).mean()
     exponent = terms.sharpness * (usual - fake)
     # Beyond the steepest point as the tangent, so that no fake can blow the step up.
     steep = exponent.clamp(max=_STEEPEST).exp()
@@ -102,7 +110,7 @@ class Objective:
         real = posterior.kl()
         losses = {"kl": real.mean()}
         loss = terms.prior * losses["kl"]
-        if terms.introspection == "none":
+        if terms.game == "none":
             error = self._error(self._network("decoder")(codes), inputs)
             loss = loss + terms.reconstruction * error + self._separate(codes, batch, error, losses)
             self.trainer.minimise(loss, "encoder", "decoder")
@@ -134,20 +142,20 @@ class Objective:
         return {"reconstruction": error, "fake_kl": fake[n:].mean(), "penalty": push}
 
     def _separate(self, codes: Tensor, batch: Batch, error: Tensor, losses: dict[str, Tensor]) -> Tensor:
-        """Return the separation term, weighted by the reconstruction's, so that no user has to find its weight."""
+        """Return the separation term, weighted by the reconstruction's where its weight is not given."""
         terms = self.terms
         if terms.separation == "none":
             return codes.new_zeros(())
-        scale = terms.share * terms.reconstruction * error.detach()
+        scale = terms.share * terms.reconstruction * error.detach() if terms.eta is None else terms.eta
         classes = self.classes_of(batch)
         if terms.separation == "logistic":
             losses["separation"] = logistic_separation(codes, classes, self.num_classes)
             return scale * losses["separation"]
-        found = mean_embedding_separation(codes, classes, self.trainer.generator)
+        found = mean_embedding_separation(codes, classes, self.trainer.generator, terms.statistic)
         if found is None:
             return codes.new_zeros(())
         losses["separation"] = found
-        # Its gradient is that of eta Lambda with eta such that eta Lambda is the share.
+        # Of a logarithm: its gradient is that of eta Lambda with eta such that eta Lambda is the share.
         return -scale * found
 
     def _posterior(self, inputs: Tensor) -> Posterior:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from xlens.metrics import mean_embedding_statistic
 
-__all__ = ["hardly_compared", "logistic_separation", "mean_embedding_separation"]
+__all__ = ["Statistic", "hardly_compared", "logistic_separation", "mean_embedding_separation"]
 
 #: The share of each class that serves as locations.
 _PROTOTYPES = 0.25
@@ -19,18 +21,51 @@ _FEWEST = 4
 _RIDGE = 1e-3
 
 
-def mean_embedding_separation(codes: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor | None:
+@dataclass(frozen=True)
+class Statistic:
+    """Which form of the mean embedding statistic Lambda is maximised.
+
+    Args:
+        logarithm: log(1 + Lambda), since Lambda grows without bound as classes become tight; the paper has Lambda.
+        nu: scale of the linear kernel.
+        gamma: what is added to the covariance's diagonal (paper); None: a thousandth of its mean, and nu cancels.
+    """
+
+    logarithm: bool = True
+    nu: float = 1.0
+    gamma: float | None = None
+
+    def __call__(self, x: Tensor, y: Tensor, locations: Tensor) -> Tensor:
+        """Return it for two samples ``(n, d)`` and ``(m, d)`` at locations ``(J, d)``, as ``()`` float64."""
+        if self.gamma is None:
+            found = mean_embedding_statistic(x, y, locations, ridge=_RIDGE)
+        else:
+            found = self._with_gamma(*(self.nu * rows.double() @ locations.double().T for rows in (x, y)))
+        return found.log1p() if self.logarithm else found
+
+    def _with_gamma(self, first: Tensor, second: Tensor) -> Tensor:
+        n1, n2 = len(first), len(second)
+        difference = first.mean(0) - second.mean(0)
+        pooled = ((n1 - 1) * first.T.cov() + (n2 - 1) * second.T.cov()) / (n1 + n2 - 2)
+        ridged = pooled + cast(float, self.gamma) * torch.eye(len(pooled)).to(pooled)
+        return n1 * n2 / (n1 + n2) * difference @ torch.linalg.solve(ridged, difference)
+
+
+def mean_embedding_separation(
+    codes: Tensor, classes: Tensor, generator: torch.Generator, statistic: Statistic | None = None
+) -> Tensor | None:
     """Return log(1 + Lambda), the mean over one-vs-rest comparisons; None where no class can be compared.
 
     Lambda is the mean embedding statistic with a linear kernel. A random quarter of each side are its locations,
-    detached and left out of the means. The statistic itself grows without bound as classes become tight, so its
-    logarithm is what is maximised.
+    detached and left out of the means. Any backend may add it to its loss, not this one alone.
 
     Args:
         codes: ``(n, d)``.
         classes: ``(n,)``.
         generator: draws the locations.
+        statistic: its form; None for the logarithm with a relative ridge.
     """
+    statistic = statistic or Statistic()
     found = []
     present = classes.unique().tolist()
     # With two classes both comparisons are the same.
@@ -44,7 +79,7 @@ def mean_embedding_separation(codes: Tensor, classes: Tensor, generator: torch.G
             count = max(1, int(_PROTOTYPES * len(side)))
             locations.append(codes[drawn[:count]].detach())
             means.append(codes[drawn[count:]])
-        found.append(mean_embedding_statistic(means[0], means[1], torch.cat(locations), ridge=_RIDGE).log1p())
+        found.append(statistic(means[0], means[1], torch.cat(locations)))
     return torch.stack(found).mean().to(codes.dtype) if found else None
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from xlens_ilvm.columns import GAUSSIAN, PLACES
 from xlens_ilvm.readout import Readout
 
-__all__ = ["informativeness"]
+__all__ = ["DRAWS", "informativeness", "informativeness_of_draws"]
 
-_DRAWS = 50
+#: Of parameters, and of codes.
+DRAWS = 50
 #: Precision of the Gaussian prior around the fitted parameters, which a single label already outweighs.
 _PRIOR = 0.1
 
@@ -45,20 +46,52 @@ def informativeness(
         Learning.
     """
     total = codes.new_zeros(len(codes))
-    for c in range(readout.width):
+    known, codes = readout.read(known), readout.read(codes)
+    for c in range(readout.outputs):
         seen = ~targets[:, c].isnan()
         own, asked = known[seen, c], codes[:, c]
         if readout.readings[c] == GAUSSIAN:
             total += _of_a_number(readout, c, own, asked, strategy)
             continue
         posterior = _posterior(readout, c, own)
-        noise = torch.randn(_DRAWS, len(posterior), generator=generator, dtype=codes.dtype, device=codes.device)
+        noise = torch.randn(DRAWS, len(posterior), generator=generator, dtype=codes.dtype, device=codes.device)
         drawn = readout.parameters_of(c) + noise @ posterior.T
         logs = torch.stack([readout.log_probabilities(parameters, asked, c) for parameters in drawn])
-        mean = torch.logsumexp(logs, 0) - math.log(_DRAWS)
+        mean = torch.logsumexp(logs, 0) - math.log(DRAWS)
         whole = -(mean.exp() * mean).sum(1)
         expected = -(logs.exp() * logs).sum(2).mean(0)
         total += whole - expected if strategy == "mutual_information" else whole
+    return total
+
+
+@torch.no_grad()
+def informativeness_of_draws(readout: Readout, draws: Tensor, strategy: str) -> Tensor:
+    """Return H[E p(s|z*)] - E H[p(s|z*)] over z* ~ q(z*|z) for each input, in nats ``(N,)``.
+
+    That is eq. 9 of the paper with the input's own posterior in both terms; the read-out's parameters are taken as
+    they are. Of a number, whose mixture of Gaussians has no entropy in closed form, the Gaussian of equal variance
+    stands for the mixture.
+
+    Args:
+        readout: p(s|z*).
+        draws: ``(M, N, d)`` of z*.
+        strategy: as for :func:`informativeness`.
+    """
+    values = readout.read(draws)
+    total = draws.new_zeros(draws.shape[1])
+    for c in range(readout.outputs):
+        parameters = readout.parameters_of(c)
+        if readout.readings[c] == GAUSSIAN:
+            noise = readout.deviations[c].square()
+            spread = (parameters[0] * values[:, :, c]).var(0, correction=0)
+            whole = 0.5 * torch.log(2 * math.pi * math.e * (spread + noise))
+            own = 0.5 * torch.log(2 * math.pi * math.e * noise)
+        else:
+            logs = torch.stack([readout.log_probabilities(parameters, one, c) for one in values[:, :, c]])
+            mean = torch.logsumexp(logs, 0) - math.log(len(draws))
+            whole = -(mean.exp() * mean).sum(1)
+            own = -(logs.exp() * logs).sum(2).mean(0)
+        total += whole - own if strategy == "mutual_information" else whole
     return total
 
 

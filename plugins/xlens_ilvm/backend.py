@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from xlens.errors import ModelError, OptionError, XlensWarning
 from xlens.nn import spread_over_classes
 from xlens.training import classifier_logits, supervising_logits
 from xlens_ilvm.columns import Column, targets_of
-from xlens_ilvm.flows import FLOWS
+from xlens_ilvm.flows import FLOWS, OF_EACH_ROW
 from xlens_ilvm.learning import Learning, hold_out
 from xlens_ilvm.lens import ILVMLens
 from xlens_ilvm.models import AmortisedModel, ExactModel
@@ -54,7 +55,12 @@ class ILVM(xlens.Backend):
     mode: str = param(
         "exact", choices=("exact", "amortised"), help="lossless, or the paper's equations to the letter"
     )
-    flow: str = param("coupling", choices=FLOWS, help="the invertible map; linear for comparison")
+    flow: str = param(
+        "coupling",
+        choices=FLOWS,
+        help="the invertible map; linear for comparison; amortised is planar with parameters from the recognition "
+        "network (mode='amortised' alone, paper)",
+    )
     layers: int = param(2, ge=1, help="couplings, or planar layers (16 or 32 of them)")
     hidden: int = param(64, ge=4, help="width of the couplings' hidden layers")
     code: int = param(64, ge=2, formerly="most", help="width of the code that the flow works on, at the most")
@@ -73,14 +79,58 @@ class ILVM(xlens.Backend):
     memory: int = param(4096, ge=16, help="rows kept with the lens to learn on from (numbers of the layer)")
     bank: int = param(512, ge=2, help="real inputs kept with the lens, shared out evenly over its classes")
     teaching_steps: int = param(400, ge=1, help="training steps each time it is taught")
+    dimensions: int = param(
+        1, ge=1, help="dimensions of the code for each thing that is read, which is a sum of them"
+    )
+    uncertain: str = param(
+        "readout",
+        choices=("readout", "code"),
+        help="what is uncertain when it asks: the read-out's parameters, or z* given the input (paper), where "
+        "that is drawn: in mode='amortised', or over a lens with a posterior",
+    )
+
+    @classmethod
+    def paper(cls, **options: Any) -> ILVM:
+        """Return the paper's model: q(z*|z) whose flow a recognition network gives for each z, and p(z|z*).
+
+        Side information counts once, as in eq. 7; questions are chosen by what z* leaves open (eq. 9, with the
+        input's own posterior in both terms). What the paper does not say is ours: 16 planar layers, the networks'
+        width, Adam's rate and decay, and that half of a batch has side information. Its recognition network sees
+        side information in q0 alone, on half of the rows that have it.
+
+        Args:
+            **options: fields that should differ.
+        """
+        faithful: dict[str, Any] = {
+            "mode": "amortised",
+            "flow": "amortised",
+            "layers": 16,
+            "label_weight": 1.0,
+            "noise": 0.0,
+            "early_stopping": False,
+            "uncertain": "code",
+        }
+        return cls(**{**faithful, **options})
 
     def build(self, classifier: Classifier, spec: Spec, over: Lens | None = None) -> ILVMLens:
         """Return an untrained lens.
 
         Raises:
-            OptionError: there is nothing to work on.
+            OptionError: there is nothing to work on, or options contradict each other.
             ModelError: the layer does not run.
         """
+        if self.flow == OF_EACH_ROW and self.mode == "exact":
+            raise OptionError(
+                "ilvm: a flow that is another for each input cannot be undone from its code alone",
+                given=f"flow={OF_EACH_ROW!r} with mode='exact'",
+                do="set mode='amortised', or flow='planar'",
+            )
+        if self.uncertain == "code" and self.mode == "exact" and not hasattr(over, "encode_draws"):
+            raise OptionError(
+                "ilvm: nothing is uncertain about the code of an input",
+                given="uncertain='code' with mode='exact', and no lens below that draws codes",
+                do="set mode='amortised' or uncertain='readout', or fit it over a lens with a posterior",
+            )
         if classifier.layer is None and over is None:
             raise OptionError(
                 "ilvm: there is nothing to work on",
@@ -102,6 +152,7 @@ class ILVM(xlens.Backend):
             names=self.attributes,
             learning=self._learning(),
             teaching_steps=self.teaching_steps,
+            uncertain=self.uncertain,
         )
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> ILVMLens:
@@ -115,7 +166,7 @@ class ILVM(xlens.Backend):
         columns = columns_for(run, self.attributes, self.kinds, self.name)
         lens = self.build(classifier, run.spec, None if run.over is None else run.over.lens).to(run.device)
         self._check_room(columns, lens.space, of_classes=run.side_info is None and not self.kinds)
-        lens.model.learn(columns)
+        lens.model.learn(columns, self.dimensions)
         lens.model.to(run.device)
         lens.of_classes.fill_(int(run.side_info is None and not self.kinds))
         bank = _settle(classifier, lens, data, run, self.bank)
@@ -129,7 +180,7 @@ class ILVM(xlens.Backend):
         return lens
 
     def _check_room(self, columns: tuple[Column, ...], space: Space, of_classes: bool) -> None:
-        needed = sum(column.width for column in columns)
+        needed = self.dimensions * sum(column.width for column in columns)
         if needed <= space.width:
             return
         # Wide layers are narrowed by an option; other ones are as narrow as they are.
@@ -205,7 +256,7 @@ def _rows(
         return torch.cat(y), targets_of(run.side_info, columns)
     if bool(lens.of_classes):
         return torch.cat(y), class_targets(torch.cat(logits))
-    return torch.cat(y), torch.full((sum(map(len, y)), lens.model.readout.width), torch.nan)
+    return torch.cat(y), torch.full((sum(map(len, y)), lens.model.readout.outputs), torch.nan)
 
 
 def _to_keep(targets: Tensor, most: int, seed: int) -> Tensor:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from xlens_ilvm.planar import PlanarFlow
 
-__all__ = ["FLOWS", "ComposedFlow", "make_flow"]
+__all__ = ["FLOWS", "OF_EACH_ROW", "ComposedFlow", "make_flow"]
 
 #: What the option ``flow`` may be.
-FLOWS = ("coupling", "spline", "planar", "linear")
+FLOWS = ("coupling", "spline", "planar", "linear", "amortised")
+#: Planar, with parameters that a recognition network gives for each row; :func:`make_flow` returns what it changes.
+OF_EACH_ROW = "amortised"
 
 #: A coupling changes the scale of a dimension by at most this factor's logarithm.
 _SCALE_CAP = 2.0
@@ -69,7 +71,7 @@ def make_flow(name: str, width: int, layers: int, hidden: int) -> PlanarFlow | C
         layers: planar layers, or couplings.
         hidden: width of the couplings' hidden layers.
     """
-    if name == "planar":
+    if name in ("planar", OF_EACH_ROW):
         return PlanarFlow(width, layers).double()
     return ComposedFlow(width, 0 if name == "linear" else layers, hidden, name == "spline").double()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Lens, Run, Spec
 from xlens.contracts import Question
 from xlens.errors import UnsupportedError
-from xlens_ilvm.acquisition import informativeness
+from xlens_ilvm.acquisition import DRAWS, informativeness, informativeness_of_draws
 from xlens_ilvm.columns import targets_of
 from xlens_ilvm.learning import Learning, hold_out
 from xlens_ilvm.memory import Bank, Memory
@@ -36,6 +37,7 @@ class ILVMLens(Lens):
         names: names of the columns of side information; numbered where there are none.
         learning: how the model learns further.
         teaching_steps: how long, when it is taught.
+        uncertain: what is uncertain when it asks: the ``"readout"``, or the ``"code"``.
     """
 
     of_classes: Tensor
@@ -52,11 +54,13 @@ class ILVMLens(Lens):
         names: tuple[str, ...],
         learning: Learning,
         teaching_steps: int,
+        uncertain: str = "readout",
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self._names, self._learning, self._teaching_steps = spec, names, learning, teaching_steps
         self.space, self.model, self.below = space, model, below
+        self._uncertain = uncertain
         self.decodes_to = "layer" if below is None else below.decodes_to
         if below is not None:
             self.encodes_directly = below.encodes_directly
@@ -81,10 +85,10 @@ class ILVMLens(Lens):
     @property
     def taught(self) -> Tensor:
         """Which of the named dimensions anything was ever answered about, ``(C,)`` bool."""
-        width, targets = self.model.readout.width, self.memory.targets
-        if bool(self.of_classes) or targets.shape[1] != width:
-            return torch.ones(width, dtype=torch.bool, device=targets.device)
-        return (~targets.isnan()).any(0)
+        readout, targets = self.model.readout, self.memory.targets
+        if bool(self.of_classes) or targets.shape[1] != readout.outputs:
+            return torch.ones(readout.width, dtype=torch.bool, device=targets.device)
+        return (~targets.isnan()).any(0).repeat_interleave(readout.dimensions)
 
     @property
     def kept_inputs(self) -> Tensor:
@@ -101,6 +105,25 @@ class ILVMLens(Lens):
         """Map inputs ``(N, *S)`` to codes ``(N, d)``."""
         y, rest = self.space(self.represent(inputs))
         return torch.cat([self.model.code(y), rest], 1).to(inputs.dtype)
+
+    def drawn_codes(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return draws ``(M, N, width)`` of z* given inputs, through the lens below where that can draw as well.
+
+        Noise is the same for every input, so that what is found of one does not depend on the others.
+        """
+        below = getattr(self.below, "encode_draws", None)
+        if below is None:
+            represented = self.represent(inputs).unsqueeze(0)
+        else:
+            width = math.prod(self.space.shape)
+            drawn = torch.randn(DRAWS, width, generator=generator, device=inputs.device)
+            represented = below(inputs, drawn.to(inputs.dtype))
+        shape = (DRAWS, 1, self.space.width)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64, device=inputs.device)
+        y = [self.space(one)[0] for one in represented]
+        if len(y) == 1:
+            return self.model.draws(y[0], noise[:, 0])
+        return torch.cat([self.model.draws(one, own) for one, own in zip(y, noise, strict=True)])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map codes ``(N, d)`` to the layer's activations ``(N, *A)``, or to inputs through the lens below."""
@@ -163,6 +186,8 @@ class ILVMLens(Lens):
     def informativeness(self, inputs: Tensor, strategy: str, generator: torch.Generator) -> Tensor:
         """Return how much would be learned from the side information of each input, in nats ``(N,)``."""
         self._check_taught("query")
+        if self._uncertain == "code":
+            return informativeness_of_draws(self.model.readout, self.drawn_codes(inputs, generator), strategy)
         known = (~self.memory.targets.isnan()).any(1)
         codes = self.model.code(self.memory.y[known].double())
         asked = self.model.code(self.space(self.represent(inputs))[0])

@@ -78,10 +78,10 @@ def named_features(
     parts = readout.parts()
     dims = [dim for part in parts for dim in part]
     if of_classes:
-        classes = range(1, 2) if len(dims) == 1 else range(len(dims))
+        classes = range(1, 2) if readout.outputs == 1 else range(readout.outputs)
+        each = [tuple(dims[i : i + readout.dimensions]) for i in range(0, len(dims), readout.dimensions)]
         found = [
-            Feature(f"evidence for {class_names[c]}", (dim,), "class", c)
-            for dim, c in zip(dims, classes, strict=True)
+            Feature(f"evidence for {class_names[c]}", own, "class", c) for own, c in zip(each, classes, strict=True)
         ]
     else:
         called = names or [f"attribute {a + 1}" for a in range(len(parts))]

@@ -34,13 +34,18 @@ class PlanarFlow(nn.Module):
         self.u = nn.Parameter(0.1 * torch.randn(layers, width))
         self.b = nn.Parameter(torch.zeros(layers))
 
-    def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Map points ``(N, d)`` to their images, and log|det| of the Jacobian ``(N,)``."""
+    def forward(self, points: Tensor, change: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map points ``(N, d)`` to their images, and log|det| of the Jacobian ``(N,)``.
+
+        Args:
+            points: ``(N, d)``.
+            change: ``(N, T, 2d + 1)`` what is added to w, u and b for each point, whose flow is then its own.
+        """
         total = points.new_zeros(len(points))
-        for w, u, b in self._layers():
-            bent = torch.tanh(points @ w + b)
+        for w, u, b in self._layers(change):
+            bent = torch.tanh(_dot(points, w) + b)
             points = points + bent.unsqueeze(1) * u
-            total = total + torch.log1p((w @ u) * (1 - bent.square()))
+            total = total + torch.log1p(_dot(w, u) * (1 - bent.square()))
         return points, total
 
     def inverse(self, images: Tensor) -> Tensor:
@@ -50,11 +55,22 @@ class PlanarFlow(nn.Module):
             images = images - torch.tanh(root).unsqueeze(1) * u
         return images
 
-    def _layers(self) -> list[tuple[Tensor, Tensor, Tensor]]:
-        inner = (self.w * self.u).sum(1, keepdim=True)
+    def _layers(self, change: Tensor | None = None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return w, u and b of each layer: ``(d,)``, ``(d,)`` and ``()``; with changes of rows ``(N, ...)``."""
+        w, u, b = self.w, self.u, self.b
+        if change is not None:
+            width = w.shape[1]
+            of_w, of_u, of_b = change.transpose(0, 1).split([width, width, 1], 2)
+            w, u, b = w.unsqueeze(1) + of_w, u.unsqueeze(1) + of_u, b.unsqueeze(1) + of_b.squeeze(2)
+        inner = (w * u).sum(-1, keepdim=True)
         wanted = F.softplus(inner) - 1 + _LEAST_SLOPE
-        corrected = self.u + (wanted - inner) * self.w / self.w.square().sum(1, keepdim=True).clamp_min(1e-12)
-        return list(zip(self.w, corrected, self.b, strict=True))
+        corrected = u + (wanted - inner) * w / w.square().sum(-1, keepdim=True).clamp_min(1e-12)
+        return list(zip(w, corrected, b, strict=True))
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Return inner products with a vector ``(d,)``, or row by row."""
+    return one @ other if other.dim() == 1 else (one * other).sum(1)
 
 
 def _root(k: Tensor, c: Tensor) -> Tensor:

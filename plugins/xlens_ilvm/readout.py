@@ -1,4 +1,4 @@
-"""p(s|z*): what is read off the assigned dimensions of the code, one by one, by simple functions of each."""
+"""p(s|z*): what is read off the assigned dimensions of the code, by simple functions of one or a few of them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ _FARTHEST = 1.5
 
 
 class Readout(nn.Module):
-    """A linear model for each assigned dimension, of that dimension alone.
+    """A linear model for each reading, of the dimension that it is assigned, or of the few.
 
     Yes or no is logistic, a number is Gaussian with a variance that is learned, and one of several values on a
-    line is a softmax of linear functions (which orders the values along it).
+    line is a softmax of linear functions (which orders the values along it). With several dimensions for each, what
+    is read is a weighted sum of them: psi_0 + sum_j psi_j z_j (paper, section 2).
 
     Args:
         columns: the side information; may be empty until a state is loaded.
+        dimensions: how many dimensions of the code each reading has.
     """
 
     kinds: Tensor
     levels: Tensor
 
-    def __init__(self, columns: Sequence[Column] = ()) -> None:
+    def __init__(self, columns: Sequence[Column] = (), dimensions: int = 1) -> None:
         super().__init__()
-        self._shape(columns)
+        self._shape(columns, dimensions)
 
-    def _shape(self, columns: Sequence[Column]) -> None:
+    def _shape(self, columns: Sequence[Column], dimensions: int) -> None:
+        self.dimensions = dimensions
         most = max((len(column.levels) for column in columns), default=2)
         levels = torch.zeros(len(columns), most, dtype=torch.float64)
         for row, column in zip(levels, columns, strict=True):
@@ -59,14 +62,17 @@ class Readout(nn.Module):
         # As many Gaussians of equal variance, as wide as they are apart: a softmax of linear functions.
         self.slope, self.places = nn.Parameter(slope), nn.Parameter(places)
         self.offsets = nn.Parameter(-0.5 * slope.unsqueeze(1) * places.square())
+        mixed = torch.full((count, dimensions), dimensions**-0.5, dtype=torch.float64)
+        self.mix = nn.Parameter(mixed) if dimensions > 1 else None
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         if prefix + "kinds" in state:
             columns = _columns(state[prefix + "kinds"], state[prefix + "levels"])
+            dimensions = state[prefix + "mix"].shape[1] if prefix + "mix" in state else 1
             # Not where they are the same: an optimiser may hold these parameters.
-            if columns != self.columns:
+            if (columns, dimensions) != (self.columns, self.dimensions):
                 device = self.slope.device
-                self._shape(columns)
+                self._shape(columns, dimensions)
                 self.to(device)
         super()._load_from_state_dict(state, prefix, *rest)
 
@@ -78,7 +84,7 @@ class Readout(nn.Module):
             y: ``(n, width)`` what codes are made of.
             targets: ``(n, C)``, NaN where not observed.
         """
-        for c in range(self.width):
+        for c in range(self.outputs):
             if self.readings[c] != PLACES or self.ordered[c]:
                 continue
             size, seen = self.sizes[c], ~targets[:, c].isnan()
@@ -99,32 +105,46 @@ class Readout(nn.Module):
         return self.noise.clamp_min(_LEAST_NOISE).exp()
 
     @property
+    def outputs(self) -> int:
+        """How many numbers are read, which is the width of targets."""
+        return len(self.readings)
+
+    @property
     def width(self) -> int:
         """How many dimensions of the code are assigned: the first ones."""
-        return len(self.readings)
+        return self.outputs * self.dimensions
 
     def parts(self) -> list[tuple[int, ...]]:
         """Return the dimensions that each column has."""
         found, first = [], 0
         for column in self.columns:
-            found.append(tuple(range(first, first + column.width)))
-            first += column.width
+            size = column.width * self.dimensions
+            found.append(tuple(range(first, first + size)))
+            first += size
         return found
+
+    def read(self, codes: Tensor) -> Tensor:
+        """Return of codes ``(N, d)`` the one number that each reading looks at, ``(N, C)``."""
+        assigned = codes[..., : self.width]
+        if self.mix is None:
+            return assigned
+        return (assigned.unflatten(-1, (self.outputs, self.dimensions)) * self.mix).sum(-1)
 
     def log_likelihood(self, codes: Tensor, targets: Tensor) -> Tensor:
         """Return log p(s_c|z_c), ``(N, C)``, and 0 where nothing is observed.
 
         Args:
-            codes: ``(N, d)``; the first C dimensions count.
+            codes: ``(N, d)``; the assigned dimensions, which are the first, count.
             targets: ``(N, C)``, NaN where not observed; probabilities are allowed where the answer is yes or no.
         """
         seen = ~targets.isnan()
         wanted = torch.where(seen, targets, 0.0).to(codes.dtype)
-        linear = self.slope * codes[:, : self.width] + self.bias
+        values = self.read(codes)
+        linear = self.slope * values + self.bias
         each = torch.zeros_like(linear)
         readings = torch.tensor(self.readings, device=codes.device)
         for c in (readings == PLACES).nonzero()[:, 0].tolist():
-            logs = self.log_probabilities(self.parameters_of(c), codes[:, c], c)
+            logs = self.log_probabilities(self.parameters_of(c), values[:, c], c)
             each[:, c] = logs.gather(1, wanted[:, c : c + 1].long())[:, 0]
         logistic = -F.binary_cross_entropy_with_logits(linear, wanted, reduction="none")
         error = (wanted - linear) / self.deviations

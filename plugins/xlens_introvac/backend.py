@@ -38,8 +38,9 @@ class IntroVAC(xlens.Backend):
     Nothing in it sees the classifier's gradient: it gives class probabilities of the data, once.
     ``introspection=False`` is VAC.
     The defaults are smaller and faster than the paper's; ``IntroVAC.paper()`` goes back to its weights, widths and
-    sampler, and says what still differs. Attributes are learned by encoder and head alone: the decoder is held to
-    them by the reconstruction, and takes no part in them when it plays against the other two.
+    sampler, and says what still differs. Attributes are learned by encoder and head alone, unless
+    ``attribute_game`` is set: the decoder is held to them by the reconstruction, and takes no part in them when it
+    plays against the other two.
 
     References:
         Maggipinto, Terzi, Susto (2020), IntroVAC: Introspective Variational Classifiers for Learning
@@ -66,6 +67,10 @@ class IntroVAC(xlens.Backend):
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
     reconstruction_weight: float = param(100.0, ge=0, help="absolute error of the reconstruction (b_AE)")
     class_weight: float = param(1.0, ge=0, help="cross entropies of the linear head, summed (b_CL)")
+    attribute_game: bool = param(
+        False,
+        help="attributes take part in the game: the decoder also makes decodings that are read as they are (paper)",
+    )
     attribute_weight: float = param(3.0, ge=0, help="losses of the attributes, summed")
     prior_weight: float = param(3.0, ge=0, help="KL to the prior per dimension (b_reg)")
     detect_weight: float = param(0.3, ge=0, help="encoder and head tell decodings from real inputs (b_EC)")
@@ -76,6 +81,12 @@ class IntroVAC(xlens.Backend):
         help="most that the game pulls on the decoder, relative to the reconstruction; None: no limit (paper)",
     )
     restarts: int = param(2, ge=0, help="how often a fit whose game destroys the reconstruction is begun anew")
+    schedule: str = param(
+        "decayed",
+        choices=("decayed", "halved", "constant"),
+        help="learning rates that warm up and fall, are halved at .4, .6 and .8 of the steps (paper), or stay",
+    )
+    clip: float | None = param(20.0, gt=0, help="largest norm of a gradient; None: no limit (paper)")
     longest_step: float = param(8.0, gt=0, help="how far a counterfactual may go in the code")
     calibrated: bool = param(True, help="sampling uses the head calibrated on the classifier's answers")
     langevin_step: float = param(0.2, gt=0, help="step of the Langevin iteration, to begin with")
@@ -88,11 +99,11 @@ class IntroVAC(xlens.Backend):
         """Return the paper's weights, width of the code, game and sampler.
 
         What differs from the paper still: convolutions are strided and not residual; ``steps`` and ``batch_size``
-        are this backend's defaults; the learning rate warms up and falls at
-        the end, and gradients are clipped at a norm of 20; the classes are the classifier's K classes with its own
-        probabilities, where the paper learns a labelled attribute; and attributes have a linear read-out with a
-        bias and a weight of their own, outside of the game. Reconstruction errors are in units of each channel's
-        range, and a counterfactual's length is searched for and not fixed.
+        are this backend's defaults; the classes are the classifier's K classes with its own probabilities, where
+        the paper learns a labelled attribute; attributes have a linear read-out with a bias, and a weight of their
+        own beside that of the game. Reconstruction errors are in units of each channel's range, and a
+        counterfactual's length is searched for and not fixed. The paper's plain VAC, which has no decay, is
+        ``IntroVAC.paper(introspection=False, schedule="constant")`` with four times the steps.
 
         Args:
             **options: fields that should differ.
@@ -109,6 +120,10 @@ class IntroVAC(xlens.Backend):
             "detect_weight": 0.01,
             "fool_weight": 5.0,
             "game_share": None,
+            "attribute_game": True,
+            "attribute_weight": 5.0,
+            "schedule": "halved",
+            "clip": None,
             "restarts": 0,
             "calibrated": False,
             "langevin_step": 2e-4,
@@ -198,9 +213,9 @@ class IntroVAC(xlens.Backend):
                 "decoder": torch.optim.Adam(lens.decoder.parameters(), self.learning_rate),
             },
             steps=self.steps,
-            schedule=warmed_and_decayed,
+            schedule=_SCHEDULES[self.schedule],
             ema=dict.fromkeys(networks, self.ema),
-            clip=20.0,
+            clip=self.clip,
         )
         trainer.generator.manual_seed(run.seed + attempt)
 
@@ -216,6 +231,7 @@ class IntroVAC(xlens.Backend):
             share=None if self.game_share is None else self.game_share / 4**attempt,
             classed_samples=self.classed_samples,
             attributes=attributes,
+            attribute_game=self.attribute_game,
             probabilities_of=probabilities_of,
         )
 
@@ -296,3 +312,15 @@ class IntroVAC(xlens.Backend):
                 allowed=f"at least {least}",
                 do=f"set code={least + 16}",
             )
+
+
+def _halved(done: float) -> float:
+    """Halve at epochs 60, 90 and 120 of 150."""
+    return 0.5 ** sum(done >= at for at in (0.4, 0.6, 0.8))
+
+
+def _constant(done: float) -> float:
+    return 1.0
+
+
+_SCHEDULES = {"decayed": warmed_and_decayed, "halved": _halved, "constant": _constant}

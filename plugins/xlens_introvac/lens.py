@@ -5,50 +5,25 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xlens import Classifier, Feature, Spec
-from xlens.contracts import whole
-from xlens.errors import OptionError, XlensWarning
+from xlens.errors import XlensWarning
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.health import Health
 from xlens_introvac.langevin import langevin
 from xlens_introvac.networks import LinearHead
+from xlens_introvac.sampling import Draw, check_draw, holds, log_likelihood
 
 __all__ = ["Draw", "IntroVACLens"]
 
 _BATCH = 256
 _ROUNDS = 12
 _CALIBRATED_ON = 4096
-
-
-@dataclass(frozen=True)
-class Draw:
-    """New inputs of one class, and how they were found.
-
-    Args:
-        inputs: ``(n, *S)``.
-        codes: ``(n, d)``.
-        accepted_by_classifier: share of all decodings drawn that it puts in the class; the others are rejected.
-        accepted_by_head: the same share among those that the head itself puts in the class (calibrated, where
-            that was asked for).
-        acceptance: share of Langevin proposals that the Metropolis test accepted, once steps were adapted.
-        r_hat: how well the chains mixed; near 1 when they did.
-        kept: ``(n,)`` bool, False where so few were accepted that the best of the others fill the gap.
-    """
-
-    inputs: Tensor
-    codes: Tensor
-    accepted_by_classifier: float
-    accepted_by_head: float
-    acceptance: float
-    r_hat: float
-    kept: Tensor
 
 
 class IntroVACLens(AskingLens):
@@ -171,14 +146,34 @@ class IntroVACLens(AskingLens):
         steps, _ = step_that_reaches(score, len(codes), self.longest_step, codes.device)
         return codes + steps[:, None] * direction
 
-    def potential(self, codes: Tensor, target: int) -> Tensor:
-        """Return U(z) = -s log p(target|z) + |z|^2 / 2 per row, ``(N,)``, with s the sharpness.
+    def encode_draws(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return codes ``(M, N, d)`` from q(z|x), for noise ``(M, d)``."""
+        mean, log_variance = self.encoder(inputs)
+        return (mean + (0.5 * log_variance).exp() * noise.unsqueeze(1)) @ self.basis
+
+    def potential(
+        self, codes: Tensor, target: int | None, attributes: Mapping[str, bool | float] | None = None
+    ) -> Tensor:
+        """Return U(z) = -s log p(target, attributes|z) + |z|^2 / 2 per row, ``(N,)``, with s the sharpness.
+
+        Given the code, class and attributes are independent of each other. What an attribute may be, :meth:`draw`
+        says; without a target any class will do.
 
         p is the head's: independent logistic classes, given that exactly one holds, are a softmax. s = 1 is the
         posterior; half of it lies close to the boundary, where real inputs are rare. s > 1 is the posterior given
         that many labels that agree.
         """
-        return -self.sharpness * self.class_logits(codes).log_softmax(1)[:, target] + codes.square().sum(1) / 2
+        prior = codes.square().sum(1) / 2
+        if not attributes and target is not None:
+            return -self.sharpness * self.class_logits(codes).log_softmax(1)[:, target] + prior
+        log_p = torch.zeros_like(prior)
+        if target is not None:
+            log_p = log_p + self.class_logits(codes).log_softmax(1)[:, target]
+        return -self.sharpness * (log_p + log_likelihood(self._read(codes), attributes or {})) + prior
+
+    def _read(self, codes: Tensor) -> dict[str, Tensor]:
+        """Return what the head reads of each attribute, ``(N,)`` by its name."""
+        return dict(zip(self.attribute_names, self.head.read_attributes(codes).T, strict=True))
 
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the head's logits ``(N, K)``, calibrated to the classifier on decodings where that was asked."""
@@ -207,19 +202,29 @@ class IntroVACLens(AskingLens):
         return drawn.inputs
 
     @torch.no_grad()
-    def draw(self, n: int, target: int, generator: torch.Generator) -> Draw:
+    def draw(
+        self,
+        n: int,
+        target: int | None,
+        generator: torch.Generator,
+        attributes: Mapping[str, bool | float] | None = None,
+    ) -> Draw:
         """Run Langevin chains from the prior, decode, and reject what the classifier does not call `target`.
 
         Args:
             n: inputs wanted.
-            target: their class.
+            target: their class; None for any, where attributes are given.
             generator: draws everything.
+            attributes: name -> True or False, of what is yes or no; or a number, in standard deviations of a
+                measured one, which is read with a deviation of 1. What is not read so off the decoding, encoded
+                again, is rejected too: the head's own word, as the classifier knows no attributes.
 
         Raises:
-            OptionError: `n` is no whole number of at least 1, or there is no such class.
+            OptionError: `n` is no whole number of at least 1, or there is no such class or attribute.
             SamplingError: chains diverged (without the Metropolis test only).
         """
-        self._check_draw(n, target)
+        attributes = {} if attributes is None else attributes
+        check_draw(n, target, self.spec.num_classes, attributes, self.attribute_names)
         device = self.basis.device
         codes: list[Tensor] = []
         margins: list[Tensor] = []
@@ -229,7 +234,7 @@ class IntroVACLens(AskingLens):
             start = torch.randn(max(n, 32), self.code, generator=generator, device=device)
             chains.append(
                 langevin(
-                    lambda z: self.potential(z, target),
+                    lambda z: self.potential(z, target, attributes),
                     start,
                     step=self.langevin_step,
                     steps=self.langevin_steps,
@@ -238,13 +243,10 @@ class IntroVACLens(AskingLens):
                 )
             )
             found = chains[-1].codes
-            logits = torch.cat([self.classifier(self.decode(part)) for part in found.split(_BATCH)])
-            wanted = torch.full((len(found),), target, device=device)
             codes.append(found)
-            margin = margin_over_rest(logits, wanted)
-            # What the classifier gives no number is worth less than anything else.
-            margins.append(torch.where(margin.isfinite(), margin, -torch.inf))
-            heads.append(self.class_logits(found).argmax(1) == target)
+            margins.append(self._margins(found, target, attributes))
+            held = holds(self._read(found), attributes).expand(len(found))
+            heads.append(held if target is None else held & (self.class_logits(found).argmax(1) == target))
             if int((torch.cat(margins) > 0).sum()) >= n:
                 break
         every, margin, by_head = torch.cat(codes), torch.cat(margins), torch.cat(heads)
@@ -252,22 +254,34 @@ class IntroVACLens(AskingLens):
         # The accepted in the order in which they were drawn, so that sure ones are not preferred.
         order = torch.where(accepted, torch.inf, margin).sort(descending=True, stable=True).indices[:n]
         chosen = every[order]
+        inputs = torch.cat([self.decode(part) for part in chosen.split(_BATCH)])
         return Draw(
-            inputs=torch.cat([self.decode(part) for part in chosen.split(_BATCH)]),
+            inputs=inputs,
             codes=chosen,
             accepted_by_classifier=float(accepted.float().mean()),
             accepted_by_head=float(accepted[by_head].float().mean()) if bool(by_head.any()) else 0.0,
             acceptance=sum(c.acceptance for c in chains) / len(chains),
             r_hat=max(c.r_hat for c in chains),
             kept=accepted[order],
+            read=torch.cat([self.head.read_attributes(self.encode(part)) for part in inputs.split(_BATCH)]),
         )
 
-    def _check_draw(self, n: int, target: int) -> None:
-        for name, value, least, most in (("n", n, 1, None), ("target", target, 0, self.spec.num_classes - 1)):
-            number = whole(value)
-            if number is None or value < least or (most is not None and value > most):
-                allowed = f"an int of at least {least}" if most is None else f"an int from {least} to {most}"
-                raise OptionError(f"draw: {name} is wrong", given=repr(value), allowed=allowed)
+    def _margins(self, codes: Tensor, target: int | None, attributes: Mapping[str, bool | float]) -> Tensor:
+        """Return by how much the classifier accepts decodings of codes, ``(N,)``; above 0 it does.
+
+        Where attributes are asked for that are not read off the decoding, it is below anything that is accepted.
+        """
+        decoded = torch.cat([self.decode(part) for part in codes.split(_BATCH)])
+        margin = torch.ones(len(codes), device=codes.device)
+        if target is not None:
+            logits = torch.cat([self.classifier(part) for part in decoded.split(_BATCH)])
+            margin = margin_over_rest(logits, torch.full((len(codes),), target, device=codes.device))
+            # What the classifier gives no number is worth less than anything else.
+            margin = torch.where(margin.isfinite(), margin, -torch.inf)
+        if attributes:
+            again = torch.cat([self.encode(part) for part in decoded.split(_BATCH)])
+            margin = torch.where(holds(self._read(again), attributes), margin, margin.clamp_max(0) - 1)
+        return margin
 
     @torch.no_grad()
     def turn(self) -> None:

@@ -1,7 +1,7 @@
 """The losses of one training step: VAC, and the game that makes it IntroVAC.
 
-The game is about classes and about what is real. Attributes take no part in it: encoder and head learn them from
-real inputs alone.
+The game is about classes and about what is real, and about attributes where that is asked for; otherwise encoder
+and head learn them from real inputs alone.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class Objective:
         classed_samples: whether it also has to give prior samples the class that the head reads in their code.
         attributes: side information, or None; encoder and head learn it from real inputs, and the decoder is not
             asked to bring it out, but through the reconstruction.
+        attribute_game: whether the decoder is asked to, so that reconstructions are read as what was observed.
         probabilities_of: gives the class probabilities ``(n, K)`` that supervise a batch.
     """
 
@@ -123,11 +124,12 @@ class Objective:
         share: float | None,
         classed_samples: bool,
         attributes: Attributes | None,
+        attribute_game: bool,
         probabilities_of: Callable[[Batch], Tensor],
     ) -> None:
         self.trainer, self.weights, self.span = trainer, weights, span
         self.introspection, self.share = introspection, share
-        self.classed_samples, self.attributes = classed_samples, attributes
+        self.classed_samples, self.attributes, self.attribute_game = classed_samples, attributes, attribute_game
         self.probabilities_of = probabilities_of
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -140,36 +142,44 @@ class Objective:
             "prior": prior_loss(mean, log_variance),
         }
         if self.attributes is not None:
-            index = cast(Tensor, batch.index).cpu()
-            read = cast(LinearHead, self._network("head")).read_attributes(codes)
-            values = self.attributes.values[index].to(read.device)
-            terms["attributes"] = attribute_loss(read, values, self.attributes.binary.to(read.device))
+            terms["attributes"] = self._attribute_loss(codes, batch)
         if self.introspection:
-            return terms | self._play(inputs, classes, codes, self._total(terms))
+            return terms | self._play(batch, classes, codes, self._total(terms))
         terms["reconstruction"] = self._error(self._network("decoder")(codes), inputs)
         self.trainer.minimise(self._total(terms), "encoder", "decoder")
         return terms
 
-    def _play(self, inputs: Tensor, classes: Tensor, codes: Tensor, loss: Tensor) -> dict[str, Tensor]:
+    def _attribute_loss(self, codes: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of reading these codes ``(N, d)`` as what was observed of the batch's inputs."""
+        known = cast(Attributes, self.attributes)
+        index = cast(Tensor, batch.index).cpu()
+        read = cast(LinearHead, self._network("head")).read_attributes(codes)
+        return attribute_loss(read, known.values[index].to(read.device), known.binary.to(read.device))
+
+    def _play(self, batch: Batch, classes: Tensor, codes: Tensor, loss: Tensor) -> dict[str, Tensor]:
         """Step encoder and head, who learn to tell decodings, and then the decoder, who learns to fool them.
 
         The reconstruction is decoded once, from detached codes: its error reaches the encoder through its
         gradient in those codes, and the decoder in the decoder's own step, together with what it gains there.
         """
-        n, decoder = len(inputs), self._network("decoder")
+        inputs, n, decoder = batch.inputs, len(batch.inputs), self._network("decoder")
         leaf = codes.detach().requires_grad_()
         drawn = self._noise(codes.shape)
         decoded = decoder(torch.cat([leaf, drawn]))
         error = self._error(decoded[:n], inputs)
         (pull,) = torch.autograd.grad(self.weights.reconstruction * error, leaf, retain_graph=True)
-        fake = self._judge(decoded.detach())[:, -1]
+        fake = self._network("head")(self._codes(decoded.detach()))[:, -1]
         detect = F.softplus(-fake[:n]).mean() + F.softplus(-fake[n:]).mean()
         self.trainer.minimise(loss + (codes * pull).sum() + self.weights.detect * detect, "encoder")
         with held(self._network("encoder"), self._network("head")):
             # Judged anew, by those who have just learned.
-            logits = self._judge(decoded)
+            again = self._codes(decoded)
+            logits = self._network("head")(again)
             own = self._network("head")(drawn)[:, :-1].softmax(1)
+            read = self._attribute_loss(again[:n], batch) if self._attributes_play else None
         fool = class_loss(logits[:n], classes)
+        if read is not None:
+            fool = fool + read
         if self.classed_samples:
             fool = fool + class_loss(logits[n:], own)
         else:
@@ -190,8 +200,12 @@ class Objective:
         own, other = (_norm(torch.autograd.grad(term, weights, retain_graph=True)) for term in (kept, game))
         return (self.share * own / other.clamp_min(1e-12)).clamp(max=1)
 
-    def _judge(self, images: Tensor) -> Tensor:
-        return self._network("head")(self._network("encoder")(images)[0])
+    @property
+    def _attributes_play(self) -> bool:
+        return self.attribute_game and self.attributes is not None
+
+    def _codes(self, images: Tensor) -> Tensor:
+        return self._network("encoder")(images)[0]
 
     def _error(self, decoded: Tensor, inputs: Tensor) -> Tensor:
         return ((decoded - inputs) / self.span).abs().mean()

@@ -52,14 +52,33 @@ class MedXGAN(xlens.Backend):
     width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
     linear: bool = param(True, help="z1 also reaches the image through the data's principal components")
     encoder: bool = param(True, help="train an encoder; without one codes are found by inversion alone")
+    class_prior: str = param(
+        "sphere",
+        choices=("sphere", "gaussian"),
+        help="what kinds of evidence are drawn from: the sphere of radius sqrt(class_code), or N(0, I) (paper)",
+    )
     inversion_steps: int = param(0, ge=0, help="Adam steps that refine each code when explaining")
+    inversion_weight: float = param(
+        0.1, ge=0, help="the classifier's disagreement in a search for a code; paper: 1"
+    )
+    inversion_prior: float = param(1e-4, ge=0, help="distance of z1 from its prior in such a search; paper: 0")
     soft: bool = param(True, help="draw amounts of evidence between 0 and 1, with soft class targets")
     hinge: bool = param(True, help="hinge loss for the discriminator; False is the paper's cross entropy")
     conditional: bool = param(True, help="the discriminator sees the classifier's class")
+    spectral: bool = param(True, help="spectral normalisation of the discriminator; the paper has none")
+    shifts: str = param(
+        "discriminator",
+        choices=("discriminator", "both", "none"),
+        help="whose steps see images shifted by a few pixels: the discriminator's, the generator's too, or none",
+    )
     warm_up: float = param(0.15, ge=0, lt=1, help="share of the steps spent on reconstruction alone")
     learning_rate: float = param(1e-3, gt=0, help="Adam's, for encoder and generator")
     critic_rate: float = param(3e-4, gt=0, help="Adam's, for the critic that begins as a copy of the classifier")
     discriminator_rate: float = param(8e-4, gt=0, help="Adam's, for the discriminator")
+    schedule: str = param(
+        "decayed", choices=("decayed", "constant"), help="learning rates that warm up and fall, or stay as they are"
+    )
+    clip: float | None = param(5.0, gt=0, help="largest norm of a gradient; None: no limit")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
     mse_weight: float = param(40.0, ge=0, help="squared error of the reconstruction")
     l1_weight: float = param(10.0, ge=0, help="absolute error of the reconstruction")
@@ -73,7 +92,12 @@ class MedXGAN(xlens.Backend):
 
     @classmethod
     def paper(cls, **options: Any) -> MedXGAN:
-        """Return the paper's settings: no encoder, z2 zero or on its shell, cross entropies alone.
+        """Return the paper's settings (eqs. 1 to 5): no encoder, z2 zero or from N(0, I), cross entropies alone.
+
+        Codes are as wide as for its MRI; for its X-rays ``nuisance_code=100, class_code=10``. What it does not say
+        is ours: the networks, Adam's rates, 500 steps of inversion (10,000 in its section 5), from the centre of
+        z1's prior and not from a draw (:func:`xlens_medxgan.invert` draws), and a generator that gains as the
+        discriminator's logit rises (the non-saturating form of eq. 4). The classes are the classifier's.
 
         Args:
             **options: fields that should differ.
@@ -81,10 +105,22 @@ class MedXGAN(xlens.Backend):
         faithful: dict[str, Any] = {
             "linear": False,
             "encoder": False,
+            "nuisance_code": 1000,
+            "class_code": 100,
+            "class_prior": "gaussian",
             "inversion_steps": 500,
+            "inversion_weight": 1.0,
+            "inversion_prior": 0.0,
             "soft": False,
             "hinge": False,
             "conditional": False,
+            "spectral": False,
+            "shifts": "none",
+            "schedule": "constant",
+            "clip": None,
+            "learning_rate": 2e-4,
+            "discriminator_rate": 2e-4,
+            "ema": 0.0,
             "critic_weight": 0.0,
             "adversarial_weight": 1.0,
             "class_weight": 1.0,
@@ -120,6 +156,8 @@ class MedXGAN(xlens.Backend):
             linear=self.linear,
             encoder=self.encoder,
             inversion_steps=self.inversion_steps,
+            inversion_weights=(self.inversion_weight, self.inversion_prior),
+            gaussian=self.class_prior == "gaussian",
             dense=self._dense(spec),
         )
 
@@ -130,7 +168,9 @@ class MedXGAN(xlens.Backend):
         """Fit a lens; see :func:`xlens.fit`."""
         lens = self.build(classifier, run.spec).to(run.device, torch.float32)
         probe = next(data.batches(2)).inputs.to(run.device)
-        basis = PrincipalComponents.of(_some(data, run).to(run.device), self.nuisance_code)
+        # Where neither network has components, the mean is all that is taken.
+        count = self.nuisance_code if self.linear or self.encoder else 1
+        basis = PrincipalComponents.of(_some(data, run).to(run.device), count)
         lens.generator.set_components(basis)
         if lens.encoder is not None:
             lens.encoder.set_components(basis)
@@ -152,6 +192,7 @@ class MedXGAN(xlens.Backend):
             soft=self.soft,
             hinge=self.hinge,
             warm_up=int(self.warm_up * self.steps),
+            shifts=self.shifts,
             outputs_of=outputs_of,
             labels_of=labels_of,
         )
@@ -195,7 +236,9 @@ class MedXGAN(xlens.Backend):
             networks["critic"] = critic
             optimizers["critic"] = torch.optim.Adam(critic.parameters(), self.critic_rate, (0.5, 0.99))
         if self.adversarial_weight:
-            judge = ProjectionDiscriminator(run.spec, conditional=self.conditional, dense=self._dense(run.spec))
+            judge = ProjectionDiscriminator(
+                run.spec, conditional=self.conditional, dense=self._dense(run.spec), spectral=self.spectral
+            )
             judge = judge.to(run.device, torch.float32)
             networks["discriminator"] = judge
             optimizers["discriminator"] = torch.optim.Adam(judge.parameters(), self.discriminator_rate, (0.5, 0.99))
@@ -205,9 +248,9 @@ class MedXGAN(xlens.Backend):
             networks=networks,
             optimizers=optimizers,
             steps=self.steps,
-            schedule=_schedule,
+            schedule=_schedule if self.schedule == "decayed" else _constant,
             ema=kept,
-            clip=5.0,
+            clip=self.clip,
         )
 
 
@@ -226,6 +269,10 @@ def _schedule(done: float) -> float:
     """Warm up over 3% of the steps, hold, and fall to a twentieth over the last 40%."""
     rise = min(1.0, (done + 1e-3) / 0.03)
     return rise * (1.0 if done < 0.6 else 0.05 + 0.95 * (1 - done) / 0.4)
+
+
+def _constant(done: float) -> float:
+    return 1.0
 
 
 @torch.no_grad()

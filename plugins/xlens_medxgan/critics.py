@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -62,13 +63,14 @@ class ClassifierCritic(nn.Module):
 
 
 class ProjectionDiscriminator(nn.Module):
-    """A spectrally normalised discriminator, conditioned on the class by projection.
+    """A discriminator, spectrally normalised and conditioned on the class by projection where that is asked for.
 
     Args:
         spec: shape, range and classes.
         width: channels at full resolution, doubled at each halving.
         conditional: whether it sees the class; the paper's does not.
         dense: width of fully connected layers, in place of convolutions; None for convolutions.
+        spectral: whether layers are spectrally normalised; the paper's are not.
 
     References:
         Miyato, Koyama (2018), cGANs with Projection Discriminator.
@@ -77,18 +79,26 @@ class ProjectionDiscriminator(nn.Module):
     low: Tensor
     span: Tensor
 
-    def __init__(self, spec: Spec, width: int = 32, conditional: bool = True, dense: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        width: int = 32,
+        conditional: bool = True,
+        dense: int | None = None,
+        spectral: bool = True,
+    ) -> None:
         super().__init__()
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("span", spec.span(), persistent=False)
         self.layout = None if dense is not None else Layout(spec.shape)
         channels = width // 2 if dense is None else dense
-        self.convolutions = nn.Sequential(*_layers(spec, self.layout, channels))
+        normed = spectral_norm if spectral else _as_it_is
+        self.convolutions = nn.Sequential(*_layers(spec, self.layout, channels, normed))
         if self.layout is not None:
             channels *= 2 ** _halvings(self.layout)
-        self.head = spectral_norm(nn.Linear(channels, 1))
+        self.head = normed(nn.Linear(channels, 1))
         self.num_classes = spec.num_classes
-        self.embedding = spectral_norm(nn.Linear(spec.num_classes, channels, bias=False)) if conditional else None
+        self.embedding = normed(nn.Linear(spec.num_classes, channels, bias=False)) if conditional else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features ``(N, channels)``, of images summed over the image."""
@@ -110,20 +120,26 @@ def _halvings(layout: Layout) -> int:
     return layout.levels + 1 if min(layout.grid) > 1 else layout.levels
 
 
-def _layers(spec: Spec, layout: Layout | None, channels: int) -> list[nn.Module]:
+def _as_it_is(layer: nn.Module) -> nn.Module:
+    return layer
+
+
+def _layers(
+    spec: Spec, layout: Layout | None, channels: int, normed: Callable[[nn.Module], nn.Module]
+) -> list[nn.Module]:
     """Return what makes features of inputs: convolutions, or without a layout fully connected layers."""
     if layout is None:
-        entry = spectral_norm(nn.Linear(math.prod(spec.shape), channels))
+        entry = normed(nn.Linear(math.prod(spec.shape), channels))
         return [
             nn.Flatten(),
             entry,
             nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(channels, channels)),
+            normed(nn.Linear(channels, channels)),
             nn.LeakyReLU(0.2),
         ]
-    layers: list[nn.Module] = [spectral_norm(layout.entry(channels)), nn.LeakyReLU(0.2)]
+    layers: list[nn.Module] = [normed(layout.entry(channels)), nn.LeakyReLU(0.2)]
     for _ in range(_halvings(layout)):
-        layers += [spectral_norm(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]
+        layers += [normed(nn.Conv2d(channels, 2 * channels, 4, 2, 1)), nn.LeakyReLU(0.2)]
         channels *= 2
     return layers
 

@@ -25,6 +25,7 @@ class Evidence(nn.Module):
         spec: the classes and the classifier's median margins on real inputs.
         reference: the reference class.
         block: width d2 of a block.
+        gaussian: u is drawn from N(0, I), as in the paper, and the generator is not told r beside the blocks.
     """
 
     margins: Tensor
@@ -34,9 +35,10 @@ class Evidence(nn.Module):
     seen: Tensor
     drawable: Tensor
 
-    def __init__(self, spec: Spec, reference: int, block: int) -> None:
+    def __init__(self, spec: Spec, reference: int, block: int, gaussian: bool = False) -> None:
         super().__init__()
         self.reference, self.block, self.num_classes = reference, block, spec.num_classes
+        self.gaussian = gaussian
         seen = (torch.tensor(spec.class_margins) > 0).any(1)
         margins = spec.usual_margins()
         self.register_buffer("margins", margins, persistent=False)
@@ -53,6 +55,11 @@ class Evidence(nn.Module):
     def width(self) -> int:
         """Code dimensions of all blocks together."""
         return self.block * (self.num_classes - 1)
+
+    @property
+    def condition_width(self) -> int:
+        """Width of what :meth:`condition` returns."""
+        return self.width + (0 if self.gaussian else self.num_classes - 1)
 
     def of_logits(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return the strongest class but the reference ``(N,)`` and the amount of its evidence ``(N,)``."""
@@ -86,10 +93,12 @@ class Evidence(nn.Module):
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw kinds of evidence, ``(n, d2)``."""
         drawn = torch.randn(n, self.block, generator=generator, device=generator.device)
-        return self.on_sphere(drawn)
+        return drawn if self.gaussian else self.on_sphere(drawn)
 
     def condition(self, blocks: Tensor) -> Tensor:
-        """Return the blocks together with the amount in each, ``(N, (K-1)(d2 + 1))``."""
+        """Return the blocks ``(N, (K-1) d2)``, and unless they are Gaussian the amount in each beside them."""
+        if self.gaussian:
+            return blocks
         amounts = (blocks.view(len(blocks), -1, self.block).square().mean(2) + 1e-8).sqrt()
         return torch.cat([blocks, 2 * amounts], 1)
 

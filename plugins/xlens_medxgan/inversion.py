@@ -14,8 +14,6 @@ from xlens_medxgan.networks import Prior
 __all__ = ["Inversion"]
 
 _RATE = 0.02
-_CLASS_WEIGHT = 0.1
-_PRIOR_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Inversion:
         prior: of z1.
         span: range of each channel, to broadcast over images.
         nuisance: width d1 of z1.
+        class_weight: of the classifier's disagreement (w); 1 in the paper.
+        prior_weight: of z1's distance from its prior; 0 in the paper.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -35,6 +35,8 @@ class Inversion:
     prior: Prior
     span: Tensor
     nuisance: int
+    class_weight: float
+    prior_weight: float
 
     def loss(self, codes: Tensor, inputs: Tensor, probabilities: Tensor) -> Tensor:
         """Return MSE + w KL(f(x) || f(G(z))) + prior, per input ``(N,)``.
@@ -50,7 +52,7 @@ class Inversion:
         wanted = probabilities.clamp_min(1e-12)
         disagreement = (wanted * (wanted.log() - log_found)).sum(1)
         prior = 0.5 * self.prior.whiten(codes[:, : self.nuisance]).square().sum(1)
-        return error + _CLASS_WEIGHT * disagreement + _PRIOR_WEIGHT * prior
+        return error + self.class_weight * disagreement + self.prior_weight * prior
 
     def search(self, inputs: Tensor, start: Tensor, *, steps: int, rate: float = _RATE) -> Tensor:
         """Improve codes by Adam, and return the best seen for each input, ``(N, d)``.

@@ -33,6 +33,8 @@ class MedXGANLens(Lens):
         linear: whether z1 reaches the image through principal components too.
         encoder: whether there is an encoder; without one every code is found by inversion.
         inversion_steps: Adam steps that refine a code.
+        inversion_weights: of the classifier's disagreement and of the prior, in a search for a code.
+        gaussian: whether the kind of evidence is drawn from N(0, I), and not on a sphere.
         dense: width of fully connected networks, in place of convolutions; None for convolutions.
     """
 
@@ -50,15 +52,17 @@ class MedXGANLens(Lens):
         linear: bool,
         encoder: bool,
         inversion_steps: int,
+        inversion_weights: tuple[float, float],
+        gaussian: bool,
         dense: int | None = None,
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec, self.nuisance_code, self.class_code = spec, nuisance_code, class_code
-        self.inversion_steps = inversion_steps
+        self.inversion_steps, self.inversion_weights = inversion_steps, inversion_weights
         self.reference_class = reference
         self.encodes_directly = inversion_steps == 0
-        self.evidence = Evidence(spec, reference, class_code)
+        self.evidence = Evidence(spec, reference, class_code, gaussian)
         self.generator = Generator(spec, self.evidence, nuisance_code, width, linear, dense)
         self.encoder = Encoder(spec, nuisance_code, class_code, width, dense) if encoder else None
         self.prior = Prior(nuisance_code)
@@ -75,7 +79,14 @@ class MedXGANLens(Lens):
     @property
     def inversion(self) -> Inversion:
         """The search for the code of an input."""
-        return Inversion(self.decode, self.classifier, self.prior, self.generator.span, self.nuisance_code)
+        return Inversion(
+            self.decode,
+            self.classifier,
+            self.prior,
+            self.generator.span,
+            self.nuisance_code,
+            *self.inversion_weights,
+        )
 
     @property
     def features(self) -> list[Feature]:
@@ -178,6 +189,8 @@ class MedXGANLens(Lens):
             with torch.no_grad():
                 classes, _ = self.evidence.of_logits(self.classifier(inputs).to(inputs.dtype))
             amount = torch.rand(len(inputs), generator=generator, device=inputs.device)
+            # From N(0, I), as z1 is, and not from somewhere on the way there.
+            amount = torch.ones_like(amount) if self.evidence.gaussian else amount
             kind = self.evidence.draw(len(inputs), generator)
             start = torch.cat([z1, self.evidence.place(classes, amount, kind)], 1)
             found.append(self.inversion.search(inputs, start, steps=steps))

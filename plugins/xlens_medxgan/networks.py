@@ -83,7 +83,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self._evidence = [evidence]  # shared with the lens, which owns it
-        condition = evidence.width + evidence.num_classes - 1
+        condition = evidence.condition_width
         self.shape = spec.shape
         self.trunk: ImageDecoder | DenseDecoder
         if dense is None:

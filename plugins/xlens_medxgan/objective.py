@@ -72,6 +72,8 @@ class Objective:
         soft: whether amounts between 0 and 1 are drawn, with soft class targets.
         hinge: hinge losses for the discriminator, or the paper's cross entropy.
         warm_up: steps of reconstruction alone.
+        shifts: in which steps the discriminator sees shifted images: its own, the generator's too, or none. The
+            critic sees them in both, unless there are none.
         outputs_of: gives the classifier's logits on a batch.
         labels_of: gives the logits whose largest is the class that supervises.
     """
@@ -88,13 +90,14 @@ class Objective:
         soft: bool,
         hinge: bool,
         warm_up: int,
+        shifts: str,
         outputs_of: Callable[[Batch], Tensor],
         labels_of: Callable[[Batch], Tensor],
     ) -> None:
         self.trainer, self.evidence, self.prior, self.perceive = trainer, evidence, prior, perceive
         self.usual = usual
         self.weights, self.soft, self.hinge, self.warm_up = weights, soft, hinge, warm_up
-        self.outputs_of, self.labels_of = outputs_of, labels_of
+        self.shifts, self.outputs_of, self.labels_of = shifts, outputs_of, labels_of
         self.networks = trainer.networks
 
     def __call__(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -239,7 +242,7 @@ class Objective:
             critic = cast(ClassifierCritic, self.networks["critic"])
             pure = edited.pure
             batch = torch.cat([inputs, edited.images[pure].detach(), sampled.images.detach()])
-            logits, features = critic(shifted(batch, self.trainer.generator))
+            logits, features = critic(self._seen(batch))
             shown = (logits[:n], features[:n])
             end = n + int(pure.sum())
             loss = F.relu(1 - critic.judge(shown, classes)).mean()
@@ -254,7 +257,7 @@ class Objective:
             judge = cast(ProjectionDiscriminator, self.networks["discriminator"])
             some = _first(edited, sampled_count)
             fakes = _join(some, sampled)
-            features = judge(shifted(torch.cat([inputs, fakes.images.detach()]), self.trainer.generator))
+            features = judge(self._seen(torch.cat([inputs, fakes.images.detach()])))
             real = judge.judge(features[:n], classes)
             made = judge.judge(features[n:], fakes.classes)
             if self.hinge:
@@ -271,7 +274,7 @@ class Objective:
             pure, count = edited.pure, int(edited.pure.sum())
             with held(critic):
                 batch = torch.cat([edited.images[pure], sampled.images])
-                seen = critic(shifted(batch, self.trainer.generator))
+                seen = critic(self._seen(batch))
                 scores = critic.judge(seen, torch.cat([edited.classes[pure], sampled.classes]))
             terms["critic"] = -0.5 * (scores[count:] * sampled.pure).mean()
             if count:
@@ -280,9 +283,14 @@ class Objective:
             judge = cast(ProjectionDiscriminator, self.networks["discriminator"])
             fakes = _join(_first(edited, len(sampled.images)), sampled)
             with held(judge):
-                scores = judge.judge(judge(fakes.images), fakes.classes)
+                images = self._seen(fakes.images) if self.shifts == "both" else fakes.images
+                scores = judge.judge(judge(images), fakes.classes)
             terms["adversarial"] = -scores.mean() if self.hinge else F.softplus(-scores).mean()
         return terms
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """Return images as judges see them."""
+        return images if self.shifts == "none" else shifted(images, self.trainer.generator)
 
     def _other_class(self, predicted: Tensor, classes: Tensor) -> Tensor:
         """Return another class for each input: the one that explaining would choose, or any."""

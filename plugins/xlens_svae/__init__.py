@@ -7,10 +7,22 @@ References:
 
 import xlens
 from xlens_svae.backend import SVAE
-from xlens_svae.calls import class_probabilities, redrawn
+from xlens_svae.calls import InvarianceTest, class_probabilities, invariance_test, kept_by_head, redrawn
+from xlens_svae.contrasts import Contrasts, contrasts
 from xlens_svae.lens import SVAELens
 
-__all__ = ["SVAE", "SVAELens", "class_probabilities", "redrawn", "xlens_backend"]
+__all__ = [
+    "SVAE",
+    "Contrasts",
+    "InvarianceTest",
+    "SVAELens",
+    "class_probabilities",
+    "contrasts",
+    "invariance_test",
+    "kept_by_head",
+    "redrawn",
+    "xlens_backend",
+]
 
 
 @xlens.hookimpl

@@ -83,12 +83,21 @@ class SVAE(xlens.Backend):
     )
     consistency_rows: int = param(40, ge=1, help="inputs per step on which the classifier is asked")
     consistency_scale: float = param(3.5, gt=0, help="largest standard deviation of z2 when it is asked")
+    variants: str = param(
+        "around",
+        choices=("around", "redrawn"),
+        help="invariances draw z2 around the input's own, or anew from N(0, scale^2) (paper)",
+    )
     learning_rate: float = param(1.5e-3, gt=0, help="Adam's")
     ema: float = param(0.998, ge=0, lt=1, help="decay of the averaged weights that are kept")
 
     @classmethod
     def paper(cls, **options: Any) -> SVAE:
         """Return the paper's objective, with alpha = 6000 and beta = 0.9, on which its figures are.
+
+        Invariances redraw z2 as the paper does. What the paper leaves to its supplement is ours: networks, Adam's
+        rate, the variance of the likelihood and averaged weights. Predictions through samples of q(z1|x) are
+        ``xlens_svae.class_probabilities(..., draws=50)``.
 
         Args:
             **options: fields that should differ.
@@ -102,6 +111,7 @@ class SVAE(xlens.Backend):
             "predictive_weight": 0.0,
             "evidence_price": 0.0,
             "consistency": 0.0,
+            "variants": "redrawn",
         }
         return cls(**{**faithful, **options})
 
@@ -141,9 +151,10 @@ class SVAE(xlens.Backend):
             "width": self.hidden,
             "convolutional": not is_dense(spec, self.network),
         }
+        redraws = self.variants == "redrawn"
         if self.variant == "semivae":
-            return SVAELens(classifier, spec, SemiVAE(spec, **sizes))
-        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.class_code, **sizes))
+            return SVAELens(classifier, spec, SemiVAE(spec, **sizes), redraws)
+        return SVAELens(classifier, spec, SupervisedVAE(spec, evidence=self.class_code, **sizes), redraws)
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> SVAELens:
         """Fit a lens; see :func:`xlens.fit`."""

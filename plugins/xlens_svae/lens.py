@@ -23,16 +23,17 @@ class SVAELens(Lens):
         classifier: the user's classifier.
         spec: the data and the classes.
         model: the generative model.
+        redraws: whether :meth:`invariances` draws z2 anew from N(0, scale^2), and not around the input's own.
     """
 
     margins: Tensor
     centres: Tensor
     factors: Tensor
 
-    def __init__(self, classifier: Classifier, spec: Spec, model: Model) -> None:
+    def __init__(self, classifier: Classifier, spec: Spec, model: Model, redraws: bool = False) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
-        self.spec, self.model = spec, model
+        self.spec, self.model, self.redraws = spec, model, redraws
         self.register_buffer("margins", spec.usual_margins(), persistent=False)
         # What z1 is on inputs of each class: its mean, and a factor of its covariance.
         self.register_buffer("centres", torch.zeros(spec.num_classes, model.evidence))
@@ -53,6 +54,22 @@ class SVAELens(Lens):
     def encode(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(N, *S)`` to the mean of q(z|x), ``(N, d)``."""
         return self.model.encode(inputs)
+
+    def encode_draws(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return codes ``(M, N, d)`` from q(z|x), for noise ``(M, d)``."""
+        return self.model.draws(inputs, noise)
+
+    def predict(self, inputs: Tensor, noise: Tensor | None) -> Tensor:
+        """Return what the lens itself takes inputs for, ``(N, K)``.
+
+        Args:
+            inputs: ``(N, *S)``.
+            noise: ``(M, d)``; p(y|z1) is averaged over M draws of q(z1|x) (paper, eq. 7). None: at its mean.
+        """
+        if noise is None:
+            return self.class_probabilities(self.encode(inputs))
+        drawn = self.model.draws(inputs, noise)
+        return self.class_probabilities(drawn.flatten(0, 1)).view(len(noise), len(inputs), -1).mean(0)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map codes ``(N, d)`` to inputs ``(N, *S)``."""
@@ -101,8 +118,9 @@ class SVAELens(Lens):
     def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:
         """Return codes ``(N, n, d)``: one part drawn around itself, the other held.
 
-        The paper draws z2 from N(0, scale^2) instead, which :meth:`redrawn` does. Around the input's own z2 the
-        change that is carried onto the input is smaller, and the classifier keeps its class more often.
+        The paper draws z2 from N(0, scale^2) instead, which :meth:`redrawn` does, and this one where the lens
+        `redraws`. Around the input's own z2 the change that is carried onto the input is smaller, and the
+        classifier keeps its class more often.
 
         Args:
             codes: ``(N, d)``.
@@ -111,6 +129,8 @@ class SVAELens(Lens):
             generator: draws it.
             vary: ``"nuisance"`` for z2, ``"class"`` for z1.
         """
+        if self.redraws and vary == "nuisance":
+            return self.redrawn(codes, n, scale, generator)
         d1 = self.model.evidence
         varied = codes.unsqueeze(1).repeat(1, n, 1)
         part = slice(d1, None) if vary == "nuisance" else slice(0, d1)

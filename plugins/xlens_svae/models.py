@@ -43,6 +43,10 @@ class SupervisedVAE(nn.Module):
         """Return the mean of q(z|x), ``(N, d)``."""
         return self.predictive(self.trunk(inputs)).mean
 
+    def draws(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return codes ``(M, N, d)`` from q(z|x), for noise ``(M, d)``, which all inputs share."""
+        return self.predictive(self.trunk(inputs)).draw(noise.unsqueeze(1))
+
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the logits of p(y|z1), ``(N, K)``."""
         return self.head(codes[:, : self.evidence])
@@ -87,6 +91,13 @@ class SemiVAE(nn.Module):
         classes = self.head(hidden).softmax(1)
         return torch.cat([classes, self.informed(hidden, classes).mean], 1)
 
+    def draws(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return q(y|x) and draws from q(z|x,y) at it, ``(M, N, K + d)``, for noise ``(M, K + d)``."""
+        hidden = self.trunk(inputs)
+        classes = self.head(hidden).softmax(1)
+        nuisance = self.informed(hidden, classes).draw(noise[:, self.evidence :].unsqueeze(1))
+        return torch.cat([classes.expand(len(noise), -1, -1), nuisance], 2)
+
     def class_logits(self, codes: Tensor) -> Tensor:
         """Return the logarithm of the class part, ``(N, K)``."""
         return codes[:, : self.evidence].clamp_min(1e-12).log()
@@ -110,5 +121,5 @@ class SemiVAE(nn.Module):
 
 
 #: Either model. Both have `evidence` and `nuisance`, the widths of the two parts, and a `decoder`; they `encode`,
-#: read `class_logits`, and say what is `admissible` as a class part and how far two inputs are apart.
+#: take `draws`, read `class_logits`, and say what is `admissible` as a class part and how far two inputs are apart.
 Model: TypeAlias = SupervisedVAE | SemiVAE

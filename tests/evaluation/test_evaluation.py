@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import sys
@@ -69,6 +70,37 @@ def test_a_lens_that_is_wrong_is_found_out(found):
     for name in ("agrees", "trustworthy", "SSIM"):
         assert found.get(name, "good").value > found.get(name, "blind").value + 0.2
     assert found.get("MSE", "good").value < found.get("MSE", "blind").value / 10
+
+
+def test_a_classifier_of_shuffled_labels_is_explained_beside_it(found, fitted, known):
+    """Against gradients and ranks written out; and the classifier itself in its place, whose maps are the same."""
+    own, images = fitted.classifier.model, known[0][:20]
+    other = metrics.shuffled_weights(own, seed=3)
+
+    def evaluated(model):
+        return xlens.evaluate(
+            fitted, images, methods=("lig", "saliency", "constant"), relabelled=model, progress=False
+        )
+
+    by_other, by_own = evaluated(other), evaluated(own)
+    lens = by_own.contenders[0]
+    for contender in (f"{lens}: lig", "saliency", "constant"):
+        assert by_own.get("relabelled", contender).value == pytest.approx(1, abs=1e-6)
+    assert by_other.get("relabelled", "constant").value == 1
+    asked = fitted.explain(images)
+    maps = []
+    for model in (own, other):
+        x = images.clone().requires_grad_()
+        # As it is asked: without dropout.
+        logits = copy.deepcopy(model).eval()(x)
+        margin = logits.gather(1, asked.target[:, None]) - logits.gather(1, asked.contrast[:, None])
+        maps.append(torch.autograd.grad(margin.sum(), x)[0].abs().sum(1).flatten(1))
+    alike = [scipy.stats.spearmanr(one, two).statistic for one, two in zip(*maps, strict=True)]
+    assert by_other.get("relabelled", "saliency").value == pytest.approx(np.mean(alike), abs=1e-5)
+    with pytest.raises(OptionError, match="there is no figure 'relabelled'"):
+        found.get("relabelled", "saliency")
+    with pytest.raises(OptionError, match="'relabelled' tells other classes"):
+        evaluated(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 7)))
 
 
 def test_maps_that_do_not_look_at_f_do_not_change_with_its_weights(found, fitted, known):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from xlens.classifier.classifier import Classifier
 from xlens.counterfactual.carry import Carry
 from xlens.errors import ModelError
 from xlens.evaluation.checks import same_network
@@ -60,6 +61,7 @@ class Judge:
     Args:
         suite: what everybody is judged by.
         contenders: the methods.
+        relabelled: the same model, trained on shuffled labels, or None.
         factors: ``(N, A)`` or None.
         references: ``(M, *S)`` or None.
         carry, restarts, confidence, progress: as for :func:`xlens.evaluate`.
@@ -69,6 +71,7 @@ class Judge:
         self,
         suite: Suite,
         contenders: Sequence[Contender],
+        relabelled: nn.Module | None,
         factors: Tensor | None,
         references: Tensor | None,
         carry: Carry | None,
@@ -77,6 +80,7 @@ class Judge:
         progress: bool | None,
     ) -> None:
         self.suite, self.factors, self.references, self.carry = suite, factors, references, carry
+        self.relabelled = relabelled
         self.restarts, self.confidence, self.progress = restarts, confidence, progress
         self.of_lenses = [one for one in contenders if one.needs_lens]
         self.lens_free = [one for one in contenders if not one.needs_lens]
@@ -138,11 +142,16 @@ class Judge:
         self.bar.update()
 
     def _maps_of(self, name: str, fitted: Fitted, explanation: Explanation) -> Iterator[Figure]:
-        shuffled = self._shuffled(fitted)
+        shuffled = self._explained_by(fitted, fitted.classifier.around(self._shuffled_model))
+        other_labels = self.relabelled
+        relabelled = (
+            None if other_labels is None else self._explained_by(fitted, fitted.classifier.around(other_labels))
+        )
         for one in self.of_lenses:
             maps = explanation.attributions[one.method]
             own, other = explanation.counterfactual, shuffled.attributions.get(one.method)
-            yield from self._map(f"{name}: {one.name}", maps, other, own)
+            taught = None if relabelled is None else relabelled.attributions.get(one.method)
+            yield from self._map(f"{name}: {one.name}", maps, other, taught, own)
             if other is None:
                 self.suite.note(
                     f"randomised: not of {one.name!r}, whose references are chosen by the classifier's own classes"
@@ -155,25 +164,35 @@ class Judge:
         # What does not look at the classifier is one pass over all inputs, and draws for all of them at once.
         parts = (torch.cat(self._chunks()),) if one.method in CONTROLS else self._chunks()
         maps = torch.cat([lens_free(one, asked, rows) for rows in parts])
+        others = {"randomised": self._shuffled_model, "relabelled": self.relabelled}
+        found = {
+            name: self._lens_free_by(one, maps, asked.classifier.around(other))
+            for name, other in others.items()
+            if other is not None
+        }
+        yield from self._map(one.name, maps, found["randomised"], found.get("relabelled"))
+
+    def _lens_free_by(self, one: Contender, maps: Tensor, classifier: Classifier) -> Tensor:
+        """Return the map of the first rows for another classifier."""
         if one.method in CONTROLS:
-            other = maps[self._few()]
-        else:
-            own = asked.classifier
-            classifier = own.around(self._shuffled_model)
-            with classifier.frozen(seed=0):
-                other = lens_free(one, asked, self._few(), classifier)
-        yield from self._map(one.name, maps, other)
+            return maps[self._few()]
+        with classifier.frozen(seed=0):
+            return lens_free(one, self.suite.asked, self._few(), classifier)
 
     def _map(
-        self, contender: str, maps: Tensor, shuffled: Tensor | None, own: Tensor | None = None
+        self,
+        contender: str,
+        maps: Tensor,
+        shuffled: Tensor | None,
+        relabelled: Tensor | None,
+        own: Tensor | None = None,
     ) -> Iterator[Figure]:
         for score in map_scores(self.suite, maps, own):
             yield self._figure(contender, score)
-        if shuffled is None:
-            return
         few = self._few()
-        alike = rank_correlation(maps[few], shuffled)
-        yield self._figure(contender, Score("randomised", alike, "lower", few))
+        for name, other in (("randomised", shuffled), ("relabelled", relabelled)):
+            if other is not None:
+                yield self._figure(contender, Score(name, rank_correlation(maps[few], other), "lower", few))
 
     def _explained(self, fitted: Fitted, rows: Tensor, without: str = "") -> Explanation:
         """Explain some rows; of what comes back, only what is judged is kept."""
@@ -199,11 +218,10 @@ class Judge:
             path_scores=found.path_scores[:, :0].clone(),
         )
 
-    def _shuffled(self, fitted: Fitted) -> Explanation:
-        """Explain the classifier with shuffled weights through the same lens."""
+    def _explained_by(self, fitted: Fitted, classifier: Classifier) -> Explanation:
+        """Explain another classifier, with shuffled weights or shuffled labels, through the same lens."""
         # It may put none of the references in a class that is contrasted.
-        shuffled = fitted.around(fitted.classifier.around(self._shuffled_model))
-        return self._explained(shuffled, self._few(), without="ig_ensemble")
+        return self._explained(fitted.around(classifier), self._few(), without="ig_ensemble")
 
     @cached_property
     def _shuffled_model(self) -> nn.Module:

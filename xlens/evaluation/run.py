@@ -56,6 +56,7 @@ def evaluate(
     masks: Any = None,
     clean: Any = None,
     oracle: nn.Module | Classifier | Mapping[str, nn.Module | Classifier] | None = None,
+    relabelled: nn.Module | Classifier | None = None,
     references: Any = None,
     factors: Any = None,
     methods: Methods | None = None,
@@ -83,6 +84,7 @@ def evaluate(
         clean: ``(N, *S)`` each input without its cause: the true counterfactual. Inputs that do not differ from it
             do not count for what needs one.
         oracle: an independently trained classifier of the same classes, or several by name.
+        relabelled: the classifier's model trained anew on labels that were shuffled, for the check of that name.
         references: M other real inputs, in any form of data, for baselines and for realism.
         factors: ``(N, A)`` known factors of each input, for figures of codes; NaN where one says nothing of it.
         methods: attributions, or names with options; None for lig, ig_counterfactual, IG and Occlusion from the
@@ -109,7 +111,9 @@ def evaluate(
         the figures. Those of attributions take the magnitude where they locate, and the sign where pixels are
         exchanged: for the data's mean, for a lens's own counterfactual, and for `clean` where it is given.
         ``randomised`` is the rank correlation with the map for the classifier with shuffled weights, on the first
-        32 inputs: near 1, a map does not look at what the classifier has learnt.
+        32 inputs: near 1, a map does not look at what the classifier has learnt. ``relabelled`` is the same with
+        the map for a classifier that learnt shuffled labels by heart (Adebayo et al., 2018): near 1, a map does not
+        look at what labels have to do with inputs.
 
     Raises:
         OptionError: an unknown method or a number out of range, all faults in one error; or an oracle of other
@@ -153,7 +157,9 @@ def evaluate(
             stack.enter_context(torch.no_grad())
             # What does not hold is a figure here.
             stack.enter_context(quiet(XlensWarning))
-            for classifier in (first.classifier, *oracles.values()):
+            other = None if relabelled is None else oracle_of(relabelled, first.classifier)
+            others = {} if other is None else {"relabelled": other}
+            for classifier in (first.classifier, *oracles.values(), *others.values()):
                 stack.enter_context(classifier.frozen(seed=0))
             inputs = chosen.inputs.to(first.device)
             clean, masks = (
@@ -162,21 +168,31 @@ def evaluate(
             classes = first.classes(
                 inputs, rows.get("target", target), rows.get("contrast", contrast), _BATCH, "evaluate"
             )
-            others = None if real is None else references_of(first, real, _BATCH)
+            known = None if real is None else references_of(first, real, _BATCH)
             asked = Asked(
                 first.classifier,
                 first.spec,
                 inputs,
                 *classes,
-                references=None if others is None else (others.inputs, others.classes),
+                references=None if known is None else (known.inputs, known.classes),
                 clean=None if clean is None else clean.to(inputs),
                 seed=seed,
             )
-            check_oracles(oracles, asked)
+            check_oracles(oracles | others, asked)
             check_nearest(contenders, asked)
             suite = Suite(asked, None if masks is None else masks.bool(), oracles, smoothing, share, points, added)
             contenders = possible(suite, contenders, must=methods is not None)
-            judge = Judge(suite, contenders, rows.get("factors"), real, carry, restarts, confidence, progress)
+            judge = Judge(
+                suite,
+                contenders,
+                None if other is None else other.model,
+                rows.get("factors"),
+                real,
+                carry,
+                restarts,
+                confidence,
+                progress,
+            )
             figures = judge.all(named)
         return Evaluation(
             figures=tuple(figures),

@@ -33,14 +33,22 @@ class DIFOptions(TypedDict, total=False):
     """width of the code [24]"""
     bound: float
     """codes lie between -bound and bound (C) [3.0]"""
-    introspection: Literal["soft", "margin", "none"]
-    """Soft-IntroVAE, IntroVAE, or a plain VAE ['soft']"""
+    game: Literal["exponential", "margin", "none"]
+    """how decoder and encoder play: a penalty after Soft-IntroVAE, IntroVAE's margin, or not (a VAE)
+    ['exponential']
+    """
     separation: Literal["me", "logistic", "none"]
     """what pulls the classes apart ['me']"""
     drawn_classes: bool
     """each step draws an input's class from the classifier's probabilities, not the most probable [True]"""
     separation_share: float
     """value of the separation term over that of the reconstruction [0.1]"""
+    eta: float | None
+    """fixed weight of Lambda itself (|eta|, paper); None: of its logarithm, by separation_share [None]"""
+    nu: float
+    """scale of the linear kernel of separation='me'; counts where gamma is given [1.0]"""
+    gamma: float | None
+    """added to the covariance of separation='me' (paper); None: a thousandth of its mean [None]"""
     feature_penalty: float
     """strength of L1 whose weights select features [0.01]"""
     top: int
@@ -62,9 +70,13 @@ class DIFOptions(TypedDict, total=False):
     play_weight: float
     """introspective terms [1.0]"""
     margin: float
-    """of introspection='margin', in multiples of the real inputs' KL [1.25]"""
+    """of game='margin', in multiples of the real inputs' KL [1.25]"""
+    fixed_margin: float | None
+    """of game='margin', in nats of KL (m, paper); None: margin times the real inputs' KL [None]"""
     sharpness: float
-    """of introspection='soft', per nat of KL [0.3]"""
+    """of game='exponential', per nat of KL [0.3]"""
+    schedule: Literal["decayed", "constant"]
+    """learning rates that warm up and fall, or stay as they are ['decayed']"""
     restarts: int
     """how often a fit whose health test fails is begun anew [2]"""
 
@@ -105,8 +117,10 @@ class ILVMOptions(TypedDict, total=False):
 
     mode: Literal["exact", "amortised"]
     """lossless, or the paper's equations to the letter ['exact']"""
-    flow: Literal["coupling", "spline", "planar", "linear"]
-    """the invertible map; linear for comparison ['coupling']"""
+    flow: Literal["coupling", "spline", "planar", "linear", "amortised"]
+    """the invertible map; linear for comparison; amortised is planar with parameters from the recognition
+    network (mode='amortised' alone, paper) ['coupling']
+    """
     layers: int
     """couplings, or planar layers (16 or 32 of them) [2]"""
     hidden: int
@@ -137,6 +151,12 @@ class ILVMOptions(TypedDict, total=False):
     """real inputs kept with the lens, shared out evenly over its classes [512]"""
     teaching_steps: int
     """training steps each time it is taught [400]"""
+    dimensions: int
+    """dimensions of the code for each thing that is read, which is a sum of them [1]"""
+    uncertain: Literal["readout", "code"]
+    """what is uncertain when it asks: the read-out's parameters, or z* given the input (paper), where that
+    is drawn: in mode='amortised', or over a lens with a posterior ['readout']
+    """
 
 class InfillOptions(TypedDict, total=False):
     """Options of ``infill``; a docstring beside each says what it is, and its default."""
@@ -185,6 +205,10 @@ class IntroVACOptions(TypedDict, total=False):
     """absolute error of the reconstruction (b_AE) [100.0]"""
     class_weight: float
     """cross entropies of the linear head, summed (b_CL) [1.0]"""
+    attribute_game: bool
+    """attributes take part in the game: the decoder also makes decodings that are read as they are (paper)
+    [False]
+    """
     attribute_weight: float
     """losses of the attributes, summed [3.0]"""
     prior_weight: float
@@ -199,6 +223,12 @@ class IntroVACOptions(TypedDict, total=False):
     """
     restarts: int
     """how often a fit whose game destroys the reconstruction is begun anew [2]"""
+    schedule: Literal["decayed", "halved", "constant"]
+    """learning rates that warm up and fall, are halved at .4, .6 and .8 of the steps (paper), or stay
+    ['decayed']
+    """
+    clip: float | None
+    """largest norm of a gradient; None: no limit (paper) [20.0]"""
     longest_step: float
     """how far a counterfactual may go in the code [8.0]"""
     calibrated: bool
@@ -245,6 +275,12 @@ class JLVMOptions(TypedDict, total=False):
     """Adam's [0.001]"""
     ema: float
     """decay of the averaged weights that are kept [0.995]"""
+    dimensions: int
+    """dimensions of the code for each thing that is read, which is a sum of them [1]"""
+    likelihood: Literal["gaussian", "bernoulli"]
+    """p(x|z*): a Gaussian as wide as the batch's error, or one bit for each value, on its range
+    ['gaussian']
+    """
 
 class MedXGANOptions(TypedDict, total=False):
     """Options of ``medxgan``; a docstring beside each says what it is, and its default."""
@@ -271,14 +307,28 @@ class MedXGANOptions(TypedDict, total=False):
     """z1 also reaches the image through the data's principal components [True]"""
     encoder: bool
     """train an encoder; without one codes are found by inversion alone [True]"""
+    class_prior: Literal["sphere", "gaussian"]
+    """what kinds of evidence are drawn from: the sphere of radius sqrt(class_code), or N(0, I) (paper)
+    ['sphere']
+    """
     inversion_steps: int
     """Adam steps that refine each code when explaining [0]"""
+    inversion_weight: float
+    """the classifier's disagreement in a search for a code; paper: 1 [0.1]"""
+    inversion_prior: float
+    """distance of z1 from its prior in such a search; paper: 0 [0.0001]"""
     soft: bool
     """draw amounts of evidence between 0 and 1, with soft class targets [True]"""
     hinge: bool
     """hinge loss for the discriminator; False is the paper's cross entropy [True]"""
     conditional: bool
     """the discriminator sees the classifier's class [True]"""
+    spectral: bool
+    """spectral normalisation of the discriminator; the paper has none [True]"""
+    shifts: Literal["discriminator", "both", "none"]
+    """whose steps see images shifted by a few pixels: the discriminator's, the generator's too, or none
+    ['discriminator']
+    """
     warm_up: float
     """share of the steps spent on reconstruction alone [0.15]"""
     learning_rate: float
@@ -287,6 +337,10 @@ class MedXGANOptions(TypedDict, total=False):
     """Adam's, for the critic that begins as a copy of the classifier [0.0003]"""
     discriminator_rate: float
     """Adam's, for the discriminator [0.0008]"""
+    schedule: Literal["decayed", "constant"]
+    """learning rates that warm up and fall, or stay as they are ['decayed']"""
+    clip: float | None
+    """largest norm of a gradient; None: no limit [5.0]"""
     ema: float
     """decay of the averaged weights that are kept [0.998]"""
     mse_weight: float
@@ -343,6 +397,8 @@ class SVAEOptions(TypedDict, total=False):
     """inputs per step on which the classifier is asked [40]"""
     consistency_scale: float
     """largest standard deviation of z2 when it is asked [3.5]"""
+    variants: Literal["around", "redrawn"]
+    """invariances draw z2 around the input's own, or anew from N(0, scale^2) (paper) ['around']"""
     learning_rate: float
     """Adam's [0.0015]"""
     ema: float

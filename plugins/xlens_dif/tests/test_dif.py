@@ -41,8 +41,8 @@ def test_options_that_contradict_each_other_are_refused(digits):
         xlens.fit(nn.Linear(6, 5), torch.randn(40, 6), "dif", code=2, separation="logistic", progress=False)
     with pytest.raises(UnsupportedError, match="convolutions need images"):
         xlens.fit(nn.Linear(6, 2), torch.randn(40, 6), "dif", network="convolutional", progress=False)
-    with pytest.raises(OptionError, match="introspection must be one of 'soft', 'margin', 'none'"):
-        xlens.fit(model, images.train, "dif", introspection="hard", progress=False)
+    with pytest.raises(OptionError, match="game must be one of 'exponential', 'margin', 'none'"):
+        xlens.fit(model, images.train, "dif", game="hard", progress=False)
 
 
 def test_it_learns_digits(fitted, digits):
@@ -278,8 +278,8 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation():
     with torch.no_grad():
         model.weight.copy_(2 * centres)
         model.bias.zero_()
-    kinds = (("soft", "me"), ("margin", "logistic"), ("none", "none"))
-    for introspection, separation in kinds:
+    kinds = (("exponential", "me"), ("margin", "logistic"), ("none", "none"))
+    for game, separation in kinds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             explainer = xlens.fit(
@@ -291,13 +291,13 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation():
                 code=6,
                 restarts=0,
                 reconstruction_weight=40.0,
-                introspection=introspection,
+                game=game,
                 separation=separation,
                 mask=QUICK,
                 progress=False,
             )
             explanation = explainer.explain(inputs[:60], attributions=(), n_steps=4)
-        assert explanation.fidelity.decoding_flips.float().mean() >= 0.9, (introspection, separation)
+        assert explanation.fidelity.decoding_flips.float().mean() >= 0.9, (game, separation)
         assert all(part.class_index is not None for part in explainer.features[:-1])
         dims = [dim for part in explainer.features for dim in part.dims]
         assert sorted(dims) == list(range(6))
@@ -309,7 +309,7 @@ def test_three_classes_of_vectors_in_every_kind_of_play_and_separation():
 def test_the_papers_settings_and_a_stream():
     images = toys.pictures(48, seed=0)[0]
     paper = DIF.paper(steps=2, width=4, restarts=0)
-    assert (paper.bound, paper.introspection, paper.separation) == (10.0, "margin", "me")
+    assert (paper.bound, paper.game, paper.separation) == (10.0, "margin", "me")
     stream = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch_size=16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -318,10 +318,23 @@ def test_the_papers_settings_and_a_stream():
     assert explanation.codes.shape == (2, 16)
 
 
+def test_the_game_went_by_another_name():
+    with pytest.warns(DeprecationWarning, match="introspection"):
+        old = DIF(introspection="soft")
+    assert old == DIF(game="exponential")
+
+
+def test_a_scale_that_cancels_is_refused():
+    with pytest.raises(OptionError, match="nu changes nothing while.*gamma=None"):
+        DIF(nu=0.1)
+    assert (DIF(nu=0.1, gamma=1.0).nu, DIF.paper().eta, DIF.paper().fixed_margin) == (0.1, 1e-2, 40.0)
+
+
 def test_capabilities_are_what_it_declares(fitted):
     from xlens.contracts import CAPABILITIES
 
-    assert all(isinstance(fitted.lens, CAPABILITIES[name]) for name in DIF.capabilities)
+    protocols = [CAPABILITIES[name] for name in DIF.capabilities]
+    assert all(isinstance(fitted.lens, protocol) for protocol in protocols if protocol is not None)
     assert "dif" in xlens.backends()
     with pytest.raises(UnsupportedError):
         fitted.sample(1, 0)

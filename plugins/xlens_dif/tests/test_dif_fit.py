@@ -18,7 +18,7 @@ QUICK = xlens.MaskOptions(steps=3)
 OTHER = {
     "batch_size": 32,
     "bound": 2.0,
-    "introspection": "none",
+    "game": "none",
     "separation": "logistic",
     "separation_share": 0.3,
     "network": "convolutional",
@@ -39,7 +39,7 @@ def test_every_option_of_training_changes_the_lens(digits, name):
     options = {"steps": 20, "hidden": 16, "restarts": 0, "learning_rate": 1e-2, "batch_size": 64}
     if name == "margin":
         # Reached at once; what lies above it pays nothing.
-        options |= {"introspection": "margin", "steps": 60, "margin": 1.01}
+        options |= {"game": "margin", "steps": 60, "margin": 1.01}
     first, second = (
         xlens.fit(model, images.train, DIF(**options | other), mask=QUICK, progress=False).lens.state_dict()
         for other in ({}, {name: OTHER[name]})
@@ -75,7 +75,7 @@ def test_without_introspection_the_kls_are_no_problem(digits, monkeypatch):
     examine = backend.examine
     monkeypatch.setattr(backend, "examine", lambda *a, **k: told.append(examine(*a, **k)) or told[-1])
     model, images = digits
-    options = {"steps": 150, "hidden": 64, "code": 8, "introspection": "none", "mask": QUICK, "progress": False}
+    options = {"steps": 150, "hidden": 64, "code": 8, "game": "none", "mask": QUICK, "progress": False}
     explainer = xlens.fit(model, images.train, "dif", **options)
     assert not explainer.lens.health.played
     assert not told[0].played

@@ -15,21 +15,24 @@ from xlens_dif import DIF
 from xlens_dif.health import Health, examine
 from xlens_dif.objective import Objective, Terms, penalty
 from xlens_dif.posterior import Posterior, bounded
-from xlens_dif.separation import hardly_compared, logistic_separation, mean_embedding_separation
+from xlens_dif.separation import Statistic, hardly_compared, logistic_separation, mean_embedding_separation
 from xlens_dif.sparse import PENALTIES, non_sparse, sparse_path
 
 from xlens.data import as_data
 from xlens.training import Trainer
 
 TERMS = Terms(
-    introspection="soft",
+    game="exponential",
     separation="me",
     reconstruction=4.0,
     prior=1.0,
     play=0.5,
     margin=1.25,
+    fixed_margin=None,
     sharpness=0.3,
     share=0.1,
+    eta=None,
+    statistic=Statistic(),
     bound=3.0,
 )
 
@@ -61,6 +64,24 @@ def test_separation_is_the_statistic_between_each_class_and_the_rest(counts):
         at = torch.cat([codes[own[:a]], codes[rest[:b]]])
         expected.append(math.log1p(slow_statistic(codes[own[a:]], codes[rest[b:]], at, 1e-3)))
     assert float(found) == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+def test_with_eta_nu_and_gamma_it_is_equation_2():
+    torch.manual_seed(0)
+    codes = torch.randn(40, 3, dtype=torch.float64) + (torch.arange(40) % 2)[:, None]
+    x, y, at = codes[::2], codes[1::2], torch.randn(4, 3, dtype=torch.float64)
+    h1, h2 = (np.array([[0.2 * float(row @ v) for v in at] for row in rows]) for rows in (x, y))
+    pooled = (19 * np.cov(h1.T) + 19 * np.cov(h2.T)) / 38 + 0.05 * np.eye(4)
+    mean = h1.mean(0) - h2.mean(0)
+    expected = 20 * 20 / 40 * mean @ np.linalg.solve(pooled, mean)
+    assert float(Statistic(logarithm=False, nu=0.2, gamma=0.05)(x, y, at)) == pytest.approx(expected)
+    assert float(Statistic(nu=0.2, gamma=0.05)(x, y, at)) == pytest.approx(math.log1p(expected))
+    # As many locations as dimensions and next to no ridge: Hotelling's two-sample statistic.
+    difference = (x.mean(0) - y.mean(0)).numpy()
+    covariance = (19 * np.cov(x.numpy().T) + 19 * np.cov(y.numpy().T)) / 38
+    hotelling = 10 * difference @ np.linalg.solve(covariance, difference)
+    found = Statistic(logarithm=False, nu=3.0, gamma=1e-9)(x, y, torch.eye(3).double())
+    assert float(found) == pytest.approx(hotelling, rel=1e-6)
 
 
 def test_separation_pulls_apart_and_leaves_the_prototypes_alone():
@@ -104,7 +125,10 @@ def test_the_logistic_separation_has_fixed_planes():
 
 def test_what_a_fake_costs():
     fake, real = torch.tensor([2.0, 9.0, 30.0]), torch.tensor([8.0, 12.0])
-    margin = dataclasses.replace(TERMS, introspection="margin")
+    margin = dataclasses.replace(TERMS, game="margin")
+    fixed = dataclasses.replace(margin, fixed_margin=20.0)
+    assert float(penalty(fake, real, fixed)) == pytest.approx(np.mean([18, 11, 0]))
+    assert float(penalty(fake, 9 * real, fixed)) == pytest.approx(np.mean([18, 11, 0]))
     assert float(penalty(fake, real, margin)) == pytest.approx(np.mean([10.5, 3.5, 0]))
     # exp(.3 (10 - KL)) / .3, and its tangent beyond an exponent of .5.
     expected = [math.exp(0.5) * (1 + 0.3 * 8 - 0.5), math.exp(0.3), math.exp(-6)]
@@ -138,10 +162,10 @@ class Sloping(nn.Module):
         return self.mean(inputs), self.spread(inputs)
 
 
-@pytest.mark.parametrize("introspection", ["soft", "margin", "none"])
-def test_one_step_is_the_step_of_the_losses_written_out(introspection):
+@pytest.mark.parametrize("game", ["exponential", "margin", "none"])
+def test_one_step_is_the_step_of_the_losses_written_out(game):
     """Parameters after one step of SGD, against gradients of the whole losses taken at once."""
-    terms = dataclasses.replace(TERMS, introspection=introspection, separation="logistic")
+    terms = dataclasses.replace(TERMS, game=game, separation="logistic")
     torch.manual_seed(0)
     networks = {"encoder": Sloping(), "decoder": nn.Linear(3, 6)}
     inputs, classes = torch.rand(8, 6), torch.arange(8) % 2
@@ -164,7 +188,7 @@ def test_one_step_is_the_step_of_the_losses_written_out(introspection):
     error = ((decoded - inputs) / 2).square().sum(1).mean()
     separated = 0.1 * 4 * error.detach() * logistic_separation(codes, classes, 2)
     loss = posterior.kl().mean() + 4 * error + separated
-    if introspection == "none":
+    if game == "none":
         loss_decoder = loss
     else:
         drawn = 3 * torch.tanh(torch.randn(8, 3, generator=draw) / 3)
@@ -178,6 +202,21 @@ def test_one_step_is_the_step_of_the_losses_written_out(introspection):
     for network, wanted, name in pairs:
         for parameter, gradient, moved in zip(network.parameters(), wanted, after[id(networks[name])], strict=True):
             torch.testing.assert_close((parameter - moved) / 1e-3, gradient, atol=2e-3, rtol=1e-3)
+
+
+def test_with_a_fixed_eta_what_is_lowered_is_minus_eta_lambda():
+    terms = dataclasses.replace(TERMS, game="none", eta=0.25, statistic=Statistic(False, 1.0, 0.1))
+    torch.manual_seed(0)
+    networks = {"encoder": Sloping(), "decoder": nn.Linear(3, 6)}
+    trainer = Trainer(run_for(torch.rand(16, 1, 6)), "dif", networks=networks, optimizers={}, steps=1)
+    classes = torch.arange(16) % 2
+    objective = Objective(trainer, terms, torch.ones(1, 1), num_classes=2, classes_of=lambda batch: classes)
+    codes, losses = torch.randn(16, 3), {}
+    for error in (torch.tensor(1.0), torch.tensor(50.0)):  # however large the reconstruction is
+        trainer.generator.manual_seed(1)
+        found = objective._separate(codes, None, error, losses)
+        wanted = mean_embedding_separation(codes, classes, torch.Generator().manual_seed(1), terms.statistic)
+        torch.testing.assert_close(found, -0.25 * wanted)
 
 
 def test_the_separation_weighs_a_tenth_of_the_reconstruction_whatever_its_size():

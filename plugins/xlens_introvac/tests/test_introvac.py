@@ -169,6 +169,39 @@ def test_attributes_are_learned_from_what_was_observed_and_edited_together(fitte
     assert inks(both)[1] < inks(up)[1] - 0.02
 
 
+def test_samples_have_the_attributes_that_are_asked_for(fitted, digits):
+    asked = {"upper ink": True, "left ink": -1.0}
+    found = xlens_introvac.draw(fitted, 30, attributes=asked, seed=1)
+    other = xlens_introvac.draw(fitted, 30, attributes={"upper ink": False}, seed=1)
+    both = xlens_introvac.draw(fitted, 20, 1, attributes={"upper ink": True}, seed=1)
+    with fitted.classifier.frozen(), torch.no_grad():
+        again = fitted.lens.head.read_attributes(fitted.lens.encode(found.inputs))
+        said = fitted.classifier(both.inputs).argmax(1)
+    torch.testing.assert_close(found.read, again)
+    assert (found.read[found.kept][:, 0] > 0).all()
+    assert ((found.read[found.kept][:, 1] + 1).abs() <= 1).all()
+    assert (said[both.kept] == 1).all()
+    assert (both.read[both.kept][:, 0] > 0).all()
+    assert found.kept.float().mean() > 0.5
+    # By the pixels themselves, which the head only reads.
+    upper = [images.inputs[:, 0, :4].mean() for images in (found, other)]
+    assert upper[0] > upper[1] + 0.03
+    for wrong in ({"width": True}, {"upper ink": "yes"}, {"upper ink": float("nan")}):
+        with pytest.raises(OptionError, match="draw: attributes are wrong.*'upper ink', 'left ink'"):
+            xlens_introvac.draw(fitted, 3, attributes=wrong)
+    with pytest.raises(OptionError, match="draw: nothing is asked for"):
+        xlens_introvac.draw(fitted, 3)
+
+
+def test_two_attributes_edited_at_once_are_the_sum_of_both_moves(fitted, digits):
+    x = digits[1].test[:5]
+    edited = fitted.edit(x, {"upper ink": 4.0, "left ink": 3.0}, carry="none")
+    upper, left = (fitted.lens.directions[name] for name in ("upper ink", "left ink"))
+    with torch.no_grad(), fitted.classifier.frozen():
+        moved = fitted.lens.decode(fitted.lens.encode(x) + 4 * upper + 3 * left)
+    torch.testing.assert_close(edited, moved, atol=1e-5, rtol=1e-4)
+
+
 # --- all of it together ---------------------------------------------------------------------------------------
 
 

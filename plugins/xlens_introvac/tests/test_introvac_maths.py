@@ -1,6 +1,7 @@
 """The IntroVAC backend: its networks, losses, sampler and directions, against references."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import toys
 from torch import nn
 from toys import linear_classifier, spec
 from xlens_introvac import IntroVAC
+from xlens_introvac.backend import _SCHEDULES
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import SamplingError, langevin, split_r_hat
 from xlens_introvac.objective import Attributes, Objective, Weights, attribute_loss, class_loss, prior_loss
@@ -107,16 +109,26 @@ def test_columns_far_from_zero_are_standardised_without_loss():
 
 
 @pytest.mark.parametrize(
-    ("introspection", "classed", "share"),
-    [(True, False, None), (True, True, None), (True, True, 1e3), (True, True, 0.01), (False, False, None)],
+    ("introspection", "classed", "share", "known"),
+    [
+        (True, False, None, None),
+        (True, True, None, None),
+        (True, True, 1e3, None),
+        (True, True, 0.01, None),
+        (False, False, None, None),
+        (True, False, None, False),
+        (True, False, None, True),
+    ],
 )
-def test_one_step_gives_each_network_its_own_gradient(introspection, classed, share):
+def test_one_step_gives_each_network_its_own_gradient(introspection, classed, share, known):
+    """With `known`, one attribute is observed on half of the inputs, and takes part in the game or not."""
     torch.manual_seed(0)
     inputs, wanted = torch.rand(6, 6) * 2 - 1, torch.rand(6, 3).softmax(1)
-    lens = built().requires_grad_(True)
+    lens = built(attributes=0 if known is None else 1).requires_grad_(True)
+    table = torch.tensor([[1.0], [0.0], [float("nan")]] * 2)
     names = ("encoder", "decoder", "head")
     reference = {name: copy.deepcopy(getattr(lens, name)) for name in names}
-    rate, w = 0.05, Weights(reconstruction=7.0, classes=2.0, attributes=0.0, prior=0.5, detect=0.3, fool=1.7)
+    rate, w = 0.05, Weights(reconstruction=7.0, classes=2.0, attributes=0.9, prior=0.5, detect=0.3, fool=1.7)
     judges = [*lens.encoder.parameters(), *lens.head.parameters()]
     trainer = Trainer(
         toys.run_for(inputs),
@@ -135,7 +147,8 @@ def test_one_step_gives_each_network_its_own_gradient(introspection, classed, sh
         introspection=introspection,
         share=share,
         classed_samples=classed,
-        attributes=None,
+        attributes=None if known is None else Attributes.of(table),
+        attribute_game=bool(known),
         probabilities_of=lambda batch: wanted[batch.index],
     )
     seen = []
@@ -151,13 +164,24 @@ def test_one_step_gives_each_network_its_own_gradient(introspection, classed, sh
     def fakeness(images):
         return head(encoder(images)[0])[:, -1]
 
+    def misread(codes):
+        rows = [
+            slow_bce(head.read_attributes(codes)[i, 0], table[j, 0])
+            for i, j in enumerate(seen[0].index)
+            if j % 3 < 2
+        ]
+        return torch.stack(rows).mean()
+
     mean, log_variance = encoder(x)
     codes = mean + noise * (log_variance / 2).exp()
     loss = w.classes * class_loss(head(codes), y) + w.prior * prior_loss(mean, log_variance) + error(decoder(codes))
+    if known is not None:
+        loss = loss + w.attributes * misread(codes)
     if introspection:
         for images in (decoder(codes.detach()), decoder(drawn)):
             loss = loss + w.detect * slow_bce(fakeness(images.detach()), 1.0).mean()
-    ours = [*encoder.parameters(), *head.parameters(), head.classes]
+    of_head = head.parameters() if known is not None else [head.classes]
+    ours = [*encoder.parameters(), *of_head]
     ours = [p for p in dict.fromkeys(ours) if p.numel()]
     theirs = list(decoder.parameters())
     gradients = torch.autograd.grad(loss, [*ours, *theirs])
@@ -167,6 +191,8 @@ def test_one_step_gives_each_network_its_own_gradient(introspection, classed, sh
     if introspection:
         made = decoder(codes.detach())
         fool = slow_class_loss(head(encoder(made)[0]), y) + slow_bce(fakeness(decoder(drawn)), 0.0).mean()
+        if known:
+            fool = fool + misread(encoder(made)[0])
         if classed:
             read, own = head(encoder(decoder(drawn))[0])[:, :3], head(drawn)[:, :3].softmax(1).detach()
             fool = fool + sum(slow_bce(read[:, c], own[:, c]).mean() for c in range(3))
@@ -217,6 +243,43 @@ def test_langevin_finds_mean_and_covariance_of_a_known_posterior():
     variance = float((plain.codes @ steepest).var())
     assert variance == pytest.approx(1 / (p * (1 - 0.08 * p / 2)), rel=0.03)
     assert variance > 1.3 * float((found.codes @ steepest).var())
+
+
+def test_the_density_given_attributes_is_that_of_independent_readings():
+    lens = built(attributes=2)
+    lens.head.attribute_bias.copy_(torch.tensor([0.3, -0.2]))
+    z, s = torch.randn(5, 7), lens.sharpness
+    read = lens.head.read_attributes(z)
+    yes, number = torch.distributions.Bernoulli(logits=read[:, 0]), torch.distributions.Normal(read[:, 1], 1.0)
+    log_p = yes.log_prob(torch.zeros(5)) + number.log_prob(torch.tensor(1.5)) + 0.5 * math.log(2 * math.pi)
+    asked = {"attribute 0": False, "attribute 1": 1.5}
+    torch.testing.assert_close(lens.potential(z, None, asked), -s * log_p + z.square().sum(1) / 2)
+    classes = lens.class_logits(z).log_softmax(1)[:, 2]
+    torch.testing.assert_close(lens.potential(z, 2, asked), -s * (log_p + classes) + z.square().sum(1) / 2)
+    torch.testing.assert_close(lens.potential(z, 2, {}), lens.potential(z, 2))
+
+
+def test_chains_given_attributes_have_the_moments_of_the_known_posterior():
+    """Two measured attributes: a Gaussian prior and linear readings, whose posterior is Gaussian."""
+    lens = built(attributes=2, sharpness=1.0, langevin_steps=400, langevin_step=0.2)
+    w, wanted = lens.head.attributes.copy_(torch.randn(2, 7)), torch.tensor([2.0, -1.0])
+    precision = torch.eye(7) + w.T @ w
+    mean = torch.linalg.solve(precision, w.T @ wanted)
+    chains = langevin(
+        lambda z: lens.potential(z, None, {"attribute 0": 2.0, "attribute 1": -1.0}),
+        torch.randn(3000, 7),
+        step=0.2,
+        steps=300,
+        generator=torch.Generator().manual_seed(0),
+    )
+    torch.testing.assert_close(chains.codes.mean(0), mean, atol=0.08, rtol=0)
+    torch.testing.assert_close(chains.codes.T.cov(), torch.linalg.inv(precision), atol=0.1, rtol=0)
+
+
+def test_the_papers_rate_is_halved_three_times():
+    epochs = [IntroVAC.paper().schedule, *(_SCHEDULES["halved"](e / 150) for e in (0, 59, 60, 90, 119, 120, 149))]
+    assert epochs == ["halved", 1, 1, 0.5, 0.25, 0.25, 0.125, 0.125]
+    assert _SCHEDULES["constant"](0.99) == 1
 
 
 def test_chains_that_diverge_are_said_and_not_returned():

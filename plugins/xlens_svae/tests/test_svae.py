@@ -265,7 +265,8 @@ def test_labels_of_the_data_are_used_only_when_asked_for(digits):
 
 def test_what_it_declares_its_lens_can_do(fitted):
     for capability in SVAE.capabilities:
-        assert isinstance(fitted.lens, CAPABILITIES[capability])
+        protocol = CAPABILITIES[capability]
+        assert protocol is None or isinstance(fitted.lens, protocol)
     assert "svae" in xlens.backends()
 
 
