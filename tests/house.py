@@ -104,7 +104,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "mask_options", "mask_pool", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described", "added"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "explanation_folder", "explained", "older", "lenses", "tables"),
+    "storage": ("kinds", "explanations", "explanation_folder", "explained", "older", "maps", "lenses", "tables"),
     "explaining": (
         "divergences",
         "request",
