@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.containers import CONTAINERS, Writes, content_of, place_hooks, same_content, writes_of
 from xlens.classifier.hooks import ITS_HOOKS, OwnTable, is_hooks, own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
@@ -28,8 +28,6 @@ _COMPILED = "_compiled_call_impl"
 _FULL = "_is_full_backward_hook"
 
 
-#: Attributes that are put back inside.
-_CONTAINERS = (list, dict, set, deque)
 #: What an empty table holds.
 _NOTHING: dict[Any, Any] = {}
 #: Attributes, and places in containers and objects, that a forward pass was seen to replace.
@@ -62,7 +60,11 @@ class KeptModule:
         self.tables = [(table, dict(table) if table else _NOTHING) for table in map(everything.__getitem__, names)]
         # Nearly no module has an attribute that may hold tensors; then no forward pass leaves one in those it has.
         # A forward pass may write into them; what they hold, other containers among it, is taken as it is.
-        self.containers = [(value, value.copy()) for _, value in own if type(value) in _CONTAINERS]
+        held = [] if self.scripted else [value for _, value in own if type(value) in CONTAINERS]
+        self.containers = [(value, content_of(value)) for value in held]
+        #: What is written to these, where the module is held already, and what was noted of that before.
+        self.writes = writes_of(module) if held else None
+        self.noted = (len(self.writes.changes), self.writes.passes) if self.writes is not None else (0, 0)
         self._plain = {name: value for name, value in own if is_passed(name, value)}
         self._all_plain = len(self._plain) == len(own)
         self.tensors = {} if self.scripted or self._all_plain else _tensors_in(module)
@@ -77,13 +79,20 @@ class KeptModule:
             asks: whether the thread that calls it explains.
         """
         live = vars(self.module)
-        live.update(own_tables({name: live[name] for name in self.hooks}, asks))
+        tables = own_tables({name: live[name] for name in self.hooks}, asks)
+        if self.containers:
+            self.writes = Writes(self.module, [container for container, _ in self.containers], asks)
+            place_hooks(tables, self.writes)
+        live.update(tables)
         compiled = live.get(_COMPILED)
         if compiled is not None:
             live[_COMPILED] = _for_others(self.module, compiled, asks)
 
     def put_back(self) -> None:
         """Put back attributes, hooks, slots and the flag."""
+        if self.containers and self.writes is None:
+            # Of a context in which the module came to be held; its hooks go now.
+            self.writes = writes_of(self.module)
         for table, entries in self.tables:
             if table or entries:
                 _refill(table, entries)
@@ -92,8 +101,7 @@ class KeptModule:
             if not self._as_it_was(live):
                 # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
                 tried(self._note_results)
-            for container, content in self.containers:
-                _put_back_content(container, content)
+            self._put_back_containers()
             if live.keys() != self.attributes.keys():
                 for name in live.keys() - self.attributes.keys():
                     live.pop(name, None)
@@ -109,6 +117,16 @@ class KeptModule:
                 live[_FULL] = kind
         if self.scripted and self.training is not None:
             self.module.training = self.training
+
+    def _put_back_containers(self) -> None:
+        if self.writes is not None:
+            changes, passes = self.noted
+            self.writes.take_back(changes)
+            if self.writes.passes > passes or self.writes.running():
+                # Others have written to them too, or may have.
+                return
+        for container, content in self.containers:
+            _put_back_content(container, content)
 
     def _as_it_was(self, live: dict[str, Any]) -> bool:
         """Whether its attributes are those that it had, and none of them can have changed inside."""
@@ -186,7 +204,7 @@ def _put_back_content(container: Any, content: Any) -> None:
         if container != content:
             container.clear()
             container.update(content)
-    elif len(container) != len(content) or not all(map(operator.is_, list(container), content)):
+    elif not same_content(container, content):
         container.clear()
         container.extend(content)
 

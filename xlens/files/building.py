@@ -24,7 +24,8 @@ class Built(TorchDispatchMode):
     """A context in which tensors are counted before they are made, and refused where they are too many.
 
     Tensors of given sizes are kept, as weights are. What is computed from other tensors, as by a classifier that is
-    run on an input of a saved shape, may be half as large in one piece, and sixteen times as large in all, most of which is soon let go.
+    run on an input of a saved shape, may be half as large in one piece, and sixteen times as large in all, most of
+    which is soon let go.
 
     Args:
         most: bytes that all that is kept may have.
