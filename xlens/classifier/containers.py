@@ -1,4 +1,4 @@
-"""Lists, dicts, sets and deques of a module, into which its passes write: what those that ask wrote is taken back."""
+"""Containers of a module into which its passes write: what those that ask have written is taken back."""
 
 from __future__ import annotations
 
@@ -57,13 +57,25 @@ class Writes:
         self._module, self._containers, self._asks = module, containers, asks
         self._open: dict[int, list[_Pass]] = {}
         self.changes: list[_Change] = []
-        #: Passes of threads that ask nothing; one was on its way already where it was run when this began.
-        self.passes = int(self.running())
+        #: Passes of threads that ask nothing.
+        self.passes = 0
 
     def running(self) -> bool:
         """Whether another thread is in the middle of a pass through the module."""
         here = threading.get_ident()
         return any(_runs(self._module, frame) for ident, frame in sys._current_frames().items() if ident != here)
+
+    def look_around(self) -> None:
+        """Note, when the hooks are placed, a pass of another thread that had begun before."""
+        self.passes += self.running()
+
+    def noted(self) -> tuple[int, int]:
+        """Return how many changes, and passes of others that are over, have been noted."""
+        return len(self.changes), self.passes - self.running()
+
+    def shared(self, since: int) -> bool:
+        """Whether another thread has run the module after so many passes of others, or runs it now."""
+        return self.passes > since or self.running()
 
     def begin(self) -> None:
         """Note that a pass through the module begins."""
@@ -212,7 +224,7 @@ def _undo_members(row: Any, before: list[Any], after: list[Any]) -> None:
 
 
 def _place_of(row: Any, member: Any, near: int) -> int | None:
-    """Return where a member stands, from where it was put; others have taken out what came before, or added behind."""
+    """Return where a member stands, looked for from where it was put: others have added and taken out since."""
     members = list(row)
     for i in (*range(near, len(members)), *range(min(near, len(members)))):
         if members[i] is member:

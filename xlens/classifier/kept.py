@@ -61,10 +61,10 @@ class KeptModule:
         # Nearly no module has an attribute that may hold tensors; then no forward pass leaves one in those it has.
         # A forward pass may write into them; what they hold, other containers among it, is taken as it is.
         held = [] if self.scripted else [value for _, value in own if type(value) in CONTAINERS]
-        self.containers = [(value, content_of(value)) for value in held]
         #: What is written to these, where the module is held already, and what was noted of that before.
         self.writes = writes_of(module) if held else None
-        self.noted = (len(self.writes.changes), self.writes.passes) if self.writes is not None else (0, 0)
+        self.noted = (0, 0) if self.writes is None else self.writes.noted()
+        self.containers = [(value, content_of(value)) for value in held]
         self._plain = {name: value for name, value in own if is_passed(name, value)}
         self._all_plain = len(self._plain) == len(own)
         self.tensors = {} if self.scripted or self._all_plain else _tensors_in(module)
@@ -84,15 +84,16 @@ class KeptModule:
             self.writes = Writes(self.module, [container for container, _ in self.containers], asks)
             place_hooks(tables, self.writes)
         live.update(tables)
+        if self.writes is not None:
+            # From here on passes of other threads are noted; what they have written before is the program's.
+            self.writes.look_around()
+            self.containers = [(container, content_of(container)) for container, _ in self.containers]
         compiled = live.get(_COMPILED)
         if compiled is not None:
             live[_COMPILED] = _for_others(self.module, compiled, asks)
 
     def put_back(self) -> None:
         """Put back attributes, hooks, slots and the flag."""
-        if self.containers and self.writes is None:
-            # Of a context in which the module came to be held; its hooks go now.
-            self.writes = writes_of(self.module)
         for table, entries in self.tables:
             if table or entries:
                 _refill(table, entries)
@@ -119,13 +120,16 @@ class KeptModule:
             self.module.training = self.training
 
     def _put_back_containers(self) -> None:
+        if self.writes is None and writes_of(self.module) is not None:
+            # Whoever has the module longer knows more, and puts them back.
+            return
+        changes, passes = self.noted
         if self.writes is not None:
-            changes, passes = self.noted
             self.writes.take_back(changes)
-            if self.writes.passes > passes or self.writes.running():
-                # Others have written to them too, or may have.
-                return
         for container, content in self.containers:
+            # Others write to them too, or may: that is looked at last.
+            if same_content(container, content) or (self.writes is not None and self.writes.shared(passes)):
+                continue
             _put_back_content(container, content)
 
     def _as_it_was(self, live: dict[str, Any]) -> bool:
