@@ -16,6 +16,7 @@ from xlens.classifier.hooks import ITS_HOOKS, OwnTable, is_hooks, own_tables, pl
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
 from xlens.classifier.whole import ITS_OWN, is_passed, kept_in
+from xlens.classifier.wrappers import is_compiled
 
 __all__ = ["KeptModule", "Swap", "is_result", "put_back", "stand_ins"]
 
@@ -90,7 +91,10 @@ class KeptModule:
             self.containers = [(container, content_of(container)) for container, _ in self.containers]
         compiled = live.get(_COMPILED)
         if compiled is not None:
-            live[_COMPILED] = _for_others(self.module, compiled, asks)
+            live[_COMPILED] = _for_others(self.module._call_impl, compiled, asks)
+        if is_compiled(self.module) and callable(live.get("forward")):
+            # Code that was compiled before hooks were placed on parts of it would not call them.
+            live["forward"] = _for_others(self.module._modules["_orig_mod"], live["forward"], asks)
 
     def put_back(self) -> None:
         """Put back attributes, hooks, slots and the flag."""
@@ -229,9 +233,9 @@ def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
         place(table, name, entry)
 
 
-def _for_others(module: nn.Module, compiled: Callable[..., Any], asks: Callable[[], bool]) -> Callable[..., Any]:
+def _for_others(plain: Any, compiled: Callable[..., Any], asks: Callable[[], bool]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         # A thread that explains runs the module itself, hooks and all.
-        return (module._call_impl if asks() else compiled)(*args, **kwargs)
+        return (plain if asks() else compiled)(*args, **kwargs)
 
     return call
