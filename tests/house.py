@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "handing",
         "wrappers",
         "copies",
+        "containers",
         "kept",
         "frozen",
         "fingerprint",
@@ -104,7 +105,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "mask_options", "mask_pool", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described", "added"),
     "fitted": (),
-    "storage": ("kinds", "explanations", "explanation_folder", "explained", "older", "lenses", "tables"),
+    "storage": ("maps", "kinds", "explanations", "explanation_folder", "explained", "older", "lenses", "tables"),
     "explaining": (
         "divergences",
         "request",

@@ -289,6 +289,24 @@ def test_compiled_code_runs_for_others_and_the_module_itself_for_who_asks():
     assert torch.equal(model(X), compiled)
 
 
+def test_a_compiled_part_that_ran_before_runs_as_it_is_for_who_asks():
+    model, ran, seen = network().eval(), [], []
+    plain = model(X)
+    model.body = torch.compile(model.body, backend=lambda graph, _: lambda *args: (ran.append(1), graph(*args))[1])
+    before = dict(vars(model.body))
+    assert torch.allclose(model(X), plain)
+    assert ran
+    with frozen(None, model, None):
+        model.body._orig_mod[0].register_forward_hook(lambda *_: seen.append(1))
+        ran.clear()
+        assert torch.equal(model(X), plain)
+        assert seen
+        assert not ran
+        assert torch.allclose(in_thread(lambda: model(X)), plain)
+        assert ran
+    assert dict(vars(model.body)) == before
+
+
 # --- restoring ------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,10 @@ def test_a_data_frame_is_a_table():
 def test_other_layouts_of_torch():
     x = torch.from_numpy(X)
     assert torch.equal(as_inputs(x.to_sparse(), (2, 3)), x)
+    assert torch.equal(as_inputs(torch.nested.nested_tensor(list(x)), (2, 3)), x)
+    with pytest.raises(DataError, match="not a tensor or array"):
+        as_inputs(torch.nested.nested_tensor([x[0], x[0, :1]]), (2, 3))
+    assert as_inputs(np.full((1, 2, 3), 2**64 - 1, np.uint64), (2, 3)).min() > 0
     assert torch.allclose(as_inputs(torch.quantize_per_tensor(x, 0.5, 0, torch.quint8), (2, 3)), x)
 
 
@@ -119,8 +123,9 @@ def test_other_layouts_of_torch():
         np.array([(1.0, 2)], dtype=[("a", "f4"), ("b", "i4")]),
         np.array(["2026-01-01"], dtype="datetime64[D]"),
         [X[0], X[0, :1]],
+        torch.from_numpy(X).to("meta"),
     ],
-    ids=["complex", "complex tensor", "masked", "text", "objects", "records", "dates", "two shapes"],
+    ids=["complex", "complex tensor", "masked", "text", "objects", "records", "dates", "two shapes", "meta"],
 )
 def test_what_is_no_numbers_is_refused(strange):
     with pytest.raises(DataError):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["ITS_HOOKS", "OwnTable", "is_hooks", "of_this_thread", "own_tables", "place"]
+__all__ = ["ITS_HOOKS", "OwnTable", "Passing", "is_hooks", "of_this_thread", "own_tables", "place"]
 
 #: The tables of hooks that every module has.
 ITS_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
@@ -98,13 +98,17 @@ class OwnTable(OrderedDict[int, Any]):
                 _handed_over[:] = [table for table in _handed_over if table is not self]
 
 
+class Passing:
+    """A hook for every thread that goes with the call that placed it."""
+
+
 #: Tables that are out of use, but for handles of hooks that other threads have placed in them.
 _handed_over: list[OwnTable] = []
 
 
 def _is_passing(hook: Any) -> bool:
-    """Whether a hook is one that :func:`of_this_thread` returned, which goes with the call that placed it."""
-    return getattr(hook, "__code__", None) is _OWN_CODE
+    """Whether a hook goes with the call that placed it, as those that :func:`of_this_thread` returned do."""
+    return getattr(hook, "__code__", None) is _OWN_CODE or isinstance(hook, Passing)
 
 
 def place(table: dict[Any, Any], key: Any, entry: Any) -> None:

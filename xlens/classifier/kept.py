@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -12,10 +11,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.containers import CONTAINERS, Writes, content_of, place_hooks, same_content, writes_of
 from xlens.classifier.hooks import ITS_HOOKS, OwnTable, is_hooks, own_tables, place
 from xlens.classifier.interrupts import tried
 from xlens.classifier.values import KeptTensor, unwatched
 from xlens.classifier.whole import ITS_OWN, is_passed, kept_in
+from xlens.classifier.wrappers import is_compiled
 
 __all__ = ["KeptModule", "Swap", "is_result", "put_back", "stand_ins"]
 
@@ -28,8 +29,6 @@ _COMPILED = "_compiled_call_impl"
 _FULL = "_is_full_backward_hook"
 
 
-#: Attributes that are put back inside.
-_CONTAINERS = (list, dict, set, deque)
 #: What an empty table holds.
 _NOTHING: dict[Any, Any] = {}
 #: Attributes, and places in containers and objects, that a forward pass was seen to replace.
@@ -62,7 +61,11 @@ class KeptModule:
         self.tables = [(table, dict(table) if table else _NOTHING) for table in map(everything.__getitem__, names)]
         # Nearly no module has an attribute that may hold tensors; then no forward pass leaves one in those it has.
         # A forward pass may write into them; what they hold, other containers among it, is taken as it is.
-        self.containers = [(value, value.copy()) for _, value in own if type(value) in _CONTAINERS]
+        held = [] if self.scripted else [value for _, value in own if type(value) in CONTAINERS]
+        #: What is written to these, where the module is held already, and what was noted of that before.
+        self.writes = writes_of(module) if held else None
+        self.noted = (0, 0) if self.writes is None else self.writes.noted()
+        self.containers = [(value, content_of(value)) for value in held]
         self._plain = {name: value for name, value in own if is_passed(name, value)}
         self._all_plain = len(self._plain) == len(own)
         self.tensors = {} if self.scripted or self._all_plain else _tensors_in(module)
@@ -77,10 +80,21 @@ class KeptModule:
             asks: whether the thread that calls it explains.
         """
         live = vars(self.module)
-        live.update(own_tables({name: live[name] for name in self.hooks}, asks))
+        tables = own_tables({name: live[name] for name in self.hooks}, asks)
+        if self.containers:
+            self.writes = Writes(self.module, [container for container, _ in self.containers], asks)
+            place_hooks(tables, self.writes)
+        live.update(tables)
+        if self.writes is not None:
+            # From here on passes of other threads are noted; what they have written before is the program's.
+            self.writes.look_around()
+            self.containers = [(container, content_of(container)) for container, _ in self.containers]
         compiled = live.get(_COMPILED)
         if compiled is not None:
-            live[_COMPILED] = _for_others(self.module, compiled, asks)
+            live[_COMPILED] = _for_others(self.module._call_impl, compiled, asks)
+        if is_compiled(self.module) and callable(live.get("forward")):
+            # Code that was compiled before hooks were placed on parts of it would not call them.
+            live["forward"] = _for_others(self.module._modules["_orig_mod"], live["forward"], asks)
 
     def put_back(self) -> None:
         """Put back attributes, hooks, slots and the flag."""
@@ -92,8 +106,7 @@ class KeptModule:
             if not self._as_it_was(live):
                 # What is seen of a forward pass; that it cannot be told stops nothing of what is put back.
                 tried(self._note_results)
-            for container, content in self.containers:
-                _put_back_content(container, content)
+            self._put_back_containers()
             if live.keys() != self.attributes.keys():
                 for name in live.keys() - self.attributes.keys():
                     live.pop(name, None)
@@ -109,6 +122,19 @@ class KeptModule:
                 live[_FULL] = kind
         if self.scripted and self.training is not None:
             self.module.training = self.training
+
+    def _put_back_containers(self) -> None:
+        if self.writes is None and writes_of(self.module) is not None:
+            # Whoever has the module longer knows more, and puts them back.
+            return
+        changes, passes = self.noted
+        if self.writes is not None:
+            self.writes.take_back(changes)
+        for container, content in self.containers:
+            # Others write to them too, or may: that is looked at last.
+            if same_content(container, content) or (self.writes is not None and self.writes.shared(passes)):
+                continue
+            _put_back_content(container, content)
 
     def _as_it_was(self, live: dict[str, Any]) -> bool:
         """Whether its attributes are those that it had, and none of them can have changed inside."""
@@ -186,7 +212,7 @@ def _put_back_content(container: Any, content: Any) -> None:
         if container != content:
             container.clear()
             container.update(content)
-    elif len(container) != len(content) or not all(map(operator.is_, list(container), content)):
+    elif not same_content(container, content):
         container.clear()
         container.extend(content)
 
@@ -207,9 +233,9 @@ def _refill(table: dict[Any, Any], entries: dict[Any, Any]) -> None:
         place(table, name, entry)
 
 
-def _for_others(module: nn.Module, compiled: Callable[..., Any], asks: Callable[[], bool]) -> Callable[..., Any]:
+def _for_others(plain: Any, compiled: Callable[..., Any], asks: Callable[[], bool]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         # A thread that explains runs the module itself, hooks and all.
-        return (module._call_impl if asks() else compiled)(*args, **kwargs)
+        return (plain if asks() else compiled)(*args, **kwargs)
 
     return call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,25 @@ class FeatureMaps(nn.Module):
         probe: ``(N, *S)`` inputs from which the statistics are taken.
         most: largest number of maps.
         measured: take the statistics. Where a saved state brings them, the classifier is run on one input instead.
+        known: names and widths of the maps, where they are known; then the classifier is not run to find them.
     """
 
-    def __init__(self, classifier: Classifier, probe: Tensor, most: int = 3, *, measured: bool = True) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        probe: Tensor,
+        most: int = 3,
+        *,
+        measured: bool = True,
+        known: Sequence[tuple[str, int]] | None = None,
+    ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is no submodule
-        found = _maps_by_resolution(classifier, probe[: 2 if measured else 1]) if probe.dim() == 4 else {}
-        finest = sorted(found.items(), key=lambda item: -item[0][0] * item[0][1])[:most]
-        self.names = tuple(name for _, (name, _) in finest)
-        self.widths = tuple(width for _, (_, width) in finest)
+        if known is None:
+            found = _maps_by_resolution(classifier, probe[: 2 if measured else 1]) if probe.dim() == 4 else {}
+            known = [layer for _, layer in sorted(found.items(), key=lambda item: -item[0][0] * item[0][1])[:most]]
+        self.names = tuple(name for name, _ in known)
+        self.widths = tuple(width for _, width in known)
         if not measured:
             for i, width in enumerate(self.widths):
                 self.register_buffer(f"mean{i}", torch.zeros(1, width, 1, 1))

@@ -39,6 +39,7 @@ class EditMask(nn.Module):
         probe: ``(N, C, H, W)`` inputs from which the statistics of the classifier's features are taken.
         width: channels of the network.
         measured: take these statistics, which a saved state would bring.
+        known: names and widths of the classifier's maps, where they need not be found.
     """
 
     log_lambda: Tensor
@@ -54,9 +55,10 @@ class EditMask(nn.Module):
         width: int = 24,
         *,
         measured: bool = True,
+        known: Sequence[tuple[str, int]] | None = None,
     ) -> None:
         super().__init__()
-        self.maps = FeatureMaps(classifier, probe, measured=measured)
+        self.maps = FeatureMaps(classifier, probe, measured=measured, known=known)
         # The weight of flipping against area, per contrast class, moved by its own dual step while the
         # mask is fitted: one class may be hard to reach, and would open the mask for the others.
         self.register_buffer("log_lambda", torch.zeros(num_classes))

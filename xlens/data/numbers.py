@@ -42,6 +42,10 @@ def as_tensor(values: Any) -> Tensor:
 def _dense(values: Tensor) -> Tensor:
     if values.is_complex():
         raise TypeError("complex numbers, of which no classifier's input is made")
+    if values.is_meta:
+        raise ValueError("a tensor of the meta device, which has no values")
+    if values.is_nested:
+        return _stacked(values.unbind())
     if values.is_quantized:
         return values.dequantize()
     return values if values.layout is torch.strided else values.to_dense()
@@ -57,8 +61,9 @@ def _plain(values: np.ndarray) -> np.ndarray:
     if kind.itemsize > 8:
         kind = np.dtype(np.float64)
     elif kind.kind == "u" and kind.itemsize > 1:
-        # Of these torch can add and compare none.
-        kind = np.dtype(np.int64)
+        # Of these torch can add and compare none. What whole numbers with a sign cannot hold would become negative.
+        fits = not values.size or int(values.max()) <= np.iinfo(np.int64).max
+        kind = np.dtype(np.int64 if fits else np.float64)
     native = values.astype(kind, copy=False)
     if any(stride < 0 for stride in native.strides) or not native.flags.writeable:
         # A copy, also where it could be read in place: what is shared might be written to.

@@ -17,14 +17,15 @@ __all__ = ["Built"]
 #: Bytes that a tensor counts for at least: the module around it takes as much, and there may be millions.
 _LEAST = 16384
 #: What may be computed, as parts of what may be kept: in one piece, around which there may be several, and in all.
-_PIECE, _PASSING = 0.5, 4
+_PIECE, _PASSING = 0.5, 16
 
 
 class Built(TorchDispatchMode):
     """A context in which tensors are counted before they are made, and refused where they are too many.
 
     Tensors of given sizes are kept, as weights are. What is computed from other tensors, as by a classifier that is
-    run on an input of a saved shape, may be half as large in one piece, and four times as large in all.
+    run on an input of a saved shape, may be half as large in one piece, and sixteen times as large in all, most of
+    which is soon let go.
 
     Args:
         most: bytes that all that is kept may have.

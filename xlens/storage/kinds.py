@@ -19,6 +19,7 @@ from xlens.counterfactual.mask_options import MaskOptions
 from xlens.errors import ModelError, OptionError
 from xlens.explanation import Explanation, Fidelity
 from xlens.stages.building import stage_faults
+from xlens.storage.maps import maps_faults
 
 __all__ = ["explanation_faults", "facts_faults", "kind_faults", "spec_of", "tuples"]
 
@@ -162,6 +163,7 @@ def _part_faults(facts: Any, name: str = "") -> list[str]:
     # Of a lens below, versions before 0.2 kept no mask.
     if not isinstance(facts.get("masked", False), bool):
         faults.append(f"{name}masked is {_short(facts['masked'])}")
+    faults += [f"{name}{fault}" for fault in maps_faults(facts)]
     faults += [f"{name}provenance.{fault}" for fault in _provenance_faults(facts.get("provenance"))]
     if not faults:
         faults = [f"{name}spec.{fault}" for fault in _spec_faults(facts["spec"])]

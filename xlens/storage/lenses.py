@@ -39,6 +39,7 @@ from xlens.stages.building import build_stage
 from xlens.stages.lens import StagedLens, staged
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
+from xlens.storage.maps import facts_of_maps, known_maps, without_maps
 from xlens.storage.older import OLD_PREPROCESSING, old_preprocessing
 from xlens.training.checkpoint import decode, encode, tensors_in
 from xlens.training.processes import processes
@@ -134,7 +135,8 @@ def load_lens(
             given=f"a {type(classifier.model).__name__} with state that cannot be read: {_few(own.unread)}",
             do="return tensors, numbers or bytes from get_extra_state; or, if you are sure, pass strict=False",
         )
-    if strict and not own.is_saved_as(facts["fingerprint"], facts.get("identity")):
+    same = own.is_saved_as(facts["fingerprint"], facts.get("identity"))
+    if strict and not same:
         raise StorageError(
             "load: this lens was fitted around another classifier",
             given=f"a {type(classifier.model).__name__} with other weights, layers, hidden layer or outputs",
@@ -146,6 +148,8 @@ def load_lens(
             given=f"other values of {_few(others)}, which are neither parameters nor buffers",
             do="pass the classifier that it was fitted around; or, where these decide nothing, strict=False",
         )
+    if not same:
+        facts = without_maps(facts)
     with classifier.frozen(seed=0):
         most = max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values()))
         with _bounds(facts, most):
@@ -190,6 +194,8 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
         "spec": dataclasses.asdict(fitted.spec),
         "provenance": {key: value for key, value in fitted.provenance.items() if key != _PREPROCESSING},
     }
+    if fitted.mask is not None:
+        facts |= facts_of_maps(fitted.mask.maps, fitted.spec)
     if fitted.real is not None:
         facts["real"] = fitted.real.scales
     if isinstance(fitted.lens, StagedLens):
@@ -244,8 +250,11 @@ def _masked(
     # Of a lens below, earlier versions kept none.
     if facts.get("masked", False):
         probe = spec.per_channel("mean").expand(1, *spec.shape)
+        known = known_maps(facts, spec, classifier.model)
         try:
-            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe, measured=False).to(device)
+            mask = EditMask(classifier, spec.shape[0], spec.num_classes, probe, measured=False, known=known).to(
+                device
+            )
         except (RuntimeError, ValueError, TypeError, LookupError) as fault:
             raise StorageError(
                 "load: the classifier does not take inputs of the saved shape",
