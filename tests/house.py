@@ -95,6 +95,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "arrangement",
         "cutting",
         "layer",
+        "own",
         "coded",
         "lens",
         "building",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import toys
-from ours import OPTIONS, TRAINED, around
+from ours import OPTIONS, TRAINED, around, mask_for
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -112,7 +112,7 @@ def main(folder: Path) -> None:
     alike = {}
     for name in TRAINED:
         small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
-        noisy = xlens.fit(around(model, name), INPUTS, small, mask=MASK, progress=False)
+        noisy = xlens.fit(around(model, name), INPUTS, small, mask=mask_for(name, MASK), progress=False)
         alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}
 
     # One and the same lens.
