@@ -113,6 +113,13 @@ def fails():
 def probabilities():
     return xlens.Classifier(net(), outputs="probabilities")
 
+class Halved(torch.nn.Module):
+    def encode(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+    def decode(self, latents):
+        return torch.nn.functional.interpolate(latents, scale_factor=2, mode="bilinear")
+
 def with_layer():
     return xlens.Classifier(net(), layer="body.0")
 

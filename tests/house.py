@@ -186,6 +186,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "page",
         "run",
     ),
+    "record": (),
     "explainer": (),
     "fitting": (
         "agreement",
