@@ -272,12 +272,14 @@ def test_a_hidden_layer_with_a_decoder_is_fitted_on_and_shown(here, svae_install
     plain = [part for part in FIT if part not in ("--mask-steps", "3")]
     on_layer = [word if word != "toy" else "svae" for word in plain]
     small = [part for name in ("steps=2", "hidden=8") for part in ("--option", name)]
-    assert cli.main([*on_layer, "data.npz", "--layer", "body.3", "--decoder-steps", "2", *small, "--json"]) == 0
+    assert (
+        cli.main([*on_layer, "photos", *SCALE, "--layer", "body.3", "--decoder-steps", "2", *small, "--json"]) == 0
+    )
     assert "decoder" in json.loads((here / "lens" / "lens.json").read_text())["stage"]
-    said = []
+    image, said = str(next((here / "photos" / "1-bright").iterdir())), []
     for show in ("retrieve", "decode"):
-        assert cli.main([*EXPLAIN, "data.npz", "--show", show, "--html", f"{show}.html", "--json"]) == 0
-        said.append("decoded from the layer" in (here / f"{show}.html").read_text())
+        assert cli.main([*EXPLAIN, image, "--show", show, "--html", f"{show}.html", "--json"]) == 0
+        said.append(data_of((here / f"{show}.html").read_text())["decoded"])
     assert said == [False, True]
     capsys.readouterr()
     assert cli.main([*on_layer, "data.npz", "--decoder", *small]) == 2

@@ -35,7 +35,7 @@ def audit(chosen: argparse.Namespace) -> int:
             check_writable(path)
     check_data(chosen.data)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    explainer = load(chosen.lens, model, device=chosen.device, codec=load_codec(chosen.codec))
+    explainer = load(chosen.lens, model, device=chosen.device, codec=chosen.codec and load_codec(chosen.codec))
     inputs, labels, names = _inputs(chosen, explainer)
     found = audited(
         explainer,

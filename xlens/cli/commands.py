@@ -136,7 +136,11 @@ def explain(chosen: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    how_read = {"device": chosen.device, "max_bytes": chosen.max_bytes, "codec": load_codec(chosen.codec)}
+    how_read = {
+        "device": chosen.device,
+        "max_bytes": chosen.max_bytes,
+        "codec": chosen.codec and load_codec(chosen.codec),
+    }
     explainer = load(chosen.lens, model, **how_read)
     stored = Preprocessing.of(explainer.provenance)
     inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)

@@ -26,7 +26,11 @@ def evaluate(chosen: argparse.Namespace) -> int:
         check_writable(chosen.plot)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     folders = [chosen.lens, *chosen.also]
-    how_read = {"device": chosen.device, "max_bytes": chosen.max_bytes, "codec": load_codec(chosen.codec)}
+    how_read = {
+        "device": chosen.device,
+        "max_bytes": chosen.max_bytes,
+        "codec": chosen.codec and load_codec(chosen.codec),
+    }
     lenses = {_name(folder, folders): load(folder, model, **how_read) for folder in folders}
     oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
     first = lenses[_name(chosen.lens, folders)]

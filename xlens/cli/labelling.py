@@ -24,7 +24,11 @@ def label(chosen: argparse.Namespace) -> int:
     if wrong:
         raise OptionError("label: " + "; ".join(wrong))
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    how_read = {"device": chosen.device, "max_bytes": chosen.max_bytes, "codec": load_codec(chosen.codec)}
+    how_read = {
+        "device": chosen.device,
+        "max_bytes": chosen.max_bytes,
+        "codec": chosen.codec and load_codec(chosen.codec),
+    }
     explainer = load(chosen.lens, model, **how_read)
     stored = Preprocessing.of(explainer.provenance)
     inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)

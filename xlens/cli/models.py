@@ -50,14 +50,12 @@ def load_model(spec: str, weights: Path | None, max_bytes: int = MOST_BYTES) -> 
     return model
 
 
-def load_codec(spec: str | None) -> nn.Module | None:
-    """Return the autoencoder that a command line names as ``package.module:factory``, in eval mode; None for None.
+def load_codec(spec: str) -> nn.Module:
+    """Return the autoencoder that a command line names as ``package.module:factory``, in eval mode.
 
     Raises:
         ModelError: there is no such module.
     """
-    if spec is None:
-        return None
     place, separator, name = spec.partition(":")
     if not separator or not place or not name:
         raise ModelError("codec: cannot be found", given=spec, allowed="package.module:factory")
