@@ -22,7 +22,7 @@ from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing
 from xlens.cli.leaves import demonstrate
-from xlens.cli.models import load_codec, load_model, preprocessing_of
+from xlens.cli.models import how_read, load_codec, load_model, preprocessing_of
 from xlens.cli.output import print_json, print_table
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible
@@ -136,12 +136,7 @@ def explain(chosen: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    how_read = {
-        "device": chosen.device,
-        "max_bytes": chosen.max_bytes,
-        "codec": chosen.codec and load_codec(chosen.codec),
-    }
-    explainer = load(chosen.lens, model, **how_read)
+    explainer = load(chosen.lens, model, **how_read(chosen))
     stored = Preprocessing.of(explainer.provenance)
     inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     with warnings.catch_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from xlens.cli.weights import read_weights
 from xlens.errors import ModelError, did_you_mean
 from xlens.files.limits import MOST_BYTES
 
-__all__ = ["load_codec", "load_model", "preprocessing_of"]
+__all__ = ["how_read", "load_codec", "load_model", "preprocessing_of"]
 
 
 def load_model(spec: str, weights: Path | None, max_bytes: int = MOST_BYTES) -> nn.Module | Classifier:
@@ -63,6 +64,12 @@ def load_codec(spec: str) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise ModelError(f"codec: {spec} gives no module", given=type(found).__name__, allowed="a torch.nn.Module")
     return found.eval()
+
+
+def how_read(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return how a lens is read, as arguments of :func:`xlens.load`, by what a command line says."""
+    codec = None if chosen.codec is None else load_codec(chosen.codec)
+    return {"device": chosen.device, "max_bytes": chosen.max_bytes, "codec": codec}
 
 
 def preprocessing_of(model: nn.Module) -> dict[str, Any]:
