@@ -169,7 +169,7 @@ def test_the_scaling_of_an_autoencoder_belongs_to_it(diffusers, classifier, imag
     own = tiny(diffusers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XlensWarning)
-        fitted = xlens.fit(classifier, images[:32], "svae", codec=own, mask=SHORT, progress=False, **SMALL)
+        fitted = xlens.fit(classifier, images[:16], "svae", codec=own, mask=SHORT, progress=False, **SMALL)
     fitted.save(tmp_path)
     own.register_to_config(scaling_factor=0.5)
     with pytest.raises(StorageError, match="behind another autoencoder"):
@@ -210,7 +210,7 @@ def test_the_cost_is_said_beforehand_with_the_masks(codec, first, classifier, im
     caplog.set_level(logging.INFO, "xlens")
     codec = codec if codec is QUICK else codec()
     silent, loud = (
-        xlens.fit(classifier, images[:32], "svae", codec=codec, mask=SHORT, progress=said, **SMALL)
+        xlens.fit(classifier, images[:16], "svae", codec=codec, mask=SHORT, progress=said, **SMALL)
         for said in (False, None)
     )
     said = [

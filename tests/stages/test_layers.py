@@ -217,7 +217,8 @@ def test_pictures_and_pages_say_what_stands_beside_the_input(data):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        real, decoded = (explainer.explain(data[:1], show=show) for show in ("retrieve", "decode"))
+        brief = {"n_steps": 2, "tolerance": 0.5}
+        real, decoded = (explainer.explain(data[:1], show=show, **brief) for show in ("retrieve", "decode"))
     for one, said in ((real, "another real case"), (decoded, "decoded from the layer")):
         assert other_case(one) == said
         texts = [text.get_text() for text in one.plot().findobj(lambda artist: hasattr(artist, "get_text"))]
