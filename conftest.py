@@ -35,7 +35,9 @@ def _fit_short_masks(monkeypatch):
     import xlens
     from xlens.api import fit
 
-    def briefly(*args, mask=None, **options):
-        return fit(*args, mask=mask or xlens.MaskOptions(steps=20), **options)
+    def briefly(model, *args, mask=None, **options):
+        # On a hidden layer there is none.
+        short = None if getattr(model, "layer", None) else xlens.MaskOptions(steps=20)
+        return fit(model, *args, mask=mask or short, **options)
 
     monkeypatch.setattr("xlens.api.fit", briefly)

@@ -78,13 +78,21 @@ def toy_installed(monkeypatch):
     monkeypatch.setattr(importlib.import_module("xlens.registry.installed"), "entry_points", entry_points)
 
 
+@pytest.fixture(scope="session")
+def diffusers():
+    """Return diffusers, whose import takes seconds: only for who asks for it."""
+    return pytest.importorskip("diffusers")
+
+
 @pytest.fixture
 def short_masks(monkeypatch):
     """Fit every mask in three steps, in documents and examples that leave it at its default."""
     from xlens.api import fit
 
-    def briefly(*args, mask=None, **options):
-        return fit(*args, mask=mask or toys.SHORT_MASK, **options)
+    def briefly(model, *args, mask=None, **options):
+        # On a hidden layer there is none.
+        short = None if getattr(model, "layer", None) else toys.SHORT_MASK
+        return fit(model, *args, mask=mask or short, **options)
 
     monkeypatch.setattr("xlens.api.fit", briefly)
     return briefly
@@ -104,6 +112,13 @@ def fails():
 
 def probabilities():
     return xlens.Classifier(net(), outputs="probabilities")
+
+class Halved(torch.nn.Module):
+    def encode(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+    def decode(self, latents):
+        return torch.nn.functional.interpolate(latents, scale_factor=2, mode="bilinear")
 
 def with_layer():
     return xlens.Classifier(net(), layer="body.0")

@@ -96,6 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "arrangement",
         "cutting",
         "layer",
+        "own",
         "coded",
         "lens",
         "building",
@@ -187,6 +188,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "page",
         "run",
     ),
+    "record": (),
     "explainer": (),
     "fitting": (
         "agreement",

@@ -6,7 +6,7 @@ import xlens
 from xlens.registry.installed import entries
 from xlens.registry.loading import load_backend
 
-__all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around"]
+__all__ = ["LAYERS", "OPTIONS", "OURS", "TRAINED", "VARIANTS", "around", "mask_for"]
 
 #: Name -> options of the small instance, and of the one that learns the toy world. A backend that is not named here
 #: is checked all the same, as `candidate` says.
@@ -57,6 +57,11 @@ LAYERS = {"ilvm": "body.3"}
 def around(model, name):
     """Return the classifier as a backend of that name wants it: with the layer that it works on, if on any."""
     return xlens.Classifier(model, layer=LAYERS.get(name))
+
+
+def mask_for(name, mask):
+    """Return how the mask is fitted, where a backend of that name gets any: not on a hidden layer."""
+    return None if name in LAYERS else mask
 
 
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]

@@ -100,7 +100,7 @@ def test_a_planted_circle_is_found(sources):
 def test_the_walk_of_a_module_says_who_may_see_whom(sources):
     said = arrows.walk("fitted", sources)
     assert "sees      classifier.classifier" in said
-    assert "is seen by explainer" in said
+    assert "is seen by record" in said
 
 
 def test_nothing_below_the_explainer_names_it(sources):

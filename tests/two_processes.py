@@ -4,6 +4,7 @@ python tests/two_processes.py FOLDER
 torchrun --nproc_per_node 2 tests/two_processes.py FOLDER
 """
 
+import json
 import os
 import sys
 import warnings
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import torch
 import toys
-from ours import OPTIONS, TRAINED, around
+from ours import OPTIONS, TRAINED, around, mask_for
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import xlens
 import xlens.storage.lenses
@@ -79,6 +80,20 @@ class Linear(xlens.Backend):
         return lens
 
 
+class Read(Dataset):
+    """Inputs by position, and which of them were read."""
+
+    def __init__(self, inputs):
+        self.inputs, self.read = inputs, []
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, i):
+        self.read.append(i)
+        return self.inputs[i]
+
+
 def interrupt(event):
     if event.step == 7:
         raise KeyboardInterrupt
@@ -112,7 +127,7 @@ def main(folder: Path) -> None:
     alike = {}
     for name in TRAINED:
         small = load_backend(name)(**{**OPTIONS.get(name, ({},))[0], "steps": 4})
-        noisy = xlens.fit(around(model, name), INPUTS, small, mask=MASK, progress=False)
+        noisy = xlens.fit(around(model, name), INPUTS, small, mask=mask_for(name, MASK), progress=False)
         alike |= {f"{name}.{key}": value for key, value in noisy.lens.state_dict().items()}
 
     # One and the same lens.
@@ -125,6 +140,10 @@ def main(folder: Path) -> None:
     found |= {f"explained.{name}": value for name, value in explanation.attributions.items()}
     found |= {f"explained.{name}": getattr(explanation.fidelity, name).float() for name in ("mse", "flips")}
     found["one input"] = asked.explain(INPUTS[:1]).counterfactual
+    # To disk, where each writes other parts.
+    data = Read(INPUTS[:7])
+    asked.explain_to(folder / "explanations", data, rows=2, attributions=(), progress=False)
+    (folder / f"read{RANK}.json").write_text(json.dumps(sorted(data.read)))
     if RANK == 1:
         with alone():
             asked.explain(INPUTS[:2])

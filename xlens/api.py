@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +34,7 @@ from xlens.fitting.answers import check_answers, check_asked
 from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
-from xlens.fitting.first_stage import as_codec_options, check_codec, fit_behind_codec
+from xlens.fitting.first_stage import as_coded, check_codec, fit_behind_codec, holding, untrained
 from xlens.fitting.normalization import normalization_of
 from xlens.fitting.saying import say
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
@@ -63,7 +62,7 @@ def fit(
     supervision: Literal["classifier", "labels"] = "classifier",
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
-    codec: Literal["none", "auto"] | CodecOptions = "none",
+    codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -99,8 +98,10 @@ def fit(
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults, which with
             a lens whose changes are small by themselves is to fit none.
         codec: whether an autoencoder is trained first, on whose latents the lens is fitted: ``"none"``; ``"auto"``,
-            for images above 128 pixels; or :class:`xlens.codec.CodecOptions`. What it keeps of the images stands in
-            ``explainer.provenance["codec"]``.
+            for images with a side above 128 pixels; :class:`xlens.codec.CodecOptions`; or a trained autoencoder of
+            your own, any module with encode and decode (see :func:`xlens.codec.as_codec`), which is not changed, is
+            not saved with the lens, and is passed to :func:`xlens.load`. What it keeps of the images stands in
+            ``explainer.provenance["codec"]``. It goes with no hidden layer.
         decoder: of a lens on a hidden layer, whether to train a decoder from there back to inputs with it, which
             ``show="decode"`` shows; or its options.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
@@ -122,7 +123,7 @@ def fit(
         OptionError: an unknown option, or a value outside its constraint, all faults in one error; or `start_from`
             is of another backend, or of another size.
         DataError: the data cannot be used, or `start_from` was fitted on inputs of another shape.
-        ModelError: the classifier cannot be used.
+        ModelError: the classifier cannot be used, or `codec` is no autoencoder of such images.
         BackendNotFoundError: there is no such backend.
         UnsupportedError: the backend makes nothing of a hidden layer that is named.
         TrainingError: training diverged again and again.
@@ -147,12 +148,12 @@ def fit(
         wrapped = as_classifier(model)
         check_asked(wrapped)
         back = as_decoder(decoder)
-        check_layer(chosen, wrapped, back, begin)
+        check_layer(chosen, wrapped, back, begin, mask)
         check_codec(codec, chosen, wrapped, begin)
         source = as_data(data)
         where = torch.device(device) if device is not None else wrapped.device
         masked = {} if mask is None else to_dict(mask)
-        with _fitting(wrapped, seed), counted(wrapped) as passes:
+        with _fitting(wrapped, seed), holding(codec), counted(wrapped) as passes:
             together = processes(where)
             progress = progress if together.writes else False
             take_first_buffers(together, wrapped)
@@ -196,17 +197,15 @@ def fit(
                     decoder={} if back is None else to_dict(back),
                 ),
             )
-            coded = as_codec_options(codec, found.spec.shape)
-            staged = on_layer(chosen, wrapped)
+            normalization = normalization_of(wrapped, source, found.spec)
+            coded = as_coded(codec, found.spec, normalization)
+            staged, known = on_layer(chosen, wrapped), {}
+            like = None if coded is None else partial(untrained, chosen, wrapped, run, coded)
+            run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged, build=like)
             made: Lens | None = None
             if coded is not None:
-                facts = json.dumps([run.identity, to_dict(coded)], sort_keys=True)
-                run = dataclasses.replace(run, identity=hashlib.sha256(facts.encode()).hexdigest())
                 made, kept = fit_behind_codec(chosen, wrapped, source, run, coded)
                 known = {"codec": dataclasses.asdict(kept)}
-            else:
-                run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged)
-                known = {}
             if staged:
                 made = fit_on_layer(chosen, wrapped, source, run, found.sample, back)
             fitted = _checked_lens(chosen, chosen.fit(wrapped, source, run)) if made is None else made
@@ -216,7 +215,7 @@ def fit(
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= {"passes": passes.facts(), **known}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
-        if (normalization := normalization_of(wrapped, source, found.spec)) is not None:
+        if normalization is not None:
             provenance["normalization"] = normalization.facts()
         return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
 
@@ -228,6 +227,7 @@ def load(
     strict: bool = True,
     device: str | torch.device | None = None,
     max_bytes: int = MOST_BYTES,
+    codec: nn.Module | None = None,
 ) -> LensExplainer:
     """Explainer from a saved lens: reads what :meth:`xlens.Explainer.save` wrote.
 
@@ -238,10 +238,11 @@ def load(
         device: where the lens goes; the classifier's device if None.
         max_bytes: what may be built as the file's options say (256 MiB), unless the file is a quarter of that
             itself: a file of a few bytes can ask for networks of terabytes.
+        codec: the autoencoder of your own that the lens was fitted behind, which is not saved with it.
 
     Raises:
         OptionError: device or max_bytes is none.
-        StorageError: missing, truncated, edited, of another version, or for another classifier.
+        StorageError: missing, truncated, edited, of another version, or for another classifier or autoencoder.
         BackendNotFoundError: the backend that fitted it is not installed.
 
     >>> import tempfile, xlens
@@ -257,7 +258,8 @@ def load(
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
     with Turn():
-        return LensExplainer(load_lens(path, model, strict=strict, device=where, max_bytes=max_bytes))
+        found = load_lens(path, model, strict=strict, device=where, max_bytes=max_bytes, codec=codec)
+        return LensExplainer(found)
 
 
 @contextmanager

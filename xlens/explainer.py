@@ -6,108 +6,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import torch
 from torch import Tensor
 
 from xlens.attr.paths import CodePath
-from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
 from xlens.codes.attributions import CodeAttributions, Space, attribute
 from xlens.codes.edits import edit
 from xlens.codes.interpolation import Interpolation, interpolate
-from xlens.codes.moves import directions_of
 from xlens.codes.samples import Amount, sample
 from xlens.codes.variants import One, Pair, Values, VariantCarry, invariances, traverse
-from xlens.contracts.backend import Backend, Spec
-from xlens.contracts.lens import Feature, Lens
 from xlens.counterfactual.carry import Carry
-from xlens.counterfactual.mask import EditMask
 from xlens.deprecated import forwarded, renamed
 from xlens.explaining.asking import Show
 from xlens.explaining.explain import counterfactual, explain
 from xlens.explaining.to_folder import explain_to
 from xlens.explanation import Explanation
-from xlens.fitted import Fitted
 from xlens.invariances import Invariances
+from xlens.record import Record
 from xlens.storage import ExplanationFolder, save_lens
 from xlens.teaching.teaching import Teaching
 
 __all__ = ["LensExplainer"]
 
 
-class LensExplainer:
+class LensExplainer(Record):
     """Explainer: answers questions about a classifier through its lens; what :func:`xlens.fit` returns.
 
     Args:
         fitted: the classifier, the lens around it, and what belongs to them.
     """
-
-    def __init__(self, fitted: Fitted) -> None:
-        self.fitted = fitted
-
-    def __repr__(self) -> str:
-        """Return the backend and what it explains."""
-        return f"Explainer({self.backend.name}, {self.classifier!r}, inputs {self.spec.shape})"
-
-    @property
-    def classifier(self) -> Classifier:
-        """The classifier that is explained."""
-        return self.fitted.classifier
-
-    @property
-    def lens(self) -> Lens:
-        """The fitted lens."""
-        return self.fitted.lens
-
-    @property
-    def backend(self) -> Backend:
-        """The configuration that the lens was fitted with."""
-        return self.fitted.backend
-
-    @property
-    def spec(self) -> Spec:
-        """What the lens knows of the data."""
-        return self.fitted.spec
-
-    @property
-    def mask(self) -> EditMask | None:
-        """The fitted mask, or None where inputs are no images, or the lens wants none."""
-        return self.fitted.mask
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """Facts about the fit that are saved with the lens, such as its seed."""
-        return self.fitted.provenance
-
-    @property
-    def over(self) -> LensExplainer | None:
-        """The explainer whose codes this lens works on, or None."""
-        return None if self.fitted.over is None else LensExplainer(self.fitted.over)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the lens is."""
-        return self.fitted.device
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes; ``class 0``, ... where none were given."""
-        return self.fitted.class_names
-
-    @property
-    def features(self) -> Sequence[Feature]:
-        """The named parts of the lens's code."""
-        return self.lens.features
-
-    @property
-    def directions(self) -> Mapping[str, Tensor]:
-        """Name -> unit vector ``(d,)`` of the code along which it grows; empty where the lens has none."""
-        return directions_of(self.lens)
-
-    @property
-    def on_layer(self) -> bool:
-        """Whether the lens decodes to a hidden layer: then what it shows are real inputs that it keeps."""
-        return self.lens.decodes_to == "layer"
 
     @property
     def teaching(self) -> Teaching:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, overload
 from weakref import WeakKeyDictionary
@@ -144,8 +144,11 @@ class Fitted:
             self.bound.warn("xlens")
             with self.classifier.frozen(seed=0):
                 # Lens and mask ask theirs, which is another one where another classifier is explained.
-                with self.fitted_around.frozen(seed=0):
+                with self.fitted_around.frozen(seed=0), self._stage_held():
                     yield
+
+    def _stage_held(self) -> AbstractContextManager[object]:
+        return self.lens.stage.held() if isinstance(self.lens, StagedLens) else nullcontext()
 
     def generator(self, seed: int) -> torch.Generator:
         """Return a seeded generator on the lens's device.

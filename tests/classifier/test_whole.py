@@ -207,7 +207,7 @@ class Partly(nn.Module):
 @pytest.mark.parametrize("first", [True, False])
 def test_a_lens_goes_from_a_model_with_a_compiled_part_to_the_same_without_and_back(first, tmp_path):
     name = "body._orig_mod.1" if first else "body.1"
-    lens = xlens.fit(Classifier(Partly(compiled=first), layer=name), X, "svae", **SHORT)
+    lens = xlens.fit(Classifier(Partly(compiled=first), layer=name), X, "svae", steps=2, progress=False)
     lens.save(tmp_path)
     model = Partly(compiled=not first)
     again = xlens.load(tmp_path, model)

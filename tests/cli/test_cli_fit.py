@@ -1,11 +1,13 @@
 """``xlens fit`` and ``xlens explain``, as somebody types them."""
 
 import csv
+import importlib.metadata
 import json
 import pickle
 import subprocess
 import sys
 import zipfile
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -256,3 +258,52 @@ def test_a_weights_table_that_is_no_table_is_refused(tmp_path):
         archive.writestr("a/data/weights/model_weights_config.json", '{"config": [1]}')
     with pytest.raises(StorageError, match="damaged"):
         read_weights(tmp_path / "w.pt2")
+
+
+@pytest.fixture
+def svae_installed(here, monkeypatch):
+    """Make one of the backends that ship with xlens installed again, beside the folder of toys."""
+    svae = importlib.metadata.EntryPoint("svae", "xlens_svae", "xlens")
+    monkeypatch.setattr(import_module("xlens.registry.installed"), "entry_points", lambda: [svae])
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_a_hidden_layer_with_a_decoder_is_fitted_on_and_shown(here, svae_installed, capsys):
+    plain = [part for part in FIT if part not in ("--mask-steps", "3")]
+    on_layer = [word if word != "toy" else "svae" for word in plain]
+    small = [part for name in ("steps=2", "hidden=8") for part in ("--option", name)]
+    assert (
+        cli.main([*on_layer, "photos", *SCALE, "--layer", "body.3", "--decoder-steps", "2", *small, "--json"]) == 0
+    )
+    assert "decoder" in json.loads((here / "lens" / "lens.json").read_text())["stage"]
+    image, said = str(next((here / "photos" / "1-bright").iterdir())), []
+    for show in ("retrieve", "decode"):
+        assert cli.main([*EXPLAIN, image, "--show", show, "--html", f"{show}.html", "--json"]) == 0
+        said.append(data_of((here / f"{show}.html").read_text())["decoded"])
+    assert said == [False, True]
+    capsys.readouterr()
+    assert cli.main([*on_layer, "data.npz", "--decoder", *small]) == 2
+    assert "decoder is for lenses that are fitted on a hidden layer" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_an_autoencoder_of_ones_own_is_named_again(here, svae_installed, capsys):
+    behind = [word if word != "toy" else "svae" for word in FIT]
+    small = [part for name in ("steps=2", "hidden=8") for part in ("--option", name)]
+    short = ["--mask-steps", "1", *small, "--json"]
+    assert cli.main([*behind, "data.npz", "--codec", "my_models:Halved", *short]) == 0
+    assert json.loads((here / "lens" / "lens.json").read_text())["stage"]["own"]["name"] == "Halved"
+    capsys.readouterr()
+    assert cli.main([*EXPLAIN, "data.npz"]) == 2
+    assert "pass it: xlens.load(path, model, codec=module)" in capsys.readouterr().err
+    assert cli.main([*EXPLAIN, "data.npz", "--codec", "my_models:Halved", "--json"]) == 0
+    capsys.readouterr()
+    for wrong, says in (
+        ("some", "codec: cannot be found. Given: some."),
+        ("my_models:Halvd", "codec: 'my_models' has no 'Halvd'. Did you mean 'Halved'?"),
+        ("my_models:fails", "codec: my_models:fails() failed"),
+        ("my_models:number", "gives no module"),
+        ("my_models:net", "without encode and decode"),
+    ):
+        assert cli.main([*behind, "data.npz", "--codec", wrong, *short]) == 2
+        assert says in " ".join(capsys.readouterr().err.split())

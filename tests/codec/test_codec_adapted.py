@@ -107,8 +107,7 @@ def kl(diffusers, **changes):
     )  # fmt: skip
 
 
-def test_autoencoder_kl_takes_minus_one_to_one_and_gives_the_scaled_mode():
-    diffusers = pytest.importorskip("diffusers")
+def test_autoencoder_kl_takes_minus_one_to_one_and_gives_the_scaled_mode(diffusers):
     module = kl(diffusers, scaling_factor=0.3, shift_factor=0.2)
     codec, images = as_codec(module, SPEC, Normalization((0.0,), (1.0,))), torch.rand(2, 3, 16, 16)
     with torch.no_grad(), codec.held():
@@ -118,8 +117,7 @@ def test_autoencoder_kl_takes_minus_one_to_one_and_gives_the_scaled_mode():
         assert torch.allclose(codec.decode(latents), (module.decode(mode).sample + 1) / 2, atol=1e-5)
 
 
-def test_autoencoder_tiny_takes_minus_one_to_one_too():
-    diffusers = pytest.importorskip("diffusers")
+def test_autoencoder_tiny_takes_minus_one_to_one_too(diffusers):
     torch.manual_seed(0)
     module = diffusers.AutoencoderTiny(
         encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
@@ -133,8 +131,7 @@ def test_autoencoder_tiny_takes_minus_one_to_one_too():
         assert torch.allclose(codec.decode(latents), (module.decode(latents).sample + 1) / 2, atol=1e-6)
 
 
-def test_images_normalised_for_a_classifier_are_undone_for_diffusers():
-    diffusers = pytest.importorskip("diffusers")
+def test_images_normalised_for_a_classifier_are_undone_for_diffusers(diffusers):
     module, normalization = kl(diffusers), Normalization((0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
     images = torch.rand(2, 3, 16, 16)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (normalization.mean, normalization.std))

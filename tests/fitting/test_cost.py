@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 import toys
-from ours import OPTIONS, TRAINED, around
+from ours import OPTIONS, TRAINED, around, mask_for
 
 import xlens
 from xlens.contracts.backend import Run
@@ -32,7 +32,7 @@ def fit(name, progress, **options):
         around(world.model(), name) if isinstance(name, str) else world.model(),
         world.inputs[:96],
         name,
-        mask=toys.SHORT_MASK,
+        mask=mask_for(name, toys.SHORT_MASK) if isinstance(name, str) else toys.SHORT_MASK,
         progress=progress,
         **small,
     )

@@ -8,12 +8,14 @@ import warnings
 import pytest
 import torch
 import toys
+from ours import OPTIONS
 from torch import nn
 
 import xlens
 from xlens.data import as_data
 from xlens.errors import ModelError, OptionError, StorageError, UnsupportedError
 from xlens.plot.words import other_case
+from xlens.registry.loading import offering
 from xlens.report import to_html
 from xlens.stages.arrangement import Arrangement, order_of
 from xlens.stages.bank import Bank
@@ -215,7 +217,8 @@ def test_pictures_and_pages_say_what_stands_beside_the_input(data):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        real, decoded = (explainer.explain(data[:1], show=show) for show in ("retrieve", "decode"))
+        brief = {"n_steps": 2, "tolerance": 0.5}
+        real, decoded = (explainer.explain(data[:1], show=show, **brief) for show in ("retrieve", "decode"))
     for one, said in ((real, "another real case"), (decoded, "decoded from the layer")):
         assert other_case(one) == said
         texts = [text.get_text() for text in one.plot().findobj(lambda artist: hasattr(artist, "get_text"))]
@@ -291,3 +294,16 @@ def test_what_a_plugin_offers_for_lenses_on_inputs_says_that_this_is_none(data):
     explainer = fitted(around(Skipping, "after", data), data)
     with pytest.raises(UnsupportedError, match="redrawn: this is for lenses on inputs.*on the layer 'after'"):
         redrawn(explainer, data[:1], 2)
+
+
+LAYERED = sorted({*offering("representations"), *offering("retrieve")} & set(OPTIONS))
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_a_mask_is_refused_beside_a_layer_where_it_would_be_left_unused(trained, name):
+    data = toys.pictures(32, seed=0)[0]
+    with pytest.raises(OptionError, match=r"mask is for lenses that change images.*layer='body.3'.*leave mask out"):
+        xlens.fit(
+            xlens.Classifier(trained, layer="body.3"), data, name, mask=toys.SHORT_MASK, progress=False,
+            **OPTIONS[name][0],
+        )  # fmt: skip

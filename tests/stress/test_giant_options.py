@@ -9,7 +9,7 @@ import warnings
 
 import forged
 import pytest
-from ours import OPTIONS, around
+from ours import OPTIONS, around, mask_for
 
 import xlens
 from xlens.errors import OptionError, StorageError
@@ -48,7 +48,7 @@ def test_options_that_ask_for_giant_networks(tmp_path, name, asked):
 def lens_of(name):
     world = World.of((1, 8, 8))
     small = OPTIONS[name][0] | ({"steps": 1} if "steps" in OPTIONS[name][0] else {})
-    mask = xlens.MaskOptions(steps=1, pool=64)
+    mask = mask_for(name, xlens.MaskOptions(steps=1, pool=64))
     return xlens.fit(around(world.model(), name), world.inputs[:64], name, mask=mask, progress=False, **small)
 
 

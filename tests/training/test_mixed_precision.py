@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import toys
-from ours import OPTIONS, TRAINED, around
+from ours import OPTIONS, TRAINED, around, mask_for
 
 import xlens
 from xlens.data import as_data
@@ -28,8 +28,8 @@ def test_every_backend_trains_in_bfloat16(name, inputs):
     def losses(precision):
         events = []
         explainer = xlens.fit(
-            around(toys.trained_cnn(), name), inputs, backend, mixed_precision=precision, mask=toys.SHORT_MASK,
-            progress=False, on_step=events.append,
+            around(toys.trained_cnn(), name), inputs, backend, mixed_precision=precision,
+            mask=mask_for(name, toys.SHORT_MASK), progress=False, on_step=events.append,
         )  # fmt: skip
         parameters = [*explainer.lens.parameters(), *(explainer.mask.parameters() if explainer.mask else ())]
         assert {p.dtype for p in parameters} <= {torch.float32, torch.float64}

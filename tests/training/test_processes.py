@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from xlens.storage import ExplanationFolder
 from xlens.training import Processes, alone, processes
 
 SCRIPT = Path(__file__).parents[1].joinpath("two_processes.py")
@@ -70,6 +71,18 @@ def test_an_interrupted_run_of_two_is_resumed(ran):
     first = ran["two"][2][0]
     for key in [key for key in first if key.startswith("resumed.")]:
         assert torch.equal(first[key], first[key.replace("resumed", "lens")]), key
+
+
+def test_two_processes_share_out_what_is_explained_to_disk(ran):
+    (one, _, _), (two, _, _) = ran["one"], ran["two"]
+    alone, shared = (ExplanationFolder(folder / "explanations") for folder in (one, two))
+    assert shared.complete
+    assert [path.name for path in shared.parts] == [path.name for path in alone.parts]
+    for mine, theirs in zip(alone, shared, strict=True):
+        assert torch.equal(mine.inputs, theirs.inputs)
+        assert torch.allclose(mine.counterfactual, theirs.counterfactual, atol=1e-5)
+    # Each process reads its own parts alone.
+    assert [json.loads((two / f"read{rank}.json").read_text()) for rank in (0, 1)] == [[0, 1, 4, 5], [2, 3, 6]]
 
 
 def test_two_processes_give_the_explanations_that_one_gives(ran):

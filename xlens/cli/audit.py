@@ -14,7 +14,7 @@ from xlens.api import load
 from xlens.auditing import audit as audited
 from xlens.cli.arrays import is_array, read_array
 from xlens.cli.inputs import Preprocessing, class_folders, listed
-from xlens.cli.models import load_model
+from xlens.cli.models import how_read, load_model
 from xlens.cli.output import print_json
 from xlens.cli.read import check_data, data_to_explain, said_of
 from xlens.cli.text import visible_lines
@@ -35,7 +35,7 @@ def audit(chosen: argparse.Namespace) -> int:
             check_writable(path)
     check_data(chosen.data)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    explainer = load(chosen.lens, model, device=chosen.device)
+    explainer = load(chosen.lens, model, **how_read(chosen))
     inputs, labels, names = _inputs(chosen, explainer)
     found = audited(
         explainer,

@@ -22,7 +22,7 @@ from xlens.cli.classes import as_label, check_order, make_classifier
 from xlens.cli.demo import run_demo
 from xlens.cli.inputs import PREPROCESSING, Preprocessing
 from xlens.cli.leaves import demonstrate
-from xlens.cli.models import load_model, preprocessing_of
+from xlens.cli.models import how_read, load_codec, load_model, preprocessing_of
 from xlens.cli.output import print_json, print_table
 from xlens.cli.read import Examples, check_data, data_to_explain, data_to_fit, said_of
 from xlens.cli.text import visible
@@ -38,6 +38,7 @@ from xlens.registry.loading import load_backend
 from xlens.registry.status import as_json, as_rows, statuses
 from xlens.report.lens import save_report
 from xlens.report.page import check_writable
+from xlens.stages.decoder import DecoderOptions
 
 __all__ = ["backends", "demo", "explain", "fit"]
 
@@ -83,6 +84,7 @@ def fit(chosen: argparse.Namespace) -> int:
         )
     backend = None if chosen.backend is None else make(load_backend(chosen.backend), options)
     mask = None if chosen.mask_steps is None else MaskOptions(steps=chosen.mask_steps)
+    decoder = chosen.decoder if chosen.decoder_steps is None else DecoderOptions(steps=chosen.decoder_steps)
     said = said_of(chosen)
     Preprocessing(**said)
     check_data(chosen.data)
@@ -92,12 +94,15 @@ def fit(chosen: argparse.Namespace) -> int:
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     examples = data_to_fit(chosen.data, said, _as_trained(chosen, model, said), chosen.max_bytes)
     classifier = _classifier(chosen, model, examples)
+    codec = chosen.codec if chosen.codec in ("none", "auto") else load_codec(chosen.codec)
     began = time.perf_counter()
     explainer = fit_lens(
         classifier,
         examples.inputs if examples.labels is None else (examples.inputs, examples.labels),
         backend,
         mask=mask,
+        decoder=decoder,
+        codec=codec,
         seed=chosen.seed,
         device=chosen.device,
         output_dir=chosen.checkpoints,
@@ -131,7 +136,7 @@ def explain(chosen: argparse.Namespace) -> int:
         if path is not None:
             check_writable(path)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
+    explainer = load(chosen.lens, model, **how_read(chosen))
     stored = Preprocessing.of(explainer.provenance)
     inputs, names = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     with warnings.catch_warnings():
@@ -142,6 +147,7 @@ def explain(chosen: argparse.Namespace) -> int:
             target=_class(chosen.target, "--target", explainer),
             contrast=_class(chosen.contrast, "--contrast", explainer),
             attributions=tuple(chosen.attribution),
+            show=chosen.show,
         )
     if chosen.html is not None:
         save_report(explainer, explanation, chosen.html, names=names, title=f"{len(names)} explained")

@@ -32,6 +32,8 @@ examples:
   xlens fit timm:resnet18 photos/ --weights resnet18.safetensors --size 64 \\
       --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --backend NAME --option steps=300 -o lens/
   xlens fit mymodels:load_resnet data.npz --backend NAME -o lens/ --checkpoints run/ --resume
+  xlens fit mymodels:load_resnet photos/ --layer avgpool --decoder --backend NAME -o layer_lens/
+  xlens fit mymodels:load_resnet photos/ --codec mymodels:load_autoencoder --size 224 --backend NAME -o lens/
   xlens fit mymodels:load_chest photos/ --outputs multilabel --labels edema effusion --label edema --size 64 \\
       --backend NAME -o edema/
 
@@ -50,7 +52,7 @@ Images are turned upright as their EXIF says; hidden files, such as ._photo.png,
 several images is refused. DICOM and NIfTI files are images too (pip install xlens[dicom], xlens[nifti]); of one
 with several slices, --slice says which. How images were prepared is saved in the lens, so that `xlens explain`
 prepares them alike. Which model it was is not: a file that names code to run is never obeyed, so `xlens explain`
-asks for --model again, and refuses a model with other weights.
+asks for --model again, and refuses a model with other weights. So does --codec, of your own autoencoder.
 """
 EXPLAIN_EPILOG = """\
 examples:

@@ -9,7 +9,7 @@ from typing import Any
 from xlens.api import load
 from xlens.cli.arrays import read_array
 from xlens.cli.inputs import Preprocessing
-from xlens.cli.models import load_model
+from xlens.cli.models import how_read, load_model
 from xlens.cli.output import print_json
 from xlens.cli.read import data_to_explain, said_of
 from xlens.cli.text import visible_lines
@@ -26,8 +26,8 @@ def evaluate(chosen: argparse.Namespace) -> int:
         check_writable(chosen.plot)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     folders = [chosen.lens, *chosen.also]
-    how_read = {"device": chosen.device, "max_bytes": chosen.max_bytes}
-    lenses = {_name(folder, folders): load(folder, model, **how_read) for folder in folders}
+    reading = how_read(chosen)
+    lenses = {_name(folder, folders): load(folder, model, **reading) for folder in folders}
     oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
     first = lenses[_name(chosen.lens, folders)]
     how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes

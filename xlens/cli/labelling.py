@@ -8,7 +8,7 @@ import torch
 
 from xlens.api import load
 from xlens.cli.inputs import Preprocessing
-from xlens.cli.models import load_model
+from xlens.cli.models import how_read, load_model
 from xlens.cli.read import data_to_explain, said_of
 from xlens.cli.text import visible
 from xlens.data import as_inputs
@@ -24,7 +24,7 @@ def label(chosen: argparse.Namespace) -> int:
     if wrong:
         raise OptionError("label: " + "; ".join(wrong))
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
-    explainer = load(chosen.lens, model, device=chosen.device, max_bytes=chosen.max_bytes)
+    explainer = load(chosen.lens, model, **how_read(chosen))
     stored = Preprocessing.of(explainer.provenance)
     inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
     session = Session(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from xlens.cli.weights import read_weights
 from xlens.errors import ModelError, did_you_mean
 from xlens.files.limits import MOST_BYTES
 
-__all__ = ["load_model", "preprocessing_of"]
+__all__ = ["how_read", "load_codec", "load_model", "preprocessing_of"]
 
 
 def load_model(spec: str, weights: Path | None, max_bytes: int = MOST_BYTES) -> nn.Module | Classifier:
@@ -50,6 +51,27 @@ def load_model(spec: str, weights: Path | None, max_bytes: int = MOST_BYTES) -> 
     return model
 
 
+def load_codec(spec: str) -> nn.Module:
+    """Return the autoencoder that a command line names as ``package.module:factory``, in eval mode.
+
+    Raises:
+        ModelError: there is no such module.
+    """
+    place, separator, name = spec.partition(":")
+    if not separator or not place or not name:
+        raise ModelError("codec: cannot be found", given=spec, allowed="package.module:factory")
+    found = _imported(place, name, "codec")
+    if not isinstance(found, nn.Module):
+        raise ModelError(f"codec: {spec} gives no module", given=type(found).__name__, allowed="a torch.nn.Module")
+    return found.eval()
+
+
+def how_read(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return how a lens is read, as arguments of :func:`xlens.load`, by what a command line says."""
+    codec = None if chosen.codec is None else load_codec(chosen.codec)
+    return {"device": chosen.device, "max_bytes": chosen.max_bytes, "codec": codec}
+
+
 def preprocessing_of(model: nn.Module) -> dict[str, Any]:
     """Return how timm prepares images for one of its models, as options of :class:`xlens.cli.inputs.Preprocessing`.
 
@@ -62,7 +84,7 @@ def preprocessing_of(model: nn.Module) -> dict[str, Any]:
     return {**found, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
 
 
-def _imported(place: str, name: str) -> Any:
+def _imported(place: str, name: str, who: str = "model") -> Any:
     # Last, so that a file in the current folder cannot take the place of an installed package.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
@@ -70,14 +92,14 @@ def _imported(place: str, name: str) -> Any:
         found = importlib.import_module(place)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - the user's code may fail in any way
         raise ModelError(
-            f"model: cannot import {place!r}",
+            f"{who}: cannot import {place!r}",
             given=f"{type(fault).__name__}: {fault}",
             do="run xlens in the folder of the module, or install its package",
         ) from fault
     for part in name.split("."):
         if not hasattr(found, part):
             hint = did_you_mean(part, [known for known in vars(found) if not known.startswith("_")])
-            raise ModelError(f"model: {place!r} has no {name!r}.{hint}", do="name a function that returns a model")
+            raise ModelError(f"{who}: {place!r} has no {name!r}.{hint}", do="name a function that returns it")
         found = getattr(found, part)
     if isinstance(found, nn.Module | Classifier) or not callable(found):
         return found
@@ -85,9 +107,9 @@ def _imported(place: str, name: str) -> Any:
         return found()
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - it may end the program, too, with a code of ours
         raise ModelError(
-            f"model: {place}:{name}() failed",
+            f"{who}: {place}:{name}() failed",
             given=f"{type(fault).__name__}: {fault}",
-            do="name a function that takes no arguments and returns the trained model",
+            do="name a function that takes no arguments and returns it trained",
         ) from fault
 
 

@@ -34,6 +34,7 @@ def _slice(text: str) -> int | str:
 
 
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
+_CODEC = "package.module:factory, called without arguments"
 _OF_MODEL = ("--weights", "--max-bytes", "--device")
 #: What several commands take.
 _SHARED: dict[str, dict[str, Any]] = {
@@ -129,6 +130,19 @@ def _add_fit(commands: _Commands) -> None:
     fit.add_argument("-o", "--output", required=True, metavar="LENS", type=Path, help="folder for the fitted lens")
     fit.add_argument("--layer", help="hidden layer, by dotted module name, for lenses that work on activations")
     fit.add_argument(
+        "--decoder",
+        action="store_true",
+        help="of a lens on --layer: also train a decoder from there back to inputs, for explain --show decode",
+    )
+    fit.add_argument("--decoder-steps", type=int, metavar="N", help="training steps of that decoder, and --decoder")
+    fit.add_argument(
+        "--codec",
+        default="none",
+        metavar="CODEC",
+        help="fit on latents of an autoencoder: auto trains one for images above 128 pixels; or your own, as "
+        f"{_CODEC}; none if not given",
+    )
+    fit.add_argument(
         "--outputs",
         choices=("logits", "probabilities", "multilabel", "multilabel_probabilities", "regression", "ordinal"),
         help="what MODEL returns; logits if not given. multilabel: independent yes/no labels; regression: one "
@@ -165,6 +179,11 @@ def _add_explain(commands: _Commands) -> None:
     explain.add_argument("--target", metavar="CLASS", help="name or number; the model's prediction if not given")
     explain.add_argument("--contrast", metavar="CLASS", help="name or number; if not given, the lens's reference")
     explain.add_argument("--attribution", nargs="+", default=["lig"], metavar="NAME", help="attribution methods")
+    explain.add_argument(
+        "--show",
+        choices=("retrieve", "decode"),
+        help="of a lens on a hidden layer: the nearest real inputs (if not given), or what its decoder makes",
+    )
     explain.add_argument("--strict", action="store_true", help="exit with 1 if an explanation does not hold")
     _add(explain, "--html", "--csv", "--json")
     explain.set_defaults(run=_later("explain"))
@@ -231,6 +250,9 @@ def _add_label(commands: _Commands) -> None:
 
 def _add_lens(command: argparse.ArgumentParser, data: str) -> None:
     _add(command, "lens", data, "--model", *_OF_MODEL)
+    command.add_argument(
+        "--codec", metavar="CODEC", help=f"your own autoencoder that the lens was fitted behind: {_CODEC}"
+    )
     _add_preprocessing(command)
 
 

@@ -16,7 +16,7 @@ from xlens.codec.contract import Codec
 from xlens.contracts.backend import Spec
 from xlens.errors import ModelError
 
-__all__ = ["Autoencoder", "as_codec"]
+__all__ = ["Autoencoder", "as_codec", "check_methods"]
 
 _ALLOWED = (
     "a module whose encode(images) gives latents (N, c, h, w), as a tensor, first in a tuple, under .latents, or "
@@ -108,14 +108,7 @@ def as_codec(module: Any, spec: Spec, normalization: Normalization | None = None
     >>> codec.encode(torch.zeros(1, 1, 8, 8)).shape
     torch.Size([1, 1, 4, 4])
     """
-    missing = [name for name in ("encode", "decode") if not callable(getattr(module, name, None))]
-    if missing or not isinstance(module, nn.Module):
-        raise ModelError(
-            "codec: this is no autoencoder",
-            given=f"{type(module).__name__}" + (f" without {' and '.join(missing)}" if missing else ", no module"),
-            allowed=_ALLOWED,
-            do="pass codec='auto', which trains one, or a module of your own with both methods",
-        )
+    check_methods(module)
     if not spec.is_image:
         raise ModelError(
             "codec: the inputs are no images, which is what an autoencoder of images takes",
@@ -127,6 +120,22 @@ def as_codec(module: Any, spec: Spec, normalization: Normalization | None = None
     with codec.held():
         _check(codec, spec)
     return codec
+
+
+def check_methods(module: Any) -> None:
+    """Refuse what is no module with encode and decode.
+
+    Raises:
+        ModelError: it is none.
+    """
+    missing = [name for name in ("encode", "decode") if not callable(getattr(module, name, None))]
+    if missing or not isinstance(module, nn.Module):
+        raise ModelError(
+            "codec: this is no autoencoder",
+            given=f"{type(module).__name__}" + (f" without {' and '.join(missing)}" if missing else ", no module"),
+            allowed=_ALLOWED,
+            do="pass codec='auto', which trains one, or a module of your own with both methods",
+        )
 
 
 def _adapted(module: nn.Module, spec: Spec, normalization: Normalization | None) -> Autoencoder:

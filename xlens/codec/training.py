@@ -16,14 +16,14 @@ from torch.utils.data import Dataset
 from xlens.classifier.classifier import Classifier
 from xlens.codec.fidelity import CodecFidelity, codec_fidelity
 from xlens.codec.network import ConvCodec
-from xlens.contracts.backend import Run
+from xlens.contracts.backend import Run, Spec
 from xlens.contracts.options import options, param, to_dict
 from xlens.data import Batch, Data
 from xlens.errors import DataError, XlensWarning, warn
 from xlens.training.schedule import warmed_and_decayed
 from xlens.training.trainer import Trainer
 
-__all__ = ["CODEC_PHASE", "CodecOptions", "fit_codec"]
+__all__ = ["CODEC_PHASE", "CodecOptions", "channels_of", "fit_codec", "held_out"]
 
 #: What its training is called.
 CODEC_PHASE = "codec"
@@ -87,11 +87,7 @@ def fit_codec(
     training, asked = _parted(data)
     facts = json.dumps([run.identity, to_dict(wanted)], sort_keys=True)
     run = dataclasses.replace(run, start_from=None, identity=hashlib.sha256(facts.encode()).hexdigest())
-    channels, steps, span = (
-        max(wanted.channels, run.spec.shape[0] + 1),
-        wanted.steps,
-        run.spec.span().to(run.device),
-    )
+    channels, steps, span = channels_of(wanted, run.spec), wanted.steps, run.spec.span().to(run.device)
     codec = _trained(None, training, run, CODEC_PHASE, wanted, channels, steps)
     found = codec_fidelity(codec, classifier, (part.to(run.device) for part in asked()), span)
     for growth in range(wanted.growths):
@@ -109,6 +105,16 @@ def fit_codec(
         XlensWarning,
     )
     return codec, found
+
+
+def channels_of(wanted: CodecOptions, spec: Spec) -> int:
+    """Return the channels of latents that it begins with: more than those of the images."""
+    return max(wanted.channels, spec.shape[0] + 1)
+
+
+def held_out(data: Data) -> Iterator[Tensor]:
+    """Yield the batches of images that an autoencoder is asked about: an eighth, or of a stream the first ones."""
+    yield from _parted(data)[1]()
 
 
 def _trained(
@@ -210,8 +216,8 @@ def _parted(data: Data) -> tuple[Data, Any]:
     out = list(range(0, len(data), max(_HELD_OUT, -(-len(data) // _MOST_ASKED))))
     kept = sorted(set(range(len(data))) - set(out))
 
-    def held_out() -> Iterator[Tensor]:
+    def apart() -> Iterator[Tensor]:
         for index in torch.tensor(out).split(16):
             yield data.take(index).inputs
 
-    return Data(_Rows(data, kept)), held_out
+    return Data(_Rows(data, kept)), apart

@@ -29,6 +29,11 @@ def layer_maps(question: Question, per_code: Tensor) -> dict[str, Attribution]:
     that the whole way would have if it went on as there, the segment is halved first. All parts are read off the
     same passes of the classifier.
 
+    So the maps are complete by construction, and the verdict "complete" certifies their sum, not the quadrature: by
+    how much a map would change with more segments is not seen in it. On one leaf at 224 pixels 16 segments missed
+    up to 16.5% of the score difference before it was shared out, and the maps differ by 3% of the sum of absolute
+    values from those of 192 segments (docs/benchmarks/size.md).
+
     Args:
         question: one batch with all that is asked of it.
         per_code: ``(N, d)`` what each dimension of the code contributes.

@@ -42,6 +42,9 @@ class OnLayer:
     for all parts: sum_u s_u times the integrated gradients of activation u, where s_u is the score's mean slope
     along the straight line between the activations of x0 and x.
 
+    Maps in pixels are complete by construction: what the quadrature misses is shared out over the inputs (see
+    :func:`layer_maps`). That they are complete certifies their sum, and not the quadrature.
+
     Args:
         fitted: classifier and lens.
         show: what is shown for points of the layer. Of a decoder, x0 is what it makes of the counterfactual.

@@ -20,6 +20,7 @@ from xlens.errors import OptionError, StorageError, UntrustworthyWarning, warn
 from xlens.explaining.explain import explain
 from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
+from xlens.stages import StagedLens
 from xlens.storage import ExplanationFolder, load_explanation, save_explanation
 from xlens.storage.explanation_folder import FACTS, KIND, PARTS
 from xlens.training.processes import alone, processes
@@ -90,6 +91,9 @@ def _facts(fitted: Fitted, data: Data, rows: int, asked: Mapping[str, Any]) -> d
     """Return what decides the explanations, but for the inputs themselves."""
     digest = hashlib.sha256(fitted.fitted_around.fingerprint().encode())
     digest.update(fitted.classifier.fingerprint().encode())
+    if isinstance(fitted.lens, StagedLens):
+        # Somebody's own autoencoder is no part of its state.
+        digest.update(json.dumps(fitted.lens.stage.facts(), sort_keys=True).encode())
     for tensor in (*fitted.lens.state_dict().values(), *(fitted.mask.state_dict().values() if fitted.mask else ())):
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     count = -(-len(data) // rows) if data.indexed else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch import Tensor
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.quiet import quiet
 from xlens.classifier.turns import seeded
+from xlens.codec.training import CODEC_PHASE
 from xlens.contracts.backend import Backend, Run
+from xlens.contracts.lens import Lens
 from xlens.counterfactual.fit_mask import MASK_PHASE, MaskCost, cost_of_mask, wants_mask
 from xlens.counterfactual.mask_options import MaskOptions
 from xlens.fitted import Fitted
@@ -36,6 +39,7 @@ def with_cost(
     begin: Fitted | None,
     options: MaskOptions | None,
     masked: bool = True,
+    build: Callable[[], Lens] | None = None,
 ) -> Run:
     """Return the circumstances of a fit that says what it will cost; the same where nobody is to be told.
 
@@ -47,17 +51,29 @@ def with_cost(
         begin: the record that the fit begins with.
         options: how the mask will be fitted.
         masked: whether the lens may get one; on a hidden layer it gets none.
+        build: makes a lens like the one to come, where the backend alone does not: behind an autoencoder.
     """
     if run.progress is False:
         return run
     if not masked:
         return dataclasses.replace(run, timed=Cost(backend, run, None))
-    mask = _mask(backend, classifier, run, sample, begin is not None and begin.mask is not None, options)
+
+    def blank() -> Lens:
+        below = {} if run.over is None else {"over": run.over.lens}
+        return backend.build(classifier, run.spec, **below)
+
+    warm = begin is not None and begin.mask is not None
+    mask = _mask(build or blank, classifier, run, sample, warm, options)
     return dataclasses.replace(run, timed=Cost(backend, run, mask))
 
 
 def _mask(
-    backend: Backend, classifier: Classifier, run: Run, sample: Tensor, warm: bool, options: MaskOptions | None
+    build: Callable[[], Lens],
+    classifier: Classifier,
+    run: Run,
+    sample: Tensor,
+    warm: bool,
+    options: MaskOptions | None,
 ) -> MaskCost | str | None:
     """Return what the mask will take, None where there will be none, or in words why that is not known.
 
@@ -65,11 +81,10 @@ def _mask(
     """
     if not run.spec.is_image:
         return None
-    below = {} if run.over is None else {"over": run.over.lens}
     # Other processes fit without asking, so nothing may be exchanged with them.
     with alone(), seeded(run.seed), quiet():
         try:
-            lens = backend.build(classifier, run.spec, **below).to(run.device, torch.float32)
+            lens = build().to(run.device, torch.float32)
             if not wants_mask(lens, run.spec, options):
                 return None
             return cost_of_mask(classifier, lens.eval(), run, sample, warm, options)
@@ -109,6 +124,8 @@ class Cost:
             parts.append(f"{_time(mask.pool)} to encode")
         elif self._mask is not None and not self.seconds:
             parts.append(f"and a mask, of which it is not known ({self._mask})")
+        if phase == CODEC_PHASE:
+            parts.append(f"and then {self._backend.name}, of which it is said when its steps are timed")
         self.seconds += seconds
         long = seconds > _LONG
         said = f"fit: about {_time(seconds)} ({', '.join(parts)}); memory {self._memory()}."

@@ -13,6 +13,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.turns import seeded
 from xlens.contracts.backend import Backend, Run, Spec
 from xlens.contracts.lens import Lens
+from xlens.counterfactual.mask_options import MaskOptions
 from xlens.data import Data
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.fitted import Fitted
@@ -60,14 +61,18 @@ def as_decoder(decoder: Any) -> DecoderOptions | None:
 
 
 def check_layer(
-    backend: Backend, classifier: Classifier, decoder: DecoderOptions | None, begin: Fitted | None
+    backend: Backend,
+    classifier: Classifier,
+    decoder: DecoderOptions | None,
+    begin: Fitted | None,
+    mask: MaskOptions | None = None,
 ) -> None:
-    """Refuse a layer that the backend cannot be fitted on, a decoder without one, and a start that is on another.
+    """Refuse a layer that the backend cannot be fitted on, and what does not go with a layer, or with none.
 
     Raises:
         UnsupportedError: the backend makes nothing of a layer.
-        OptionError: a decoder is asked for where there is nothing to decode, or the fit begins with a lens on
-            something else.
+        OptionError: a decoder is asked for where there is nothing to decode, a mask where no image is edited, or
+            the fit begins with a lens on something else.
     """
     staged_here = on_layer(backend, classifier)
     by_itself = any(name in backend.capabilities for name in _BY_THEMSELVES)
@@ -78,6 +83,12 @@ def check_layer(
             given=f"layer={classifier.layer!r}",
             allowed=f"backends that can: {', '.join(names) or 'none is installed'}",
             do="choose one of them, or name no layer: xlens.Classifier(model)",
+        )
+    if mask is not None and classifier.layer is not None:
+        raise OptionError(
+            "fit: mask is for lenses that change images, and a lens on a hidden layer changes activations",
+            given=f"mask beside layer={classifier.layer!r}",
+            do="leave mask out, or name no layer: xlens.Classifier(model)",
         )
     if decoder is not None and not staged_here:
         raise OptionError(

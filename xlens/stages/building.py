@@ -6,29 +6,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xlens.classifier.classifier import Classifier
+from xlens.codec import Autoencoder
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
 from xlens.errors import OptionError
 from xlens.stages.coded import CodecStage
 from xlens.stages.decoder import DecoderOptions
 from xlens.stages.layer import LayerStage
+from xlens.stages.own import own_faults
 from xlens.stages.stage import Stage
 
 __all__ = ["STAGES", "build_stage", "stage_faults"]
 
 #: Channels of an autoencoder that are built at most: a file can ask for networks of any size.
 _WIDEST = 4096
-#: Makes a stage of the user's classifier, the spec of its inputs, that of values, and the stage's facts.
-Build = Callable[[Classifier, Spec, Spec, Mapping[str, Any]], Stage]
+#: Makes a stage of the user's classifier, the spec of its inputs, that of values, the stage's facts, and the user's
+#: own autoencoder where there is one.
+Build = Callable[[Classifier, Spec, Spec, Mapping[str, Any], Autoencoder | None], Stage]
 
 #: Kind of stage -> what builds it, and what is wrong with facts that are read from a file, in words.
 STAGES: dict[str, tuple[Build, Callable[[Mapping[str, Any]], list[str]]]] = {}
 
 
-def build_stage(classifier: Classifier, inputs: Spec, values: Spec, facts: Mapping[str, Any]) -> Stage:
+def build_stage(
+    classifier: Classifier, inputs: Spec, values: Spec, facts: Mapping[str, Any], own: Autoencoder | None = None
+) -> Stage:
     """Return the stage that these facts describe, before its state is loaded."""
     build, _ = STAGES[facts["kind"]]
-    return build(classifier, inputs, values, facts)
+    return build(classifier, inputs, values, facts, own)
 
 
 def stage_faults(facts: Any) -> list[str]:
@@ -37,6 +42,12 @@ def stage_faults(facts: Any) -> list[str]:
         return ["no stage that this version knows"]
     _, faults = STAGES[facts["kind"]]
     return faults(facts)
+
+
+def _layer(
+    classifier: Classifier, inputs: Spec, values: Spec, facts: Mapping[str, Any], _own: Autoencoder | None
+) -> Stage:
+    return LayerStage.built(classifier, inputs, values, facts)
 
 
 def _layer_faults(facts: Mapping[str, Any]) -> list[str]:
@@ -62,10 +73,12 @@ def _whole(values: Any) -> tuple[int, ...]:
 
 def _codec_faults(facts: Mapping[str, Any]) -> list[str]:
     shape = facts["spec"].get("shape", ())
+    if "own" in facts:
+        return own_faults(facts["own"])
     if not fits(facts.get("width"), int) or not 0 < facts["width"] <= _WIDEST or len(_whole(shape)) != 3:
         return ["width or shape are none of an autoencoder"]
     return []
 
 
-STAGES[LayerStage.kind] = (LayerStage.built, _layer_faults)
+STAGES[LayerStage.kind] = (_layer, _layer_faults)
 STAGES[CodecStage.kind] = (CodecStage.built, _codec_faults)

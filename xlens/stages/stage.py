@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -37,6 +38,10 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def classifier(self) -> Classifier:
         """The classifier of values: what the user's says of inputs, it says of what they are encoded to."""
+
+    def held(self) -> AbstractContextManager[object]:
+        """Return the context in which it is asked; what belongs to somebody else is frozen there."""
+        return nullcontext()
 
     @abstractmethod
     def encode(self, inputs: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.fingerprint import IDENTITY
+from xlens.classifier.normalization import normalization_in
+from xlens.codec import Autoencoder
 from xlens.contracts.backend import CONTRACT_VERSION, Spec
 from xlens.contracts.lens import Lens
 from xlens.contracts.options import make, to_dict
@@ -37,6 +39,7 @@ from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
 from xlens.stages.building import build_stage
 from xlens.stages.lens import StagedLens, staged
+from xlens.stages.own import known_again
 from xlens.storage.explained import ASKED, classifier_for
 from xlens.storage.kinds import facts_faults, spec_of
 from xlens.storage.maps import facts_of_maps, known_maps, without_maps
@@ -109,6 +112,7 @@ def load_lens(
     strict: bool,
     device: torch.device | None,
     max_bytes: int = MOST_BYTES,
+    codec: nn.Module | None = None,
 ) -> Fitted:
     """Read a folder that :func:`save_lens` wrote, and build the lens around the classifier.
 
@@ -119,6 +123,7 @@ def load_lens(
         strict: refuse a classifier with another fingerprint.
         device: where the lens goes; the classifier's device if None.
         max_bytes: what may be built as its options say, unless the file is a quarter of that itself.
+        codec: the user's own autoencoder that the lens was fitted behind.
 
     Raises:
         StorageError: missing, truncated, edited, of another version, too large, or for another classifier.
@@ -153,7 +158,7 @@ def load_lens(
     with classifier.frozen(seed=0):
         most = max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values()))
         with _bounds(facts, most):
-            stored = _built(classifier, facts)
+            stored = _built(classifier, facts, _own(facts, classifier, codec, strict))
             lens = stored.lens.to(device)
             # The tensors of a lens below are among those of the lens that is over it.
             _fill(lens, tensors, "lens.")
@@ -203,7 +208,13 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
     return facts if fitted.over is None else {**facts, "over": _made_of(fitted.over)}
 
 
-def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
+def _own(facts: dict[str, Any], classifier: Classifier, codec: Any, strict: bool) -> Autoencoder | None:
+    """Return the user's own autoencoder that the lens was fitted behind, or None."""
+    normalization = normalization_in(facts["provenance"].get("normalization")) or classifier.normalization
+    return known_again(facts.get("stage"), codec, spec_of(facts["spec"]), normalization, strict)
+
+
+def _built(classifier: Classifier, facts: dict[str, Any], own: Autoencoder | None = None) -> Fitted:
     """Return the untrained lens that these facts describe, built over the one below where there is one."""
     backend_class = load_backend(facts["backend"])
     try:
@@ -217,7 +228,7 @@ def _built(classifier: Classifier, facts: dict[str, Any]) -> Fitted:
     below = _built(classifier, facts["over"]) if "over" in facts else None
     try:
         if "stage" in facts:
-            stage = build_stage(classifier, spec, spec_of(facts["stage"]["spec"]), facts["stage"])
+            stage = build_stage(classifier, spec, spec_of(facts["stage"]["spec"]), facts["stage"], own)
             lens: Lens = staged(stage, backend.build(stage.classifier, stage.spec), spec.shape)
         else:
             lens = backend.build(classifier, spec, **({} if below is None else {"over": below.lens}))

@@ -122,7 +122,8 @@ class Bench:
         if key not in self._learned:
             classifier = Classifier(self.world.model(), layer=self.candidate.layer)
             with quiet():
-                mask = self.candidate.mask or (MaskOptions(steps=_MASK_STEPS) if self.base.lens.masked else None)
+                wants = self.base.lens.masked and classifier.layer is None
+                mask = self.candidate.mask or (MaskOptions(steps=_MASK_STEPS) if wants else None)
                 self._learned[key] = fit(classifier, self.world.inputs.clone(), backend, mask=mask, progress=False)
         return self._learned[key]
 

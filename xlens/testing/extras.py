@@ -1,12 +1,16 @@
-"""Checks of what ``fit`` takes beside the data: side information, and another lens."""
+"""Checks of what ``fit`` takes beside the data: side information, another lens, and a hidden layer."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from xlens.testing.bench import Bench, FitRecord
-from xlens.testing.checking import check, require, same
+from xlens.api import fit
+from xlens.classifier.classifier import Classifier
+from xlens.explainer import LensExplainer
+from xlens.explanation import Explanation
+from xlens.testing.bench import Bench, FitRecord, quiet
+from xlens.testing.checking import CheckFailedError, check, require, same
 from xlens.testing.correctness import shapes_are_right
 
 
@@ -57,6 +61,44 @@ def another_lens_is_built_upon(bench: Bench) -> None:
         f"{bench.backend.name}: the lens that it is fitted over changes nothing",
         do="work on the codes of run.over.lens, or take 'over' out of capabilities",
     )
+
+
+#: Layers of the toy world's classifier: vectors, and small maps.
+_VALUES = {"body.6": "vectors (N, 32)", "body.5": "maps (N, 8, 2, 2)"}
+#: Inputs that are fitted on there, and that are explained.
+_FITTED_ON, _EXPLAINED = 96, 3
+
+
+@check(needs=(shapes_are_right,), capability="representations")
+def a_hidden_layer_is_fitted_on(bench: Bench) -> None:
+    """Where a hidden layer is named, it is fitted on vectors and on small maps, and its lens explains there."""
+    name = bench.backend.name
+    for layer, kind in _VALUES.items():
+        try:
+            explainer, explanation = _on_layer(bench, layer)
+        except Exception as fault:
+            raise CheckFailedError(
+                f"{name}: it cannot be fitted on a hidden layer, or explain there",
+                given=f"{kind}: {type(fault).__name__}: {(str(fault).splitlines() or [''])[0]}",
+                do="model values of whatever shape run.spec has, by the classifier that fit is handed, or take "
+                "'representations' out of capabilities",
+            ) from fault
+        found = {"codes": explanation.codes, "attributions": explanation.attributions["lig"]}
+        found["scores of the counterfactual"] = explanation.counterfactual_scores
+        wrong = [part for part, values in found.items() if not bool(values.isfinite().all())]
+        require(not wrong, f"{name}: on {kind} of a hidden layer {' and '.join(wrong)} are not finite")
+        require(
+            explainer.on_layer and len(explanation) == _EXPLAINED,
+            f"{name}: its lens on {kind} of a hidden layer does not decode there",
+            do="leave decodes_to as it is: what is fitted on values decodes to values",
+        )
+
+
+def _on_layer(bench: Bench, layer: str) -> tuple[LensExplainer, Explanation]:
+    classifier = Classifier(bench.world.model(), layer=layer)
+    with quiet():
+        explainer = fit(classifier, bench.world.inputs[:_FITTED_ON].clone(), bench.backend, progress=False)
+        return explainer, explainer.explain(bench.inputs[:_EXPLAINED].clone(), n_steps=2, tolerance=1.0)
 
 
 def _differ(first: FitRecord, second: FitRecord) -> bool:

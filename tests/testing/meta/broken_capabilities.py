@@ -277,3 +277,12 @@ def hides_its_search():
             return codes
 
     return candidate(with_lens(Lens))
+
+
+@breaks("capabilities.a_hidden_layer_is_fitted_on")
+def declares_any_values_and_takes_pictures_of_one_size():
+    @xlens.options
+    class Broken(Exemplary):
+        capabilities = (*Exemplary.capabilities, "representations")
+
+    return candidate(Broken())

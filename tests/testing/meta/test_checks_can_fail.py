@@ -11,6 +11,7 @@ import pytest
 from broken import BROKEN, SHAPE
 from exemplary import Exemplary
 from exemplary_edits import ExemplaryEdits
+from exemplary_values import ExemplaryValues
 
 import xlens
 from xlens.testing import Candidate
@@ -48,7 +49,14 @@ def test_the_exemplary_backend_that_edits_passes_every_check():
     found = outcomes(Candidate(ExemplaryEdits(), shape=SHAPE))
     silent = [name for name, result in found.items() if result.status != "passed"]
     assert silent == ["meaning.features_are_of_their_class"], [found[name].message for name in silent]
-    assert {*found, *exemplary_outcomes()} == {check.id for check in all_checks()}
+    everywhere = {check.id for check in all_checks() if check.applies(ExemplaryValues())}
+    assert {*found, *exemplary_outcomes(), *everywhere} == {check.id for check in all_checks()}
+
+
+def test_the_exemplary_backend_of_any_values_is_fitted_on_a_layer():
+    bench = Bench(Candidate(ExemplaryValues(), shape=SHAPE))
+    asked = [check for check in all_checks() if check.capability == "representations"]
+    assert [bench.result(check).status for check in asked] == ["passed"]
 
 
 def test_there_is_a_broken_backend_for_every_check():
