@@ -106,7 +106,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "counterfactual": ("carry", "mask", "edit", "mask_options", "mask_pool", "fit_mask"),
     "registry": ("installed", "default", "loading", "status", "described", "added"),
     "fitted": (),
-    "storage": ("maps", "kinds", "explanations", "explanation_folder", "explained", "older", "lenses", "tables"),
+    "storage": (
+        "maps",
+        "kinds",
+        "explanations",
+        "explanation_folder",
+        "explained",
+        "older",
+        "lens_files",
+        "lenses",
+        "tables",
+    ),
     "explaining": (
         "divergences",
         "request",

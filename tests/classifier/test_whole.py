@@ -19,7 +19,7 @@ from xlens.classifier.frozen import frozen
 from xlens.classifier.kept import is_result
 from xlens.classifier.whole import buffers_of, held_by, modules_of, parameters_of
 from xlens.errors import StorageError
-from xlens.storage.lenses import _checksum
+from xlens.storage.lens_files import checksum
 from xlens.testing.state import differing, model_state
 from xlens.testing.world import pictures
 
@@ -90,7 +90,7 @@ def test_a_fit_changes_nothing_of_a_hidden_part_and_a_lens_knows_it(tmp_path):
     facts = json.loads((tmp_path / "lens.json").read_text())
     del facts["identity"], facts["checksum"]
     facts["fingerprint"] = Classifier(model).identity().before
-    facts["checksum"] = _checksum(facts)
+    facts["checksum"] = checksum(facts)
     (tmp_path / "lens.json").write_text(json.dumps(facts))
     xlens.load(tmp_path, Hiding())
 

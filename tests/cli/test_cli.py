@@ -22,12 +22,12 @@ def test_backends_are_listed_for_people_and_machines(capsys):
     assert header.split() == ["name", "distribution", "version", "summary", "capabilities"]
     row = next(row for row in rows if row.startswith("medxgan "))
     assert f" xlens  {xlens.__version__} " in re.sub(" {2,}", "  ", row)
-    assert row.endswith("sample, invariances, invert")
+    assert row.endswith("sample, invariances, invert, representations")
     assert cli.main(["backends", "--json"]) == 0
     listing = json.loads(capsys.readouterr().out)
     assert listing["medxgan"]["summary"].startswith("medXGAN")
     assert listing["medxgan"]["distributions"] == [{"name": "xlens", "version": xlens.__version__}]
-    assert listing["medxgan"]["capabilities"] == ["sample", "invariances", "invert"]
+    assert listing["medxgan"]["capabilities"] == ["sample", "invariances", "invert", "representations"]
     assert listing["medxgan"]["failure"] is None
 
 

@@ -1,5 +1,7 @@
 """What ``xlens fit`` and ``xlens explain`` make of folders, bytes and factories: nothing is taken silently."""
 
+import importlib
+import importlib.metadata
 import json
 
 import numpy as np
@@ -151,8 +153,22 @@ def test_what_a_factory_leaves_open_is_filled(trained):
 
 
 @quiet
-def test_a_factory_of_a_classifier_keeps_what_the_command_line_says(here, capsys):
-    fit = ["fit", "my_models:with_layer", "data.npz", "--weights", "net.safetensors", "--backend", "toy", "-o", "l"]
+def test_a_factory_of_a_classifier_keeps_what_the_command_line_says(here, capsys, monkeypatch):
+    # One that can be fitted on the layer that the factory names.
+    svae = importlib.metadata.EntryPoint("svae", "xlens_svae", "xlens")
+    monkeypatch.setattr(importlib.import_module("xlens.registry.installed"), "entry_points", lambda: [svae])
+    fit = [
+        "fit",
+        "my_models:with_layer",
+        "data.npz",
+        "--weights",
+        "net.safetensors",
+        "--backend",
+        "svae",
+        "-o",
+        "l",
+    ]
+    fit += ["--option", "steps=2", "--option", "hidden=16"]
     assert cli.main([*fit, "--class-names", "none", "bright", "dark", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["class_names"] == ["none", "bright", "dark"]
     stored = json.loads((here / "l" / "lens.json").read_text())

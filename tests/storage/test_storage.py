@@ -33,12 +33,12 @@ def folder(fitted, trained, tmp_path):
 
 def rewrite(folder, **changes):
     """Edit the JSON as a careful forger would, checksum included."""
-    from xlens.storage.lenses import _checksum
+    from xlens.storage.lens_files import checksum
 
     facts = json.loads((folder / "lens.json").read_text())
     del facts["checksum"]
     facts |= changes
-    (folder / "lens.json").write_text(json.dumps({**facts, "checksum": _checksum(facts)}))
+    (folder / "lens.json").write_text(json.dumps({**facts, "checksum": checksum(facts)}))
 
 
 def assert_equal(first, second):

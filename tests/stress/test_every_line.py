@@ -18,12 +18,12 @@ from guard import state
 from torch import nn
 
 import xlens
-from xlens.classifier import contexts, frozen, interrupts, kept, turns, values
+from xlens.classifier import containers, contexts, frozen, interrupts, kept, turns, values
 
 # Python swallows what comes in a __del__, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-GUARD = {module.__file__ for module in (contexts, frozen, interrupts, kept, turns, values)}
+GUARD = {module.__file__ for module in (containers, contexts, frozen, interrupts, kept, turns, values)}
 
 
 class Stopped(BaseException):

@@ -16,7 +16,7 @@ from xlens.classifier.outputs import OutputKind, outputs_of
 from xlens.contracts.backend import Spec
 from xlens.contracts.options import fits, make
 from xlens.counterfactual.mask_options import MaskOptions
-from xlens.errors import ModelError, OptionError
+from xlens.errors import ModelError, OptionError, StorageError
 from xlens.explanation import Explanation, Fidelity
 from xlens.stages.building import stage_faults
 from xlens.storage.maps import maps_faults
@@ -93,9 +93,16 @@ def spec_of(values: Mapping[str, Any]) -> Spec:
     """Return the spec that these values make.
 
     Raises:
-        TypeError: a field is missing or unknown.
+        StorageError: a field is missing or unknown.
     """
-    return Spec(**{key: tuples(value) for key, value in values.items()})
+    try:
+        return Spec(**{key: tuples(value) for key, value in values.items()})
+    except TypeError as fault:
+        raise StorageError(
+            "load: this version of xlens does not know what the file says of the data",
+            given=fault,
+            do="install the version that saved it, or fit again",
+        ) from None
 
 
 def explanation_faults(explanation: Explanation) -> list[str]:

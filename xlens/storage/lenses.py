@@ -9,16 +9,12 @@ not belong together, the first is right where its header says that it was to tak
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
@@ -32,8 +28,7 @@ from xlens.counterfactual.mask import EditMask
 from xlens.errors import OptionError, StorageError, XlensError
 from xlens.files.building import Built
 from xlens.files.limits import MOST_BYTES
-from xlens.files.plain import parse, said
-from xlens.files.writing import check_name, write_all
+from xlens.files.plain import said
 from xlens.fitted import Fitted
 from xlens.metrics.likeness import PatchBank
 from xlens.registry.loading import load_backend
@@ -41,21 +36,13 @@ from xlens.stages.building import build_stage
 from xlens.stages.lens import StagedLens, staged
 from xlens.stages.own import known_again
 from xlens.storage.explained import ASKED, classifier_for
-from xlens.storage.kinds import facts_faults, spec_of
+from xlens.storage.kinds import spec_of
+from xlens.storage.lens_files import FORMAT, PREPROCESSING, VERSION, read_files, write_files
 from xlens.storage.maps import facts_of_maps, known_maps, without_maps
-from xlens.storage.older import OLD_PREPROCESSING, old_preprocessing
-from xlens.training.checkpoint import decode, encode, tensors_in
 from xlens.training.processes import processes
 
 __all__ = ["load_lens", "save_lens"]
 
-_FORMAT = "xlens lens"
-_VERSION = 1
-_JSON, _TENSORS = "lens.json", "lens.safetensors"
-_KIND = "an xlens lens"
-#: What versions before 0.2 had ready while a lens was being written.
-_OLD_READY = "lens.json.partial"
-_PREPROCESSING = "preprocessing"
 #: How much more than the saved tensors a lens may make while it is built.
 _ROOM = 4
 
@@ -80,8 +67,8 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
     found = {f"lens.{key}": value for key, value in fitted.lens.state_dict().items()} | _masks(fitted)
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in found.items()}
     facts = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "contract": CONTRACT_VERSION,
         **_made_of(fitted),
         "layer": fitted.classifier.layer,
@@ -90,19 +77,9 @@ def _write_lens(fitted: Fitted, folder: Path) -> None:
         "identity": IDENTITY,
         "constants": fitted.bound.constants(),
         # Always there, so that a file beside the lens, of an earlier one, is never taken for this one's.
-        _PREPROCESSING: fitted.provenance.get(_PREPROCESSING),
+        PREPROCESSING: fitted.provenance.get(PREPROCESSING),
     }
-    try:
-        check_name(folder)
-        content = encode(_KIND, tensors, {"facts": facts, "replaces": _digest(_bytes_of(folder / _JSON))})
-        # Through JSON and back, so that the checksum is that of what a reader will see.
-        facts = json.loads(json.dumps({**facts, "tensors": _digest(content)}))
-        facts["checksum"] = _checksum(facts)
-        write_all(((folder / _TENSORS, content), (folder / _JSON, json.dumps(facts, indent=2).encode())))
-        for left in (_OLD_READY, f"{_TENSORS}.partial", OLD_PREPROCESSING):
-            (folder / left).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as fault:
-        raise StorageError("save: cannot write", given=fault, do="choose a folder that can be written") from None
+    write_files(folder, facts, tensors)
 
 
 def load_lens(
@@ -130,7 +107,7 @@ def load_lens(
         BackendNotFoundError: its backend is not installed.
     """
     folder = Path(path)
-    facts, tensors = _contents(folder)
+    facts, tensors = read_files(folder)
     classifier = classifier_for(model, facts)
     device = device or classifier.device
     own = classifier.identity()
@@ -197,7 +174,7 @@ def _made_of(fitted: Fitted) -> dict[str, Any]:
         "backend": fitted.backend.name,
         "options": to_dict(fitted.backend),
         "spec": dataclasses.asdict(fitted.spec),
-        "provenance": {key: value for key, value in fitted.provenance.items() if key != _PREPROCESSING},
+        "provenance": {key: value for key, value in fitted.provenance.items() if key != PREPROCESSING},
     }
     if fitted.mask is not None:
         facts |= facts_of_maps(fitted.mask.maps, fitted.spec)
@@ -243,8 +220,8 @@ def _built(classifier: Classifier, facts: dict[str, Any], own: Autoencoder | Non
             "or fit again",
         ) from fault
     provenance = facts["provenance"]
-    if facts.get(_PREPROCESSING) is not None:
-        provenance = {**provenance, _PREPROCESSING: facts[_PREPROCESSING]}
+    if facts.get(PREPROCESSING) is not None:
+        provenance = {**provenance, PREPROCESSING: facts[PREPROCESSING]}
     return Fitted(classifier, lens, spec, None, backend, provenance, below)
 
 
@@ -297,101 +274,6 @@ def _bank(
     return bank
 
 
-def _contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the facts and the tensors of a lens: of a folder that was being written, those that are whole."""
-    try:
-        text, content = _bytes_of(folder / _JSON), _bytes_of(folder / _TENSORS)
-        found = _stopped(text, content)
-        if found is None:
-            facts = _facts_for(content, text, _bytes_of(folder / _OLD_READY), folder)
-            found = facts, _read_tensors(content, facts["tensors"])
-        facts, tensors = found
-        if _PREPROCESSING not in facts:
-            facts[_PREPROCESSING] = old_preprocessing(_bytes_of(folder / OLD_PREPROCESSING))
-    except OSError as fault:
-        raise StorageError("load: cannot read the lens", given=fault, do="check the path and its rights") from None
-    if faults := facts_faults(facts):
-        raise StorageError(
-            f"load: {_JSON!r} has facts of the wrong kind", given="; ".join(faults[:5]), do="save the lens again"
-        )
-    return facts, tensors
-
-
-def _stopped(text: bytes | None, content: bytes | None) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Return the lens of a save that was stopped before its second file; None where none was."""
-    try:
-        tensors, plain = decode(content or b"", _KIND)
-        facts, replaces = plain["facts"], plain["replaces"]
-    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError):
-        return None
-    if replaces != _digest(text) or not isinstance(facts, dict):
-        return None
-    _refuse_version(facts)
-    return facts, tensors
-
-
-def _facts_for(content: bytes | None, text: bytes | None, ready: bytes | None, folder: Path) -> dict[str, Any]:
-    """Return the facts in ``lens.json``, or those that a version before 0.2 had ready for these tensors."""
-    if ready is not None and content is not None:
-        with suppress(StorageError):
-            facts = _parsed(ready)
-            if facts["tensors"] == _digest(content):
-                return facts
-    if text is None:
-        raise StorageError(
-            "load: there is no saved lens here", given=folder, do="pass the folder that save() wrote"
-        )
-    return _parsed(text)
-
-
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        facts = parse(text)
-        checksum = facts.pop("checksum")
-        known = [facts[key] for key in ("format", "version", "contract", "tensors")]
-    except (ValueError, LookupError, AttributeError, TypeError):
-        known = None
-    if known is None:
-        raise StorageError(f"load: {_JSON!r} is truncated or was not written by xlens", do="save the lens again")
-    _refuse_version(facts)
-    if checksum != _checksum(facts):
-        raise StorageError(f"load: {_JSON!r} was edited after it was saved", do="save the lens again")
-    return facts
-
-
-def _refuse_version(facts: dict[str, Any]) -> None:
-    known = [facts.get(key) for key in ("format", "version", "contract")]
-    if known != [_FORMAT, _VERSION, CONTRACT_VERSION]:
-        raise StorageError(
-            "load: this lens is of another format or version",
-            given=f"{known[0]!r}, version {known[1]}, contract {known[2]}",
-            allowed=f"{_FORMAT!r}, version {_VERSION}, contract {CONTRACT_VERSION}",
-            do="fit and save it again with this version of xlens",
-        )
-
-
-def _read_tensors(content: bytes | None, digest: str) -> dict[str, Tensor]:
-    if _digest(content or b"") != digest:
-        raise StorageError(
-            f"load: {_TENSORS!r} is missing, truncated, or belongs to another lens",
-            given=f"{len(content or b'')} bytes with another checksum",
-            do="copy the whole folder, or save the lens again",
-        )
-    try:
-        return tensors_in(content or b"")
-    except (SafetensorError, ValueError, LookupError, RuntimeError) as fault:
-        raise StorageError(f"load: {_TENSORS!r} is damaged", given=said(fault), do="save the lens again") from None
-
-
-def _bytes_of(path: Path) -> bytes | None:
-    """Return a file's content, or None where there is none."""
-    return path.read_bytes() if path.is_file() else None
-
-
-def _digest(content: bytes | None) -> str | None:
-    return None if content is None else hashlib.sha256(content).hexdigest()
-
-
 def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     try:
@@ -403,7 +285,3 @@ def _fill(module: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
             do="install the version of the backend that saved it, pass a classifier of the same "
             "architecture, or fit again",
         ) from None
-
-
-def _checksum(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

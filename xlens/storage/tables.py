@@ -66,6 +66,7 @@ def explanation_to_json(
         "class_names": list(explanation.class_names),
         "feature_names": list(explanation.feature_names),
         "not_taught": list(explanation.not_taught),
+        "decoded_from_layer": explanation.decoded_from_layer,
         "data_range": list(explanation.data_range),
         "channel_ranges": [list(pair) for pair in explanation.channel_ranges],
         "display_ranges": [list(pair) for pair in explanation.display_ranges],
