@@ -259,7 +259,7 @@ def test_classes_are_drawn_from_what_f_gives_them(monkeypatch, options, share):
     inputs = torch.rand(128, 5)
     inputs[:, 0] = torch.tensor([0.7, 0.1]).logit().repeat(64)
     seen = []
-    monkeypatch.setattr("xlens_dif.objective.mean_embedding_separation", lambda _, c, __: seen.append(c))
+    monkeypatch.setattr("xlens_dif.objective.mean_embedding_separation", lambda _, c, *__: seen.append(c))
     xlens.fit(
         linear,
         inputs,
