@@ -143,7 +143,7 @@ def main(folder: Path) -> None:
     # To disk, where each writes other parts.
     data = Read(INPUTS[:7])
     asked.explain_to(folder / "explanations", data, rows=2, attributions=(), progress=False)
-    (folder / f"read{RANK}.json").write_text(json.dumps(sorted(data.read)))
+    (folder / f"read-rank{RANK}.json").write_text(json.dumps(sorted(data.read)))
     if RANK == 1:
         with alone():
             asked.explain(INPUTS[:2])

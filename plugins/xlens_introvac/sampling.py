@@ -50,7 +50,8 @@ def log_likelihood(read: Mapping[str, Tensor], attributes: Mapping[str, bool | f
         read: name -> ``(N,)`` logit, or number in its standard deviations, which has a deviation of 1.
         attributes: name -> True or False, for what is yes or no, or a number.
     """
-    total = torch.zeros(())
+    # Of no dimension, so that it goes with tensors of any device.
+    total = torch.zeros((), device="cpu")
     for name, wanted in attributes.items():
         if isinstance(wanted, bool):
             total = total + F.logsigmoid(read[name] if wanted else -read[name])
@@ -61,7 +62,7 @@ def log_likelihood(read: Mapping[str, Tensor], attributes: Mapping[str, bool | f
 
 def holds(read: Mapping[str, Tensor], attributes: Mapping[str, bool | float]) -> Tensor:
     """Return whether readings are what was wanted, ``(N,)``: on that side of 0, or within 1 of a number."""
-    found = torch.ones((), dtype=torch.bool)
+    found = torch.ones((), dtype=torch.bool, device="cpu")
     for name, wanted in attributes.items():
         own = read[name]
         found = found & ((own > 0) == wanted if isinstance(wanted, bool) else (own - wanted).abs() <= 1)

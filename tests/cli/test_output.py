@@ -251,7 +251,7 @@ def test_options_say_what_they_may_be(capsys):
     assert (steps["type"], steps["ge"], steps["choices"]) == ("int", 1, None)
     assert options_rows([steps])[1][2] == "int >= 1"
     flow = next(one for one in described(load_backend("ilvm")) if one["name"] == "flow")
-    assert flow["choices"] == ["coupling", "spline", "planar", "linear"]
+    assert flow["choices"] == ["coupling", "spline", "planar", "linear", "amortised"]
     assert cli.main(["backends", "ilv"]) == 2
     assert "Did you mean 'ilvm'?" in capsys.readouterr().err
     with pytest.raises(BackendNotFoundError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ours import OPTIONS, OURS, around
+from ours import OPTIONS, OURS, around, mask_for
 
 import xlens
 from xlens.errors import OptionError, UnsupportedError
@@ -28,7 +28,7 @@ def explained(request):
 
 
 def _mask(backend):
-    return None if "edits" in backend.capabilities else xlens.MaskOptions(steps=2)
+    return None if "edits" in backend.capabilities else mask_for(backend.name, xlens.MaskOptions(steps=2))
 
 
 def test_shapley_values_of_named_parts_sum_to_the_difference(explained):

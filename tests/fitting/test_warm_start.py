@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 import toys
-from ours import OPTIONS, OURS, TRAINED, around
+from ours import OPTIONS, OURS, TRAINED, around, mask_for
 
 import xlens
 from xlens.datasets import load_images, small_cnn, train_classifier
@@ -56,7 +56,9 @@ def earlier(inputs):
         if name not in made:
             with quiet():
                 classifier = around(toys.trained_cnn(), name)
-                made[name] = xlens.fit(classifier, inputs, small(name), mask=QUICK, progress=False, seed=1)
+                made[name] = xlens.fit(
+                    classifier, inputs, small(name), mask=mask_for(name, QUICK), progress=False, seed=1
+                )
         return made[name]
 
     return of
@@ -71,10 +73,10 @@ def weights(explainer):
 def test_every_backend_begins_with_the_earlier_weights(name, earlier, retrained, inputs):
     first = earlier(name)
     kept = copy.deepcopy(first.lens.state_dict())
-    few = small(name, steps=1)
+    few, mask = small(name, steps=1), mask_for(name, QUICK)
     classifier = around(retrained, name)
-    warm = xlens.fit(classifier, inputs, few, start_from=first, mask=QUICK, progress=False, seed=2)
-    cold = xlens.fit(classifier, inputs, few, mask=QUICK, progress=False, seed=2)
+    warm = xlens.fit(classifier, inputs, few, start_from=first, mask=mask, progress=False, seed=2)
+    cold = xlens.fit(classifier, inputs, few, mask=mask, progress=False, seed=2)
     begun = weights(first)
     assert (weights(warm) - begun).norm() < 0.05 * (weights(cold) - begun).norm()
     assert all(torch.equal(value, kept[key]) for key, value in first.lens.state_dict().items())

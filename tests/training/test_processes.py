@@ -82,7 +82,7 @@ def test_two_processes_share_out_what_is_explained_to_disk(ran):
         assert torch.equal(mine.inputs, theirs.inputs)
         assert torch.allclose(mine.counterfactual, theirs.counterfactual, atol=1e-5)
     # Each process reads its own parts alone.
-    assert [json.loads((two / f"read{rank}.json").read_text()) for rank in (0, 1)] == [[0, 1, 4, 5], [2, 3, 6]]
+    assert [json.loads((two / f"read-rank{rank}.json").read_text()) for rank in (0, 1)] == [[0, 1, 4, 5], [2, 3, 6]]
 
 
 def test_two_processes_give_the_explanations_that_one_gives(ran):
@@ -95,7 +95,10 @@ def test_two_processes_give_the_explanations_that_one_gives(ran):
 
 def test_one_process_writes(ran):
     written = lambda folder: sorted(  # noqa: E731
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "rank" not in path.name
+        # What each process writes for the test bears its number.
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and "rank" not in path.name
     )
     one, two = (written(ran[name][0]) for name in ("one", "two"))
     assert one == two

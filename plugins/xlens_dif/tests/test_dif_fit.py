@@ -90,7 +90,8 @@ def test_every_batch_holds_its_share_of_each_class(monkeypatch):
     inputs = torch.rand(128, 5)
     inputs[:, 0] = torch.where(torch.arange(128) < 16, 1.0, -1.0)
     seen = []
-    monkeypatch.setattr("xlens_dif.objective.mean_embedding_separation", lambda _, c, *__: seen.append(int(c.sum())))
+    name = "xlens_dif.objective.mean_embedding_separation"
+    monkeypatch.setattr(name, lambda _, c, *__: seen.append(int(c.sum())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {"steps": 24, "hidden": 16, "batch_size": 16, "restarts": 0, "drawn_classes": False}
