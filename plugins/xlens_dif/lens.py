@@ -13,7 +13,7 @@ from xlens import Classifier, Feature, Spec
 from xlens.contracts import whole
 from xlens.data import as_inputs
 from xlens.errors import OptionError, did_you_mean
-from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, margin_over_rest, step_that_reaches
+from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, decoded_as, margin_over_rest, step_that_reaches
 from xlens_dif.health import Health
 from xlens_dif.posterior import bounded
 from xlens_dif.sparse import PENALTIES, sparse_path
@@ -180,12 +180,7 @@ class DIFLens(AskingLens):
         """Return `n` new inputs ``(n, *S)``: from the prior, moved where the classifier sees another class."""
         noise = torch.randn(n, self.code, generator=generator, device=self.orientation.device)
         codes = bounded(noise, self.bound)
-        wanted = torch.full((n,), target, device=codes.device)
-        seen = self.classifier(self.decode(codes)).argmax(1)
-        others = (seen != wanted).nonzero()[:, 0]
-        if len(others):
-            codes[others] = self.counterfactual(codes[others], seen[others], wanted[others])
-        return self.decode(codes)
+        return decoded_as(self, self.classifier, codes, target)
 
     @torch.no_grad()
     def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:

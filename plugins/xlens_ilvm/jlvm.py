@@ -18,7 +18,7 @@ import xlens
 from xlens import Classifier, Feature, Lens, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError
-from xlens.nn import CodeDecoder, GaussianEncoder, is_dense
+from xlens.nn import CodeDecoder, GaussianEncoder, decoded_as, is_dense
 from xlens.training import Trainer, classifier_logits, supervising_logits, warmed_and_decayed
 from xlens_ilvm.columns import targets_of
 from xlens_ilvm.named import centres_of, class_targets, columns_for, named_features, toward_class
@@ -123,12 +123,7 @@ class JLVMLens(Lens):
         codes = self._drawn(n, generator)
         width = self.networks.readout.width
         codes[:, :width] = self.centres[target, :width]
-        wanted = torch.full((n,), target, device=codes.device)
-        seen = self.classifier(self.decode(codes)).argmax(1)
-        others = (seen != wanted).nonzero()[:, 0]
-        if len(others):
-            codes[others] = self.counterfactual(codes[others], seen[others], wanted[others])
-        return self.decode(codes)
+        return decoded_as(self, self.classifier, codes, target)
 
     @torch.no_grad()
     def invariances(self, codes: Tensor, n: int, scale: float, generator: torch.Generator, vary: str) -> Tensor:

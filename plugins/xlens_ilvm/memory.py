@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.nn import Kept
+from xlens.nn import Kept, nearest_kept
 
 __all__ = ["Bank", "Memory"]
 
@@ -75,15 +75,7 @@ class Bank(Kept):
             units: ``(d,)`` what counts as a distance of one in each dimension.
         """
         wanted, kept = codes.double() / units, self.codes.double() / units
-        distance = torch.cdist(wanted[:, dims], kept[:, dims])
+        distance, before = torch.cdist(wanted[:, dims], kept[:, dims]), None
         if len(first):
             before = torch.cdist(wanted[:, first], kept[:, first])
-            within = before.kthvalue(max(1, len(self.codes) // 10), 1, keepdim=True).values
-            distance = distance.masked_fill(before > within, torch.inf)
-        if classes is not None:
-            right = self.logits.argmax(1) == classes.unsqueeze(1)
-            distance = distance.masked_fill(~right, torch.inf)
-            margin = self.logits - self.logits.amax(1, keepdim=True)
-            none = (~right.any(1)).nonzero()[:, 0]
-            distance[none] = -margin[:, classes[none]].T.double()
-        return self.inputs[distance.argmin(1)]
+        return self.inputs[nearest_kept(distance, before, self.logits, classes)]

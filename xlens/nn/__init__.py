@@ -6,11 +6,11 @@ from xlens.classifier.copies import copied
 from xlens.classifier.margins import margin_over_rest, score_margin
 from xlens.classifier.taps import FeatureMaps, Penultimate
 from xlens.deprecated import forwarded_module
-from xlens.nn.asking import AskingLens
+from xlens.nn.asking import AskingLens, decoded_as
 from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
 from xlens.nn.held import held
-from xlens.nn.kept import Kept, spread_over_classes
+from xlens.nn.kept import Kept, nearest_kept, spread_over_classes
 from xlens.nn.search import smallest_step, step_that_reaches
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "Layout",
     "Penultimate",
     "copied",
+    "decoded_as",
     "held",
     "is_dense",
     "margin_over_rest",
+    "nearest_kept",
     "score_margin",
     "smallest_step",
     "spread_over_classes",

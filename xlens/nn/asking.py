@@ -10,7 +10,7 @@ from xlens.classifier.margins import margin_over_rest, score_margin
 from xlens.contracts.backend import Spec
 from xlens.contracts.lens import Lens
 
-__all__ = ["AskingLens"]
+__all__ = ["AskingLens", "decoded_as"]
 
 
 class AskingLens(Lens):
@@ -62,3 +62,20 @@ class AskingLens(Lens):
         """Return by how much logits ``(N, K)`` exceed what :meth:`convinces` asks for, ``(N,)``."""
         sure = score_margin(logits, contrast, target) - self.margins[contrast, target]
         return torch.minimum(sure, margin_over_rest(logits, contrast))
+
+
+def decoded_as(lens: Lens, classifier: Classifier, codes: Tensor, target: int) -> Tensor:
+    """Return the decodings ``(N, *S)`` of codes, moved to class `target` where the classifier sees another.
+
+    Args:
+        lens: decodes, and moves by its own ``counterfactual``.
+        classifier: asked what it sees.
+        codes: ``(N, d)``, which are changed.
+        target: the class.
+    """
+    wanted = torch.full((len(codes),), target, device=codes.device)
+    seen = classifier(lens.decode(codes)).argmax(1)
+    others = (seen != wanted).nonzero()[:, 0]
+    if len(others):
+        codes[others] = lens.counterfactual(codes[others], seen[others], wanted[others])
+    return lens.decode(codes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlens.nn import Kept
+from xlens.nn import Kept, nearest_kept
 
 __all__ = ["Bank", "most_kept"]
 
@@ -49,19 +49,11 @@ class Bank(Kept):
             codes: ``(N, d)`` of the same points.
             first: dimensions in which only the nearest tenth of what is kept is looked at; may be empty.
         """
-        distance = torch.cdist(values.double(), self.values.double())
+        distance, before = torch.cdist(values.double(), self.values.double()), None
         if len(first):
             unit = self.codes[:, first].double().std(0).clamp_min(1e-9)
             before = torch.cdist(codes[:, first].double() / unit, self.codes[:, first].double() / unit)
-            within = before.kthvalue(max(1, len(self.codes) // 10), 1, keepdim=True).values
-            distance = distance.masked_fill(before > within, torch.inf)
-        if classes is not None:
-            right = self.logits.argmax(1) == classes.unsqueeze(1)
-            distance = distance.masked_fill(~right, torch.inf)
-            margin = self.logits - self.logits.amax(1, keepdim=True)
-            none = (~right.any(1)).nonzero()[:, 0]
-            distance[none] = -margin[:, classes[none]].T.double()
-        return distance.argmin(1)
+        return nearest_kept(distance, before, self.logits, classes)
 
 
 def most_kept(size: int) -> int:
