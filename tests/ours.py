@@ -48,7 +48,10 @@ OPTIONS = {
 }
 
 #: Name -> options beside those of the small instance, for code that it does not reach.
-VARIANTS = {"medxgan": {"encoder": False, "inversion_steps": 8}}
+VARIANTS = {
+    "infill": {"fill": "learned", "steps": 4, "width": 2, "batch_size": 8},
+    "medxgan": {"encoder": False, "inversion_steps": 8},
+}
 
 #: Name -> the hidden layer that it works on.
 LAYERS = {"ilvm": "body.3"}

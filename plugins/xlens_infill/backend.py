@@ -1,7 +1,8 @@
-"""The infill backend: its options, and the survey that takes the place of training."""
+"""The infill backend: its options, the survey that takes the place of training, and a fill that may be learned."""
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ from tqdm.auto import tqdm
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Data
-from xlens.errors import DataError, UnsupportedError, XlensWarning
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
+from xlens_infill.learning import free_of_evidence, learn
 from xlens_infill.lens import InfillLens
 from xlens_infill.survey import levels_of, separation, survey
 from xlens_infill.within import object_of, shows_objects
@@ -21,6 +23,7 @@ __all__ = ["Infill"]
 
 #: Inputs read at once.
 _READ = 64
+_OF_THE_TRAINING = ("steps", "batch_size", "width", "learning_rate")
 
 
 @xlens.options
@@ -46,9 +49,9 @@ class Infill(xlens.Backend):
 
     fill: str = param(
         "harmonic",
-        choices=("harmonic", "nearest"),
-        help="what stands in a hole: a smooth continuation with the image's own detail, or its nearest patches, "
-        "which suit line art and binary images",
+        choices=("harmonic", "nearest", "learned"),
+        help="what stands in a hole: a smooth continuation with the image's own detail; its nearest patches, which "
+        "suit line art and binary images; or what a network has learned from inputs free of evidence, in minutes",
     )
     survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
     words: int = param(384, ge=8, help="kinds of patches that are told apart")
@@ -57,9 +60,28 @@ class Infill(xlens.Backend):
     )
     largest: float = param(0.3, gt=0, le=1, help="share of the object that an edit may take")
     parts: int = param(6, ge=1, help="parts of an edit that are named; the last holds whatever is left")
+    steps: int = param(600, ge=1, help="training steps of the fill that is learned")
+    batch_size: int = param(8, ge=1, help="inputs per step of the fill that is learned")
+    width: int = param(16, ge=2, help="channels of the fill that is learned, at its finest resolution")
+    learning_rate: float = param(2e-3, gt=0, help="Adam's, for the fill that is learned")
+
+    def __post_init__(self) -> None:
+        """Refuse options of a training where nothing is trained.
+
+        Raises:
+            OptionError: names all of them.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = [name for name in _OF_THE_TRAINING if getattr(self, name) != defaults[name]]
+        if given and self.fill != "learned":
+            raise OptionError(
+                f"infill: fill={self.fill!r} is not trained, and has no {', '.join(given)}",
+                given=", ".join(f"{name}={getattr(self, name)!r}" for name in given),
+                do="leave them out, or use fill='learned'",
+            )
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> InfillLens:
-        """Survey the data; nothing is trained."""
+        """Survey the data, and train the fill where it is to be learned."""
         lens = self.build(classifier, run.spec).to(run.device)
         inputs, decided = self._surveyed(classifier, data, run)
         within = object_of(inputs)
@@ -76,7 +98,11 @@ class Infill(xlens.Backend):
                 XlensWarning,
                 stacklevel=2,
             )
-        return lens
+        if lens.inpainter is not None:
+            free = free_of_evidence(found, inputs, within, decided)
+            options = {"steps": self.steps, "batch_size": self.batch_size}
+            learn(lens.inpainter, run, inputs, free, rate=self.learning_rate, **options)
+        return lens.eval()
 
     def build(self, classifier: Classifier, spec: Spec) -> InfillLens:
         """Return a lens that has surveyed nothing yet.
@@ -98,6 +124,7 @@ class Infill(xlens.Backend):
             goal=self.goal,
             largest=self.largest,
             parts=self.parts,
+            width=self.width,
         )
 
     def _surveyed(self, classifier: Classifier, data: Data, run: Run) -> tuple[Tensor, Tensor]:

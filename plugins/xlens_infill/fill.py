@@ -29,15 +29,15 @@ SWEEPS = (12, 6)  # relaxations at the finest level and at each coarser one
 
 def fill_harmonic(x: Tensor, hole: Tensor, within: Tensor | None = None, *, detail: float = 1.0) -> Tensor:
     """Smooth continuation of the surroundings plus the image's own fine detail, mirrored over the hole's edge."""
-    known = _sources(hole, within)
+    known = sources(hole, within)
     smooth = harmonic(x, known, hole)
     if detail:
-        smooth = smooth + detail * _mirrored(x - _normalised_blur(x, known), known, hole)
+        smooth = smooth + detail * _mirrored(x - normalised_blur(x, known), known, hole)
     low, high = _range(x)
     return torch.where(hole, smooth.clamp(min=low, max=high), x)
 
 
-def _sources(hole: Tensor, within: Tensor | None) -> Tensor:
+def sources(hole: Tensor, within: Tensor | None) -> Tensor:
     """Pixels that a hole may be filled from: the object's, and all others where the hole leaves none of them."""
     if within is None:
         return ~hole
@@ -93,7 +93,8 @@ def _blur(u: Tensor) -> Tensor:
     return u
 
 
-def _normalised_blur(x: Tensor, known: Tensor) -> Tensor:
+def normalised_blur(x: Tensor, known: Tensor) -> Tensor:
+    """Return images without their detail, from known pixels alone."""
     weight = known.to(x.dtype)
     return _blur(x * weight) / _blur(weight).clamp(min=1e-3)
 
@@ -135,7 +136,7 @@ def fill_patches(x: Tensor, hole: Tensor, within: Tensor | None = None) -> Tenso
 
     Nearest neighbours are exact at the coarsest level, where that is cheap; finer levels refine where it pointed.
     """
-    known = _sources(hole, within)
+    known = sources(hole, within)
     start = fill_harmonic(x, hole, within, detail=0.0)
     done = [_complete(start[n : n + 1], hole[n : n + 1], known[n : n + 1])[0] for n in range(len(x))]
     return torch.where(hole, torch.cat(done), x)

@@ -10,6 +10,7 @@ from torch import Tensor
 from xlens import Classifier, Feature, Spec
 from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
+from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
 from xlens_infill.where import Found, find
 from xlens_infill.within import object_of
@@ -29,7 +30,7 @@ class InfillLens(EditingLens):
     Args:
         classifier: the user's classifier; neither a submodule nor part of the state.
         spec: the data and the classes.
-        fill, words, goal, largest, parts: the backend's options of these names.
+        fill, words, goal, largest, parts, width: the backend's options of these names.
     """
 
     mean: Tensor
@@ -50,15 +51,18 @@ class InfillLens(EditingLens):
         goal: float,
         largest: float,
         parts: int,
+        width: int,
     ) -> None:
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec = spec
         self.filling, self.goal, self.largest, self.parts = fill, goal, largest, parts
-        width, kept = described_width(spec.shape[0])
+        #: What was learned of images free of evidence, where the fill is learned.
+        self.inpainter = Inpainter(spec, width) if fill == "learned" else None
+        described, kept = described_width(spec.shape[0])
         classes = spec.num_classes
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("basis", torch.zeros(width, kept))
+        self.register_buffer("mean", torch.zeros(described))
+        self.register_buffer("basis", torch.zeros(described, kept))
         self.register_buffer("words", torch.zeros(words, kept))
         self.register_buffer("counts", torch.zeros(classes, words))
         self.register_buffer("levels", torch.zeros(classes, classes, len(LEVELS)))
@@ -117,7 +121,7 @@ class InfillLens(EditingLens):
                 c,
                 evidence,
                 self.levels[t, c].tolist(),
-                _FILLS[self.filling],
+                self.filled,
                 within[one],
                 goal=float(goals[i]),
                 largest=self.largest,
@@ -130,7 +134,12 @@ class InfillLens(EditingLens):
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Fill any region of inputs, from what lies around it inside the object."""
-        return _FILLS[self.filling](inputs, mask > 0.5, self.within(inputs))
+        return self.filled(inputs, mask > 0.5, self.within(inputs))
+
+    def filled(self, inputs: Tensor, hole: Tensor, within: Tensor) -> Tensor:
+        """Return inputs whose `hole` ``(N, 1, H, W)`` bool is filled from what lies `within`, and nowhere else."""
+        fill = _FILLS[self.filling] if self.inpainter is None else self.inpainter.fill
+        return fill(inputs, hole, within)
 
     def _parts(self, found: Found) -> Tensor:
         """Return the parts ``(P, H, W)``, the ones that carry most first, and everything else in the last."""
