@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--half", choices=("development", "held-out"), default="held-out")
     parser.add_argument("--leaves", type=int, help="the first so many by ID; all without")
-    parser.add_argument("--fill", choices=("harmonic", "nearest"), help="the backend's default without")
+    parser.add_argument("--fill", choices=("harmonic", "nearest", "learned"), help="the backend's default without")
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
     torch.set_num_threads(1)

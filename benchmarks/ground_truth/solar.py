@@ -5,8 +5,8 @@ r"""Solar cells at 160 pixels: how many explanations hold by the defaults, and d
     python -m benchmarks.ground_truth.solar
 
 Cells of which experts were sure (ELPV, CC BY-NC-SA 4.0), in three parts: 40% for the classifier, EfficientNet-Lite0
-with a linear head; 40% for the judge, EfficientNet-Lite1 with a head of its own; 20% are explained. There are no drawn
-defects, so the placebo, the same masks moved, is what stands beside the judge's word. No picture is kept unless
+with a linear head; 40% for the judge, EfficientNet-Lite1 with a head of its own; 20% are explained. No defects are
+drawn, so the placebo, the same masks moved, is what stands beside the judge's word. No picture is kept unless
 `--picture` names a place.
 """
 

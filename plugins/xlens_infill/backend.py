@@ -23,6 +23,8 @@ __all__ = ["Infill"]
 
 #: Inputs read at once.
 _READ = 64
+#: Inputs of a class, and classes, on which it is tried whether the search by tiles finds anything.
+_ASKED, _ASKED_CLASSES = 10, 4
 _OF_THE_TRAINING = ("steps", "batch_size", "width", "learning_rate")
 
 
@@ -52,6 +54,12 @@ class Infill(xlens.Backend):
         choices=("harmonic", "nearest", "learned"),
         help="what stands in a hole: a smooth continuation with the image's own detail; its nearest patches, which "
         "suit line art and binary images; or what a network has learned from inputs free of evidence, in minutes",
+    )
+    search: str = param(
+        "auto",
+        choices=("auto", "survey", "tiles"),
+        help="where to look for evidence: what the survey calls so; tiles of each input, by how much filling them "
+        "moves the classifier; auto takes tiles where the survey's patches do not tell the classes apart",
     )
     survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
     words: int = param(384, ge=8, help="kinds of patches that are told apart")
@@ -91,6 +99,12 @@ class Infill(xlens.Backend):
         lens.remember(found, levels_of(found, inputs, within, decided, run.spec.num_classes), cut)
         apart = separation(found, inputs[::2], within[::2], decided[::2])
         lens.separation.fill_(apart)
+        if lens.inpainter is not None:
+            free = free_of_evidence(found, inputs, within, decided)
+            options = {"steps": self.steps, "batch_size": self.batch_size}
+            learn(lens.inpainter, run, inputs, free, rate=self.learning_rate, **options)
+        if lens.by_tiles and lens.unfit is None:
+            lens.reach.fill_(_reach(classifier, lens.eval(), inputs, within, decided))
         if lens.unfit is not None:
             warnings.warn(
                 f"infill: {lens.unfit}, so no input has a local counterfactual. A lens that decodes shows changes "
@@ -98,10 +112,6 @@ class Infill(xlens.Backend):
                 XlensWarning,
                 stacklevel=2,
             )
-        if lens.inpainter is not None:
-            free = free_of_evidence(found, inputs, within, decided)
-            options = {"steps": self.steps, "batch_size": self.batch_size}
-            learn(lens.inpainter, run, inputs, free, rate=self.learning_rate, **options)
         return lens.eval()
 
     def build(self, classifier: Classifier, spec: Spec) -> InfillLens:
@@ -120,6 +130,7 @@ class Infill(xlens.Backend):
             classifier,
             spec,
             fill=self.fill,
+            search=self.search,
             words=self.words,
             goal=self.goal,
             largest=self.largest,
@@ -161,3 +172,18 @@ class Infill(xlens.Backend):
                 with torch.no_grad():
                     decided = classifier(inputs).argmax(1)
             yield inputs, decided
+
+
+@torch.no_grad()
+def _reach(classifier: Classifier, lens: InfillLens, inputs: Tensor, within: Tensor, decided: Tensor) -> float:
+    """Return the share of inputs that have a local counterfactual, of the class of which most have."""
+    shares = []
+    for c in decided.unique().tolist()[:_ASKED_CLASSES]:
+        rows = (decided == c).nonzero()[:_ASKED, 0]
+        logits = classifier(inputs[rows])
+        logits[:, c] = -torch.inf
+        others = logits.argmax(1).tolist()
+        pairs = zip(rows.tolist(), others, strict=True)
+        found = [lens.found(inputs[i : i + 1], within[i : i + 1], c, other, 0.0) for i, other in pairs]
+        shares.append(sum(one.problem is None for one in found) / len(found))
+    return max(shares)

@@ -12,13 +12,15 @@ from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
-from xlens_infill.where import Found, find
+from xlens_infill.where import Found, find, find_by_tiles
 from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
 
 #: Below this, small patches tell the classes apart hardly better than chance.
 _LEAST_SEPARATION = 0.65
+#: Share of the inputs of some class that have a local counterfactual by tiles; below it the lens says it has none.
+_LEAST_REACH = 0.2
 #: In smaller images the windows that are surveyed are more than half as wide as the image.
 _SMALLEST_SIDE = 24
 _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
@@ -30,7 +32,7 @@ class InfillLens(EditingLens):
     Args:
         classifier: the user's classifier; neither a submodule nor part of the state.
         spec: the data and the classes.
-        fill, words, goal, largest, parts, width: the backend's options of these names.
+        fill, search, words, goal, largest, parts, width: the backend's options of these names.
     """
 
     mean: Tensor
@@ -40,6 +42,7 @@ class InfillLens(EditingLens):
     levels: Tensor
     cut: Tensor
     separation: Tensor
+    reach: Tensor
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class InfillLens(EditingLens):
         spec: Spec,
         *,
         fill: str,
+        search: str,
         words: int,
         goal: float,
         largest: float,
@@ -56,7 +60,7 @@ class InfillLens(EditingLens):
         super().__init__()
         self._classifier = [classifier]  # in a list, so that it is neither submodule nor state
         self.spec = spec
-        self.filling, self.goal, self.largest, self.parts = fill, goal, largest, parts
+        self.filling, self.search, self.goal, self.largest, self.parts = fill, search, goal, largest, parts
         #: What was learned of images free of evidence, where the fill is learned.
         self.inpainter = Inpainter(spec, width) if fill == "learned" else None
         described, kept = described_width(spec.shape[0])
@@ -69,6 +73,8 @@ class InfillLens(EditingLens):
         self.register_buffer("cut", torch.tensor(0.0))
         #: How well small patches tell the classes apart: .5 not at all, 1 always.
         self.register_buffer("separation", torch.tensor(0.0))
+        #: Share of the inputs, of the class where it is most, that have a local counterfactual by tiles; 1 unasked.
+        self.register_buffer("reach", torch.tensor(1.0))
 
     @property
     def features(self) -> Sequence[Feature]:
@@ -80,12 +86,26 @@ class InfillLens(EditingLens):
     @property
     def unfit(self) -> str | None:
         """Why there is no local counterfactual of these data at all, in words; None where there may be."""
-        side, apart = min(self.spec.shape[1:]), float(self.separation)
+        side = min(self.spec.shape[1:])
         if side < _SMALLEST_SIDE:
             return f"in images of {side} pixels nothing is small enough to be local, below {_SMALLEST_SIDE}"
-        if apart < _LEAST_SEPARATION:
-            return f"small patches hardly tell the classifier's classes apart (AUC {apart:.2f})"
+        told = f"small patches hardly tell the classifier's classes apart (AUC {float(self.separation):.2f})"
+        if not self.separates and self.search == "survey":
+            return told
+        if self.by_tiles and self.reach < _LEAST_REACH:
+            found = f"filling tiles of an input turns the classifier on {float(self.reach):.0%} of some inputs"
+            return found if self.separates else f"{told}, and {found}"
         return None
+
+    @property
+    def separates(self) -> bool:
+        """Whether small patches tell the classes apart, so that the survey says where evidence is."""
+        return float(self.separation) >= _LEAST_SEPARATION
+
+    @property
+    def by_tiles(self) -> bool:
+        """Whether the place of the evidence is searched by tiles, input by input, and not by the survey."""
+        return self.search == "tiles" or (self.search == "auto" and not self.separates)
 
     def within(self, inputs: Tensor) -> Tensor:
         """Return the object in each input, ``(N, 1, H, W)`` bool: all of it, unless the data show objects."""
@@ -100,7 +120,7 @@ class InfillLens(EditingLens):
 
     @torch.no_grad()
     def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:
-        """Return the smallest of the nested masks whose filling convinces the classifier, and its parts.
+        """Return the smallest of the masks that are tried whose filling convinces the classifier, and its parts.
 
         Each input is searched on its own, so that nothing depends on the batch.
         """
@@ -108,28 +128,26 @@ class InfillLens(EditingLens):
             nothing = inputs.new_zeros(len(inputs), self.parts, *inputs.shape[2:])
             said = f"no local counterfactual: {self.unfit}"
             return LocalEdit(inputs.clone(), nothing, (said,) * len(inputs))
-        known = Survey(self.mean, self.basis, self.words, self.counts)
         within = self.within(inputs)
         goals = self.goal * self.spec.usual_margins().to(inputs.device)[contrast, target]
         filled, parts, problems = [], [], []
         for i, (t, c) in enumerate(zip(target.tolist(), contrast.tolist(), strict=True)):
-            one = slice(i, i + 1)
-            evidence = known.evidence(inputs[one], within[one], t, c)
-            found = find(
-                self._classifier[0],
-                inputs[one],
-                c,
-                evidence,
-                self.levels[t, c].tolist(),
-                self.filled,
-                within[one],
-                goal=float(goals[i]),
-                largest=self.largest,
-            )
+            found = self.found(inputs[i : i + 1], within[i : i + 1], t, c, float(goals[i]))
             problems.append(found.problem)
             filled.append(inputs[i] if found.problem else found.filled)
             parts.append(self._parts(found))
         return LocalEdit(torch.stack(filled), torch.stack(parts), tuple(problems))
+
+    def found(self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float) -> Found:
+        """Return what is found for one input ``(1, C, H, W)``, whether or not there is a counterfactual."""
+        asked, limits = self._classifier[0], {"goal": goal, "largest": self.largest}
+        if self.by_tiles:
+            return find_by_tiles(asked, x, contrast, self.filled, within, **limits)
+        known = Survey(self.mean, self.basis, self.words, self.counts)
+        evidence = known.evidence(x, within, target, contrast)
+        return find(
+            asked, x, contrast, evidence, self.levels[target, contrast].tolist(), self.filled, within, **limits
+        )
 
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from xlens.nn import margin_over_rest
+from xlens_infill.tiles import Fill, Margin, searched
 
 Logits = Callable[[Tensor], Tensor]
-Fill = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 GROW = 3  # pixels at 224 px: the rim of a spot is spot too, and a fill must not start from it
 SMALLEST = 12  # pixels at 224 px: smaller specks are noise of the survey
@@ -69,18 +69,49 @@ def find(
         goal: margin of the contrast class over all others.
         largest: share of the object that an edit may take.
     """
-
-    def margin(points: Tensor) -> Tensor:
-        return margin_over_rest(logits(points), torch.full((len(points),), contrast, device=points.device))
-
     masks = nested(evidence, levels, within)
     doubtful = masks[-1:]  # what may be evidence is no source for a fill, even where a smaller mask leaves it alone
     tried = torch.cat([fill(x, m[None], (within & ~doubtful) | m) for m in masks])
+    margin = margin_of(logits, contrast)
     with torch.no_grad():
         seen = margin(torch.cat([x, tried]))
     start, seen = float(seen[0]), seen[1:]
     level = choose(seen, start, goal)
-    mask, filled, reached = masks[level : level + 1], tried[level : level + 1], float(seen[level])
+    mask, filled = masks[level : level + 1], tried[level : level + 1]
+    return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest)
+
+
+def find_by_tiles(
+    logits: Logits, x: Tensor, contrast: int, fill: Fill, within: Tensor, *, goal: float, largest: float
+) -> Found:
+    """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them."""
+    margin = margin_of(logits, contrast)
+    mask, filled = searched(margin, x, fill, within, goal, largest)
+    with torch.no_grad():
+        reached = float(margin(filled))
+    return settled(margin, x, mask, filled, reached, within, goal, largest)
+
+
+def margin_of(logits: Logits, contrast: int) -> Margin:
+    """The logit of a class minus the highest other one, as a function of inputs."""
+
+    def margin(points: Tensor) -> Tensor:
+        return margin_over_rest(logits(points), torch.full((len(points),), contrast, device=points.device))
+
+    return margin
+
+
+def settled(
+    margin: Margin,
+    x: Tensor,
+    mask: Tensor,
+    filled: Tensor,
+    reached: float,
+    within: Tensor,
+    goal: float,
+    largest: float,
+) -> Found:
+    """What was found, in parts, without those that the classifier does not care about."""
     parts, number = label(mask)
     credit = credits(margin, x, filled, parts, number) if number else x.new_zeros(0)
     if number > 1 and bool((credit <= 0).any()):
@@ -156,7 +187,7 @@ def relabel(parts: Tensor, keep: Tensor) -> Tensor:
     return new[parts]
 
 
-def credits(margin: Logits, x: Tensor, filled: Tensor, parts: Tensor, number: int) -> Tensor:
+def credits(margin: Margin, x: Tensor, filled: Tensor, parts: Tensor, number: int) -> Tensor:
     """Integrated gradients of the margin from x to x', summed by part: what each part's filling earns."""
     at = (torch.arange(STEPS, dtype=x.dtype, device=x.device) + 0.5) / STEPS
     path = (x + at[:, None, None, None] * (filled - x)).detach().requires_grad_()

@@ -42,7 +42,7 @@ def candidates(name):
     expected = EXPECTED.get(name, {})
     yield Candidate(cls(**small), learned=cls(**learned), layer=LAYERS.get(name), expected_failures=expected)
     if name in VARIANTS:
-        yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned))
+        yield Candidate(cls(**small, **VARIANTS[name]), learned=cls(**learned), expected_failures=expected)
 
 
 def test_the_backends_that_ship_with_xlens_are_found():

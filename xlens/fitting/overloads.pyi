@@ -161,9 +161,15 @@ class ILVMOptions(TypedDict, total=False):
 class InfillOptions(TypedDict, total=False):
     """Options of ``infill``; a docstring beside each says what it is, and its default."""
 
-    fill: Literal["harmonic", "nearest"]
-    """what stands in a hole: a smooth continuation with the image's own detail, or its nearest patches,
-    which suit line art and binary images ['harmonic']
+    fill: Literal["harmonic", "nearest", "learned"]
+    """what stands in a hole: a smooth continuation with the image's own detail; its nearest patches, which
+    suit line art and binary images; or what a network has learned from inputs free of evidence, in
+    minutes ['harmonic']
+    """
+    search: Literal["auto", "survey", "tiles"]
+    """where to look for evidence: what the survey calls so; tiles of each input, by how much filling them
+    moves the classifier; auto takes tiles where the survey's patches do not tell the classes apart
+    ['auto']
     """
     survey: int
     """inputs that are surveyed, spread over the classifier's classes [240]"""
@@ -175,6 +181,14 @@ class InfillOptions(TypedDict, total=False):
     """share of the object that an edit may take [0.3]"""
     parts: int
     """parts of an edit that are named; the last holds whatever is left [6]"""
+    steps: int
+    """training steps of the fill that is learned [600]"""
+    batch_size: int
+    """inputs per step of the fill that is learned [8]"""
+    width: int
+    """channels of the fill that is learned, at its finest resolution [16]"""
+    learning_rate: float
+    """Adam's, for the fill that is learned [0.002]"""
 
 class IntroVACOptions(TypedDict, total=False):
     """Options of ``introvac``; a docstring beside each says what it is, and its default."""

@@ -211,6 +211,26 @@ def test_where_nothing_is_local_the_fit_warns_and_the_explanation_says_so():
     assert all("no local counterfactual" in said[0] for said in found.problems)
 
 
+def test_tiles_find_the_spot_without_the_survey(asked):
+    images, _, _ = blobs(80, 28)
+    explainer = xlens.fit(Largest(), images, dataclasses.replace(small(), search="tiles"), progress=False)
+    assert float(explainer.lens.reach) >= 0.5
+    found = quietly(explainer.explain, asked[0])
+    edited = found.verdicts["flips"]
+    assert float(edited.float().mean()) >= 0.75
+    precision, recall = overlap(found.mask[edited] > 0.5, asked[1][edited])
+    assert precision >= 0.1
+    assert recall >= 0.7
+
+
+def test_where_neither_the_survey_nor_tiles_find_anything_both_are_named():
+    images = torch.rand(80, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.2
+    images = images + 0.35 + 0.1 * (torch.arange(80) % 2)[:, None, None, None]
+    for search, said in (("tiles", "filling tiles of an input turns the classifier on 0%"), ("survey", "AUC")):
+        with pytest.warns(XlensWarning, match=said):
+            xlens.fit(Tone(), images, dataclasses.replace(small(), search=search), progress=False)
+
+
 def test_small_images_have_no_local_counterfactual():
     images = torch.rand(60, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     images[::2, :, 4:8, 4:8] = 1.0
