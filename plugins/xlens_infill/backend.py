@@ -68,7 +68,7 @@ class Infill(xlens.Backend):
     )
     largest: float = param(0.3, gt=0, le=1, help="share of the object that an edit may take")
     parts: int = param(6, ge=1, help="parts of an edit that are named; the last holds whatever is left")
-    steps: int = param(600, ge=1, help="training steps of the fill that is learned")
+    steps: int = param(400, ge=1, help="training steps of the fill that is learned")
     batch_size: int = param(8, ge=1, help="inputs per step of the fill that is learned")
     width: int = param(16, ge=2, help="channels of the fill that is learned, at its finest resolution")
     learning_rate: float = param(2e-3, gt=0, help="Adam's, for the fill that is learned")

@@ -76,8 +76,9 @@ class Inpainter(nn.Module):
             [Gated(widths[i] + widths[i - 1], widths[i - 1]) for i in range(len(widths) - 1, 0, -1)]
         )
         self.out = nn.Conv2d(widths[0], channels, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, 0.0)
+        # It begins as the harmonic fill.
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, base: Tensor, known: Tensor, hole: Tensor) -> Tensor:
         """Return what to add to the harmonic fill `base` ``(N, C, h, w)``: nothing outside the hole."""

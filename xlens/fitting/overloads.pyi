@@ -182,7 +182,7 @@ class InfillOptions(TypedDict, total=False):
     parts: int
     """parts of an edit that are named; the last holds whatever is left [6]"""
     steps: int
-    """training steps of the fill that is learned [600]"""
+    """training steps of the fill that is learned [400]"""
     batch_size: int
     """inputs per step of the fill that is learned [8]"""
     width: int

@@ -160,4 +160,4 @@ def test_a_lens_with_it_is_saved_resumed_and_explains(tmp_path):
 def test_options_of_the_training_are_refused_where_nothing_is_trained():
     with pytest.raises(OptionError, match="fill='nearest' is not trained, and has no steps, width"):
         Infill(fill="nearest", steps=5, width=8)
-    assert dataclasses.replace(Infill(fill="learned", steps=5), steps=600, fill="harmonic").fill == "harmonic"
+    assert dataclasses.replace(Infill(fill="learned", steps=5), steps=400, fill="harmonic").fill == "harmonic"
