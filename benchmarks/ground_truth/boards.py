@@ -28,7 +28,7 @@ from xlens.contracts import EditingLens
 DEFECT, FREE = 1, 0
 #: Shares of a crop that the strongest places of a map may take, tried in this order.
 SHARES = (0.005, 0.01, 0.02, 0.04, 0.08)
-SURVEYED = 200
+SURVEYED = 130
 SHOWN = 6
 
 
@@ -86,12 +86,12 @@ Score = Callable[[Tensor], Tensor]
 
 
 def occlusion(net: Seer) -> Score:
-    def score(x: Tensor) -> Tensor:
-        window = (1, SIDE // 10, SIDE // 10)
-        return Occlusion(net).attribute(x, window, window_strides_of(), 0.5, target=DEFECT)
+    window, stride = (1, SIDE // 10, SIDE // 10), (1, SIDE // 13, SIDE // 13)
 
-    def window_strides_of() -> tuple[int, int, int]:
-        return (1, SIDE // 20, SIDE // 20)
+    def score(x: Tensor) -> Tensor:
+        return Occlusion(net).attribute(
+            x, window, strides=stride, baselines=0.5, target=DEFECT, perturbations_per_eval=32
+        )
 
     return score
 
@@ -157,7 +157,7 @@ def main() -> None:
     share = right(net, crops(data.folder, names))
     found = asked(data, net, names)
     print(f"right on {share[0]:.3f} of the templates, {share[1]:.3f} of the defects; {len(found.inputs)} explained")
-    print(HEAD)
+    print(HEAD, flush=True)
     for fill in chosen.fills:
         begun = time.process_time()
         options = {"fill": fill, "seed": chosen.seed, "progress": False}
@@ -170,12 +170,13 @@ def main() -> None:
             spent = time.process_time() - begun
             mask = edit.parts.sum(1, keepdim=True) > 0
             apart = float(getattr(lens, "separation", torch.tensor(float("nan"))))
-            print(figures(f"infill, {fill} (separation {apart:.2f})", found, mask, edit.filled, net, spent))
+            name = f"infill, {fill} (separation {apart:.2f})"
+            print(figures(name, found, mask, edit.filled, net, spent), flush=True)
             for name, score in {"Occlusion": occlusion(net), "Grad-CAM": grad_cam(net)}.items():
                 begun = time.process_time()
                 mask, after = filled_by(score, found, net, lens)
                 seconds = time.process_time() - begun
-                print(figures(f"{name}, {fill}", found, mask, after, net, seconds))
+                print(figures(f"{name}, {fill}", found, mask, after, net, seconds), flush=True)
             boxed = torch.where(found.boxed, lens.fill(found.inputs, found.boxed.float()), found.inputs)
             print(figures(f"drawn boxes, {fill}", found, found.boxed, boxed, net, 0.0), flush=True)
         print(f"fit: {fitted:.0f} CPU s", flush=True)
