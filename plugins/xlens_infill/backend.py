@@ -15,7 +15,7 @@ from xlens import Classifier, Run, Spec, param
 from xlens.data import Data
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens_infill.learning import free_of_evidence, learn
-from xlens_infill.lens import InfillLens
+from xlens_infill.lens import SMALLEST_SIDE, InfillLens
 from xlens_infill.survey import levels_of, separation, survey
 from xlens_infill.within import object_of, shows_objects
 
@@ -23,8 +23,10 @@ __all__ = ["Infill"]
 
 #: Inputs read at once.
 _READ = 64
-#: Inputs of a class, and classes, on which it is tried whether the search by tiles finds anything.
+#: Inputs of a class, and classes, on which it is tried whether a search finds anything.
 _ASKED, _ASKED_CLASSES = 10, 4
+#: Share of them on which the survey has to find something, for tiles not to be tried.
+_ENOUGH = 0.3
 _OF_THE_TRAINING = ("steps", "batch_size", "width", "learning_rate")
 
 
@@ -59,7 +61,7 @@ class Infill(xlens.Backend):
         "auto",
         choices=("auto", "survey", "tiles"),
         help="where to look for evidence: what the survey calls so; tiles of each input, by how much filling them "
-        "moves the classifier; auto takes tiles where the survey's patches do not tell the classes apart",
+        "moves the classifier; auto tries both on a few inputs where the survey finds little",
     )
     survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
     words: int = param(384, ge=8, help="kinds of patches that are told apart")
@@ -103,8 +105,7 @@ class Infill(xlens.Backend):
             free = free_of_evidence(found, inputs, within, decided)
             options = {"steps": self.steps, "batch_size": self.batch_size}
             learn(lens.inpainter, run, inputs, free, rate=self.learning_rate, **options)
-        if lens.by_tiles and lens.unfit is None:
-            lens.reach.fill_(_reach(classifier, lens.eval(), inputs, within, decided))
+        self._choose_search(classifier, lens.eval(), inputs, within, decided)
         if lens.unfit is not None:
             warnings.warn(
                 f"infill: {lens.unfit}, so no input has a local counterfactual. A lens that decodes shows changes "
@@ -113,6 +114,23 @@ class Infill(xlens.Backend):
                 stacklevel=2,
             )
         return lens.eval()
+
+    def _choose_search(
+        self, classifier: Classifier, lens: InfillLens, inputs: Tensor, within: Tensor, decided: Tensor
+    ) -> None:
+        """Set where the lens looks: by the survey, unless that finds next to nothing and tiles find more."""
+        if self.search == "survey" or min(inputs.shape[2:]) < SMALLEST_SIDE:
+            return
+        by_survey = 0.0
+        if self.search == "auto" and lens.separates:
+            by_survey = _reach(classifier, lens, inputs, within, decided)
+            if by_survey >= _ENOUGH:
+                return
+        lens.tiled.fill_(1.0)
+        by_tiles = _reach(classifier, lens, inputs, within, decided)
+        lens.reach.fill_(by_tiles)
+        if self.search == "auto" and lens.separates and by_tiles <= by_survey:
+            lens.tiled.fill_(0.0)
 
     def build(self, classifier: Classifier, spec: Spec) -> InfillLens:
         """Return a lens that has surveyed nothing yet.

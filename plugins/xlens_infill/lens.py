@@ -22,7 +22,7 @@ _LEAST_SEPARATION = 0.65
 #: Share of the inputs of some class that have a local counterfactual by tiles; below it the lens says it has none.
 _LEAST_REACH = 0.2
 #: In smaller images the windows that are surveyed are more than half as wide as the image.
-_SMALLEST_SIDE = 24
+SMALLEST_SIDE = 24
 _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
 
 
@@ -43,6 +43,7 @@ class InfillLens(EditingLens):
     cut: Tensor
     separation: Tensor
     reach: Tensor
+    tiled: Tensor
 
     def __init__(
         self,
@@ -75,6 +76,8 @@ class InfillLens(EditingLens):
         self.register_buffer("separation", torch.tensor(0.0))
         #: Share of the inputs, of the class where it is most, that have a local counterfactual by tiles; 1 unasked.
         self.register_buffer("reach", torch.tensor(1.0))
+        #: 1 where the place of the evidence is searched by tiles, input by input, and not by the survey.
+        self.register_buffer("tiled", torch.tensor(float(search == "tiles")))
 
     @property
     def features(self) -> Sequence[Feature]:
@@ -87,8 +90,8 @@ class InfillLens(EditingLens):
     def unfit(self) -> str | None:
         """Why there is no local counterfactual of these data at all, in words; None where there may be."""
         side = min(self.spec.shape[1:])
-        if side < _SMALLEST_SIDE:
-            return f"in images of {side} pixels nothing is small enough to be local, below {_SMALLEST_SIDE}"
+        if side < SMALLEST_SIDE:
+            return f"in images of {side} pixels nothing is small enough to be local, below {SMALLEST_SIDE}"
         told = f"small patches hardly tell the classifier's classes apart (AUC {float(self.separation):.2f})"
         if not self.separates and self.search == "survey":
             return told
@@ -105,7 +108,7 @@ class InfillLens(EditingLens):
     @property
     def by_tiles(self) -> bool:
         """Whether the place of the evidence is searched by tiles, input by input, and not by the survey."""
-        return self.search == "tiles" or (self.search == "auto" and not self.separates)
+        return bool(self.tiled > 0)
 
     def within(self, inputs: Tensor) -> Tensor:
         """Return the object in each input, ``(N, 1, H, W)`` bool: all of it, unless the data show objects."""

@@ -168,8 +168,7 @@ class InfillOptions(TypedDict, total=False):
     """
     search: Literal["auto", "survey", "tiles"]
     """where to look for evidence: what the survey calls so; tiles of each input, by how much filling them
-    moves the classifier; auto takes tiles where the survey's patches do not tell the classes apart
-    ['auto']
+    moves the classifier; auto tries both on a few inputs where the survey finds little ['auto']
     """
     survey: int
     """inputs that are surveyed, spread over the classifier's classes [240]"""
