@@ -1,8 +1,10 @@
 """docs/plugins.md: every block runs, in an empty folder, in the order of the page; nothing on it is out of date."""
 
 import dataclasses
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +27,32 @@ BLOCKS = re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text
 SHORT_MASK = """
 import functools, xlens
 xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=20))
+"""
+
+#: Runs what it reads, line by line, each in a process of its own that is forked from this one: what takes seconds
+#: to import, and is not xlens's, was imported before. It answers with an exit status a line.
+FORKING = """
+import json, os, runpy, site, sys
+import matplotlib.pyplot, sklearn.datasets, sklearn.linear_model, torch, torch._dynamo
+assert "xlens" not in sys.modules
+
+for line in sys.stdin:
+    task = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        out = os.open(task["shown"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        # What was installed since then, and the folder, as where Python begins.
+        site.addsitedir(task["site"])
+        sys.path.insert(0, "")
+        if "code" in task:
+            sys.argv = ["-c"]
+            exec(compile(task["code"], "<block>", "exec"), {"__name__": "__main__"})
+        else:
+            sys.argv = [task["module"], *task["arguments"]]
+            runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -131,14 +159,9 @@ def place(tmp_path_factory):
     ours = sysconfig.get_paths()["purelib"]
     (site / "everything_else.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
     python = environment / "bin" / "python"
-    for name, command in {
-        "pip": f"{sys.executable} -m pip --python {python}",
-        "pytest": f"{python} -m pytest -p no:cacheprovider",
-        "xlens": f"{python} -m xlens.cli",
-    }.items():
-        script = environment / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        script.chmod(0o755)
+    script = environment / "bin" / "pip"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pip --python {python} "$@"\n')
+    script.chmod(0o755)
     # What builds it is among what the tests need, so that building takes no network.
     variables = {
         **os.environ,
@@ -149,22 +172,50 @@ def place(tmp_path_factory):
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    return folder, python, variables
+    return folder, python, site, variables
 
 
-def test_the_page_runs_from_an_empty_folder(place):
-    folder, python, variables = place
-    shown = []
+@pytest.fixture(scope="module")
+def run(place):
+    """Run a block of Python, or lines of a shell, in the folder and return what is shown."""
+    folder, python, site, variables = place
+    # The two commands that are Python's own programs, which only import what the forking process has.
+    programs = {"pytest": ["pytest", "-p", "no:cacheprovider"], "xlens": ["xlens.cli"]}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    forking = subprocess.Popen([str(python), "-c", FORKING], cwd=folder, env=variables, **options)
+    shown = folder.parent / "shown"
+
+    def run(language, code):
+        program = programs.get(code.split()[0]) if language == "sh" else None
+        if language == "sh" and program is None:
+            # Dependencies are resolved when it is installed first.
+            more = {"PIP_NO_DEPS": "1"} if list(site.glob("xlens_pca*.dist-info")) else {}
+            given = {"cwd": folder, "env": {**variables, **more}, "capture_output": True, "text": True}
+            done = subprocess.run(["sh", "-e", "-c", code], **given)
+            status, said = done.returncode, done.stdout + done.stderr
+        else:
+            task = {"code": SHORT_MASK + code}
+            if program is not None:
+                task = {"module": program[0], "arguments": [*program[1:], *shlex.split(code)[1:]]}
+            print(json.dumps({**task, "shown": str(shown), "site": str(site)}), file=forking.stdin, flush=True)
+            status, said = int(forking.stdout.readline()), shown.read_text()
+        assert status == 0, f"{code}\n{said}"
+        return said
+
+    with forking:
+        yield run
+        forking.stdin.close()
+
+
+def test_the_page_runs_from_an_empty_folder(place, run):
+    folder, shown = place[0], []
     for name, language, code in BLOCKS:
         if name:
             (folder / name).write_text(code)
-            continue
-        if language == "text":
-            continue
-        command = [str(python), "-c", SHORT_MASK + code] if language == "python" else ["sh", "-e", "-c", code]
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
-        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-        shown.append(done.stdout)
+        elif language != "text":
+            # The two programs' lines by themselves.
+            parts = re.split(r"(?m)^((?:pytest|xlens) .*\n)", code) if language == "sh" else [code]
+            shown += [run(language, part) for part in parts if part]
     everything = "\n".join(shown)
     assert re.search(r"^pca +xlens-pca +0\.1\.0 +Principal components, moved", everything, re.M)
     assert "Explainer(pca, " in everything
