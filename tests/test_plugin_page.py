@@ -1,7 +1,6 @@
 """docs/plugins.md: every block runs, in an empty folder, in the order of the page; nothing on it is out of date."""
 
 import dataclasses
-import json
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forking import Forking
 from ours import OURS
 from plugin_page import checks_text, contract_text
 
@@ -29,30 +29,11 @@ import functools, xlens
 xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=20))
 """
 
-#: Runs what it reads, line by line, each in a process of its own that is forked from this one: what takes seconds
-#: to import, and is not xlens's, was imported before. It answers with an exit status a line.
-FORKING = """
-import json, os, runpy, site, sys
+#: What takes seconds to import, and is not xlens's.
+IMPORTS = """
+import sys
 import matplotlib.pyplot, sklearn.datasets, sklearn.linear_model, torch, torch._dynamo
 assert "xlens" not in sys.modules
-
-for line in sys.stdin:
-    task = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        out = os.open(task["shown"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(out, 1), os.dup2(out, 2)
-        # What was installed since then, and the folder, as where Python begins.
-        site.addsitedir(task["site"])
-        sys.path.insert(0, "")
-        if "code" in task:
-            sys.argv = ["-c"]
-            exec(compile(task["code"], "<block>", "exec"), {"__name__": "__main__"})
-        else:
-            sys.argv = [task["module"], *task["arguments"]]
-            runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -179,32 +160,29 @@ def place(tmp_path_factory):
 def run(place):
     """Run a block of Python, or lines of a shell, in the folder and return what is shown."""
     folder, python, site, variables = place
-    # The two commands that are Python's own programs, which only import what the forking process has.
+    # The two commands that are Python's own programs.
     programs = {"pytest": ["pytest", "-p", "no:cacheprovider"], "xlens": ["xlens.cli"]}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    forking = subprocess.Popen([str(python), "-c", FORKING], cwd=folder, env=variables, **options)
     shown = folder.parent / "shown"
+    shown.mkdir()
 
     def run(language, code):
         program = programs.get(code.split()[0]) if language == "sh" else None
         if language == "sh" and program is None:
             # Dependencies are resolved when it is installed first.
             more = {"PIP_NO_DEPS": "1"} if list(site.glob("xlens_pca*.dist-info")) else {}
-            given = {"cwd": folder, "env": {**variables, **more}, "capture_output": True, "text": True}
+            given = {"cwd": folder, "env": {**variables, **more}, "capture_output": True}
             done = subprocess.run(["sh", "-e", "-c", code], **given)
-            status, said = done.returncode, done.stdout + done.stderr
+        elif program is not None:
+            arguments = [*program[1:], *shlex.split(code)[1:]]
+            done = forking.run(cwd=folder, sites=(str(site),), module=program[0], arguments=arguments)
         else:
-            task = {"code": SHORT_MASK + code}
-            if program is not None:
-                task = {"module": program[0], "arguments": [*program[1:], *shlex.split(code)[1:]]}
-            print(json.dumps({**task, "shown": str(shown), "site": str(site)}), file=forking.stdin, flush=True)
-            status, said = int(forking.stdout.readline()), shown.read_text()
-        assert status == 0, f"{code}\n{said}"
+            done = forking.run(cwd=folder, sites=(str(site),), code=SHORT_MASK + code)
+        said = (done.stdout + done.stderr).decode()
+        assert done.returncode == 0, f"{code}\n{said}"
         return said
 
-    with forking:
+    with Forking(str(python), IMPORTS, shown, cwd=folder, env=variables) as forking:
         yield run
-        forking.stdin.close()
 
 
 def test_the_page_runs_from_an_empty_folder(place, run):
