@@ -58,8 +58,8 @@ def test_what_goes_and_comes_back_is_accumulated(fitted, images):
 def test_the_batch_does_not_matter(fitted, images):
     wave = toys.explainer_with(Wave(), fitted)
     whole, few = (
-        # So many points that nothing has to be refined: the wave is coarse in a few, and the limit is far.
-        wave.explain(images[:5], attributions=("accumulated",), internal_batch_size=size, n_steps=50)
+        # Whether contributions add up is not asked here: along a wave that takes thousands of points, two by two.
+        wave.explain(images[:5], attributions=("accumulated",), internal_batch_size=size, n_steps=8, tolerance=1.0)
         for size in (None, 2)
     )
     assert torch.allclose(whole.attributions["accumulated"], few.attributions["accumulated"], atol=1e-5)
