@@ -1,6 +1,28 @@
-"""What the doctests in the package may use: a small classifier, its images and a fitted explainer."""
+"""What the doctests in the package may use: a small classifier, its images and a fitted explainer.
+
+And in which order several workers take the files of tests.
+"""
+
+import importlib
+from collections import Counter
 
 import pytest
+from longest import LONGEST
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config):
+    """Have files handed out in the order below, and not by how many tests they have."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    """Put the files that take longest first, and of the others those with most tests."""
+    if not hasattr(config, "workerinput"):
+        return
+    file_of = lambda item: item.nodeid.split("::")[0]  # noqa: E731
+    count = Counter(map(file_of, items))
+    items.sort(key=lambda item: (-LONGEST.get(file_of(item), 0), -count[file_of(item)]))
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +63,5 @@ def _fit_short_masks(monkeypatch):
         return fit(model, *args, mask=mask or short, **options)
 
     monkeypatch.setattr("xlens.api.fit", briefly)
+    # By its module: in the package, the name is that of a function, which has taken the other by its name.
+    monkeypatch.setattr(importlib.import_module("xlens.at_once"), "fit", briefly)

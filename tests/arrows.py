@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,12 @@ def files(root: Path = ROOT) -> dict[str, Path]:
 
 def seen(source: str, known: Mapping[str, object]) -> set[str]:
     """Return which of the known files a source imports: inside functions, for type checkers and by a string too."""
+    return set(_seen(source, frozenset(known)))
+
+
+# A test plants a line in one file of all: the others were read before.
+@functools.cache
+def _seen(source: str, known: frozenset[str]) -> frozenset[str]:
     tree = ast.parse(source)
     found = named(tree, known)
     for node in ast.walk(tree):
@@ -44,10 +51,10 @@ def seen(source: str, known: Mapping[str, object]) -> set[str]:
                 inner = _file(f"{node.module}.{alias.name}", known)
                 whole = _file(str(node.module), known)
                 found.update(name for name in (inner or whole,) if name)
-    return found
+    return frozenset(found)
 
 
-def named(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
+def named(tree: ast.AST, known: frozenset[str]) -> set[str]:
     """Return which of the known files are named by strings, as tables of what is imported later name them.
 
     A string that is a path of a module counts, with ``:name`` behind it or not. Where a call of ``import_module``
@@ -67,7 +74,7 @@ def named(tree: ast.AST, known: Mapping[str, object]) -> set[str]:
     return {name for path in paths if "." in path and (name := _file(path, known))}
 
 
-def _file(dotted: str, known: Mapping[str, object]) -> str | None:
+def _file(dotted: str, known: frozenset[str]) -> str | None:
     parts = dotted.split(".")
     if parts[0] != "xlens":
         return None

@@ -107,6 +107,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "registry": ("installed", "default", "loading", "status", "described", "added"),
     "fitted": (),
     "storage": (
+        "digest",
         "maps",
         "kinds",
         "explanations",

@@ -54,7 +54,7 @@ def test_the_first_backend_in_plugins_explains():
     backend = plugin.xlens_backend()
     model, images = digits_classifier()
     with unchanged(model):
-        explainer = xlens.fit(model, images, backend(rank=12), progress=False)
+        explainer = xlens.fit(model, images, backend(rank=12), mask=xlens.MaskOptions(steps=60), progress=False)
         explanation = explainer.explain(images[:20])
     assert explanation.fidelity.flips.float().mean() > 0.9
     assert explanation.fidelity.mse.mean() < 0.05

@@ -14,8 +14,8 @@ from xlens import evaluation, plot, report
 from xlens.data import as_data
 from xlens.errors import OptionError
 from xlens.fitted import _MEMBERS, Fitted, as_fitted
-from xlens.fitting.starts import digest_of_lens
 from xlens.integrations.quantus import as_quantus
+from xlens.storage.digest import digest_of_lens
 from xlens.training.survey import survey
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import arrows
 import house
 import pytest
+from longest import LONGEST
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "xlens").rglob("*.py"))
@@ -327,6 +328,10 @@ def test_no_two_test_files_have_one_name():
     assert not same, "tests are collected by the names of their files, so no two may have the same: " + "; ".join(
         f"{name} is {' and '.join(where)}" for name, where in same.items()
     )
+
+
+def test_the_files_that_several_workers_begin_with_are_there():
+    assert not [path for path in LONGEST if not (ROOT / path).is_file()]
 
 
 def test_the_check_of_names_of_test_files_can_fail():

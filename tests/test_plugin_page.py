@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from forking import Forking
 from ours import OURS
 from plugin_page import checks_text, contract_text
 
@@ -25,6 +27,13 @@ BLOCKS = re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text
 SHORT_MASK = """
 import functools, xlens
 xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=20))
+"""
+
+#: What takes seconds to import, and is not xlens's.
+IMPORTS = """
+import sys
+import matplotlib.pyplot, sklearn.datasets, sklearn.linear_model, torch, torch._dynamo
+assert "xlens" not in sys.modules
 """
 
 
@@ -131,14 +140,9 @@ def place(tmp_path_factory):
     ours = sysconfig.get_paths()["purelib"]
     (site / "everything_else.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
     python = environment / "bin" / "python"
-    for name, command in {
-        "pip": f"{sys.executable} -m pip --python {python}",
-        "pytest": f"{python} -m pytest -p no:cacheprovider",
-        "xlens": f"{python} -m xlens.cli",
-    }.items():
-        script = environment / "bin" / name
-        script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        script.chmod(0o755)
+    script = environment / "bin" / "pip"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pip --python {python} "$@"\n')
+    script.chmod(0o755)
     # What builds it is among what the tests need, so that building takes no network.
     variables = {
         **os.environ,
@@ -149,22 +153,47 @@ def place(tmp_path_factory):
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    return folder, python, variables
+    return folder, python, site, variables
 
 
-def test_the_page_runs_from_an_empty_folder(place):
-    folder, python, variables = place
-    shown = []
+@pytest.fixture(scope="module")
+def run(place):
+    """Run a block of Python, or lines of a shell, in the folder and return what is shown."""
+    folder, python, site, variables = place
+    # The two commands that are Python's own programs.
+    programs = {"pytest": ["pytest", "-p", "no:cacheprovider"], "xlens": ["xlens.cli"]}
+    shown = folder.parent / "shown"
+    shown.mkdir()
+
+    def run(language, code):
+        program = programs.get(code.split()[0]) if language == "sh" else None
+        if language == "sh" and program is None:
+            # Dependencies are resolved when it is installed first.
+            more = {"PIP_NO_DEPS": "1"} if list(site.glob("xlens_pca*.dist-info")) else {}
+            given = {"cwd": folder, "env": {**variables, **more}, "capture_output": True}
+            done = subprocess.run(["sh", "-e", "-c", code], **given)
+        elif program is not None:
+            arguments = [*program[1:], *shlex.split(code)[1:]]
+            done = forking.run(cwd=folder, sites=(str(site),), module=program[0], arguments=arguments)
+        else:
+            done = forking.run(cwd=folder, sites=(str(site),), code=SHORT_MASK + code)
+        said = (done.stdout + done.stderr).decode()
+        assert done.returncode == 0, f"{code}\n{said}"
+        return said
+
+    with Forking(str(python), IMPORTS, shown, cwd=folder, env=variables) as forking:
+        yield run
+
+
+def test_the_page_runs_from_an_empty_folder(place, run):
+    folder, shown = place[0], []
     for name, language, code in BLOCKS:
         if name:
             (folder / name).write_text(code)
-            continue
-        if language == "text":
-            continue
-        command = [str(python), "-c", SHORT_MASK + code] if language == "python" else ["sh", "-e", "-c", code]
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
-        assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-        shown.append(done.stdout)
+        elif language != "text":
+            # The two programs' lines by themselves.
+            parts = re.split(r"(?m)^((?:pytest|xlens) .*\n)", code) if language == "sh" else [code]
+            shown += [run(language, part) for part in parts if part]
     everything = "\n".join(shown)
     assert re.search(r"^pca +xlens-pca +0\.1\.0 +Principal components, moved", everything, re.M)
     assert "Explainer(pca, " in everything

@@ -23,7 +23,7 @@ import torch
 import xlens
 from xlens.errors import XlensError
 from xlens.explanation import Explanation
-from xlens.fitting.starts import digest_of_lens
+from xlens.storage.digest import digest_of_lens
 
 _TESTS = Path(__file__).parents[2] / "tests"
 sys.path += [str(_TESTS / part) for part in ("", "stress", "teaching")]

@@ -8,10 +8,11 @@ from torch import Tensor
 import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
+from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
 from xlens_flow.health import examine
 from xlens_flow.lens import FlowLens
-from xlens_flow.networks import Flow, is_dense
+from xlens_flow.networks import Flow
 from xlens_flow.objective import FlowMatching
 
 __all__ = ["RectifiedFlow"]
@@ -61,7 +62,9 @@ class RectifiedFlow(xlens.Backend):
         Raises:
             UnsupportedError: convolutions for what is no image, or too small a one.
         """
-        flow = Flow(spec, dense=is_dense(spec, self.network), hidden=self.hidden, width=self.width)
+        # Every image gets a U-Net.
+        dense = is_dense(spec, self.network, up_to=0, who="flow")
+        flow = Flow(spec, dense=dense, hidden=self.hidden, width=self.width)
         return FlowLens(
             classifier,
             spec,

@@ -9,35 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlens import Spec
-from xlens.errors import UnsupportedError
 from xlens.nn import Layout
 
-__all__ = ["Flow", "is_dense"]
+__all__ = ["Flow"]
 
 #: Frequencies of the embedding of time, from 1 to this many radians.
 _FREQUENCIES, _FASTEST = 32, 200.0
-_SMALLEST = 8
-
-
-def is_dense(spec: Spec, network: str) -> bool:
-    """Whether inputs of this shape get a fully connected network.
-
-    Args:
-        spec: the shape.
-        network: ``"dense"``, ``"convolutional"``, or ``"auto"``: convolutions for images.
-
-    Raises:
-        UnsupportedError: convolutions for what is no image, or too small a one.
-    """
-    large = spec.is_image and min(spec.shape[1:]) >= _SMALLEST
-    if network == "convolutional" and not large:
-        raise UnsupportedError(
-            "flow: convolutions need images",
-            given=f"shape {spec.shape}",
-            allowed=f"(C, H, W) with sides of at least {_SMALLEST} pixels",
-            do="set network='dense'",
-        )
-    return network == "dense" or not large
 
 
 class Flow(nn.Module):

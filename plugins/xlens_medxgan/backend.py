@@ -12,15 +12,17 @@ import xlens
 from xlens import Classifier, Run, Spec, param
 from xlens.data import Batch, Data
 from xlens.errors import OptionError
-from xlens.nn import Penultimate
+from xlens.nn import Penultimate, is_dense
 from xlens.training import Trainer, classifier_logits, supervising_logits
 from xlens_medxgan.critics import ClassifierCritic, ProjectionDiscriminator
-from xlens_medxgan.dense import is_dense
 from xlens_medxgan.lens import MedXGANLens
 from xlens_medxgan.networks import Encoder, PrincipalComponents
 from xlens_medxgan.objective import Objective, Weights
 
 __all__ = ["MedXGAN"]
+
+#: Channels of what is a picture, at most.
+_CHANNELS = 4
 
 
 @xlens.options
@@ -162,7 +164,8 @@ class MedXGAN(xlens.Backend):
         )
 
     def _dense(self, spec: Spec) -> int | None:
-        return self.hidden if is_dense(spec, self.network) else None
+        # Every picture gets convolutions.
+        return self.hidden if is_dense(spec, self.network, up_to=0, channels=_CHANNELS, who="medxgan") else None
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> MedXGANLens:
         """Fit a lens; see :func:`xlens.fit`."""

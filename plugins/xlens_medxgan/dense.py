@@ -8,33 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from xlens import Spec
-from xlens.errors import UnsupportedError
 
-__all__ = ["DenseDecoder", "DenseEncoder", "is_dense"]
-
-#: What convolutions take: sides of at least so many pixels, and channels up to this.
-_SMALLEST, _CHANNELS = 8, 4
-
-
-def is_dense(spec: Spec, network: str) -> bool:
-    """Whether inputs of this shape get fully connected networks.
-
-    Args:
-        spec: the shape.
-        network: ``"dense"``, ``"convolutional"``, or ``"auto"``: convolutions for pictures.
-
-    Raises:
-        UnsupportedError: convolutions for what is no picture.
-    """
-    picture = spec.is_image and min(spec.shape[1:]) >= _SMALLEST and spec.shape[0] <= _CHANNELS
-    if network == "convolutional" and not picture:
-        raise UnsupportedError(
-            "medxgan: these inputs are no pictures that convolutions can generate",
-            given=f"shape {spec.shape}",
-            allowed=f"(C, H, W) with 1 to {_CHANNELS} channels and sides of at least {_SMALLEST} pixels",
-            do="set network='dense'",
-        )
-    return network == "dense" or not picture
+__all__ = ["DenseDecoder", "DenseEncoder"]
 
 
 class DenseEncoder(nn.Module):

@@ -196,7 +196,7 @@ def test_a_label_or_a_threshold_that_a_factory_leaves_open_is_filled(trained):
 
 @quiet
 def test_one_label_of_several_from_the_command_line(here, capsys):
-    fit = ["fit", "my_models:net", "data.npz", "--weights", "net.safetensors", "--backend", "toy", "-o", "l"]
+    fit = [*FIT, "data.npz", "-o", "l"]
     said = ["--outputs", "multilabel", "--labels", "none", "bright", "dark"]
     refused(capsys, [*fit, *said], "which of the classifier's independent labels")
     refused(capsys, [*fit, "--label", "1"], "label says nothing of outputs='logits'")
@@ -213,7 +213,7 @@ def test_one_label_of_several_from_the_command_line(here, capsys):
 
 @quiet
 def test_grades_from_the_command_line(here, capsys):
-    fit = ["fit", "my_models:net", "data.npz", "--weights", "net.safetensors", "--backend", "toy", "-o", "l"]
+    fit = [*FIT, "data.npz", "-o", "l"]
     assert cli.main([*fit, "--outputs", "ordinal", "--threshold", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["class_names"] == ["below grade 2", "grade 2 or above"]
 

@@ -1,6 +1,7 @@
 """What comes out of a command: JSON alone, into closed pipes, full disks and any encoding, with its exit code."""
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 from command_line import EXPLAIN, FIT
+from forking import Forking
 
 import xlens
 from xlens import cli
@@ -42,6 +44,15 @@ def run(*arguments, env=None, **options):
     return subprocess.run(
         [sys.executable, "-m", "xlens.cli", *arguments], env={**os.environ, **(env or {})}, check=False, **settings
     )
+
+
+@pytest.fixture(scope="module")
+def forking(tmp_path_factory):
+    """A process that programs are forked from, for which every backend was imported once."""
+    imports = "import xlens.cli.commands\nfrom xlens.registry.status import statuses\nstatuses()\n"
+    place = tmp_path_factory.mktemp("forking")
+    with Forking(sys.executable, imports, place, env={**os.environ, "OMP_NUM_THREADS": "1"}) as forking:
+        yield functools.partial(forking.run, module="xlens.cli")
 
 
 def test_json_is_alone_on_standard_output_whatever_a_factory_prints(tmp_path):
@@ -84,11 +95,8 @@ def test_numbers_that_json_has_not_are_null(capsys):
 
 
 @pytest.mark.parametrize("arguments", [["backends"], ["backends", "--json"], ["backends", "ilvm"], ["--help"]])
-def test_a_closed_pipe_ends_quietly(arguments):
-    reading, writing = os.pipe()
-    os.close(reading)
-    said = run(*arguments, stdout=writing)
-    os.close(writing)
+def test_a_closed_pipe_ends_quietly(arguments, forking, tmp_path):
+    said = forking(arguments=arguments, cwd=tmp_path, stdout="nobody reads")
     assert said.stderr == b""
     assert said.returncode == (0 if "--help" in arguments else 141)
 
@@ -167,7 +175,7 @@ def test_every_command_ends_quietly_where_nobody_reads(name, early, broken, monk
         assert code == 141
 
 
-def test_a_program_that_was_started_without_standard_output(tmp_path):
+def test_a_program_that_was_started_without_standard_output(forking, tmp_path):
     def closing():
         os.close(1)
 
@@ -176,16 +184,15 @@ def test_a_program_that_was_started_without_standard_output(tmp_path):
         assert (said.returncode, said.stderr) == (0, b"")
     (tmp_path / "shuts.py").write_text("import os\nos.close(1)\ndef net(): raise ValueError('never')\n")
     for options in ([], ["--json"]):
-        said = run("fit", "shuts:net", "x.npy", "-o", "lens", *options, cwd=tmp_path)
+        said = forking(arguments=["fit", "shuts:net", "x.npy", "-o", "lens", *options], cwd=tmp_path)
         assert said.returncode == 2
         assert said.stderr.count(b"\n") == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
 @pytest.mark.parametrize("arguments", [["backends"], ["backends", "--json"]])
-def test_a_full_disk_is_said_in_a_line(arguments):
-    with open("/dev/full", "w") as full:
-        said = run(*arguments, stdout=full)
+def test_a_full_disk_is_said_in_a_line(arguments, forking, tmp_path):
+    said = forking(arguments=arguments, cwd=tmp_path, stdout="/dev/full")
     assert said.returncode == 2
     assert said.stderr.startswith(b"xlens: standard output cannot be written")
     assert said.stderr.count(b"\n") == 1
@@ -194,10 +201,12 @@ def test_a_full_disk_is_said_in_a_line(arguments):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_terminal_of_another_encoding_gets_escapes(encoding):
     script = (
-        "import sys, warnings; from xlens import cli; from xlens.cli import commands; from xlens.errors import *\n"
+        "import sys, types; from xlens import cli; from xlens.errors import *\n"
         "def backends(chosen):\n"
         "    print('\\u2192 \\u4e2d'); raise DataError('caf\\u00e9 \\u4e2d')\n"
-        "commands.backends = backends; sys.exit(cli.main(['backends']))"
+        # In the place of the real commands, for which torch would be imported.
+        "sys.modules['xlens.cli.commands'] = types.SimpleNamespace(backends=backends)\n"
+        "sys.exit(cli.main(['backends']))"
     )
     said = subprocess.run(
         [sys.executable, "-c", script],

@@ -58,7 +58,9 @@ def test_what_goes_and_comes_back_is_accumulated(fitted, images):
 def test_the_batch_does_not_matter(fitted, images):
     wave = toys.explainer_with(Wave(), fitted)
     whole, few = (
-        wave.explain(images[:5], attributions=("accumulated",), internal_batch_size=size) for size in (None, 2)
+        # Whether contributions add up is not asked here: along a wave that takes thousands of points, two by two.
+        wave.explain(images[:5], attributions=("accumulated",), internal_batch_size=size, n_steps=8, tolerance=1.0)
+        for size in (None, 2)
     )
     assert torch.allclose(whole.attributions["accumulated"], few.attributions["accumulated"], atol=1e-5)
 

@@ -1,15 +1,20 @@
-"""Two processes fit and explain what one does; the test starts them as torchrun does."""
+"""Two processes fit and explain what one does, started by torchrun or as torchrun does."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+import two_processes
 from safetensors.torch import load_file
 
 from xlens.storage import ExplanationFolder
@@ -20,13 +25,38 @@ APART = Path(__file__).parents[1].joinpath("processes_apart.py")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def run_script(launcher, script, folder):
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder)],
-        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def by_one(folder):
+    """Do what the script does in this process, and return what it prints."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), contextlib.redirect_stdout(said):
+        two_processes.stand_in(patch.setattr)
+        two_processes.main(folder)
+    return said.getvalue()
+
+
+def by_torchrun(folder):
+    """Return what two processes print that torchrun starts."""
+    command = [sys.executable, *TORCHRUN, str(SCRIPT), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def by_two(script, folder):
+    """Start two processes as torchrun does, and wait for both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    started = []
+    for rank in "01":
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **place}
+        command, told = [sys.executable, str(script), str(folder)], {"stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env={**ONE_THREAD, **world}, **told))
+    faults = [process.communicate(timeout=240)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], "\n".join(fault[-3000:] for fault in faults)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +64,10 @@ def ran(tmp_path_factory):
     """Folder, output and results of the script, run by one process and by two."""
     root = tmp_path_factory.mktemp("processes")
     found = {}
-    for name, launcher in {"one": [], "two": TORCHRUN}.items():
+    for name, run in {"one": by_one, "two": by_torchrun}.items():
         folder = root / name
         folder.mkdir()
-        stdout = run_script(launcher, SCRIPT, folder)
+        stdout = run(folder)
         ranks = [load_file(path) for path in sorted(folder.glob("rank*.safetensors"))]
         found[name] = (folder, stdout, ranks)
     return found
@@ -47,7 +77,7 @@ def ran(tmp_path_factory):
 def apart(tmp_path_factory):
     """What each of two processes met where one of them differs from the other, or fails."""
     folder = tmp_path_factory.mktemp("apart")
-    run_script(TORCHRUN, APART, folder)
+    by_two(APART, folder)
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 

@@ -348,6 +348,9 @@ class Classifier:
         return inputs.to(self.device, self.dtype).clone()
 
     def _state(self) -> Iterator[Tensor]:
+        # Asked for at each call, and mostly for the first, which is the first of torch's own walk: the one through
+        # all that a model keeps is for models whose parameters lie elsewhere.
+        yield from self.model.parameters()
         yield from tensors_of(self.model)
 
     def _require_layer(self) -> str:

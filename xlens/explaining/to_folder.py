@@ -22,6 +22,7 @@ from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
 from xlens.stages import StagedLens
 from xlens.storage import ExplanationFolder, load_explanation, save_explanation
+from xlens.storage.digest import digest_of_lens
 from xlens.storage.explanation_folder import FACTS, KIND, PARTS
 from xlens.training.processes import alone, processes
 
@@ -94,8 +95,7 @@ def _facts(fitted: Fitted, data: Data, rows: int, asked: Mapping[str, Any]) -> d
     if isinstance(fitted.lens, StagedLens):
         # Somebody's own autoencoder is no part of its state.
         digest.update(json.dumps(fitted.lens.stage.facts(), sort_keys=True).encode())
-    for tensor in (*fitted.lens.state_dict().values(), *(fitted.mask.state_dict().values() if fitted.mask else ())):
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(digest_of_lens(fitted.lens, fitted.mask).encode())
     count = -(-len(data) // rows) if data.indexed else None
     known = {name: _plain(value) for name, value in sorted(asked.items()) if value is not None}
     return {"kind": KIND, "rows": rows, "parts": count, "lens": digest.hexdigest(), "asked": known}

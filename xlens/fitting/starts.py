@@ -9,16 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
-from xlens.classifier.frozen import bits
 from xlens.contracts.backend import Backend, Spec
-from xlens.contracts.lens import Lens
 from xlens.contracts.options import to_dict
-from xlens.counterfactual.mask import EditMask
 from xlens.errors import DataError, OptionError
 from xlens.fitted import Fitted, as_fitted
+from xlens.storage.digest import digest_of_lens
 from xlens.training.survey import Survey
 
-__all__ = ["check_over", "check_start", "digest_of_lens", "digest_of_start", "identity_of"]
+__all__ = ["check_over", "check_start", "digest_of_start", "identity_of"]
 
 
 def check_start(backend: Backend, start_from: Any, data: Any) -> Fitted | None:
@@ -64,16 +62,6 @@ def digest_of_start(start_from: Fitted, spec: Spec) -> str:
             do="leave start_from out",
         )
     return digest_of_lens(start_from.lens, start_from.mask)
-
-
-def digest_of_lens(lens: Lens, mask: EditMask | None = None) -> str:
-    """Return a hash of everything that a lens, and its mask where one is given, have learned."""
-    digest = hashlib.sha256()
-    for prefix, part in (("", lens), ("mask.", mask)):
-        for key, value in sorted(part.state_dict().items()) if part is not None else ():
-            digest.update(f"{prefix}{key}".encode())
-            digest.update(bits(value).cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def identity_of(

@@ -14,30 +14,37 @@ __all__ = ["CodeDecoder", "GaussianEncoder", "is_dense"]
 
 #: Inputs of more values than this get convolutions, where they are images.
 _LARGEST_DENSE = 4096
+#: What convolutions take: sides of at least so many pixels.
+_SMALLEST = 8
 #: Log variances outside this range would only make exponentials overflow.
 _LOG_VARIANCE = (-10.0, 4.0)
 
 
-def is_dense(spec: Spec, network: str) -> bool:
+def is_dense(
+    spec: Spec, network: str, *, up_to: int = _LARGEST_DENSE, channels: int | None = None, who: str = "fit"
+) -> bool:
     """Whether inputs of this shape get fully connected networks, which are far cheaper where inputs are small.
 
     Args:
         spec: the shape.
         network: ``"dense"``, ``"convolutional"``, or ``"auto"``, which goes by the shape.
+        up_to: number of values of the largest images that ``"auto"`` gives them; 0 gives every image convolutions.
+        channels: the most that the convolutions take; None for any number.
+        who: named by the error.
 
     Raises:
-        UnsupportedError: convolutions for what is no image, or too small a one.
+        UnsupportedError: convolutions for what is no image, too small a one, or one of too many channels.
     """
-    if network == "auto":
-        return not spec.is_image or math.prod(spec.shape) <= _LARGEST_DENSE or min(spec.shape[1:]) < 8
-    if network == "convolutional" and (not spec.is_image or min(spec.shape[1:]) < 8):
+    image = spec.is_image and min(spec.shape[1:]) >= _SMALLEST and (channels is None or spec.shape[0] <= channels)
+    if network == "convolutional" and not image:
+        some = "" if channels is None else f"1 to {channels} channels and "
         raise UnsupportedError(
-            "fit: convolutions need images",
+            f"{who}: convolutions need images",
             given=f"shape {spec.shape}",
-            allowed="(C, H, W) with sides of at least 8 pixels",
+            allowed=f"(C, H, W) with {some}sides of at least {_SMALLEST} pixels",
             do="set network='dense'",
         )
-    return network == "dense"
+    return network == "dense" or not image or (network == "auto" and math.prod(spec.shape) <= up_to)
 
 
 class GaussianEncoder(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import warnings
 from collections.abc import Mapping
@@ -108,6 +109,9 @@ def _source(point: EntryPoint) -> tuple[str, str]:
     return _read(point.dist, "name") or _NAMELESS, _read(point.dist, "version")
 
 
+# A distribution's metadata are parsed anew each time, and its entry points ask for them again and again. The object
+# is made anew whenever entry points are looked for, so that what is installed meanwhile is seen.
+@functools.lru_cache(maxsize=64)
 def _read(distribution: Distribution | None, what: str) -> str:
     try:
         return getattr(distribution, what, None) or ""

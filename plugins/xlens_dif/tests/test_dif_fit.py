@@ -1,5 +1,6 @@
 """The DIF backend: that options, restarts and classes reach the fit, and its agreement against a loop."""
 
+import functools
 import warnings
 
 import pytest
@@ -32,18 +33,26 @@ OTHER = {
 }
 
 
+@pytest.fixture(scope="module")
+def weights_of(digits):
+    """What a lens of these options learns; each is fitted once."""
+    model, images = digits
+
+    @functools.cache
+    def weights_of(backend):
+        return xlens.fit(model, images.train, backend, mask=QUICK, progress=False).lens.state_dict()
+
+    return weights_of
+
+
 @pytest.mark.parametrize("name", OTHER)
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
-def test_every_option_of_training_changes_the_lens(digits, name):
-    model, images = digits
+def test_every_option_of_training_changes_the_lens(weights_of, name):
     options = {"steps": 20, "hidden": 16, "restarts": 0, "learning_rate": 1e-2, "batch_size": 64}
     if name == "margin":
         # Reached at once; what lies above it pays nothing.
         options |= {"game": "margin", "steps": 60, "margin": 1.01}
-    first, second = (
-        xlens.fit(model, images.train, DIF(**options | other), mask=QUICK, progress=False).lens.state_dict()
-        for other in ({}, {name: OTHER[name]})
-    )
+    first, second = (weights_of(DIF(**options | other)) for other in ({}, {name: OTHER[name]}))
     weights = [key for key in first if key.startswith("encoder")]
     assert not all(key in second and torch.equal(first[key], second[key]) for key in weights)
 

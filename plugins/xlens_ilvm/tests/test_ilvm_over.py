@@ -1,5 +1,6 @@
 """The ILVM lens over another lens, on scikit-learn's digits: what decodes to inputs has a mask, and maps."""
 
+import dataclasses
 import warnings
 
 import pytest
@@ -76,8 +77,15 @@ def test_taught_its_mask_is_fitted_anew(over, digits, model):
     lenses["stale"].teaching.refit_mask(progress=False)
     for key, value in lenses["stale"].mask.state_dict().items():
         assert torch.equal(value, lenses["fresh"].mask.state_dict()[key])
-    lenses["stale"].teaching.refit_mask(images[:HELD], progress=False)
-    assert not torch.equal(lenses["stale"].mask.exit.weight, lenses["fresh"].mask.exit.weight)
+    # On other data it is another, already after a few steps.
+    found = []
+    for data in ((), (images[:HELD],)):
+        record = lenses["stale"].fitted
+        few = dataclasses.replace(record, provenance={**record.provenance, "mask": {"steps": 3}})
+        brief = xlens.LensExplainer(few)
+        brief.teaching.refit_mask(*data, progress=False)
+        found.append(brief.mask.exit.weight.clone())
+    assert not torch.equal(*found)
 
 
 def test_interrupted_while_its_mask_is_fitted_the_lens_is_as_it_was(over, digits, model):
@@ -194,6 +202,6 @@ def test_a_lens_for_inputs_of_another_shape_is_refused_below(digits):
         any_size = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
         any_size.eval()[3].weight.data.normal_(0, 30)
     images = digits[0][:200]
-    below = xlens.fit(any_size, images, "jlvm", steps=2, hidden=8, progress=False)
+    below = xlens.fit(any_size, images, "jlvm", steps=2, hidden=8, mask=QUICK, progress=False)
     with pytest.raises(DataError, match=r"another shape. Given: data of shape \(1, 12, 12\). Allowed: \(1, 8, 8\)"):
         xlens.fit(any_size, nn.functional.interpolate(images, size=12), "ilvm", over=below, progress=False)

@@ -40,7 +40,7 @@ def fitted(digits, ink):
             xlens.Classifier(model, class_names=images.class_names),
             images.train,
             "introvac",
-            steps=900,
+            steps=500,
             hidden=128,
             code=12,
             side_info=ink,

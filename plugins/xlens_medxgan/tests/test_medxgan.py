@@ -29,7 +29,7 @@ def fitted(digits):
     model, images = digits
     with unchanged(model):
         return xlens.fit(
-            model, images.train, "medxgan", steps=200, mask=xlens.MaskOptions(steps=200), progress=False
+            model, images.train, "medxgan", steps=200, width=16, mask=xlens.MaskOptions(steps=120), progress=False
         )
 
 
@@ -227,7 +227,9 @@ def test_three_classes_with_a_reference_in_the_middle():
     model = small_cnn((1, 8, 8), 3)
     train_classifier(model, images, labels, steps=150, progress=False)
     with unchanged(model):
-        explainer = xlens.fit(model, images, "medxgan", reference=1, steps=150, mask=SHORT, progress=False)
+        explainer = xlens.fit(
+            model, images, "medxgan", reference=1, steps=150, width=16, mask=SHORT, progress=False
+        )
         explanation = explainer.explain(images[:60])
     others = explanation.target != 1
     assert (explanation.contrast[others] == 1).all()
