@@ -7,7 +7,7 @@ from torch import Tensor
 
 import xlens
 from xlens import Classifier, Run, Spec, param
-from xlens.data import Batch, Data
+from xlens.data import Batch, Data, attributes_of
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
 from xlens_flow.health import examine
 from xlens_flow.lens import FlowLens
@@ -21,8 +21,9 @@ __all__ = ["RectifiedFlow"]
 class RectifiedFlow(xlens.Backend):
     """A rectified flow between noise and data, run backward under an input's own class and forward under another.
 
-    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient
-    of the classifier is followed, neither in the fit nor in the counterfactual.
+    It is conditional on the classifier's probabilities, which are taken once for each training input, and on what
+    `side_info` says of an input. No gradient of the classifier is followed, neither in the fit nor in the
+    counterfactual.
 
     References:
         Liu, Gong, Liu (2023), Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow.
@@ -32,7 +33,7 @@ class RectifiedFlow(xlens.Backend):
     """
 
     name = "flow"
-    capabilities = ("sample", "invariances", "waypoints", "representations")
+    capabilities = ("sample", "invariances", "waypoints", "side_info", "representations")
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
@@ -43,6 +44,7 @@ class RectifiedFlow(xlens.Backend):
     )
     hidden: int = param(256, ge=8, help="width of a dense network")
     width: int = param(32, ge=4, help="channels of a convolutional network at full resolution")
+    attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
     drop: float = param(0.15, gt=0, lt=1, help="share of the conditions that are left out in training")
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
@@ -72,11 +74,21 @@ class RectifiedFlow(xlens.Backend):
             strongest=self.strongest,
             depth=self.depth,
             guidance=self.guidance,
+            attribute_names=self.attributes,
         )
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> FlowLens:
-        """Fit a lens; see :func:`xlens.fit`."""
-        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        """Fit a lens; see :func:`xlens.fit`.
+
+        Raises:
+            OptionError: attributes do not fit `side_info`, or are called like something else.
+            DataError: a column of `side_info` holds nothing to learn.
+        """
+        attributes = attributes_of(self.name, run.side_info, self.attributes)
+        lens = self.build(classifier, run.spec)
+        if attributes is not None:
+            lens.flow.add_attributes(attributes.values.shape[1])
+        lens = lens.to(run.device, torch.float32)
         trainer = Trainer(
             run,
             "flow",
@@ -91,7 +103,8 @@ class RectifiedFlow(xlens.Backend):
         def classes_of(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch).softmax(1)
 
-        trainer.fit(data, FlowMatching(trainer, lens.flow, self.drop, classes_of), batch_size=self.batch_size)
+        step = FlowMatching(trainer, lens.flow, self.drop, classes_of, attributes)
+        trainer.fit(data, step, batch_size=self.batch_size)
         lens.flow.load_state_dict(trainer.averaged("flow").state_dict())
         examine(lens.eval(), classifier, data, run)
         return lens

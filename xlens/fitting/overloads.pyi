@@ -93,6 +93,8 @@ class RectifiedFlowOptions(TypedDict, total=False):
     """width of a dense network [256]"""
     width: int
     """channels of a convolutional network at full resolution [32]"""
+    attributes: tuple[str, ...]
+    """names of the columns of side_info [()]"""
     drop: float
     """share of the conditions that are left out in training [0.15]"""
     learning_rate: float

@@ -13,10 +13,10 @@ from xlens_introvac import IntroVAC
 from xlens_introvac.backend import _SCHEDULES
 from xlens_introvac.calibration import calibrate
 from xlens_introvac.langevin import SamplingError, langevin, split_r_hat
-from xlens_introvac.objective import Attributes, Objective, Weights, attribute_loss, class_loss, prior_loss
+from xlens_introvac.objective import Objective, Weights, attribute_loss, class_loss, prior_loss
 
 import xlens
-from xlens.data import as_data
+from xlens.data import Attributes, as_data
 from xlens.errors import OptionError, UnsupportedError, XlensWarning
 from xlens.nn import step_that_reaches
 from xlens.training import Trainer
