@@ -79,11 +79,11 @@ def ink(digits):
 @pytest.fixture(scope="module")
 def fitted(digits, ink):
     model, images = digits
-    options = {"network": "dense", "hidden": 96, "ode_steps": 6, "batch_size": 64, "learning_rate": 3e-3}
+    options = {"network": "dense", "hidden": 96, "ode_steps": 6, "batch_size": 48, "learning_rate": 3e-3}
     names = ("upper ink", "left ink")
     with unchanged(model):
         return xlens.fit(
-            model, images.train, "flow", steps=400, side_info=ink, attributes=names, progress=False, **options
+            model, images.train, "flow", steps=600, side_info=ink, attributes=names, progress=False, **options
         )
 
 
