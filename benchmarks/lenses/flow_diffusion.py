@@ -2,8 +2,8 @@
 
     python -m benchmarks.lenses.flow_diffusion --seed 0 --prediction v_prediction
 
-Trains the diffusion model on the labels of the training images, without a look at the classifier (kept in the cache),
-takes it as a lens, which trains nothing, and prints the figures of `benchmarks.lenses.flow`.
+Trains the diffusion model on the labels of the training images, without a look at the classifier (it is kept), and
+takes it as a lens, which trains nothing: the figures are those of `benchmarks.lenses.flow`.
 """
 
 from __future__ import annotations
