@@ -29,7 +29,7 @@ class Tone(nn.Module):
 
 @pytest.fixture(scope="module")
 def images():
-    return F.interpolate(leaves().train[::14], (32, 32), mode="bilinear", antialias=True)
+    return F.interpolate(leaves().train[::28], (32, 32), mode="bilinear", antialias=True)
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
