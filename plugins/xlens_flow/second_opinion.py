@@ -75,8 +75,8 @@ def generative_classifier(
     inputs: Any,
     *,
     classes: Sequence[int] | None = None,
-    probes: int | None = 8,
-    steps: int = 16,
+    probes: int | None = 4,
+    steps: int = 8,
     seed: int = 0,
 ) -> SecondOpinion:
     """Generative classifier: exact log p(x | c) of the flow for each class, as a second opinion on the classifier.

@@ -20,8 +20,6 @@ class Velocities(nn.Module, ABC):
 
     middle: Tensor
     scale: Tensor
-    #: Number A of attributes that are conditions.
-    num_attributes: int = 0
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
@@ -31,6 +29,11 @@ class Velocities(nn.Module, ABC):
         scale = span / 2 if spec.is_image else spec.per_channel("std").clamp_min(1e-3 * span)
         self.register_buffer("middle", middle, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
+
+    @property
+    def num_attributes(self) -> int:
+        """Number A of attributes that are conditions."""
+        return 0
 
     def standardised(self, inputs: Tensor) -> Tensor:
         """Return data ``(N, *S)`` in the flow's units."""
