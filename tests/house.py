@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "passes",
         "taps",
     ),
-    "data": ("numbers", "slices", "batch", "source", "tables"),
+    "data": ("numbers", "slices", "batch", "source", "tables", "attributes"),
     "contracts": ("lens", "numbers", "options", "backend", "capabilities", "explainer", "additions"),
     "attr": (
         "layers",

@@ -2,14 +2,18 @@
 
     python -m benchmarks.lenses.flow --task pair --seed 0
     python -m benchmarks.lenses.flow --task pair --seed 0 --grid
+    python -m benchmarks.lenses.flow --task digits --lenses flow --inputs 10 --opinion
+    python -m benchmarks.lenses.flow --task fashion --inputs 20 --equal --lenses flow medxgan svae introvac dif
 
 Prints a table: one column per lens. Judged are inputs of the second half of the test set; the first half is that on
-which the defaults were chosen, by `--grid`. A fitted lens is kept in the cache with its CPU seconds.
+which the defaults were chosen, by `--grid`. A fitted lens is kept in the cache with its CPU seconds. With `--equal`
+each lens but the flow trains for as many steps as take the CPU seconds of the flow's training.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,36 +21,56 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from xlens_flow import FlowLens
+from xlens_flow import FlowLens, generative_classifier
 
 import xlens
 from benchmarks.common.cache import CACHE
+from benchmarks.common.fit import fit
+from benchmarks.common.frechet import features
 from benchmarks.common.judges import judged, predicted, trained
 from benchmarks.common.tables import options_of
 from benchmarks.common.tasks import Task, digits, fashion, pair
+from xlens.metrics import frechet_distance
 
 EPOCHS = {"pair": 6, "fashion": 2, "digits": 60}
 TASKS = {"pair": pair, "fashion": fashion, "digits": digits}
 #: Guidance and first guided step of eight, as tried on the development half.
 STRENGTHS, BEGUN = (1.0, 2.0, 4.0, 8.0), (0, 1, 2, 3)
+#: Steps of the trial that says how many take as long as the flow's.
+TRIED = 40
+#: Real images that Frechet distances are taken to.
+REFERENCES = 4000
+TRAINING = "training of the lens, CPU seconds"
 
 
 def fitted(
     task: Task, model: nn.Module, backend: str, seed: int, options: dict
-) -> tuple[xlens.LensExplainer, float]:
-    """Return a lens from the cache, or fit it and keep it there, with the CPU seconds of the whole fit."""
-    classifier = xlens.Classifier(model, class_names=task.class_names)
+) -> tuple[xlens.LensExplainer, dict[str, float]]:
+    """Return a lens from the cache, or fit it and keep it there, with the CPU seconds of the fit."""
     given = "".join(f"-{name}={value}" for name, value in sorted(options.items()))
     folder = CACHE / f"lens-{backend}-{task.name}-{seed}{given}"
-    kept = folder / "seconds.txt"
+    kept = folder / "seconds.json"
     if kept.exists():
-        return xlens.load(folder, classifier), float(kept.read_text())
+        classifier = xlens.Classifier(model, class_names=task.class_names)
+        return xlens.load(folder, classifier), json.loads(kept.read_text())
     began = time.process_time()
-    explainer = xlens.fit(classifier, task.train, backend, seed=seed, **options)
-    seconds = time.process_time() - began
-    explainer.save(folder)
-    kept.write_text(str(seconds))
-    return explainer, seconds
+    found = fit(task, model, backend, seed, **options)
+    seconds = {TRAINING: found.seconds, "fit, CPU seconds": time.process_time() - began}
+    for text in found.said:
+        print(f"{backend}: {text}", flush=True)
+    found.explainer.save(folder)
+    kept.write_text(json.dumps(seconds))
+    return found.explainer, seconds
+
+
+def steps_in(task: Task, model: nn.Module, backend: str, seed: int, seconds: float) -> int:
+    """Return how many steps of a lens take so many CPU seconds, by a short trial, kept in the cache."""
+    kept = CACHE / f"trial-{backend}-{task.name}-{seed}.txt"
+    if not kept.exists():
+        found = fit(task, model, backend, seed, mask=False, steps=TRIED)
+        CACHE.mkdir(exist_ok=True)
+        kept.write_text(str(found.seconds / (TRIED - 1)))
+    return round(seconds / float(kept.read_text()))
 
 
 def chosen(task: Task, model: nn.Module, n: int, held_out: bool) -> Tensor:
@@ -96,6 +120,8 @@ def measure(
                 share = judged(judge, inputs[taken], edited, target[taken], contrast[taken])
                 rows[f"{label}: {name}"] = share
             rows[f"{label}: change (L1)"] = float((edited - inputs[taken]).abs().mean())
+        rows[f"{carry}: Frechet distance"] = realism(task, judges, moved[carry])
+    rows["real images: Frechet distance"] = realism(task, judges, inputs)
     few = inputs[:: max(1, len(inputs) // 16)][:16]
     for some in (few[:1], few):
         label = f"{len(some)} input{'s' if len(some) > 1 else ''}"
@@ -114,6 +140,13 @@ def measure(
         right = [predicted(net, images) == c for c, images in drawn_anew.items()]
         rows[f"50 drawn of each class: {name}"] = float(torch.cat(right).float().mean())
     return rows
+
+
+def realism(task: Task, judges: dict[str, nn.Module], images: Tensor) -> float:
+    """Return the Frechet distance to real images of the training set, in what judge A sees: lower is more real."""
+    eyes = judges["judge A (residual)"]
+    assert isinstance(eyes, nn.Sequential)
+    return frechet_distance(features(eyes, task.train[:REFERENCES]), features(eyes, images))
 
 
 @contextmanager
@@ -159,6 +192,29 @@ def grid(
                 )
 
 
+def opinion(
+    task: Task, model: nn.Module, judges: dict[str, nn.Module], explainer: xlens.LensExplainer, n: int
+) -> None:
+    """Print how good a classifier the flow's likelihoods are, on held-out inputs, and where they disagree."""
+    where = torch.arange(len(task.test) // 2, len(task.test))[: n * len(task.class_names)]
+    inputs, labels = task.test[where], task.test_labels[where]
+    print("| probes | steps | accuracy | agrees | standard error, median | difference, median | CPU s an input |")
+    print("|---" * 7 + "|")
+    for probes, steps in ((2, 4), (4, 8)):
+        began = time.process_time()
+        found = generative_classifier(explainer, inputs, probes=probes, steps=steps)
+        seconds = (time.process_time() - began) / len(inputs)
+        right, agrees = (float((found.likeliest == one).float().mean()) for one in (labels, found.decided))
+        error, apart = (float(v.median()) for v in (found.standard_errors, found.differences.abs()))
+        print(f"| {probes} | {steps} | {right:.3f} | {agrees:.3f} | {error:.1f} | {apart:.1f} | {seconds:.2f} |")
+    own = {name: predicted(net, inputs) == labels for name, net in {"classifier": model, **judges}.items()}
+    for name, correct in own.items():
+        print(f"{name}: accuracy {float(correct.float().mean()):.3f}")
+    apart = found.disagrees
+    print(f"disagrees on {int(apart.sum())} of {len(inputs)}; there the classifier is right on")
+    print(f"{int(own['classifier'][apart].sum())}, elsewhere on {int(own['classifier'][~apart].sum())}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tuple(TASKS), default="pair")
@@ -166,6 +222,8 @@ def main() -> None:
     parser.add_argument("--lenses", nargs="+", default=["flow", "medxgan"])
     parser.add_argument("--inputs", type=int, default=100, help="judged inputs of each class")
     parser.add_argument("--grid", action="store_true", help="on the development half, for choosing defaults")
+    parser.add_argument("--opinion", action="store_true", help="the flow as a generative classifier")
+    parser.add_argument("--equal", action="store_true", help="other lenses train as long as the flow, listed first")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the backend flow")
     asked = parser.parse_args()
     task = TASKS[asked.task]()
@@ -174,11 +232,13 @@ def main() -> None:
     columns: dict[str, dict[str, float]] = {}
     for backend in asked.lenses:
         options = options_of(asked.option) if backend == "flow" else {}
+        if asked.equal and backend != "flow":
+            options["steps"] = steps_in(task, model, backend, asked.seed, columns["flow"][TRAINING])
         explainer, seconds = fitted(task, model, backend, asked.seed, options)
-        if asked.grid:
-            grid(task, model, judges, explainer, asked.inputs)
+        if asked.grid or asked.opinion:
+            (grid if asked.grid else opinion)(task, model, judges, explainer, asked.inputs)
             return
-        columns[backend] = {"fit, CPU seconds": seconds, **measure(task, model, judges, explainer, asked.inputs)}
+        columns[backend] = seconds | measure(task, model, judges, explainer, asked.inputs)
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     print("| figure | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     for name in names:

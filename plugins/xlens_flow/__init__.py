@@ -11,8 +11,16 @@ import xlens
 from xlens_flow.backend import RectifiedFlow
 from xlens_flow.calls import inversion_error
 from xlens_flow.lens import FlowLens
+from xlens_flow.second_opinion import SecondOpinion, generative_classifier
 
-__all__ = ["FlowLens", "RectifiedFlow", "inversion_error", "xlens_backend"]
+__all__ = [
+    "FlowLens",
+    "RectifiedFlow",
+    "SecondOpinion",
+    "generative_classifier",
+    "inversion_error",
+    "xlens_backend",
+]
 
 
 @xlens.hookimpl

@@ -7,13 +7,16 @@ from torch import Tensor
 
 import xlens
 from xlens import Classifier, Run, Spec, param
-from xlens.data import Batch, Data
+from xlens.data import Attributes, Batch, Data, attributes_of
+from xlens.errors import OptionError
 from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
+from xlens_flow.diffusion import from_folder
 from xlens_flow.health import examine
 from xlens_flow.lens import FlowLens
 from xlens_flow.networks import Flow
 from xlens_flow.objective import FlowMatching
+from xlens_flow.velocities import Velocities
 
 __all__ = ["RectifiedFlow"]
 
@@ -22,8 +25,9 @@ __all__ = ["RectifiedFlow"]
 class RectifiedFlow(xlens.Backend):
     """A rectified flow between noise and data, run backward under an input's own class and forward under another.
 
-    It is conditional on the classifier's probabilities, which are taken once for each training input. No gradient
-    of the classifier is followed, neither in the fit nor in the counterfactual.
+    It is conditional on the classifier's probabilities, which are taken once for each training input, and on what
+    `side_info` says of an input. No gradient of the classifier is followed, neither in the fit nor in the
+    counterfactual. `diffusion` takes a diffusion model of the user's own instead, which nothing trains.
 
     References:
         Liu, Gong, Liu (2023), Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow.
@@ -33,7 +37,7 @@ class RectifiedFlow(xlens.Backend):
     """
 
     name = "flow"
-    capabilities = ("sample", "invariances", "waypoints", "representations")
+    capabilities = ("sample", "invariances", "waypoints", "side_info", "representations")
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")
@@ -44,6 +48,11 @@ class RectifiedFlow(xlens.Backend):
     )
     hidden: int = param(256, ge=8, help="width of a dense network")
     width: int = param(32, ge=4, help="channels of a convolutional network at full resolution")
+    attributes: tuple[str, ...] = param((), help="names of the columns of side_info")
+    diffusion: str | None = param(
+        None,
+        help="folder of a class-conditional diffusion model of diffusers, which is used instead and not trained",
+    )
     drop: float = param(0.15, gt=0, lt=1, help="share of the conditions that are left out in training")
     learning_rate: float = param(1e-3, gt=0, help="Adam's")
     ema: float = param(0.995, ge=0, lt=1, help="decay of the averaged weights that are kept")
@@ -60,11 +69,20 @@ class RectifiedFlow(xlens.Backend):
         """Return an untrained lens.
 
         Raises:
-            UnsupportedError: convolutions for what is no image, or too small a one.
+            UnsupportedError: convolutions for what is no image, or too small a one, or a diffusion model that is
+                not conditional on the classifier's classes.
+            ModelError: there is no diffusion model in that folder, or it does not fit the data.
+            MissingExtraError: one is named, and diffusers is not installed.
         """
+        flow = from_folder(self.diffusion, spec) if self.diffusion else self._network(spec)
+        return self._lens(classifier, spec, flow)
+
+    def _network(self, spec: Spec) -> Flow:
         # Every image gets a U-Net.
         dense = is_dense(spec, self.network, up_to=0, who="flow")
-        flow = Flow(spec, dense=dense, hidden=self.hidden, width=self.width)
+        return Flow(spec, dense=dense, hidden=self.hidden, width=self.width)
+
+    def _lens(self, classifier: Classifier, spec: Spec, flow: Velocities) -> FlowLens:
         return FlowLens(
             classifier,
             spec,
@@ -75,16 +93,41 @@ class RectifiedFlow(xlens.Backend):
             strongest=self.strongest,
             depth=self.depth,
             guidance=self.guidance,
+            attribute_names=self.attributes,
         )
 
     def fit(self, classifier: Classifier, data: Data, run: Run) -> FlowLens:
-        """Fit a lens; see :func:`xlens.fit`."""
-        lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        """Fit a lens; see :func:`xlens.fit`.
+
+        Raises:
+            OptionError: attributes do not fit `side_info`, or are called like something else.
+            DataError: a column of `side_info` holds nothing to learn.
+            UnsupportedError, ModelError, MissingExtraError: as :meth:`build` says.
+        """
+        attributes = attributes_of(self.name, run.side_info, self.attributes)
+        if self.diffusion:
+            if attributes is not None:
+                raise OptionError(
+                    "flow: side_info is learned, and a diffusion model of your own is not trained",
+                    given=f"side_info of {attributes.values.shape[1]} columns, and diffusion={self.diffusion!r}",
+                    do="leave out one of them",
+                )
+            lens = self.build(classifier, run.spec).to(run.device, torch.float32)
+        else:
+            lens = self._trained(classifier, data, run, attributes)
+        examine(lens.eval(), classifier, data, run)
+        return lens
+
+    def _trained(self, classifier: Classifier, data: Data, run: Run, attributes: Attributes | None) -> FlowLens:
+        flow = self._network(run.spec)
+        if attributes is not None:
+            flow.add_attributes(attributes.values.shape[1])
+        lens = self._lens(classifier, run.spec, flow).to(run.device, torch.float32)
         trainer = Trainer(
             run,
             "flow",
-            networks={"flow": lens.flow},
-            optimizers={"flow": torch.optim.Adam(lens.flow.parameters(), self.learning_rate)},
+            networks={"flow": flow},
+            optimizers={"flow": torch.optim.Adam(flow.parameters(), self.learning_rate)},
             steps=self.steps,
             schedule=warmed_and_decayed,
             ema={"flow": self.ema},
@@ -94,7 +137,7 @@ class RectifiedFlow(xlens.Backend):
         def classes_of(batch: Batch) -> Tensor:
             return supervising_logits(classifier, run, batch).softmax(1)
 
-        trainer.fit(data, FlowMatching(trainer, lens.flow, self.drop, classes_of), batch_size=self.batch_size)
-        lens.flow.load_state_dict(trainer.averaged("flow").state_dict())
-        examine(lens.eval(), classifier, data, run)
+        step = FlowMatching(trainer, flow, self.drop, classes_of, attributes)
+        trainer.fit(data, step, batch_size=self.batch_size)
+        flow.load_state_dict(trainer.averaged("flow").state_dict())
         return lens

@@ -1,13 +1,14 @@
-"""Guidance: velocities under signed weights of classes, which are codes' evidence."""
+"""Guidance: velocities under signed weights of classes, which are codes' evidence, and of attributes."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from xlens_flow.networks import Flow
+from xlens_flow.velocities import Velocities
 
-__all__ = ["guided", "terms_of"]
+__all__ = ["guided", "terms_of", "with_attributes"]
 
 #: A term that weighs less than this is not asked for.
 _LEAST = 1e-4
@@ -47,9 +48,36 @@ def terms_of(weights: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(conditions), torch.stack([gain, -loss, 1 - gain + loss])
 
 
-def guided(flow: Flow, states: Tensor, time: float, weights: Tensor) -> Tensor:
-    """Return velocities ``(N, *S)`` under signed weights of classes ``(N, K)``, at one time."""
-    conditions, shares = terms_of(weights)
+def with_attributes(conditions: Tensor, shares: Tensor, strengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Add guidance toward attributes to the terms of classes: each one beside the class that is moved toward.
+
+    An attribute of strength w moves |w| times from that class alone to that class with the attribute: with it where
+    w is above 0 (one standard deviation above the mean, where it is measured), and without it where w is below.
+
+    Args:
+        conditions, shares: ``(3, N, K)`` and ``(3, N)``, of :func:`terms_of`.
+        strengths: ``(N, A)``.
+
+    Returns:
+        Conditions ``(3 + A, N, K + 2 A)`` and their weights ``(3 + A, N)``.
+    """
+    count = strengths.shape[1]
+    plain = F.pad(conditions, (0, 2 * count))
+    with_one = plain[:1].repeat(count, 1, 1)
+    observed = torch.eye(count, dtype=strengths.dtype, device=strengths.device)[:, None]
+    with_one[:, :, -2 * count : -count] = observed * strengths.sign()
+    with_one[:, :, -count:] = observed
+    sizes = strengths.abs().T
+    shares = torch.cat([shares[:1] - sizes.sum(0), shares[1:], sizes])
+    return torch.cat([plain, with_one]), shares
+
+
+def guided(flow: Velocities, states: Tensor, time: float, weights: Tensor) -> Tensor:
+    """Return velocities ``(N, *S)`` under signed weights of classes and attributes ``(N, K + A)``, at one time."""
+    count = flow.num_attributes
+    conditions, shares = terms_of(weights[:, : weights.shape[1] - count])
+    if count:
+        conditions, shares = with_attributes(conditions, shares, weights[:, -count:])
     asked = shares.abs() > _LEAST
     # Each row's own terms, all of them in one pass.
     rows = torch.arange(len(states), device=states.device).expand_as(asked)[asked]

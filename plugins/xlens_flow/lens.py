@@ -12,9 +12,9 @@ from xlens import Classifier, Feature, Spec
 from xlens.contracts import Waypoints
 from xlens.nn import AskingLens, margin_over_rest
 from xlens_flow.guidance import guided
-from xlens_flow.networks import Flow
 from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
 from xlens_flow.search import least_height
+from xlens_flow.velocities import Velocities
 
 __all__ = ["FlowLens", "ladder"]
 
@@ -31,7 +31,9 @@ class FlowLens(AskingLens):
 
     A code is the noise from which the input flows under its own probabilities, and for each class its weight at
     each of the ODE's steps: early ones decide on what is coarse, late ones on detail. Both make the input again;
-    other weights make what it would be as another class, and the weights between lie on the way.
+    other weights make what it would be as another class, and the weights between lie on the way. Attributes, which
+    are side information of the fit, have weights too: 0 asks for nothing beyond what the input has, 1 for the
+    attribute (or for a standard deviation above the mean), -1 for its absence.
 
     Args:
         classifier: the user's classifier.
@@ -43,6 +45,7 @@ class FlowLens(AskingLens):
         strongest: the hardest guidance that a counterfactual is tried with.
         depth: share of the way back to noise that a counterfactual goes at most.
         guidance: of what is drawn anew.
+        attribute_names: names of the attributes; numbered where there are none.
 
     References:
         Su, Song, Meng, Ermon (2023), Dual Diffusion Implicit Bridges for Image-to-Image Translation, alg. 1.
@@ -57,7 +60,7 @@ class FlowLens(AskingLens):
         self,
         classifier: Classifier,
         spec: Spec,
-        flow: Flow,
+        flow: Velocities,
         *,
         ode_steps: int,
         corrections: int,
@@ -65,9 +68,10 @@ class FlowLens(AskingLens):
         strongest: float,
         depth: float,
         guidance: float,
+        attribute_names: tuple[str, ...] = (),
     ) -> None:
         super().__init__(classifier, spec)
-        self.flow, self.guidance = flow, guidance
+        self.flow, self.guidance, self._attribute_names = flow, guidance, attribute_names
         self.ode_steps, self.corrections, self.tolerance = ode_steps, corrections, tolerance
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
         # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
@@ -80,17 +84,25 @@ class FlowLens(AskingLens):
 
     @property
     def features(self) -> list[Feature]:
-        """``everything else``, the noise, and for each class the evidence: its weights at the ODE's steps."""
+        """``everything else``, the noise, and weights at the ODE's steps: evidence for classes, attributes."""
         parts = [Feature("everything else", tuple(range(self.noise)), "nuisance")]
         for c, name in enumerate(self.class_names):
             first = self.noise + c * self.ode_steps
             dims = tuple(range(first, first + self.ode_steps))
             parts.append(Feature(f"evidence for {name}", dims, "class", c))
+        for a, name in enumerate(self.attribute_names, self.spec.num_classes):
+            first = self.noise + a * self.ode_steps
+            parts.append(Feature(name, tuple(range(first, first + self.ode_steps)), "attribute"))
         return parts
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Names of the attributes that are conditions, beside the classes."""
+        return self._attribute_names or tuple(f"attribute {a + 1}" for a in range(self.flow.num_attributes))
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Run the flow backward from inputs ``(N, *S)`` under the classifier's own probabilities, to ``(N, d)``."""
-        own = self.classifier.probabilities(inputs).to(inputs.dtype)
+        own = F.pad(self.classifier.probabilities(inputs).to(inputs.dtype), (0, self.flow.num_attributes))
         weights = own[:, :, None].expand(-1, -1, self.ode_steps)
         data = self.flow.standardised(inputs)
         noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections, self.tolerance)
@@ -132,7 +144,7 @@ class FlowLens(AskingLens):
 
         Args:
             states: ``(N, *S)`` before each step, of other weights.
-            own: ``(N, K, steps)`` the weights that they go on with.
+            own: ``(N, K + A, steps)`` the weights that they go on with.
             differ: ``(N, steps)`` where the other weights are not the same; rows without any are left out.
         """
         velocity = self._velocity(own)
@@ -169,7 +181,7 @@ class FlowLens(AskingLens):
             return self.slack(logits, target[rows], contrast[rows]), margin_over_rest(logits, contrast[rows])
 
         # Without any guidance the classifier says what it said of the input, which is what the weights are.
-        seen = own[:, :, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
+        seen = own[:, : self.spec.num_classes, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
         at_zero = self.slack(seen, target, contrast)
         heights = least_height(slack, at_zero, len(self.rungs) - 1, _RESOLUTION, _TRIES)
         return self.guided_toward(codes, contrast, self.strengths(heights))
@@ -188,14 +200,16 @@ class FlowLens(AskingLens):
             strengths: ``(N, steps)``.
         """
         noise, weights = self.parted(codes)
+        of_classes, others = weights.tensor_split([self.spec.num_classes], 1)
         goal = F.one_hot(contrast, self.spec.num_classes).to(codes.dtype)[:, :, None]
-        return self.joined(noise, weights + strengths[:, None] * (goal - weights))
+        of_classes = of_classes + strengths[:, None] * (goal - of_classes)
+        return self.joined(noise, torch.cat([of_classes, others], 1))
 
     @torch.no_grad()
     def sample(self, n: int, target: int, generator: torch.Generator) -> Tensor:
         """Return `n` new inputs ``(n, *S)`` of class `target`, by classifier-free guidance."""
         noise = torch.randn(n, self.noise, generator=generator, device=self.low.device)
-        weights = noise.new_zeros(n, self.spec.num_classes, self.ode_steps)
+        weights = noise.new_zeros(n, self.spec.num_classes + self.flow.num_attributes, self.ode_steps)
         weights[:, target] = self.guidance
         return self.decode(self.joined(noise, weights))
 
@@ -232,13 +246,13 @@ class FlowLens(AskingLens):
         return torch.maximum(torch.minimum(found, self.high), self.low) if self.bounded else found
 
     def parted(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Split codes ``(N, d)`` into noise ``(N, *S)`` and weights ``(N, K, steps)``."""
+        """Split codes ``(N, d)`` into noise ``(N, *S)`` and weights ``(N, K + A, steps)``."""
         noise, weights = codes.split([self.noise, codes.shape[1] - self.noise], 1)
         return noise.view(-1, *self.spec.shape), weights.view(len(codes), -1, self.ode_steps)
 
     @staticmethod
     def joined(noise: Tensor, weights: Tensor) -> Tensor:
-        """Join noise ``(N, *S)`` and weights ``(N, K, steps)`` to codes ``(N, d)``."""
+        """Join noise ``(N, *S)`` and weights ``(N, K + A, steps)`` to codes ``(N, d)``."""
         return torch.cat([noise.flatten(1), weights.flatten(1)], 1)
 
 

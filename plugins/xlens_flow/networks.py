@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from xlens import Spec
 from xlens.nn import Layout
+from xlens_flow.velocities import Velocities
 
 __all__ = ["Flow"]
 
@@ -17,8 +19,10 @@ __all__ = ["Flow"]
 _FREQUENCIES, _FASTEST = 32, 200.0
 
 
-class Flow(nn.Module):
+class Flow(Velocities):
     """The velocity dx/dt of states between noise (t = 0) and data (t = 1), in units of a like range.
+
+    The number of attributes is found when the lens is fitted, so it is taken from the stored tensors on loading.
 
     Args:
         spec: shape and range of the data, and the number of classes.
@@ -27,19 +31,12 @@ class Flow(nn.Module):
         width: channels of a U-Net at full resolution.
     """
 
-    middle: Tensor
-    scale: Tensor
     frequencies: Tensor
     network: nn.Module
 
     def __init__(self, spec: Spec, *, dense: bool, hidden: int, width: int) -> None:
-        super().__init__()
-        low, span = spec.per_channel("minimum"), spec.span()
-        # Images in [-1, 1], as they fill their range; anything else by its own mean and spread.
-        middle = low + span / 2 if spec.is_image else spec.per_channel("mean")
-        scale = span / 2 if spec.is_image else spec.per_channel("std").clamp_min(1e-3 * span)
-        self.register_buffer("middle", middle, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        super().__init__(spec)
+        self.num_classes = spec.num_classes
         powers = torch.linspace(0, math.log(_FASTEST), _FREQUENCIES)
         self.register_buffer("frequencies", powers.exp(), persistent=False)
         embedding = hidden if dense else 4 * width
@@ -49,15 +46,25 @@ class Flow(nn.Module):
         # No condition is all zeros: the bias of the embedding of time stands for it.
         self.condition = nn.Linear(spec.num_classes, embedding, bias=False)
         nn.init.normal_(self.condition.weight, 0, 1)
+        # For each attribute one of its value, and one of that it is observed.
+        self.attributes = nn.Parameter(torch.zeros(embedding, 0))
         self.network = _Dense(spec, embedding, hidden) if dense else _UNet(spec, embedding, width)
 
-    def standardised(self, inputs: Tensor) -> Tensor:
-        """Return data ``(N, *S)`` in the flow's units."""
-        return (inputs - self.middle) / self.scale
+    @property
+    def num_attributes(self) -> int:
+        """Number A of attributes that are conditions."""
+        return self.attributes.shape[1] // 2
 
-    def restored(self, states: Tensor) -> Tensor:
-        """Return states ``(N, *S)`` in the units of the data."""
-        return states * self.scale + self.middle
+    def add_attributes(self, count: int) -> None:
+        """Make room for `count` attributes."""
+        like = self.attributes
+        self.attributes = nn.Parameter(torch.randn(len(like), 2 * count, device=like.device))
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        stored = state.get(prefix + "attributes")
+        if stored is not None and stored.shape[1] != self.attributes.shape[1]:
+            self.add_attributes(stored.shape[1] // 2)
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, states: Tensor, times: Tensor, conditions: Tensor) -> Tensor:
         """Return velocities ``(N, *S)``.
@@ -65,10 +72,14 @@ class Flow(nn.Module):
         Args:
             states: ``(N, *S)``.
             times: ``(N,)`` in [0, 1].
-            conditions: ``(N, K)`` class probabilities, or zeros where there is no condition.
+            conditions: ``(N, K + 2 A)`` class probabilities, values of attributes, and 1 where they are observed;
+                zeros where there is no condition.
         """
         angles = times[:, None] * self.frequencies
-        embedded = self.time(torch.cat([angles.cos(), angles.sin()], 1)) + self.condition(conditions)
+        classes = conditions[:, : self.num_classes]
+        embedded = self.time(torch.cat([angles.cos(), angles.sin()], 1)) + self.condition(classes)
+        if self.num_attributes:
+            embedded = embedded + conditions[:, self.num_classes :] @ self.attributes.T
         return self.network(states, F.silu(embedded))
 
 

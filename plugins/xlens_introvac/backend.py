@@ -12,14 +12,14 @@ from torch import Tensor
 
 import xlens
 from xlens import Classifier, Run, Spec, param
-from xlens.data import Batch, Data
-from xlens.errors import DataError, OptionError, XlensWarning
+from xlens.data import Attributes, Batch, Data, attributes_of
+from xlens.errors import OptionError, XlensWarning
 from xlens.nn import is_dense
 from xlens.training import Trainer, supervising_logits, warmed_and_decayed
 from xlens_introvac.course import CollapsedError, Course
 from xlens_introvac.health import examine
 from xlens_introvac.lens import IntroVACLens
-from xlens_introvac.objective import Attributes, Objective, Weights
+from xlens_introvac.objective import Objective, Weights
 
 __all__ = ["IntroVAC"]
 
@@ -28,7 +28,6 @@ __all__ = ["IntroVAC"]
 _CALIBRATION_SEED = 1_000_003
 #: Steps between two looks at whether the game is lost.
 _ASKED_EVERY = 25
-_RESERVED = ("everything else", "class evidence")
 
 
 @xlens.options
@@ -264,44 +263,10 @@ class IntroVAC(xlens.Backend):
         )
 
     def _attributes(self, run: Run) -> Attributes | None:
-        if run.side_info is None:
-            if self.attributes:
-                raise OptionError(
-                    "introvac: attributes are named, but there are none",
-                    given=f"attributes={self.attributes} without side_info",
-                    do="pass side_info, one column for each name",
-                )
-            return None
-        table, count = run.side_info, run.side_info.shape[1]
-        self._check_names(count)
-        self._check_width(run.spec, count)
-        for column in range(count):
-            values = table[:, column]
-            observed = values[~values.isnan()]
-            finite = bool(observed.isfinite().all())
-            if not finite or len(observed.unique()) < 2:
-                raise DataError(
-                    f"introvac: column {column} of side_info cannot be learned",
-                    given="fewer than two values" if finite else "values that are not finite",
-                    allowed="finite numbers that differ, NaN where not observed",
-                    do="drop the column, or observe it on more inputs",
-                )
-        return Attributes.of(table)
-
-    def _check_names(self, count: int) -> None:
-        names = self.attributes
-        if names and (len(names) != count or len(set(names)) != count):
-            raise OptionError(
-                "introvac: attributes do not fit side_info",
-                given=f"{len(names)} names, {len(set(names))} different",
-                allowed=f"{count} different names, one for each column",
-            )
-        # Features and directions share one space of names.
-        if taken := [n for n in names if n in _RESERVED or n.startswith("evidence for ")]:
-            raise OptionError(
-                f"introvac: an attribute cannot be called {taken[0]!r}, which is a name of the lens's own",
-                allowed=f"anything but {', '.join(map(repr, _RESERVED))} and what begins with 'evidence for '",
-            )
+        found = attributes_of(self.name, run.side_info, self.attributes)
+        if found is not None:
+            self._check_width(run.spec, found.values.shape[1])
+        return found
 
     def _check_width(self, spec: Spec, attributes: int) -> None:
         least = spec.num_classes + attributes

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlens.data import Batch
+from xlens.data import Attributes, Batch
 from xlens.nn import held
 from xlens.training import Trainer
 from xlens_introvac.networks import LinearHead
 
-__all__ = ["Attributes", "Objective", "Weights", "attribute_loss", "class_loss", "prior_loss"]
+__all__ = ["Objective", "Weights", "attribute_loss", "class_loss", "prior_loss"]
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,6 @@ class Weights:
     prior: float
     detect: float
     fool: float
-
-
-@dataclass(frozen=True)
-class Attributes:
-    """Side information, ready to be learned.
-
-    Args:
-        values: ``(n, A)``, NaN where not observed; columns that are not 0 and 1 are standardised.
-        binary: ``(A,)`` which columns are 0 and 1.
-    """
-
-    values: Tensor
-    binary: Tensor
-
-    @classmethod
-    def of(cls, table: Tensor) -> Attributes:
-        """Return the columns of side information ``(n, A)``."""
-        # Columns such as years differ by little of their size, which float32 sums would lose.
-        table = table.double()
-        seen = table.isfinite()
-        binary = ((table == 0) | (table == 1) | ~seen).all(0)
-        count = seen.sum(0).clamp_min(1)
-        filled = torch.where(seen, table, torch.zeros_like(table))
-        mean = filled.sum(0) / count
-        spread = (torch.where(seen, table - mean, torch.zeros_like(table)).square().sum(0) / count).sqrt()
-        scaled = (table - mean) / spread.clamp_min(1e-8)
-        return cls(torch.where(binary, table, scaled).to(torch.float32), binary)
 
 
 def prior_loss(mean: Tensor, log_variance: Tensor) -> Tensor:

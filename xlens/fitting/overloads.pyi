@@ -93,6 +93,12 @@ class RectifiedFlowOptions(TypedDict, total=False):
     """width of a dense network [256]"""
     width: int
     """channels of a convolutional network at full resolution [32]"""
+    attributes: tuple[str, ...]
+    """names of the columns of side_info [()]"""
+    diffusion: str | None
+    """folder of a class-conditional diffusion model of diffusers, which is used instead and not trained
+    [None]
+    """
     drop: float
     """share of the conditions that are left out in training [0.15]"""
     learning_rate: float

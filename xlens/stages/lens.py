@@ -17,6 +17,8 @@ from xlens.contracts.capabilities import (
     SupportsInvariances,
     SupportsInversion,
     SupportsSampling,
+    SupportsWaypoints,
+    Waypoints,
 )
 from xlens.contracts.lens import Feature, Lens
 from xlens.nn import smallest_step
@@ -224,8 +226,17 @@ class _Inverts(StagedLens):
         return torch.stack([self.joined(own, values) for own in found])
 
 
-#: What a lens can do -> what does it behind a stage. Its waypoints are between codes of one noise, and it is taught
-#: by itself: of both nothing is left behind a stage.
+class _Waypoints(StagedLens):
+    """Knows the lens's points on a path, where a code is the lens's own and nothing beside it."""
+
+    def waypoints(self, codes: Tensor, moved: Tensor) -> Waypoints:
+        """Return the lens's points between two codes ``(N, d)``, decoded to inputs."""
+        found = cast(SupportsWaypoints, self.lens).waypoints(codes, moved)
+        decoded = self.stage.decode(found.decoded.flatten(0, 1))
+        return Waypoints(found.codes, decoded.unflatten(0, (len(codes), -1)))
+
+
+#: What a lens can do -> what does it behind a stage. It is taught by itself: of that nothing is left there.
 _ABLE: tuple[tuple[type, type[StagedLens]], ...] = (
     (SupportsSampling, _Samples),
     (SupportsInvariances, _Invariances),
@@ -246,6 +257,8 @@ def staged(stage: Stage, lens: Lens, shape: tuple[int, ...]) -> StagedLens:
     kinds: list[type[StagedLens]] = [kind for able, kind in _ABLE if isinstance(lens, able)]
     if stage.decodes_to == "layer":
         kinds.append(_Retrieves)
+    if not stage.keeps_rest and isinstance(lens, SupportsWaypoints):
+        kinds.append(_Waypoints)
     # A class of its own, because what a lens can do is told by the methods that it has.
     made: Any = type("StagedLens", (*kinds, StagedLens), {"__doc__": StagedLens.__doc__})
     return cast(StagedLens, made(stage, lens, shape))

@@ -21,6 +21,8 @@ SPREAD = 0.5
 class Gaussians(nn.Module):
     """The exact velocity of a rectified flow to one Gaussian for each class, or to their mixture."""
 
+    num_attributes = 0
+
     def standardised(self, inputs):
         return inputs
 

@@ -9,9 +9,9 @@ import toys
 from small_introvac import built
 from toys import linear_classifier, spec
 from xlens_introvac import IntroVAC
-from xlens_introvac.objective import Attributes, Objective, Weights, attribute_loss, class_loss, prior_loss
+from xlens_introvac.objective import Objective, Weights, attribute_loss, class_loss, prior_loss
 
-from xlens.data import as_data
+from xlens.data import Attributes, as_data
 from xlens.errors import UnsupportedError
 from xlens.nn import step_that_reaches
 from xlens.training import Trainer
