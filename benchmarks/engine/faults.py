@@ -45,6 +45,19 @@ def guard_alone(world: World) -> Callable[[], None]:
     return ask
 
 
+def evaluation(world: World) -> Callable[[], None]:
+    """Judge a lens of few codes on two inputs: figures about codes take most of the time of larger ones."""
+    small = xlens.fit(
+        world.model, world.inputs, "svae", steps=2, hidden=8, class_code=2, nuisance_code=2,
+        mask=xlens.MaskOptions(steps=2), progress=False,
+    )  # fmt: skip
+
+    def ask() -> None:
+        xlens.evaluate(small, world.inputs[:2], methods=("lig",), steps=1, progress=False)
+
+    return ask
+
+
 def troubles(kind: str, n: int, seconds: float, operations: int, seed: int) -> Iterator[Any]:
     """Yield contexts that bring one fault each, at random moments of a call or operations of torch's."""
     draw = random.Random(f"{kind}{seed}")
@@ -70,6 +83,10 @@ def mended(world: World, ask: Callable[[], object], trouble: Any) -> tuple[list[
     return found
 
 
+#: What is asked that the world cannot be asked itself.
+_MADE: dict[str, Callable[[World], Callable[[], None]]] = {"guard alone": guard_alone, "evaluate": evaluation}
+
+
 def interruptions(
     world: World, size: str, times: int, verbs: Sequence[str], kinds: Sequence[str], seed: int
 ) -> None:
@@ -78,7 +95,7 @@ def interruptions(
         flush=True,
     )
     for verb in verbs:
-        ask = guard_alone(world) if verb == "guard alone" else getattr(world, verb)
+        ask = _MADE[verb](world) if verb in _MADE else getattr(world, verb)
         ask()
         began = time.perf_counter()
         ask()
