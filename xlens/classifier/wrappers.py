@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.jit._script import RecursiveScriptModule
 from torch.optim.swa_utils import AveragedModel
 
 from xlens.classifier.handing import handed_to, only_calls
@@ -44,7 +45,7 @@ def check_compiled(bare: nn.Module) -> None:
         ModelError: it is one.
     """
     given = None
-    if isinstance(bare, torch.jit.RecursiveScriptModule):
+    if isinstance(bare, RecursiveScriptModule):
         given = f"{bare.original_name}, a module of TorchScript, which takes no hooks"
     elif isinstance(bare, torch.fx.GraphModule) and "eval" in vars(bare):
         given = "a program of torch.export, which knows no eval mode"
