@@ -15,11 +15,16 @@ import toys
 
 import xlens
 from xlens import errors, plot
+from xlens.errors import XlensError
 
 
 def test_the_message_has_all_four_parts():
     error = errors.DataError("data: wrong", given=3, allowed="1 or 2", do="pass 1")
     assert str(error) == "data: wrong. Given: 3. Allowed: 1 or 2. What to do: pass 1."
+
+
+def test_half_characters_can_be_printed():
+    assert "\\udcff" in str(XlensError("load: no lens", given="a\udcff")).encode().decode()
 
 
 def test_absent_parts_and_double_full_stops_are_left_out():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.passes import counted
 from xlens.classifier.turns import Turn
+from xlens.classifier.wrappers import check_compiled
 from xlens.codec import CodecOptions
 from xlens.contracts.backend import Backend, Run, StepEvent
 from xlens.contracts.explainer import Explainer
@@ -146,6 +147,7 @@ def fit(
         begin = check_start(chosen, start_from, data)
         below = None if over is None else as_fitted(over, "fit", "over", data)
         wrapped = as_classifier(model)
+        check_compiled(wrapped.model)
         check_asked(wrapped)
         back = as_decoder(decoder)
         check_layer(chosen, wrapped, back, begin, mask)

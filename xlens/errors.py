@@ -63,7 +63,9 @@ class XlensError(Exception):
             parts.append(f"Allowed: {allowed}")
         if do is not None:
             parts.append(f"What to do: {do}")
-        super().__init__(" ".join(part if part[-1] in ".?!" else part + "." for part in parts))
+        said = " ".join(part if part[-1] in ".?!" else part + "." for part in parts)
+        # Half characters, as in a name that is no UTF-8, could be printed nowhere.
+        super().__init__(said.encode(errors="backslashreplace").decode())
 
 
 class OptionError(XlensError, ValueError):

@@ -1,7 +1,7 @@
 """What threads, Ctrl-C, errors, full memory, kills, a full disk and damaged files leave behind.
 
-python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--seed N]
-    [--files N]
+python -m benchmarks.engine.faults [--parts PART ...] [--times N] [--pairs N] [--verbs VERB ...] [--kinds KIND ...]
+    [--seed N] [--kills N] [--what THING ...] [--files N]
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from faults import Faulty, World, alarm, changed_by, moments, sent_after  # noqa
 from test_every_line import ASKED, AtCall, AtLine, faults_of, small  # noqa: E402
 from test_threads import at_once, questions  # noqa: E402
 
-#: Share of `--times` that a verb gets: the slower it is, the fewer.
-_SHARE = {"guard alone": 1.0, "explain": 1.0, "fit": 0.25, "evaluate": 0.05}
+_VERBS = ("guard alone", "explain", "fit", "evaluate")
+_KINDS = ("Ctrl-C", "past every handler", "error", "out of memory")
 _PARTS = ("moments", "threads", "small", "large", "kills", "full-disk", "files", "bombs")
 
 
@@ -41,6 +41,19 @@ def guard_alone(world: World) -> Callable[[], None]:
         for _ in range(3):
             with frozen(None, world.model, 0):
                 pass
+
+    return ask
+
+
+def evaluation(world: World) -> Callable[[], None]:
+    """Judge a lens of few codes on two inputs: figures about codes take most of the time of larger ones."""
+    small = xlens.fit(
+        world.model, world.inputs, "svae", steps=2, hidden=8, class_code=2, nuisance_code=2,
+        mask=xlens.MaskOptions(steps=2), progress=False,
+    )  # fmt: skip
+
+    def ask() -> None:
+        xlens.evaluate(small, world.inputs[:2], methods=("lig",), steps=1, progress=False)
 
     return ask
 
@@ -70,28 +83,32 @@ def mended(world: World, ask: Callable[[], object], trouble: Any) -> tuple[list[
     return found
 
 
-def interruptions(world: World, size: str, times: int, verbs: Sequence[str], seed: int) -> None:
+#: What is asked that the world cannot be asked itself.
+_MADE: dict[str, Callable[[World], Callable[[], None]]] = {"guard alone": guard_alone, "evaluate": evaluation}
+
+
+def interruptions(
+    world: World, size: str, times: int, verbs: Sequence[str], kinds: Sequence[str], seed: int
+) -> None:
     print(
         "\n| verb | model | fault | calls | faults that came | left changed |\n|---|---|---|---|---|---|",
         flush=True,
     )
     for verb in verbs:
-        share = _SHARE[verb]
-        ask = guard_alone(world) if verb == "guard alone" else getattr(world, verb)
+        ask = _MADE[verb](world) if verb in _MADE else getattr(world, verb)
         ask()
         began = time.perf_counter()
         ask()
         seconds = time.perf_counter() - began
         with Faulty(0, None) as counting:
             ask()
-        kinds = ["Ctrl-C", "past every handler"]
-        # The guard's own operations are not the user's: no mode sees them.
-        kinds += ["error", "out of memory"] if verb != "guard alone" else []
         for kind in kinds:
-            n = max(int(times * share), 5)
-            found = [mended(world, ask, one) for one in troubles(kind, n, seconds, counting.count, seed)]
+            if verb == "guard alone" and kind in _KINDS[2:]:
+                # The guard's own operations are not the user's: no mode sees them.
+                continue
+            found = [mended(world, ask, one) for one in troubles(kind, times, seconds, counting.count, seed)]
             came, left = sum(came for _, came in found), sum(bool(changed) for changed, _ in found)
-            print(f"| {verb} | {size} | {kind} | {n} | {came} | {left} |", flush=True)
+            print(f"| {verb} | {size} | {kind} | {times} | {came} | {left} |", flush=True)
 
 
 def every_moment() -> None:
@@ -134,10 +151,9 @@ def threads(world: World, pairs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS, help="what is measured")
-    parser.add_argument(
-        "--times", type=int, default=1000, help="faults of each kind in explain; fewer of what is slow"
-    )
-    parser.add_argument("--verbs", nargs="+", choices=_SHARE, default=list(_SHARE), help="what is interrupted")
+    parser.add_argument("--times", type=int, default=1000, help="faults of each kind in each verb")
+    parser.add_argument("--verbs", nargs="+", choices=_VERBS, default=_VERBS, help="what is interrupted")
+    parser.add_argument("--kinds", nargs="+", choices=_KINDS, default=_KINDS, help="which faults are brought")
     parser.add_argument("--pairs", type=int, default=100, help="pairs of calls from two threads")
     parser.add_argument("--kills", type=int, default=500, help="kills of each thing that is written")
     parser.add_argument(
@@ -155,9 +171,9 @@ if __name__ == "__main__":
     if "threads" in chosen.parts:
         threads(World(), chosen.pairs)
     if "small" in chosen.parts:
-        interruptions(World(), "small", chosen.times, chosen.verbs, chosen.seed)
+        interruptions(World(), "small", chosen.times, chosen.verbs, chosen.kinds, chosen.seed)
     if "large" in chosen.parts:
-        interruptions(World(large=True), "100 MB", chosen.times // 10, chosen.verbs, chosen.seed)
+        interruptions(World(large=True), "100 MB", chosen.times, chosen.verbs, chosen.kinds, chosen.seed)
     if "kills" in chosen.parts:
         kills(chosen.kills, chosen.what)
     if "full-disk" in chosen.parts:

@@ -98,7 +98,8 @@ def fits(name: str, steps: int) -> Subject:
     options: dict[str, Any] = {**OPTIONS[name][0]}
     if "steps" in options:
         options["steps"] = steps
-    mask = xlens.MaskOptions(steps=steps // 2)
+    # A lens on a hidden layer edits no image, and takes none.
+    mask = None if name in LAYERS else xlens.MaskOptions(steps=steps // 2)
 
     def fit(folder: Path) -> str:
         explainer = xlens.fit(

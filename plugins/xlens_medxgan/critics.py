@@ -34,7 +34,10 @@ class ClassifierCritic(nn.Module):
     def __init__(self, classifier: Classifier, probe: Tensor, margin: float) -> None:
         super().__init__()
         do = "set critic_weight=0, or make the model work with copy.deepcopy"
-        self.body = copied(classifier.model, "medxgan", do).float().eval().requires_grad_(True)
+        self.body = copied(classifier.model, "medxgan", do).float().eval()
+        for parameter in self.body.parameters():
+            # One by one: a traced module has no way to be asked as a whole.
+            parameter.requires_grad_(True)
         critic = classifier.around(self.body)
         self._features = Penultimate(critic, self.body, probe)
         with torch.no_grad():

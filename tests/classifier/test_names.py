@@ -68,6 +68,12 @@ def test_what_has_no_order_or_is_no_names_is_refused(wrong, says):
         names(wrong)
 
 
+@pytest.mark.parametrize("half", [["a", "b\udcff", "c"], {0: "a", 1: "\ud800", 2: "c"}])
+def test_half_characters_are_refused_because_no_file_takes_them(half):
+    with pytest.raises(ModelError, match="half characters.*Given: '.*\\\\ud.*UTF-8"):
+        names(half)
+
+
 @pytest.mark.usefixtures("toy_installed")
 def test_id2label_reaches_the_explanation_and_the_saved_lens(trained, images, tmp_path):
     import toys

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -71,6 +73,32 @@ def test_several_images_in_one_file_are_refused(tmp_path, name):
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match="several images in one file.*3 frames.*a file of its own"):
         read_images([tmp_path / name], GREY)
+
+
+def png_of_16_bits(colours):
+    """Return a PNG that Pillow reads as 8 bits without a word: kind of colours -> bytes of a 2x2 image."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    row = b"\0" + bytes(range(2 * 2 * {2: 3, 6: 4, 4: 2, 0: 1}[colours]))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, colours, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(2 * row)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((f"{colours}.png", png_of_16_bits(colours)) for colours in (0, 2, 4, 6)),
+        ("a.ppm", b"P6 2 2 65535\n" + bytes(24)),
+        ("a.pgm", b"P5 2 2 65535\n" + bytes(8)),
+    ],
+)
+def test_more_than_8_bits_are_refused_also_where_pillow_cuts_them_off(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="more than 8 bits per channel"):
+        read_images([tmp_path / name], Preprocessing())
 
 
 @pytest.mark.parametrize("name", ["one.tif", "one.gif", "one.webp", "one.png", "one.jpg", "one.bmp"])

@@ -255,6 +255,14 @@ def test_the_options_of_a_backend_are_listed(name, capsys):
     assert all(one["name"] in table for one in found["options"])
 
 
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, "a\udcff"], ids=["deep", "long", "no UTF-8"])
+def test_an_option_that_is_no_value_is_refused_in_a_line(here, capsys, value):
+    assert cli.main([*FIT, "data.npz", "--option", f"strength={value}"]) == 2
+    said = capsys.readouterr().err
+    assert "strength must be a number >= 0" in said
+    assert said.count("\n") == 1
+
+
 def test_options_say_what_they_may_be(capsys):
     steps = next(one for one in described(load_backend("ilvm")) if one["name"] == "steps")
     assert (steps["type"], steps["ge"], steps["choices"]) == ("int", 1, None)

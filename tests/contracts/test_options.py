@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import xlens
 from xlens.contracts.numbers import check_seed, is_count, is_number
-from xlens.contracts.options import Constraint, make, options, param, to_dict
+from xlens.contracts.options import Constraint, fits, make, options, param, to_dict
 from xlens.errors import OptionError
 
 
@@ -222,6 +222,11 @@ def test_numpys_seeds(seed):
 def test_what_is_no_seed(seed):
     with pytest.raises(OptionError, match="seed must be an int >= 0"):
         check_seed(seed)
+
+
+def test_half_characters_are_no_option_because_no_file_takes_them():
+    assert fits(("a", "\U0001f600"), tuple[str, ...])
+    assert not fits(("a", "\udcff"), tuple[str, ...])
 
 
 def test_counts_and_numbers():

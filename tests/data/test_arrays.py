@@ -102,6 +102,15 @@ def test_a_data_frame_is_a_table():
     assert torch.equal(as_inputs(frame, (2,)), torch.tensor([[1.0, 3.0], [2.0, 4.0]]))
 
 
+def test_a_data_frame_is_gone_through_by_its_rows():
+    frame = pd.DataFrame({"a": np.arange(4, dtype=np.float32), "b": 1.0})
+    labels = pd.Series([0, 1, 1, 0], index=[9, 8, 7, 6])
+    for data in (frame, (frame, labels), (frame, labels.to_numpy())):
+        found = as_data(data).take(torch.arange(4))
+        assert torch.equal(found.inputs, torch.tensor(frame.to_numpy(), dtype=torch.float32))
+        assert found.labels is None if data is frame else found.labels.tolist() == [0, 1, 1, 0]
+
+
 def test_other_layouts_of_torch():
     x = torch.from_numpy(X)
     assert torch.equal(as_inputs(x.to_sparse(), (2, 3)), x)

@@ -1,6 +1,7 @@
 """Classes by name, wherever a class is asked for."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -37,6 +38,28 @@ def test_a_name_is_its_index(named, images):
     asked = {"methods": ["random"], "progress": False}
     by_name = xlens.evaluate(named, images[:4], target=["bright"] * 4, contrast="none", **asked)
     assert by_name.records() == xlens.evaluate(named, images[:4], target=1, contrast=0, **asked).records()
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array([2, 0, 1], dtype=">i2")[::-1],
+        np.array([1, 0, 2], dtype=np.uint64),
+        pd.Series([1, 0, 2], index=[7, 8, 9]),
+        pd.Series([1, 0, 2], dtype="Int64"),
+    ],
+    ids=["mirrored and big-endian", "unsigned", "column", "column with room for none"],
+)
+def test_classes_are_the_same_however_they_lie(fitted, images, classes):
+    found = fitted.counterfactual(images[:3], target=classes, contrast=np.array([2, 1, 0])[::-1].copy()[::-1])
+    right = fitted.counterfactual(images[:3], target=torch.tensor([1, 0, 2]), contrast=[2, 1, 0])
+    assert torch.equal(found, right)
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_a_class_as_an_unsigned_number(fitted, images):
+    assert fitted.explain(images[:1], target=np.uint64(1), attributions=()).target.tolist() == [1]
 
 
 @pytest.mark.parametrize(

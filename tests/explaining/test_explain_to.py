@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from xlens.errors import OptionError, StorageError, UntrustworthyWarning
 from xlens.explainer import LensExplainer
 from xlens.storage import ExplanationFolder
+from xlens.storage.explanation_folder import FACTS
 
 
 class Counted(Dataset):
@@ -89,6 +90,18 @@ def test_a_folder_of_something_else_is_refused(fitted, tmp_path, change, says):
     other = toys.pictures(changed.pop("data", 6), seed=changed.pop("seed", 2))[0]
     with pytest.raises(StorageError, match=says):
         fitted.explain_to(tmp_path, other, **{"rows": 3, "progress": False, **changed})
+
+
+@pytest.mark.parametrize(
+    "forged",
+    ["[" * 20_000 + "]" * 20_000, "[]", "9" * 5000, '{"kind": "xlens explanations", "rows": 2}',
+     '{"kind": "xlens explanations", "rows": 2, "parts": "x"}'],
+    ids=["deep", "a list", "a number", "without parts", "parts of another kind"],
+)  # fmt: skip
+def test_a_forged_folder_is_refused_in_words(tmp_path, forged):
+    (tmp_path / FACTS).write_text(forged)
+    with pytest.raises(StorageError, match="there are none in this folder"):
+        ExplanationFolder(tmp_path)
 
 
 def test_what_cannot_be_done_is_said(fitted, tmp_path):

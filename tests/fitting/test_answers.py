@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import pytest
@@ -50,6 +51,29 @@ def fit(model):
         xlens.fit(model, INPUTS, "svae", steps=2, mask=short, progress=False, on_step=trained.append)
     finally:
         fit.steps = len(trained)
+
+
+def loaded(traced):
+    file = io.BytesIO()
+    torch.jit.save(traced, file)
+    return torch.jit.load(io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        (lambda net, x: loaded(torch.jit.trace(net, x)), "takes no hooks"),
+        (lambda net, x: torch.jit.freeze(torch.jit.trace(net, x)), "takes no hooks"),
+        (lambda net, x: torch.export.export(net, (x,)).module(), "no eval mode"),
+    ],
+    ids=["loaded", "frozen", "exported"],
+)
+def test_a_compiled_program_is_refused_in_words(how, says):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
+    with pytest.raises(ModelError, match=f"compiled.*{says}.*the torch.nn.Module that it was made from"):
+        fit(how(net, INPUTS[:2]))
+    assert not fit.steps
 
 
 @pytest.mark.parametrize(
@@ -139,6 +163,14 @@ def test_ordinary_outputs_are_not_remarked_upon(model):
         check_outputs("logits", torch.tensor([[0.0, 0.5], [0.0, -0.5]]))
         check_outputs("probabilities", torch.tensor([[0.25, 0.75], [1.0, 0.0]]).clamp_min(1e-38).log())
         check_gradient(Classifier(model), INPUTS[:4])
+
+
+def test_percent_that_were_promised_as_logits():
+    logits = 3 * torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ModelError, match="parts of a whole.*sums to 100.*divide them by 100"):
+        check_outputs("logits", 100 * logits.softmax(1))
+    for right in (logits, logits - logits.mean(1, keepdim=True), logits.abs(), 100 * logits.softmax(1)[:2]):
+        check_outputs("logits", right)
 
 
 def test_a_gradient_of_nothing_is_said(model):

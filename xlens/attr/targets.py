@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError
 
 __all__ = ["Target", "as_tuple", "baselines_like", "decoded_batch", "row_arguments", "selected", "target_index"]
@@ -151,7 +152,7 @@ def target_index(target: Target, n: int, who: str) -> Tensor | None:
         if isinstance(target, tuple):
             index = torch.tensor([target])
         else:
-            index = torch.as_tensor(target)
+            index = as_tensor(target)
             index = index.reshape(-1, 1) if index.dim() < 2 else index
     except (TypeError, ValueError, RuntimeError):
         index = torch.empty(0)  # refused below, as any other value that is no index

@@ -15,6 +15,7 @@ from xlens.auditing.parts import Parts
 from xlens.auditing.sameness import Template, best_match, template_of
 from xlens.auditing.sweep import Seen
 from xlens.data import as_inputs
+from xlens.data.numbers import as_tensor
 
 __all__ = ["Group", "clusters", "describe"]
 
@@ -115,7 +116,7 @@ class Group:
         Returns:
             masks ``(N, 1, H, W)`` bool, and ``(N,)`` bool whether it is there.
         """
-        inputs = as_inputs(data, tuple(torch.as_tensor(data).shape[-3:])).cpu()
+        inputs = as_inputs(data, tuple(np.shape(data))[-3:]).cpu()
         height, width = self.template.picture.shape[1:]
         corner = torch.tensor(_corner(self.template, inputs))
         # Of a thing, what is the same in all inputs; the box around it holds more than it.
@@ -146,7 +147,7 @@ class Group:
         [torch.Size([2, 1, 8, 8])]
         """
         masks, _ = self.find(data)
-        inputs = torch.as_tensor(data).float()
+        inputs = as_tensor(data).float()
         return continued(inputs, masks.to(inputs.device))
 
     def __repr__(self) -> str:

@@ -21,8 +21,10 @@ from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_number, plain, whole
 from xlens.data import as_data
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.explaining.asking import asks
+from xlens.files.plain import said
 from xlens.fitted import Fitted, as_fitted
 
 __all__ = ["audit"]
@@ -146,7 +148,12 @@ def _faults(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> li
 
 
 def _masks(masks: Any, total: int, shape: tuple[int, ...]) -> Tensor:
-    found = torch.as_tensor(masks)
+    try:
+        found = as_tensor(masks)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(
+            "audit: masks are no table of numbers", given=said(fault), do="pass a tensor or an array"
+        ) from None
     if tuple(found.shape) != (total, 1, *shape[1:]):
         raise DataError(
             "audit: masks do not fit the data",

@@ -24,6 +24,7 @@ from xlens.classifier.frozen import seeded
 from xlens.data import Data
 from xlens.errors import DataError, StorageError
 from xlens.files.limits import MOST_BYTES
+from xlens.files.plain import parse
 from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
 
@@ -190,7 +191,7 @@ def _resumed(
         if not manifest.exists():
             write_whole(manifest, json.dumps({"identity": digest}).encode())
             return {}
-        before = json.loads(manifest.read_text(encoding="utf-8"))
+        before = parse(manifest.read_bytes())
     except (OSError, ValueError) as fault:
         raise StorageError("audit: the folder cannot be used", given=fault, do="choose another folder") from None
     if not isinstance(before, dict) or before.get("identity") != digest:

@@ -85,13 +85,13 @@ class Classifier:
         threshold: float | None = None,
         normalization: Any = None,
     ) -> None:
+        self.reading = outputs_of(outputs, labels, label, threshold)
         if not isinstance(model, nn.Module):
             raise ModelError(
                 "Classifier: the model is not a torch.nn.Module",
                 given=type(model).__name__,
                 do="pass the trained module itself; a scikit-learn or numpy model has no gradients",
             )
-        self.reading = outputs_of(outputs, labels, label, threshold)
         self.model, prefix = unwrapped(model)
         self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
         self.class_names = ordered_names(class_names) or self.reading.class_names

@@ -39,7 +39,7 @@ def default_contrast(logits: Tensor, target: Tensor, reference: int | None) -> T
 
 
 def named_classes(method: str, name: str, value: Any, known: Sequence[str]) -> Any:
-    """Return indices in place of class names; whatever is no name, or sequence of names, as it is.
+    """Return indices in place of class names; other classes as they are, those of an array or a column as a list.
 
     Raises:
         DataError: there is no such name, or several classes have it.
@@ -51,9 +51,10 @@ def named_classes(method: str, name: str, value: Any, known: Sequence[str]) -> A
     if isinstance(value, str):
         return _index_of(method, name, value, known)
     # An array or a column of names has tolist; a tensor has none in it.
+    # As a list it is also free of what torch does not take: another byte order, mirrored strides, other numbers.
     several = value.tolist() if hasattr(value, "tolist") and not isinstance(value, Tensor) else value
     if not isinstance(several, list | tuple) or not any(isinstance(one, str) for one in several):
-        return value
+        return several
     return [_index_of(method, name, one, known) for one in several]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xlens.errors import ModelError
+from xlens.files.plain import is_text
 
 __all__ = ["ordered_names"]
 
@@ -21,7 +22,7 @@ def ordered_names(names: Any, argument: str = "class_names") -> tuple[str, ...] 
 
     Raises:
         ModelError: a single string, which is a sequence of letters; a mapping whose keys are not 0 to K - 1; a set,
-            which has no order; or nothing with names in it.
+            which has no order; nothing with names in it; or half characters.
 
     >>> ordered_names({"1": "eight", "0": "three"})
     ('three', 'eight')
@@ -29,7 +30,7 @@ def ordered_names(names: Any, argument: str = "class_names") -> tuple[str, ...] 
     if names is None:
         return None
     if isinstance(names, Mapping):
-        return _by_index(names, argument)
+        return _texts(_by_index(names, argument), argument)
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise ModelError(
             f"Classifier: {argument} are not names",
@@ -41,7 +42,18 @@ def ordered_names(names: Any, argument: str = "class_names") -> tuple[str, ...] 
         raise ModelError(
             f"Classifier: {argument} have no order", given="a set", do="pass a list in the classifier's order"
         )
-    return tuple(map(str, names))
+    return _texts(tuple(map(str, names)), argument)
+
+
+def _texts(names: tuple[str, ...], argument: str) -> tuple[str, ...]:
+    """Return names that can be saved and read again."""
+    if strange := [name for name in names if not is_text(name)]:
+        raise ModelError(
+            f"Classifier: {argument} hold half characters, which no file takes",
+            given=ascii(strange[0]),
+            do="say them in UTF-8",
+        )
+    return names
 
 
 def _by_index(names: Mapping[Any, Any], argument: str) -> tuple[str, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+import torch
 from torch import nn
+from torch.jit._script import RecursiveScriptModule
 from torch.optim.swa_utils import AveragedModel
 
 from xlens.classifier.handing import handed_to, only_calls
 from xlens.errors import ModelError, did_you_mean
 
-__all__ = ["bare_name", "is_compiled", "layer_name", "own_name", "unwrapped", "without_compilers"]
+__all__ = ["bare_name", "check_compiled", "is_compiled", "layer_name", "own_name", "unwrapped", "without_compilers"]
 
 #: Under which name ``torch.compile`` has what it wraps.
 _COMPILED = "_orig_mod"
@@ -32,6 +34,27 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
     while (name := _inner(model)) is not None:
         model, prefix = getattr(model, name), f"{prefix}{name}."
     return model, prefix
+
+
+def check_compiled(bare: nn.Module) -> None:
+    """Refuse a network that was compiled so that nothing can be placed on it.
+
+    A traced module takes hooks until it is saved, loaded or copied.
+
+    Raises:
+        ModelError: it is one.
+    """
+    given = None
+    if isinstance(bare, RecursiveScriptModule):
+        given = f"{bare.original_name}, a module of TorchScript, which takes no hooks"
+    elif isinstance(bare, torch.fx.GraphModule) and "eval" in vars(bare):
+        given = "a program of torch.export, which knows no eval mode"
+    if given is not None:
+        raise ModelError(
+            "Classifier: the model is compiled, and xlens cannot look into it",
+            given=given,
+            do="pass the torch.nn.Module that it was made from",
+        )
 
 
 def bare_name(name: str, model: nn.Module, prefix: str) -> str:

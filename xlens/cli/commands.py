@@ -205,7 +205,7 @@ def _options(pairs: list[str]) -> dict[str, Any]:
             continue
         try:
             found[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = text
     return found
 

@@ -238,10 +238,12 @@ def _refuse_unreadable(path: Path, image: Image.Image) -> None:
             given=f"{path}: {frames} frames",
             do="save each that is meant as a file of its own, or pass the inputs as .npz, .npy or .pt",
         )
-    if image.mode.startswith(("I", "F")):
+    # In colours Pillow itself cuts them off while it reads: only what it will read them by says so.
+    deep = next((said for tile in getattr(image, "tile", []) if (said := _deeper(*tile))), None)
+    if deep is not None or image.mode.startswith(("I", "F")):
         raise DataError(
             "images: more than 8 bits per channel, which would be cut off",
-            given=f"{path}: mode {image.mode}",
+            given=f"{path}: mode {deep or image.mode}",
             do="convert it to 8 bits, or pass the inputs as .npz, .npy or .pt",
         )
 
@@ -255,6 +257,18 @@ def _pixels_counted() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+
+
+def _deeper(decoder: str, _box: Any, _offset: Any, arguments: Any = ()) -> str | None:
+    """Return by what a tile of more than 8 bits is read, None of others."""
+    several = arguments if isinstance(arguments, tuple | list) else (arguments,)
+    for one in several:
+        # Of PPM the largest value is said in its place.
+        if (isinstance(one, str) and ";16" in one) or (
+            decoder.startswith("ppm") and isinstance(one, int) and one > 255
+        ):
+            return str(one)
+    return None
 
 
 def _is_hidden(path: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from xlens.contracts import SupportsDirections
 from xlens.contracts.lens import Feature, Lens
+from xlens.data.numbers import as_tensor
 from xlens.errors import OptionError, did_you_mean
 
 __all__ = [
@@ -49,7 +50,7 @@ def path_values(given: Any, device: torch.device, method: str = "traverse") -> T
         OptionError: not a list of finite numbers.
     """
     try:
-        values = torch.as_tensor(given, dtype=torch.float32, device=device)
+        values = as_tensor(given).to(device, torch.float32)
     except (TypeError, ValueError, RuntimeError):
         values = torch.empty(0, 0)
     if values.dim() != 1 or len(values) == 0 or not bool(values.isfinite().all()):

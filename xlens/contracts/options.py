@@ -14,6 +14,7 @@ from typing_extensions import dataclass_transform
 
 from xlens.contracts.numbers import plain
 from xlens.errors import OptionError, did_you_mean, warn
+from xlens.files.plain import is_text
 
 __all__ = ["Constraint", "fits", "make", "options", "param", "to_dict"]
 
@@ -252,6 +253,9 @@ def fits(value: Any, hint: Any) -> bool:
     kind = origin or (type(None) if hint is None else hint)
     if isinstance(value, bool):
         return kind is bool
+    if isinstance(value, str) and not is_text(value):
+        # Saved with the lens, it could not be read again.
+        return False
     if kind is float:
         return isinstance(value, int | float) and _finite(value)
     if isinstance(value, float) and not math.isfinite(value):

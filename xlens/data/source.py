@@ -105,11 +105,11 @@ def as_data(data: Any) -> Data:
     """Data of any form as batches of checked inputs ``(n, *S)``.
 
     Args:
-        data: a tensor or array ``(n, *S)`` of any strides and byte order, a pair ``(X, y)``, a Dataset, a
-            DataLoader, or any iterable of batches that can be iterated over more than once. A batch is a tensor, a
-            tuple that begins with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels are whole
-            numbers or one-hot rows, one per input; anything else beside the inputs (names of files, boxes, several
-            targets, None) is not looked at, and counts as no labels.
+        data: a tensor or array ``(n, *S)`` of any strides and byte order, a data frame, a pair ``(X, y)``, a
+            Dataset, a DataLoader, or any iterable of batches that can be iterated over more than once. A batch is a
+            tensor, a tuple that begins with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels
+            are whole numbers or one-hot rows, one per input; anything else beside the inputs (names of files,
+            boxes, several targets, None) is not looked at, and counts as no labels.
 
     Raises:
         DataError: the form is unknown, there are no inputs, or the iterable is used up after one pass.
@@ -121,6 +121,7 @@ def as_data(data: Any) -> Data:
     """
     if isinstance(data, Data):
         return data
+    data = _without_frames(data)
     if is_array(data):
         return _nonempty(Data(data))
     if _is_pair(data):
@@ -144,6 +145,15 @@ def as_data(data: Any) -> Data:
         allowed="a tensor or array (n, *S), a pair (X, y), a Dataset, a DataLoader, or an iterable of batches",
         do="turn the inputs into one of these forms",
     )
+
+
+def _without_frames(data: Any) -> Any:
+    """Return a data frame as its array, also the inputs of a pair: gone through, it gives names of columns."""
+    if isinstance(data, tuple) and len(data) == 2:
+        inputs = _without_frames(data[0])
+        return data if inputs is data[0] else (inputs, data[1])
+    frame = hasattr(data, "to_numpy") and getattr(data, "ndim", 0) == 2
+    return data.to_numpy() if frame else data
 
 
 def _is_map_style(source: Any) -> bool:

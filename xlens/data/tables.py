@@ -11,6 +11,7 @@ from torch import Tensor
 from xlens.data.batch import Batch, check
 from xlens.data.numbers import as_tensor
 from xlens.errors import DataError
+from xlens.files.plain import said
 
 __all__ = ["as_inputs", "side_info_table"]
 
@@ -27,10 +28,10 @@ def as_inputs(inputs: Any, shape: tuple[int, ...]) -> Tensor:
     """
     try:
         tensor = as_tensor(inputs)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError) as fault:
         raise DataError(
-            "inputs: not a tensor or array",
-            given=type(inputs).__name__,
+            "inputs: not a tensor or array of numbers",
+            given=f"{type(inputs).__name__}: {said(fault)}",
             allowed=f"(N, {', '.join(map(str, shape))})",
             do="pass a batch of inputs as a tensor",
         ) from None

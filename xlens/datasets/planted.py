@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens.contracts.numbers import is_number, whole
+from xlens.data.numbers import as_tensor
 from xlens.datasets.known import KnownCause, Ranges, range_faults, refuse
 from xlens.errors import DataError, did_you_mean
 
@@ -252,7 +253,7 @@ def _wide(values: Tensor) -> Tensor:
 
 def _checked(images: Any) -> Tensor:
     try:
-        values = torch.as_tensor(images)
+        values = as_tensor(images)
     except (TypeError, ValueError, RuntimeError):
         values = torch.empty(0)
     if values.dim() != 4 or not len(values) or not values.is_floating_point() or not bool(values.isfinite().all()):

@@ -11,6 +11,7 @@ from torch import Tensor
 from xlens.attr.captum_methods import captum_attribution, promises_completeness
 from xlens.contracts.capabilities import SupportsDivergence
 from xlens.contracts.explainer import Explainer
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError, OptionError, XlensWarning, warn
 from xlens.explaining.divergences import Divergence, method_faults
 from xlens.fitted import Fitted, as_fitted
@@ -108,7 +109,7 @@ def _attributed(
 
 def _tensor(variants: Any) -> Tensor:
     try:
-        return torch.as_tensor(variants)
+        return as_tensor(variants)
     except (TypeError, ValueError, RuntimeError) as fault:
         raise DataError(
             "divergence_attributions: the variants are no tensor or array",

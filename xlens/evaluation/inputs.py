@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Wei
 
 from xlens.classifier.frozen import seeded
 from xlens.data import Data, as_data, as_inputs
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError
 
 __all__ = ["Chosen", "check_order", "chosen_inputs", "real_inputs", "rows_of"]
@@ -99,7 +100,7 @@ def rows_of(name: str, values: Any, chosen: Chosen) -> Tensor:
         DataError: no table of numbers, or another number of rows than the data have.
     """
     try:
-        table = torch.as_tensor(values)
+        table = as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as fault:
         raise DataError(
             f"evaluate: {name} is no table of numbers", given=str(fault).splitlines()[0], do="pass a tensor"

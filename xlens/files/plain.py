@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["parse", "said"]
+__all__ = ["is_text", "parse", "said"]
 
 #: Levels of nesting; what xlens writes has seven.
 _DEEPEST = 64
@@ -29,6 +29,19 @@ def parse(text: str | bytes) -> Any:
         if not layer:
             return found
     raise ValueError(f"nested deeper than {_DEEPEST} levels")
+
+
+def is_text(value: str) -> bool:
+    """Whether this is whole characters, which a file takes; a byte that is no UTF-8 becomes half of one.
+
+    >>> is_text("ü"), is_text("a\udcff")
+    (True, False)
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def said(fault: BaseException) -> str:

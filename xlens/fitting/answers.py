@@ -15,6 +15,8 @@ __all__ = ["check_answers", "check_asked", "check_gradient", "check_outputs"]
 _FEW, _SOME = 4, 64
 #: How far sums of probabilities may be from 1, which half precision and label smoothing leave room for.
 _CLOSE = 5e-3
+#: Rows of which the sums cannot be alike by chance.
+_ENOUGH = 8
 #: How far down and up trained probabilities go over the data; logits may lie anywhere, also from .4 to .6.
 _LOW, _HIGH = 0.1, 0.9
 
@@ -67,8 +69,10 @@ def check_outputs(outputs: str, logits: Tensor) -> None:
 
 
 def _check_logits(values: Tensor) -> None:
-    if not _inside(values) or len(values) < 2 or bool((values == values[0]).all()):
+    if len(values) < 2 or bool((values == values[0]).all()):
         return
+    if not _inside(values):
+        return _check_shares(values)
     if bool(_whole(values).all()):
         raise ModelError(
             "fit: the classifier's outputs look like probabilities, and logits were promised",
@@ -77,6 +81,20 @@ def _check_logits(values: Tensor) -> None:
             "without its softmax",
         )
     _refuse_or_warn(_independent("logits of classes that exclude each other were promised", values), values)
+
+
+def _check_shares(values: Tensor) -> None:
+    """Refuse probabilities in another unit, as percent; the sums of a few logits may be alike by chance."""
+    whole = values.sum(1)
+    if len(values) < _ENOUGH:
+        return
+    if bool((values >= 0).all()) and bool(((whole - whole.mean()).abs() <= _CLOSE * whole.mean()).all()):
+        raise ModelError(
+            "fit: the classifier's outputs look like parts of a whole, and logits were promised",
+            given=f"{len(values)} rows of numbers from 0 on, each of which sums to {float(whole.mean()):.3g}",
+            do=f"divide them by {float(whole.mean()):.3g} in the model, and say outputs='probabilities'; or pass "
+            "the logits",
+        )
 
 
 def _check_probabilities(logits: Tensor) -> None:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from xlens.contracts.numbers import whole
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError, OptionError
+from xlens.files.plain import said
 
 __all__ = ["Interpretability", "interpretability"]
 
@@ -199,7 +201,14 @@ def _calibrated(codes: Tensor, classes: Tensor, tested: Tensor, rarest: int, see
 
 
 def _tables(codes: Any, side_info: Any, prefix: str) -> tuple[Tensor, Tensor]:
-    values, table = (torch.as_tensor(part).detach().cpu().double() for part in (codes, side_info))
+    try:
+        values, table = (as_tensor(part).detach().cpu().double() for part in (codes, side_info))
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(
+            f"interpretability: {prefix}codes or {prefix}side_info are no tables of numbers",
+            given=said(fault),
+            allowed="(n, d) and (n, A), as tensors, arrays or data frames of numbers",
+        ) from None
     table = table.unsqueeze(1) if table.dim() == 1 else table
     if values.dim() != 2 or table.dim() != 2 or len(values) != len(table) or not table.shape[1]:
         raise DataError(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlens.contracts.numbers import is_count
+from xlens.contracts.numbers import is_count, whole
 from xlens.errors import StorageError
 from xlens.explanation import Explanation
+from xlens.files.plain import parse
 from xlens.storage.explanations import load_explanation
 
 __all__ = ["ExplanationFolder"]
@@ -31,9 +31,11 @@ class ExplanationFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            found = json.loads((self.path / FACTS).read_text())
+            found = parse((self.path / FACTS).read_bytes())
             if found["kind"] != KIND or not is_count(found["rows"]):
                 raise ValueError(found["kind"])
+            if found["parts"] is not None and whole(found["parts"]) is None:
+                raise ValueError(found["parts"])
         except (OSError, ValueError, LookupError, TypeError) as fault:
             raise StorageError(
                 "explanations: there are none in this folder",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def load_lens(
     if not same:
         facts = without_maps(facts)
     with classifier.frozen(seed=0):
-        most = max(max_bytes, _ROOM * sum(t.nbytes for t in tensors.values()))
+        most = max(min(max_bytes, sys.maxsize), _ROOM * sum(t.nbytes for t in tensors.values()))
         with _bounds(facts, most):
             stored = _built(classifier, facts, _own(facts, classifier, codec, strict))
             lens = stored.lens.to(device)

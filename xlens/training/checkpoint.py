@@ -75,8 +75,19 @@ def unpack(tensors: dict[str, Tensor], plain: Any) -> Any:
 
 
 def encode(kind: str, tensors: dict[str, Tensor], plain: Any) -> bytes:
-    """Return named tensors and plain JSON as the content of one safetensors file, with a checksum over both."""
+    """Return named tensors and plain JSON as the content of one safetensors file, with a checksum over both.
+
+    Raises:
+        StorageError: it could not be read again.
+    """
     text = json.dumps(plain)
+    if "\\ud" in text:
+        try:
+            parse(text)
+        except ValueError as fault:
+            raise StorageError(
+                "save: a name or another text could not be read again", given=said(fault), do="say it in UTF-8"
+            ) from None
     return dump(tensors, metadata={"kind": kind, "json": text, "checksum": _checksum(text, tensors)})
 
 
