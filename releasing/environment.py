@@ -32,7 +32,7 @@ def install(python: Path, versions: str, folder: Path, tests: bool) -> None:
     """
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (plugin,) = (ROOT / "dist" / "plugin").glob("*.whl")
-    named = [f"{wheel}[hub]", *(["pytest>=8.0"] if tests else [])]
+    named = [f"{wheel}[hub]", *(["pytest>=8.0", "hypothesis>=6.100"] if tests else [])]
     if versions == "lowest":
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         run([*uv, "--resolution", "lowest-direct", *named], folder)

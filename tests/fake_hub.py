@@ -73,7 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             asked = json.loads(body)
             repo = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            hub.private[repo] = asked.get("private")
+            # Older clients say the one, newer ones the other.
+            hub.private[repo] = asked.get("private") or asked.get("visibility") == "private"
             hub.repos.setdefault(repo, {"main": {}})
             return self._send(200, {"url": f"{_PAGE}/{repo}", "name": repo, "id": repo})
         if path == "/api/validate-yaml":

@@ -109,7 +109,7 @@ def _check(fitted: Fitted, kept: KeptData, with_data: bool, explanation: Explana
             "push_to_hub: this lens keeps single inputs of the data, which would go with it",
             given="; ".join(single),
             do="if whoever they are of agrees, pass with_data=True (xlens push --with-data); or share one "
-            "that keeps none, fitted on inputs rather than on a hidden layer. explainer.kept_data says what is kept",
+            "that keeps none, fitted on inputs and not on a hidden layer. explainer.kept_data says what is kept",
         )
     if explanation is not None and explanation.class_names != fitted.class_names:
         raise OptionError(
