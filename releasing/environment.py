@@ -32,14 +32,18 @@ def install(python: Path, versions: str, folder: Path, tests: bool) -> None:
     """
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (plugin,) = (ROOT / "dist" / "plugin").glob("*.whl")
-    named = [f"{wheel}[hub]", *(["pytest>=8.0", "hypothesis>=6.100"] if tests else [])]
+    tools = ["pytest>=8.0", "hypothesis>=6.100"] if tests else []
     if versions == "lowest":
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
-        run([*uv, "--resolution", "lowest-direct", *named], folder)
-        run([*uv, "--no-deps", str(plugin)], folder)
+        # Of a wheel, what it depends on is not direct, and would be the newest.
+        run(
+            [*uv, "--resolution", "lowest-direct", "-r", str(ROOT / "pyproject.toml"), "--extra", "hub", *tools],
+            folder,
+        )
+        run([*uv, "--no-deps", str(wheel), str(plugin)], folder)
     else:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run([*pip, *named], folder)
+        run([*pip, f"{wheel}[hub]", *tools], folder)
         run([*pip, "--no-deps", str(plugin)], folder)
 
 
