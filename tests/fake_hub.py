@@ -68,6 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub, path = self.hub, self.path.split("?")[0].replace("%2F", "/")
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
+        if path == "/api/agent-harnesses":
+            # Newer clients look up what runs them, whatever they are for.
+            return self._send(404)
         hub.asked.append(f"{self.command} {path}")
         hub.tokens.add(self.headers.get("Authorization"))
         if path == "/api/repos/create":
