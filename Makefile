@@ -6,7 +6,11 @@ STAMP := $(VENV)/.xlens-installed
 EXAMPLE := examples/xlens_latentshift
 PLUGIN := $(VENV)/.xlens-plugin-installed
 
-.PHONY: demo examples test lint plugin venv-package
+RELEASE := $(VENV)/.xlens-release-installed
+# The interpreter of the environments that a wheel is tried in: make dist-newest PYTHON=python3.12
+PYTHON ?= $(abspath $(BIN))/python
+
+.PHONY: demo dist dist-lowest dist-newest dist-files examples test lint plugin venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
@@ -30,6 +34,25 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/typing/documents.py
+
+# Built, checked, and tried in an empty environment; docs/releasing.md says more. None of it is a part of make test.
+dist: dist-files
+	$(BIN)/python releasing/environment.py newest --python $(PYTHON)
+
+dist-newest: dist-files
+	$(BIN)/python releasing/environment.py newest --python $(PYTHON) --tests
+
+dist-lowest: dist-files
+	$(BIN)/python releasing/environment.py lowest --python $(PYTHON) --tests
+
+dist-files: $(RELEASE)
+	$(BIN)/python releasing/build.py
+	$(BIN)/python releasing/contents.py
+
+$(RELEASE): pyproject.toml
+	test -x $(BIN)/pip || python3 -m venv $(VENV) || $(MAKE) --no-print-directory venv-package
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "build>=1.2" "twine>=5.1" "uv>=0.4"
+	touch $(RELEASE)
 
 # Debian keeps the part of Python that makes virtual environments in a package of its own.
 venv-package:

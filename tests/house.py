@@ -118,6 +118,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "lenses",
         "tables",
     ),
+    "hub": ("names", "words", "keeping", "card", "download", "upload"),
     "explaining": (
         "divergences",
         "request",
@@ -238,6 +239,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "evaluate",
         "labelling",
         "audit",
+        "pushing",
     ),
     "testing": (
         "checking",
@@ -281,7 +283,14 @@ BY_NAME: dict[str, tuple[str, ...]] = {
     "attr.__init__": ("counterfactual.__init__",),
     "nn.__init__": ("counterfactual.__init__",),
     # A command's file is read when the command is given, and so are those of the conformance kit's checks.
-    "cli.parser": ("cli.audit", "cli.commands", "cli.evaluate", "cli.labelling", "registry.installed"),
+    "cli.parser": (
+        "cli.audit",
+        "cli.commands",
+        "cli.evaluate",
+        "cli.labelling",
+        "cli.pushing",
+        "registry.installed",
+    ),
     "testing.checking": (
         "testing.api",
         "testing.capabilities",

@@ -40,6 +40,8 @@ from xlens.fitting.normalization import normalization_of
 from xlens.fitting.saying import say
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
+from xlens.hub.download import fetched
+from xlens.hub.names import hub_name, is_on_hub
 from xlens.metrics.likeness import PatchBank
 from xlens.stages.decoder import DecoderOptions
 from xlens.storage import load_lens
@@ -230,21 +232,26 @@ def load(
     device: str | torch.device | None = None,
     max_bytes: int = MOST_BYTES,
     codec: nn.Module | None = None,
+    token: str | None = None,
 ) -> LensExplainer:
-    """Explainer from a saved lens: reads what :meth:`xlens.Explainer.save` wrote.
+    """Explainer from a saved lens: reads what :meth:`xlens.Explainer.save` wrote, from a folder or from the hub.
 
     Args:
-        path: the folder.
+        path: the folder, or a repository on the Hugging Face hub, as text: ``"hf://owner/name"``, with
+            ``@revision`` where a branch, a tag or a commit is meant.
         model: the classifier that the lens was fitted around.
         strict: refuse another classifier; False uses the lens all the same.
         device: where the lens goes; the classifier's device if None.
         max_bytes: what may be built as the file's options say (256 MiB), unless the file is a quarter of that
-            itself: a file of a few bytes can ask for networks of terabytes.
+            itself: a file of a few bytes can ask for networks of terabytes. What is downloaded may not be larger.
         codec: the autoencoder of your own that the lens was fitted behind, which is not saved with it.
+        token: of an account on the hub that may read the repository; None for the one that is logged in.
 
     Raises:
-        OptionError: device or max_bytes is none.
-        StorageError: missing, truncated, edited, of another version, or for another classifier or autoencoder.
+        OptionError: device or max_bytes is none, the name is none on the hub, or token goes with a folder.
+        StorageError: missing, truncated, edited, of another version, or for another classifier or autoencoder; or
+            the hub has no such repository or revision, does not allow it, or cannot be reached.
+        MissingExtraError: a lens from the hub without huggingface_hub: ``pip install 'xlens[hub]'``.
         BackendNotFoundError: the backend that fitted it is not installed.
 
     >>> import tempfile, xlens
@@ -256,11 +263,14 @@ def load(
     faults = device_faults(device)
     if not is_count(max_bytes):
         faults.append(f"max_bytes must be a number of bytes > 0, got {max_bytes!r}")
+    if token is not None and not is_on_hub(path):
+        faults.append("token is for lenses on the hub, whose names begin with hf://")
     if faults:
         raise OptionError("load: " + "; ".join(faults))
     where = torch.device(device) if device is not None else None
+    folder = fetched(hub_name(str(path)), max_bytes=max_bytes, token=token) if is_on_hub(path) else path
     with Turn():
-        found = load_lens(path, model, strict=strict, device=where, max_bytes=max_bytes, codec=codec)
+        found = load_lens(folder, model, strict=strict, device=where, max_bytes=max_bytes, codec=codec)
         return LensExplainer(found)
 
 

@@ -93,7 +93,7 @@ class TrainingError(XlensError, RuntimeError):
 
 
 class StorageError(XlensError):
-    """A saved file is truncated, edited, of another version, or belongs to another classifier."""
+    """A saved file is missing, truncated, edited, of another version, or belongs to another classifier."""
 
 
 class PluginError(XlensError):

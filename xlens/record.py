@@ -1,8 +1,9 @@
-"""What an explainer knows of its classifier and its lens, as its own attributes."""
+"""What an explainer knows of its classifier and its lens, as its own attributes, and sharing all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -13,7 +14,10 @@ from xlens.codes.moves import directions_of
 from xlens.contracts.backend import Backend, Spec
 from xlens.contracts.lens import Feature, Lens
 from xlens.counterfactual.mask import EditMask
+from xlens.explanation import Explanation
 from xlens.fitted import Fitted
+from xlens.hub.keeping import KeptData, kept_data
+from xlens.hub.upload import Upload, push
 
 __all__ = ["Record"]
 
@@ -88,6 +92,66 @@ class Record:
         return directions_of(self.lens)
 
     @property
+    def kept_data(self) -> KeptData:
+        """Data that the lens keeps (real inputs, rows about them, patches), and that goes wherever it goes."""
+        return kept_data(self.fitted)
+
+    @property
     def on_layer(self) -> bool:
         """Whether the lens decodes to a hidden layer: then what it shows are real inputs that it keeps."""
         return self.lens.decodes_to == "layer"
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        with_data: bool = False,
+        token: str | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        license: str | None = None,  # noqa: A002 - the name of the field on the hub
+        explanation: Explanation | None = None,
+        dry_run: str | Path | None = None,
+    ) -> Upload:
+        """Upload to the Hugging Face hub: the lens, and a model card; ``xlens.load("hf://...", ...)`` reads it.
+
+        What goes are the two files that :meth:`save` writes, and the card, in one commit. What they keep of the
+        data is logged first, and stands in `kept_data` and in the card.
+
+        Args:
+            repo: ``owner/name``; made where it does not exist.
+            with_data: whether real inputs, and numbers about single ones, may go where the lens keeps any.
+            token: of an account that may write; None for the one that is logged in.
+            private: whether a new repository is private; None as the account's settings say.
+            revision: branch, made where it does not exist; None for the main one.
+            commit_message: of the commit.
+            license: identifier of the licence on the hub, such as ``"mit"``, for the card; the choice is yours.
+            explanation: explanations of inputs that the lens was not fitted on: the card says how many hold.
+            dry_run: folder for what would be sent; nothing is, and no account is needed.
+
+        Raises:
+            OptionError: no such name; or the lens keeps single inputs, and `with_data` does not let them go.
+            MissingExtraError: huggingface_hub is not installed: ``pip install 'xlens[hub]'``.
+            StorageError: the hub refused, or cannot be reached.
+
+        Warns:
+            XlensWarning: the classifier has changed since the lens was fitted.
+
+        >>> import tempfile
+        >>> sorted(explainer.push_to_hub("owner/name", dry_run=tempfile.mkdtemp()).files)
+        ['README.md', 'lens.json', 'lens.safetensors']
+        """
+        self.fitted.bound.warn("push_to_hub")
+        return push(
+            self.fitted,
+            repo,
+            with_data=with_data,
+            token=token,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            license=license,
+            explanation=explanation,
+            dry_run=dry_run,
+        )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["AUDIT_EPILOG", "EPILOG", "EVALUATE_EPILOG", "EXPLAIN_EPILOG", "FIT_EPILOG", "LABEL_EPILOG"]
+__all__ = [
+    "AUDIT_EPILOG",
+    "EPILOG",
+    "EVALUATE_EPILOG",
+    "EXPLAIN_EPILOG",
+    "FIT_EPILOG",
+    "LABEL_EPILOG",
+    "PUSH_EPILOG",
+]
 
 EPILOG = """\
 exit codes:
@@ -25,6 +33,7 @@ examples:
   xlens explain lens/ photos/cat/*.png --model mymodels:load_resnet --html why.html
   xlens evaluate lens/ photos/ --model mymodels:load_resnet --oracle mymodels:load_other
   xlens audit lens/ photos/ --model mymodels:load_resnet --html audit.html
+  xlens explain hf://owner/name@v1 photos/ --model mymodels:load_resnet
 """
 FIT_EPILOG = """\
 examples:
@@ -91,4 +100,13 @@ examples:
 
 Open the address that is printed; the page is served to this machine alone. Answers are kept in LENS/answers.json,
 and the lens is saved after each round. Stop with Ctrl-C at any time: the same command goes on from there.
+"""
+PUSH_EPILOG = """\
+examples:
+  xlens push lens/ owner/name --model mymodels:load_resnet --dry-run look/ --judge photos/
+  xlens push lens/ owner/name --model mymodels:load_resnet --license mit --private
+
+What goes are the two files that xlens reads a lens from, safetensors and JSON, and a card; nothing else that lies
+in LENS. What they keep of the data is said first. A lens that keeps real inputs, as those on a hidden layer do, is
+sent with --with-data alone. MODEL is not sent. The account is that of `hf auth login`, or of HF_TOKEN.
 """

@@ -64,7 +64,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _name(folder: Path, folders: list[Path]) -> str:
-    """Return the folder's last part, or the whole where another has the same."""
-    same = [other for other in folders if other.resolve().name == folder.resolve().name]
-    return folder.resolve().name if len(same) == 1 else str(folder)
+def _name(lens: str | Path, lenses: list[str | Path]) -> str:
+    """Return the last part of where a lens is, or the whole where another has the same."""
+    same = [other for other in lenses if Path(other).resolve().name == Path(lens).resolve().name]
+    return Path(lens).resolve().name if len(same) == 1 else str(lens)

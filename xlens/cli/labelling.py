@@ -13,6 +13,7 @@ from xlens.cli.read import data_to_explain, said_of
 from xlens.cli.text import visible
 from xlens.data import as_inputs
 from xlens.errors import OptionError
+from xlens.hub.names import is_on_hub
 from xlens.teaching.page import Session, serve
 
 __all__ = ["label"]
@@ -23,6 +24,13 @@ def label(chosen: argparse.Namespace) -> int:
     wrong = [f"--{name} must be >= {least}" for name, value, least in _numbers(chosen) if value < least]
     if wrong:
         raise OptionError("label: " + "; ".join(wrong))
+    if is_on_hub(chosen.lens):
+        raise OptionError(
+            "label: answers are kept with the lens, which is on the hub",
+            given=chosen.lens,
+            allowed="a folder",
+            do="save it first: xlens.load(name, model).save(folder)",
+        )
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, **how_read(chosen))
     stored = Preprocessing.of(explainer.provenance)

@@ -1,4 +1,4 @@
-"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate``, ``audit`` and ``label``."""
+"""The command line: ``xlens demo``, ``backends``, ``fit``, ``explain``, ``evaluate``, ``audit``, ``label``, ..."""
 
 from __future__ import annotations
 

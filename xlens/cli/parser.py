@@ -11,9 +11,18 @@ from typing import Any, NoReturn, TypeAlias
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
-from xlens.cli.epilogs import AUDIT_EPILOG, EPILOG, EVALUATE_EPILOG, EXPLAIN_EPILOG, FIT_EPILOG, LABEL_EPILOG
+from xlens.cli.epilogs import (
+    AUDIT_EPILOG,
+    EPILOG,
+    EVALUATE_EPILOG,
+    EXPLAIN_EPILOG,
+    FIT_EPILOG,
+    LABEL_EPILOG,
+    PUSH_EPILOG,
+)
 from xlens.cli.text import visible
 from xlens.files.limits import MOST_BYTES
+from xlens.hub.names import is_on_hub
 
 __all__ = ["make_parser"]
 
@@ -33,12 +42,17 @@ def _slice(text: str) -> int | str:
     return text if text == "middle" else int(text)
 
 
+def _lens(text: str) -> str | Path:
+    """Return where a lens is: a folder, or a name on the hub, which is no path."""
+    return text if is_on_hub(text) else Path(text)
+
+
 _MODEL = "package.module:factory (called without arguments), or timm:NAME with --weights"
 _CODEC = "package.module:factory, called without arguments"
 _OF_MODEL = ("--weights", "--max-bytes", "--device")
 #: What several commands take.
 _SHARED: dict[str, dict[str, Any]] = {
-    "lens": {"metavar": "LENS", "type": Path, "help": "folder that xlens fit wrote"},
+    "lens": {"metavar": "LENS", "type": _lens, "help": "folder that xlens fit wrote, or hf://owner/name"},
     "images": {"metavar": "IMAGES", "type": Path, "nargs": "+", "help": "image files, folders, or arrays"},
     "data": {"metavar": "DATA", "type": Path, "help": "images or arrays; see below"},
     "--model": {"required": True, "metavar": "MODEL", "help": _MODEL},
@@ -47,7 +61,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": _bytes,
         "default": MOST_BYTES,
         "metavar": "N",
-        "help": f"the most that one file of images, arrays or weights may become when it is unpacked; {MOST_BYTES} "
+        "help": f"the most that one file of images, arrays, weights or a downloaded lens may become; {MOST_BYTES} "
         "if not given, and always as much as the file has itself",
     },
     "--backend": {"metavar": "NAME", "help": "see xlens backends; chosen by the data if not given"},
@@ -91,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xlens {sys.modules['xlens'].__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_backends, _add_fit, _add_explain, _add_evaluate, _add_audit, _add_label):
+    for add in (_add_demo, _add_backends, _add_fit, _add_explain, _add_evaluate, _add_audit, _add_label, _add_push):
         add(commands)
     return parser
 
@@ -195,7 +209,7 @@ def _add_evaluate(commands: _Commands) -> None:
     )
     _add_lens(evaluate, "images")
     evaluate.add_argument(
-        "--also", nargs="+", type=Path, default=[], metavar="LENS", help="more lenses around the same model"
+        "--also", nargs="+", type=_lens, default=[], metavar="LENS", help="more lenses around the same model"
     )
     evaluate.add_argument("--oracle", metavar="MODEL", help="an independently trained classifier, as MODEL")
     evaluate.add_argument("--oracle-weights", type=Path, metavar="FILE", help="loaded into it")
@@ -248,8 +262,44 @@ def _add_label(commands: _Commands) -> None:
     label.set_defaults(run=_later("label", "labelling"))
 
 
+def _add_push(commands: _Commands) -> None:
+    push = commands.add_parser("push", help="put a lens on the Hugging Face hub", epilog=PUSH_EPILOG)
+    _add(push, "lens")
+    push.add_argument("repo", metavar="REPO", help="owner/name; made where it does not exist")
+    _add_reading(push)
+    push.add_argument(
+        "--with-data",
+        action="store_true",
+        help="real inputs, and numbers about single ones, may go where the lens keeps any",
+    )
+    push.add_argument(
+        "--private",
+        action=argparse.BooleanOptionalAction,
+        help="whether a new repository is private; as the account's settings say if not given",
+    )
+    push.add_argument(
+        "--revision", metavar="BRANCH", help="made where it does not exist; the main one if not given"
+    )
+    push.add_argument("--message", metavar="TEXT", help="of the commit")
+    push.add_argument("--license", metavar="NAME", help="as the hub knows it, such as mit, for the card")
+    push.add_argument(
+        "--judge", type=Path, nargs="+", metavar="IMAGES", help="explained, and the card says how many hold"
+    )
+    push.add_argument(
+        "--dry-run", type=Path, metavar="FOLDER", help="write what would be sent here, and send nothing"
+    )
+    _add(push, "--json")
+    push.set_defaults(run=_later("push", "pushing"))
+
+
 def _add_lens(command: argparse.ArgumentParser, data: str) -> None:
-    _add(command, "lens", data, "--model", *_OF_MODEL)
+    _add(command, "lens", data)
+    _add_reading(command)
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """Add what a lens is read with: its classifier, its autoencoder, and how images are prepared."""
+    _add(command, "--model", *_OF_MODEL)
     command.add_argument(
         "--codec", metavar="CODEC", help=f"your own autoencoder that the lens was fitted behind: {_CODEC}"
     )

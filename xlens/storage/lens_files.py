@@ -19,13 +19,15 @@ from xlens.storage.kinds import facts_faults
 from xlens.storage.older import OLD_PREPROCESSING, old_preprocessing
 from xlens.training.checkpoint import decode, encode, tensors_in
 
-__all__ = ["FORMAT", "PREPROCESSING", "VERSION", "checksum", "read_files", "write_files"]
+__all__ = ["FILES", "FORMAT", "PREPROCESSING", "VERSION", "checksum", "read_files", "write_files"]
 
 FORMAT = "xlens lens"
 VERSION = 1
 #: Among the facts: how files become inputs.
 PREPROCESSING = "preprocessing"
 _JSON, _TENSORS = "lens.json", "lens.safetensors"
+#: Everything that a lens is read from.
+FILES = (_JSON, _TENSORS)
 _KIND = "an xlens lens"
 #: What versions before 0.2 had ready while a lens was being written.
 _OLD_READY = "lens.json.partial"
