@@ -37,7 +37,7 @@ def relinked(text: str, folder: Path, home: Path) -> str:
         home: folder of the page on the site.
 
     Returns:
-        links to files that are pages lead to these; what is no file in the repository's pages is named, and no link.
+        links to files that are pages lead to these; a document that is no page is named, and no link.
     """
     pages = copied()
 
@@ -67,12 +67,10 @@ def pages() -> dict[str, str]:
         if path.endswith(".md"):
             found[name] = relinked(text, (_ROOT / path).parent, home)
         else:
-            found[name] = (
-                f"# `{path}`\n\n```{{literalinclude}} {os.path.relpath(_ROOT / path, home)}\n:language: python\n```\n"
-            )
-        found[name] = (
-            f"---\norphan: true\n---\n{found[name]}" if name not in ("changelog", "contributing") else found[name]
-        )
+            shown = f"```{{literalinclude}} {os.path.relpath(_ROOT / path, home)}\n:language: python\n```"
+            found[name] = f"# `{path}`\n\n{shown}\n"
+        if name not in ("changelog", "contributing"):
+            found[name] = f"---\norphan: true\n---\n{found[name]}"
     return found
 
 

@@ -10,8 +10,10 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 import tempfile
 import traceback
+import types
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "blocks_of", "run_page", "setup"]
 
-#: Whoever writes a page sees its progress bars; whoever reads it does not.
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.S | re.M)
 
 
@@ -56,13 +57,14 @@ def run_page(name: str, page: str, folder: Path) -> list[Output]:
     Raises:
         RuntimeError: a block raised; says which, and what.
     """
-    slug, names, found = name.replace("/", "-"), {"__name__": "page"}, []
-    before = Path.cwd()
+    slug, found, before = name.replace("/", "-"), list[Output](), Path.cwd()
+    # Classes look their module up by its name.
+    module = sys.modules["page"] = types.ModuleType("page")
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         try:
             for number, block in enumerate(blocks_of(page)):
-                found.append(_run(f"{slug}-{number}", block, names, folder))
+                found.append(_run(f"{slug}-{number}", block, vars(module), folder))
         except Exception as fault:
             raise RuntimeError(f"{name}: block {len(found) + 1}: {traceback.format_exc()}") from fault
         finally:
@@ -135,14 +137,8 @@ def _run_all(app: Sphinx) -> None:
     (folder / "pages").mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Output]] = {}
     if app.config.execute_pages:
-        names = sorted(
-            path.relative_to(source).with_suffix("").as_posix()
-            for path in source.rglob("*.md")
-            if any(
-                fnmatch.fnmatch(path.relative_to(source).with_suffix("").as_posix(), x)
-                for x in app.config.executed_pages
-            )
-        )
+        every = sorted(path.relative_to(source).with_suffix("").as_posix() for path in source.rglob("*.md"))
+        names = [name for name in every if any(fnmatch.fnmatch(name, x) for x in app.config.executed_pages)]
         texts = {name: (source / f"{name}.md").read_text(encoding="utf-8") for name in names}
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(2, os.cpu_count() or 1), context, _started) as pool:

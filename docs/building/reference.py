@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from building import copies
 from xlens.contracts import Backend
 from xlens.registry.described import described, options_rows
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOMS", "documented", "pages", "setup"]
 
-#: Rooms and what each is for the reader, in the order of the reference. A name that several export is described in the
-#: first of them, and is a link in the others.
+#: Rooms and what each is for the reader, in the order of the reference. A name that several export is described in
+#: the first of them, and is a link in the others.
 ROOMS: dict[str, str] = {
     "xlens": "Fit, explain, load; Classifier, LensExplainer, Explanation",
     "xlens.plot": "Figures",
@@ -81,8 +82,9 @@ def pages() -> dict[str, str]:
     rows = [f"| [{room}]({_page(room)}.md) | {title} |" for room, title in ROOMS.items()]
     listed = "\n".join(_page(room) for room in ROOMS)
     found["index"] = (
-        "# API reference\n\nEvery public name, from its docstring. The three to know are {class}`xlens.Classifier`, "
-        "{class}`xlens.LensExplainer` and {class}`xlens.Explanation`.\n\n| module | what is in it |\n|---|---|\n"
+        "# API reference\n\nEvery public name, from its docstring. The three to know are "
+        "{py:class}`xlens.Classifier`, {py:class}`xlens.LensExplainer` and {py:class}`xlens.Explanation`.\n\n"
+        "| module | what is in it |\n|---|---|\n"
         + "\n".join(rows)
         + f"\n\n```{{toctree}}\n:hidden:\n{listed}\n```\n"
     )
@@ -129,6 +131,15 @@ def _written(room: str, title: str, own: list[str], homes: dict[int, str]) -> st
     return "\n".join(lines)
 
 
+def _without_references(head: str) -> str:
+    """Return a module's docstring with its references as a list, whose lines belong together."""
+    before, found, references = head.partition("References:\n")
+    if not found:
+        return head
+    entries = re.sub(r"\n {5,}", " ", references).strip().splitlines()
+    return f"{before}**References**\n\n" + "\n".join(f"- {entry.strip()}" for entry in entries)
+
+
 def _described(room: str, name: str, value: Any) -> str:
     if inspect.isclass(value):
         options = [":members:"]
@@ -170,10 +181,10 @@ def _options(backend: type[Backend]) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Write the reference before the pages are read."""
+    """Write the reference, and the pages that are files of the repository, before pages are read."""
     folder = Path(app.srcdir) / "api"
     folder.mkdir(exist_ok=True)
-    written = pages()
+    written = pages() | copies.pages()
     for old in folder.glob("*.md"):
         if old.stem not in written:
             old.unlink()
