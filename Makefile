@@ -6,7 +6,7 @@ STAMP := $(VENV)/.xlens-installed
 EXAMPLE := examples/xlens_latentshift
 PLUGIN := $(VENV)/.xlens-plugin-installed
 
-.PHONY: demo examples test lint plugin venv-package
+.PHONY: demo docs examples test lint plugin venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
@@ -20,6 +20,13 @@ examples: $(STAMP)
 # One thread a worker: more of them get in each other's way.
 test: $(STAMP) $(PLUGIN)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# From nothing, so that what no page leads to any more is gone. A warning is an error; links and search are tried.
+docs: $(STAMP)
+	rm -rf site docs/api docs/run
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs site
+	$(BIN)/python docs/building/links.py site
+	$(BIN)/python docs/building/words.py site
 
 # The example of a third party's distribution: built as a wheel, and installed from it.
 plugin: $(PLUGIN)

@@ -20,6 +20,10 @@ extensions = [
     "building.execution",
 ]
 exclude_patterns = ["building", "run"]
+if tags.has("quick"):  # noqa: F821
+    # Without the reference, whose docstrings take most of the time: for the test of the search.
+    extensions = ["myst_parser", "building.copies"]
+    exclude_patterns.append("api/xlens*")
 
 # Pages whose Python is run while the site is built; what it prints and draws stands under it.
 executed_pages = ["start", "how_it_works", "tutorials/*"]

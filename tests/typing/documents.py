@@ -44,7 +44,9 @@ MANNERS = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs
 
 def pages() -> list[Path]:
     """Return every document that may hold code."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    written = ((ROOT / "docs" / "api"), (ROOT / "docs" / "run"))
+    found = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(path for path in found if not any(map(path.is_relative_to, written)))]
 
 
 def modules_of(page: str, name: str, assumed: str = "assumed") -> dict[str, str]:
