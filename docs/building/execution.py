@@ -6,6 +6,7 @@ import ast
 import contextlib
 import fnmatch
 import io
+import json
 import multiprocessing
 import os
 import re
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-__all__ = ["Output", "blocks_of", "run_page", "setup"]
+__all__ = ["Output", "blocks_of", "remembered", "run_page", "setup", "with_outputs"]
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.S | re.M)
 
@@ -70,6 +71,16 @@ def run_page(name: str, page: str, folder: Path) -> list[Output]:
         finally:
             os.chdir(before)
     return found
+
+
+def remembered(name: str, page: str, folder: Path) -> list[Output]:
+    """Run a page as :func:`run_page` does, unless its code is what it was when it was run last."""
+    file, code = folder / f"{name.replace('/', '-')}.json", blocks_of(page)
+    if file.is_file() and (kept := json.loads(file.read_text(encoding="utf-8")))["code"] == code:
+        return [Output(**output) for output in kept["outputs"]]
+    outputs = run_page(name, page, folder)
+    file.write_text(json.dumps({"code": code, "outputs": [vars(output) for output in outputs]}), encoding="utf-8")
+    return outputs
 
 
 def _run(slug: str, block: str, names: dict[str, Any], folder: Path) -> Output:
@@ -142,7 +153,7 @@ def _run_all(app: Sphinx) -> None:
         texts = {name: (source / f"{name}.md").read_text(encoding="utf-8") for name in names}
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(2, os.cpu_count() or 1), context, _started) as pool:
-            futures = {name: pool.submit(run_page, name, text, folder) for name, text in texts.items()}
+            futures = {name: pool.submit(remembered, name, text, folder) for name, text in texts.items()}
             found = {name: future.result() for name, future in futures.items()}
     app.xlens_outputs = found  # type: ignore[attr-defined]
 

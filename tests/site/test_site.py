@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from building import copies, links, words
-from building.execution import blocks_of, run_page, with_outputs
+from building.execution import blocks_of, remembered, run_page, with_outputs
 from building.reference import ROOMS, documented, pages
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +124,14 @@ def test_what_a_block_prints_draws_and_writes_stands_under_it(tmp_path):
     assert "](../run/a-b-1-0.png)" in shown
     assert (tmp_path / "a-b-1-0.png").stat().st_size > 500
     assert sys.modules.pop("page").__name__ == "page"
+
+
+def test_a_page_is_run_again_where_its_code_is_another(tmp_path):
+    (tmp_path / "pages").mkdir()
+    page = f"```python\nfrom pathlib import Path\nprint(len(list(Path({str(tmp_path)!r}).glob('*.json'))))\n```\n"
+    assert [remembered(name, page, tmp_path)[0].text for name in ("a", "a", "b")] == ["0", "0", "1"]
+    assert remembered("a", page.replace("print", "print(2)\nprint"), tmp_path)[0].text == "2\n2"
+    sys.modules.pop("page")
 
 
 def test_a_page_that_fails_says_where(tmp_path):
