@@ -111,18 +111,8 @@ def _written(room: str, title: str, own: list[str], homes: dict[int, str]) -> st
     """Return the page of a room: its sentence, its options where it is a backend, its names."""
     module = importlib.import_module(room)
     head = inspect.getdoc(module) or ""
-    lines = [
-        f"# {title}",
-        "",
-        f"```{{py:module}} {room}\n```",
-        "",
-        f"`{room}`",
-        "",
-        "```{eval-rst}",
-        head,
-        "```",
-        "",
-    ]
+    lines = [f"# {title}", "", f"```{{py:module}} {room}\n```", "", f"`{room}`", ""]
+    lines += ["```{eval-rst}", _without_references(head), "```", ""]
     elsewhere = [homes[id(value)] for name, value in _public(room) if _is_code(value) and name not in own]
     if elsewhere:
         lines += ["Described elsewhere: " + ", ".join(f"{{py:obj}}`{home}`" for home in elsewhere) + ".", ""]
