@@ -141,7 +141,7 @@ def _described(room: str, name: str, value: Any) -> str:
     if inspect.isroutine(value):
         return f"## {name}\n\n```{{eval-rst}}\n.. autofunction:: {room}.{name}\n```"
     said = "\n".join(f"   {line}" for line in _comment(room, name))
-    return f"## {name}\n\n```{{eval-rst}}\n.. py:data:: {room}.{name}\n\n{said}\n```"
+    return f"## {name}\n\n```{{eval-rst}}\n.. py:data:: {name}\n   :module: {room}\n\n{said}\n```"
 
 
 def _comment(room: str, name: str) -> list[str]:

@@ -74,7 +74,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 _ASK = """query => {
     const [text, terms, excluded, highlight, objects] = Search._parseQuery(query);
-    return Search._performSearch(text, terms, excluded, highlight, objects).map(one => one[0]);
+    // Shown from the last to the first.
+    return Search._performSearch(text, terms, excluded, highlight, objects).map(one => one[0]).reverse();
 }"""
 
 
