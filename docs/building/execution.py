@@ -91,6 +91,8 @@ def _run(slug: str, block: str, names: dict[str, Any], folder: Path) -> Output:
     value = None
     with warnings.catch_warnings(record=True) as said, contextlib.redirect_stdout(out):
         warnings.simplefilter("default")
+        # Between matplotlib, NumPy and torch, and nothing that a reader could do anything about.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         exec(compile(tree, slug, "exec"), names)
         if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), slug, "eval"), names)
