@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from building import copies, links, words
-from building.execution import blocks_of, remembered, run_page, with_outputs
+from building.execution import agrees, blocks_of, remembered, run_page, with_outputs
 from building.reference import ROOMS, documented, pages
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +125,12 @@ def test_what_a_block_prints_draws_and_writes_stands_under_it(tmp_path):
     assert "](../run/a-b-1-0.png)" in shown
     assert (tmp_path / "a-b-1-0.png").stat().st_size > 500
     assert sys.modules.pop("page").__name__ == "page"
+
+
+def test_the_output_in_the_readme_is_compared_but_for_numbers():
+    page = "# A\n\n```text\nscore 0.5\n```\n"
+    assert agrees(page, "UntrustworthyWarning: 1 of 2\nscore 0.25")
+    assert not agrees(page, "margin 0.5")
 
 
 def test_a_page_is_run_again_where_its_code_is_another(tmp_path):
