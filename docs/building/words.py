@@ -42,7 +42,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "regression": ("guide/outputs",),
     "ordinal": ("guide/outputs",),
     "softmax": ("faq", "guide/outputs"),
-    "class names": ("guide/outputs",),
+    # The first found is the reference of Classifier, whose argument it is.
+    "class names": ("guide/outputs", "api/xlens"),
     "checkpoint": ("faq", "guide/questions", "tutorials/training_loop", "guide/training_code"),
     "resume": ("faq", "guide/questions", "tutorials/training_loop"),
     "CUDA": ("choosing", "faq"),
