@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-__all__ = ["copied", "relinked", "setup"]
+__all__ = ["copied", "pages", "relinked", "setup", "write"]
 
 _ROOT = Path(__file__).parents[2]
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
@@ -79,7 +79,17 @@ def _read(app: Sphinx, name: str, content: list[str]) -> None:
     content[0] = relinked(content[0], home, home)
 
 
+def write(folder: Path, written: dict[str, str]) -> None:
+    """Write pages into a folder; one that is as it was is left alone, so that it is not read again."""
+    folder.mkdir(exist_ok=True)
+    for name, text in written.items():
+        path = folder / f"{name}.md"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Mend links before pages are read."""
+    """Write the pages that are files of the repository, and mend links before pages are read."""
+    write(Path(app.srcdir) / "api", pages())
     app.connect("source-read", _read)
     return {"parallel_read_safe": True}

@@ -171,15 +171,6 @@ def _options(backend: type[Backend]) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Write the reference, and the pages that are files of the repository, before pages are read."""
-    folder = Path(app.srcdir) / "api"
-    folder.mkdir(exist_ok=True)
-    written = pages() | copies.pages()
-    for old in folder.glob("*.md"):
-        if old.stem not in written:
-            old.unlink()
-    for name, text in written.items():
-        path = folder / f"{name}.md"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    """Write the reference before the pages are read."""
+    copies.write(Path(app.srcdir) / "api", pages())
     return {"parallel_read_safe": True}
