@@ -10,7 +10,7 @@ RELEASE := $(VENV)/.xlens-release-installed
 # The interpreter of the environments that a wheel is tried in: make dist-newest PYTHON=python3.12
 PYTHON ?= $(abspath $(BIN))/python
 
-.PHONY: demo dist dist-lowest dist-newest dist-files examples test lint plugin venv-package
+.PHONY: demo docs dist dist-lowest dist-newest dist-files examples test lint plugin venv-package
 
 demo: $(STAMP)
 	$(BIN)/xlens demo
@@ -24,6 +24,13 @@ examples: $(STAMP)
 # One thread a worker: more of them get in each other's way.
 test: $(STAMP) $(PLUGIN)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+# From nothing, so that what no page leads to any more is gone. A warning is an error; links and search are tried.
+docs: $(STAMP)
+	rm -rf site docs/api docs/run
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs site
+	$(BIN)/python docs/building/links.py site
+	$(BIN)/python docs/building/words.py site
 
 # The example of a third party's distribution: built as a wheel, and installed from it.
 plugin: $(PLUGIN)

@@ -26,11 +26,30 @@ def digits_classifier():
     return model, images.train
 
 
+#: Pages of the guide that have code, in the order in which a reader meets them: names go from one to the next.
+GUIDE = ("questions", "outputs", "attributions", "reports", "training_code", "invariances", "trust", "audit")
+GUIDE += ("layers", "backends")
+
+
 @pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
-def test_readme_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
+def test_the_readme_runs_and_is_what_getting_started_shows(short_masks):
+    (code,) = blocks("README.md")
+    assert code == blocks("docs/start.md")[0]
+    names: dict[str, object] = {}
+    exec(compile(code.replace("steps=200", "steps=4, progress=False"), "README.md", "exec"), names)
+    assert isinstance(names["explanation"], xlens.Explanation)
+
+
+def test_no_page_of_the_guide_is_left_out():
+    with_code = {path.stem for path in (ROOT / "docs" / "guide").glob("*.md") if "```python" in path.read_text()}
+    assert with_code == set(GUIDE)
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
+def test_the_guide_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
     monkeypatch.chdir(tmp_path)
     model, images = digits_classifier()
-    code = "\n".join(blocks("README.md"))
+    code = "\n".join("\n".join(blocks(f"docs/guide/{name}.md")) for name in GUIDE)
     # A short fit: what is tested is that every line runs, not that the lens is good.
     code = code.replace('backend="medxgan")', 'backend="medxgan", steps=12, progress=False)')
     code = code.replace("steps=300", "steps=4, progress=False")
@@ -40,7 +59,7 @@ def test_readme_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
     code = code.replace('backend="ilvm",', 'backend="ilvm", steps=12, teaching_steps=4, progress=False,')
     names = {"model": model, "images": images}
     with unchanged(model):
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(code, "docs/guide", "exec"), names)
     assert (tmp_path / "why.png").stat().st_size > 10_000
     assert isinstance(names["explanation"], xlens.Explanation)
     assert names["explainer"].backend.name == "dif"

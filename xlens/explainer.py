@@ -72,7 +72,7 @@ class LensExplainer(Record):
                 `references` nearest to its decoding; ``"lig_features"``, the line integral as a map for each named
                 part of the code (``"lig: <name>"``, and ``"lig: not in the code"``; of a lens on a hidden layer
                 ``"lig"`` brings them). Others: ``"lig_paper"``, ``"latent_shift"``; ``"difference"``,
-                |G(z) - G(z0)|, and ``"accumulated"``, the same along the path; ``"divergence_class"`` and
+                ``|G(z) - G(z0)|``, and ``"accumulated"``, the same along the path; ``"divergence_class"`` and
                 ``"divergence_nuisance"``, what makes the codes differ in either part (SVAE; option `method`). And
                 third parties' and Captum's (``"occlusion"``, ...), on the same score, with the counterfactual as
                 baseline: ``{"occlusion": {"sliding_window_shapes": (1, 4, 4)}}``.

@@ -61,7 +61,7 @@ class Fidelity:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Explanation:
-    """One batch of explanations: data only, batch first, iterable and indexable.
+    """Explanations of N inputs: counterfactuals, attributions, figures, verdicts; data only, batch first, iterable.
 
     The score explained, f_c, is the margin of the classifier's logits: logit of `target` minus logit of `contrast`.
 

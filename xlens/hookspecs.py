@@ -10,6 +10,7 @@ from xlens.contracts.backend import Backend
 __all__ = ["hookimpl", "hookspec"]
 
 hookspec = pluggy.HookspecMarker("xlens")
+#: Decorator of a plugin's hooks, as ``xlens_backend``: what it returns is found under the entry point's name.
 hookimpl = pluggy.HookimplMarker("xlens")
 
 

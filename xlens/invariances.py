@@ -104,7 +104,7 @@ class Invariances:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DivergenceAttributions:
-    """Which pixels of a variant x~ make it differ from its input x, in one part of the lens's code.
+    """Divergence attributions ``(N, *S)``: pixels that make a variant x~ differ from x in one part of the code.
 
     Args:
         attributions: ``(N, *M, *S)`` of d(x, x~) as a function of x~, with x as baseline; M as the variants had it.

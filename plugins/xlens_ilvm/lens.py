@@ -143,7 +143,7 @@ class ILVMLens(Lens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move the named dimensions toward where they are on the contrast class; see :func:`toward_class`.
+        """Move the named dimensions toward where they are on the contrast class; see ``toward_class``.
 
         Those about which nothing was answered mean nothing yet, and stay as they are.
         """

@@ -132,7 +132,7 @@ class IntroVACLens(AskingLens):
 
     @torch.no_grad()
     def counterfactual(self, codes: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
-        """Move along (w_contrast - w_target) / |.| until the classifier is sure of `contrast`.
+        """Move along the unit vector of ``w_contrast - w_target`` until the classifier is sure of `contrast`.
 
         The step is the smallest found at which the classifier's margin on the decoding is its median on real
         inputs of the contrast class; where no step reaches that, the one with the best margin.
@@ -154,7 +154,7 @@ class IntroVACLens(AskingLens):
     def potential(
         self, codes: Tensor, target: int | None, attributes: Mapping[str, bool | float] | None = None
     ) -> Tensor:
-        """Return U(z) = -s log p(target, attributes|z) + |z|^2 / 2 per row, ``(N,)``, with s the sharpness.
+        """Return ``U(z) = -s log p(target, attributes|z) + |z|^2 / 2`` per row, ``(N,)``, with s the sharpness.
 
         Given the code, class and attributes are independent of each other. What an attribute may be, :meth:`draw`
         says; without a target any class will do.

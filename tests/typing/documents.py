@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 #: What pages take for granted, as their words say it; a page may give these names another value.
 ASSUMED = '''"""Names that the pages assume."""
 
-import torch
-import xlens
+import torch as torch
+import xlens as xlens
 
 model: torch.nn.Module
 images: torch.Tensor
@@ -32,6 +32,7 @@ explanation: xlens.Explanation
 
 #: Names of one page alone.
 OWN: dict[str, str] = {
+    "docs/guide/invariances.md": "found: xlens.Invariances\n",
     "docs/metrics.md": "from xlens.metrics import mean_embedding_test as mean_embedding_test\n"
     "from xlens.metrics import reconstruction_attack as reconstruction_attack\n"
     "images_of_another_class: torch.Tensor\n",
@@ -44,7 +45,9 @@ MANNERS = "# mypy: allow-redefinition, allow-untyped-defs, allow-incomplete-defs
 
 def pages() -> list[Path]:
     """Return every document that may hold code."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    written = ((ROOT / "docs" / "api"), (ROOT / "docs" / "run"))
+    found = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(path for path in found if not any(map(path.is_relative_to, written)))]
 
 
 def modules_of(page: str, name: str, assumed: str = "assumed") -> dict[str, str]:

@@ -59,7 +59,7 @@ def geodesic(
 ) -> Polyline:
     """Geodesic in codes: the curve whose decoding is shortest, through `knots` codes.
 
-    The energy sum_k |G(z_{k+1}) - G(z_k)|^2 is minimised over the inner knots by Adam from the straight line on
+    The energy ``sum_k |G(z_{k+1}) - G(z_k)|^2`` is minimised over the inner knots by Adam from the straight line on
     (Manifold Integrated Gradients, Zaher et al. 2024). Each row keeps the best that it has seen, so no curve
     has more energy than the straight one.
 

@@ -19,8 +19,9 @@ _RADIUS = 0.04
 
 @dataclass(frozen=True)
 class Association:
-    """Between being in a group and a column of facts, among the decisions for the same class; where nearly all of
-    them are in the group, among all inputs.
+    """Association of being in a group with a column of facts, among the decisions for the same class.
+
+    Where nearly all of them are in the group, it is among all inputs.
 
     Args:
         column: its name.

@@ -72,7 +72,7 @@ class Remedy:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Audit:
-    """What a classifier relies on over a set of data.
+    """Audit: what a classifier relies on over a set of data, in groups, with alarms for shortcuts.
 
     Args:
         groups: what had to change, alike in many inputs; suspects of a shortcut first, then by how many decisions

@@ -26,7 +26,7 @@ __all__ = ["Classifier", "as_classifier"]
 
 
 class Classifier:
-    """A trained model with the facts that xlens needs about it.
+    """Classifier: a trained model from inputs ``(N, *S)`` to logits ``(N, K)``, with what xlens has to know of it.
 
     The model is held by reference and left exactly as it is. Wrappers are taken off: of what ``torch.compile``,
     DataParallel, DistributedDataParallel, AveragedModel, or a LightningModule that only calls the network is put

@@ -29,8 +29,7 @@ def margin_over_rest(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def default_contrast(logits: Tensor, target: Tensor, reference: int | None) -> Tensor:
-    """Return the class to explain against: the lens's reference class, else the classifier's runner-up,
-    ``(N,)``."""
+    """Contrast class ``(N,)``: the one to explain against, the lens's reference class or else the runner-up."""
     others = logits.scatter(1, target.unsqueeze(1), -torch.inf)
     runner_up = others.argmax(1)
     if reference is None:

@@ -67,7 +67,7 @@ def run_demo(
     print(f"report: {page}")
     if show is not None:
         show(page)
-    print(f"\nfidelity over {len(explanation)} held-out images (the README says what the figures mean):")
+    print(f"\nfidelity over {len(explanation)} held-out images (docs/guide/trust.md says what the figures mean):")
     print(explanation.fidelity.to_markdown())
     held = int(explanation.trustworthy.sum())
     print(f"\ntrustworthy: {held} of {len(explanation)}")

@@ -138,7 +138,7 @@ class Backend(ABC):
 
     #: The name under which it is registered (entry-point name).
     name: ClassVar[str]
-    #: What its lenses can do beyond explaining: keys of :data:`CAPABILITIES`.
+    #: What its lenses can do beyond explaining: keys of :data:`xlens.contracts.CAPABILITIES`.
     capabilities: ClassVar[tuple[str, ...]] = ()
     #: Whether ``fit`` trains. One that only looks at the data says False: where it also declares
     #: ``"edits"``, it is tried first for whoever names no backend, and its lens says whether it suits the data.

@@ -41,7 +41,7 @@ class Feature:
 
 
 class Lens(nn.Module, ABC):
-    """A generative model around a classifier, working in codes.
+    """Lens: a generative model around a classifier, between inputs ``(N, *S)`` and codes ``(N, d)``.
 
     A lens has to be deterministic: the same input gives the same code, whatever else is in the
     batch. It is stored by its ``state_dict``, and built again by its backend's ``build``. Its methods
@@ -163,7 +163,7 @@ class EditingLens(Lens):
 class FittedLens(Protocol):
     """A lens together with the classifier that it was fitted around: every explainer is one.
 
-    What a backend finds in :attr:`Run.over` and :attr:`Run.start_from`.
+    What a backend finds in ``Run.over`` and ``Run.start_from``.
     """
 
     @property

@@ -96,7 +96,7 @@ def clamped(edited: Tensor, inputs: Tensor, low: Tensor, high: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class CarriedCurve:
-    """The lens's path in codes, carried onto the real input: x(a) of :func:`carried`.
+    """The lens's path in codes, carried onto the real input: x(a) of ``carried``.
 
     With z(a) a curve in codes from z0 to z, usually the straight one. ``"masked"`` and ``"residual"`` are clamped
     to the range of the data (or of the input, where that is wider), and end at x.

@@ -28,11 +28,10 @@ def causal_influence(
 ) -> Tensor:
     """Causal influence of each part of the code on the class: information flow ``(F,)`` in nats, at most log K.
 
-    That is E_a KL(p(y | part = a) || p(y)), where p(y | part = a) is the mean of the classifier's probabilities on
-    decodings in which the part is set to a and everything else is drawn on its own, from other codes. Every a meets
-    the same
-    draws of everything else: a part that the classifier does not listen to gets 0, and not what chance makes of the
-        draws.
+    That is ``E_a KL(p(y | part = a) || p(y))``, where ``p(y | part = a)`` is the mean of the classifier's
+    probabilities on decodings in which the part is set to a and everything else is drawn on its own, from other
+    codes. Every a meets the same draws of everything else: a part that the classifier does not listen to gets 0,
+    and not what chance makes of the draws.
 
     Args:
         classify: maps inputs to logits ``(M, K)``.

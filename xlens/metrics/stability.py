@@ -48,7 +48,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     Between maps for the classifier and maps for the classifier with other weights this is the model-randomisation
     check: near 1, a method does not look at the weights. Two constant maps are alike (1); a constant one is like no
-        other (0).
+    other (0).
 
     Args:
         first, second: ``(N, *S)`` attributions.

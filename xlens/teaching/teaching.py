@@ -20,7 +20,9 @@ from xlens.training.processes import process_state_restored
 
 __all__ = ["STRATEGIES", "Strategy", "Teaching"]
 
+#: How ``query`` chooses inputs to ask a person about.
 Strategy = Literal["power_mutual_information", "mutual_information", "max_entropy", "random"]
+#: The same, as names.
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 #: Before the name of what inputs are drawn in proportion to.
 _POWER = "power_"

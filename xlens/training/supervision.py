@@ -35,8 +35,9 @@ def supervising_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor
 
 
 def classifier_logits(classifier: Classifier, run: Run, batch: Batch) -> Tensor:
-    """Return the classifier's own logits ``(n, K)`` on a batch, kept from the survey where the data have a stable
-    order.
+    """Return the classifier's own logits ``(n, K)`` on a batch.
+
+    They are kept from the survey where the data have a stable order.
 
     Args:
         classifier: the frozen classifier.

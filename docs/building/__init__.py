@@ -1,0 +1,1 @@
+"""What Sphinx is taught beside the pages: the reference from docstrings, code that is run, words to search."""
