@@ -191,6 +191,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "sweep",
         "chance",
         "sameness",
+        "tone",
         "groups",
         "alarms",
         "result",

@@ -45,6 +45,7 @@ def page_of(audit: Audit, title: str) -> str:
         parts=len(audit.parts),
         alarms=[(audit.title(group), verdict_of(audit.group(group))) for group in alarms],
         relied=[(audit.title(one), verdict_of(one)) for one in audit.groups if one.number not in alarms][:_TOLD],
+        tones=[one.said for one in audit.tones],
         notes=audit.notes,
         data={
             "height": audit.fitted.spec.shape[1],

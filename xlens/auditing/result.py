@@ -19,6 +19,7 @@ from xlens.auditing.alarms import Alarm, verdict_of
 from xlens.auditing.groups import Group
 from xlens.auditing.parts import Parts
 from xlens.auditing.sweep import Seen
+from xlens.auditing.tone import Tone
 from xlens.data import as_data
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, did_you_mean
 from xlens.files.writing import write_whole
@@ -78,6 +79,7 @@ class Audit:
         groups: what had to change, alike in many inputs; suspects of a shortcut first, then by how many decisions
             they stand behind.
         alarms: the suspects, the most suspect first.
+        tones: decisions that go by the colours or the light of whole images, the strongest first.
         parts, seen: the rows behind: each part of each edit, and each input that was explained.
         total: inputs that should have been explained; fewer were, where time ran out.
         notes: what was left out, and why.
@@ -94,6 +96,7 @@ class Audit:
 
     groups: tuple[Group, ...]
     alarms: tuple[Alarm, ...]
+    tones: tuple[Tone, ...]
     parts: Parts
     seen: Seen
     total: int
@@ -278,6 +281,7 @@ class Audit:
             "notes": list(self.notes),
             "alarms": [dataclasses.asdict(alarm) for alarm in self.alarms],
             "groups": self.records(),
+            "tones": [dataclasses.asdict(tone) | {"said": tone.said} for tone in self.tones],
         }
         text = json.dumps(_finite(facts), indent=2)
         if path is not None:
@@ -314,6 +318,7 @@ class Audit:
         lines = [part, ""]
         lines += [f"- ALARM, {self.title(one.group)}: {self.verdict(one.group)}" for one in self.alarms]
         lines += [] if self.alarms else ["No group looks like a shortcut."]
+        lines += [f"- Tone: {one.said}" for one in self.tones]
         if self.groups:
             lines += ["", "| group | target | share | effect | flips | place | sameness |", "|---" * 7 + "|"]
         for group in self.groups:

@@ -17,6 +17,7 @@ from xlens.auditing.evidence import SEARCHES, evidence_of
 from xlens.auditing.groups import Group, clusters, describe
 from xlens.auditing.result import Audit
 from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
+from xlens.auditing.tone import Tone, tones_of
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import is_number, plain, whole
@@ -24,6 +25,7 @@ from xlens.data import as_data
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
+from xlens.plot.pixels import natural_ranges
 
 __all__ = ["audit"]
 
@@ -53,7 +55,8 @@ def audit(
 
     Each input's edit is taken apart into connected parts, described by where they are, what stands there before and
     after (in colours and edges, not in the classifier's own features), and how much of the score each carries.
-    Parts that are alike make a group. The images are not kept.
+    Parts that are alike make a group. What lies in no one place, the colours and the light of whole images, is
+    tried on its own: see :class:`Tone`. The images are not kept.
 
     Args:
         explainer: what :func:`xlens.fit` or :func:`xlens.load` returned, for images.
@@ -116,10 +119,12 @@ def audit(
         groups = _groups(fitted, reader, found, objects, facts, confidence, seed)
         alarms = alarms_of(groups)
         groups, alarms = _numbered(groups, [alarm.group for alarm in alarms])
+        tones = _tones(fitted, reader, found, objects, confidence, seed)
         thumbnails = {group.number: _thumbnails(fitted, reader, group, search) for group in groups[:_SHOWN]}
     return Audit(
         groups=tuple(groups),
         alarms=tuple(alarms),
+        tones=tuple(tones),
         parts=found.parts,
         seen=found.seen,
         total=found.total,
@@ -228,6 +233,22 @@ def _groups(
             )
     groups = [dataclasses.replace(group, number=number) for number, group in enumerate(groups)]
     return _with_associations(groups, seen, facts, fitted.class_names)
+
+
+def _tones(
+    fitted: Fitted, reader: Reader, found: Sweep, masks: Tensor | None, confidence: float, seed: int
+) -> list[Tone]:
+    spec = fitted.spec
+    return tones_of(
+        found.seen,
+        names=fitted.class_names,
+        ranges=fitted.display_ranges or natural_ranges(spec.minimum, spec.maximum),
+        take=lambda index: reader.take(torch.from_numpy(index))[0].cpu(),
+        ask=fitted.probabilities,
+        objects=None if masks is None else lambda index: masks[torch.from_numpy(index)],
+        confidence=confidence,
+        seed=seed,
+    )
 
 
 def _with_associations(
