@@ -58,7 +58,7 @@ TASKS = (
 )
 
 
-def leaf_cnn() -> nn.Module:
+def leaf_cnn(classes: int = 2) -> nn.Module:
     """A CNN for colour images of 64 x 64 that trains in a minute.
 
     Normalised, as without that some seeds put every leaf into one class.
@@ -77,7 +77,7 @@ def leaf_cnn() -> nn.Module:
         nn.Flatten(),
         nn.Linear(64 * (SIDE // 8) ** 2, 64),
         nn.ReLU(),
-        nn.Linear(64, 2),
+        nn.Linear(64, classes),
     )
 
 

@@ -2,7 +2,7 @@
 
 from xlens.auditing.alarms import Alarm
 from xlens.auditing.chance import Association
-from xlens.auditing.groups import Group
+from xlens.auditing.group import Group
 from xlens.auditing.result import Audit, Remedy
 from xlens.auditing.run import audit
 from xlens.auditing.tone import Tone

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from xlens.auditing.alarms import Alarm, verdict_of
-from xlens.auditing.groups import Group
+from xlens.auditing.group import Group
 from xlens.auditing.parts import Parts
 from xlens.auditing.sweep import Seen
 from xlens.auditing.tone import Tone
@@ -353,6 +353,8 @@ _NUMBERS = (
     "area",
     "outside",
     "p_outside",
+    "foreign",
+    "p_foreign",
     "wrong",
     "wrong_besides",
     "pasted",
