@@ -13,7 +13,7 @@ Beside it, by maps of the same decisions: SpRAy, spectral clustering of Grad-CAM
 as baseline), the number of clusters by the largest gap of eigenvalues; and the mean map, of which the brightest
 tenth is compared with where the thing was planted (overlap, IoU), beside what the top alarm fills. None raises
 alarms, so the best cluster is taken, by those who know the truth. The last line says how well the drop of accuracy
-that the remedy of all alarms estimates goes with the true one, over the rows of this call.
+that the remedy of all alarms and tones estimates goes with the true one, over the rows of the call.
 """
 
 from __future__ import annotations
@@ -253,10 +253,12 @@ def run(task: str, data: Path, seed: int, share: float) -> tuple[str, tuple[floa
         group = audit.group(audit.alarms[0].group)
         pure, overlap = filled_and_planted(audit, has, where, test)
         top = "yes" if pure >= PURE and overlap >= OVERLAP else "no"
-        drop = audit.remedy((test, true)).drop
         ours = agreement(torch.isin(seen, group.inputs), has[seen])
         words = f"{group.p_place:.3f}, {group.template.p:.3f}"
-    tones = [f"{one.kind} {one.effect:.2f}" for one in audit.tones if one.target == audit.fitted.class_names[1]]
+    told = [one for one in audit.tones if one.target == audit.fitted.class_names[1]]
+    if audit.alarms or told:
+        drop = audit.remedy((test, true), [*(alarm.group for alarm in audit.alarms), *told]).drop
+    tones = [f"{one.kind} {one.effect:.2f}" for one in told]
     cells += [", ".join(tones) or "-", str(len(audit.alarms)), top, words, f"{right - besides:.3f}", f"{drop:.3f}"]
     if bool(has.any()):
         maps = maps_of(net, test[seen])

@@ -62,6 +62,19 @@ def test_a_cast_is_found_with_its_factors_in_any_units(shift, scale):
     assert "blue times" in one.said
 
 
+def test_taken_out_it_is_gone_from_those_that_had_it_and_others_stay():
+    images = _photographs(BLUE)
+    one = next(one for one in _tones(images, _blueness) if one.target == "blue")
+    masks, there = one.find(images)
+    odd = torch.arange(COUNT) % 2 == 1
+    assert float((there == odd).float().mean()) > 0.95
+    assert torch.equal(masks.flatten(1).all(1), there)
+    without = one.mask_out(images)
+    assert torch.equal(without[~there], images[~there])
+    blue = without.mean((2, 3))[:, 2] / without.mean((2, 3))[:, 1]
+    assert float((blue[odd & there] - 1).abs().max()) < 0.1
+
+
 def test_a_vignette_is_light_and_no_colour():
     down = torch.linspace(-1, 1, SIDE) ** 2
     away = (down[:, None] + down[None]) / 2

@@ -172,18 +172,19 @@ class Audit:
         named = tuple(self.names[number] for number in sorted(self.names))
         return index, torch.stack(columns, 1).float(), named
 
-    def remedy(self, data: Any, groups: Sequence[int | str | Group] | None = None) -> Remedy:
+    def remedy(self, data: Any, groups: Sequence[int | str | Group | Tone] | None = None) -> Remedy:
         """Accuracy with and without the evidence of some groups.
 
         Args:
             data: inputs with labels, as for :func:`xlens.fit`.
-            groups: whose evidence is filled; None for all that raise an alarm.
+            groups: whose evidence is filled, and tones that are shifted; None for all groups that raise an alarm.
 
         Raises:
             DataError: the data have no labels.
             OptionError: no group is given, and there is no alarm.
         """
-        chosen = [self.group(one) for one in (groups if groups is not None else [a.group for a in self.alarms])]
+        asked = groups if groups is not None else [alarm.group for alarm in self.alarms]
+        chosen = [one if isinstance(one, Tone) else self.group(one) for one in asked]
         if not chosen:
             raise OptionError(
                 "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
@@ -207,7 +208,9 @@ class Audit:
             if bool((true == c).any())
         }
         right, still = _mean(one == true), _mean(other == true)
-        titles = tuple(self.title(group) for group in chosen)
+        titles = tuple(
+            f"{one.kind} of {one.target!r}" if isinstance(one, Tone) else self.title(one) for one in chosen
+        )
         return Remedy(right, still, _mean(one != other), _mean(found), classes, titles)
 
     def records(self) -> list[dict[str, Any]]:

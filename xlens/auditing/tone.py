@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xlens.auditing.chance import halves, mean_interval
 from xlens.auditing.sweep import Seen
+from xlens.data import as_inputs
 
 __all__ = ["Tone", "tones_of"]
 
@@ -48,6 +49,8 @@ class Tone:
         p: that the shift does no more than these, by Wilcoxon's signed rank test, corrected for all that were
             tried.
         background: mean fall where the shift spares the object; NaN without masks.
+        usual: the tone of `target` inputs, as logarithms of what `factors` multiplies.
+        ranges: what is black and white in each channel.
 
     References:
         Wilcoxon (1945), Individual Comparisons by Ranking Methods.
@@ -65,6 +68,37 @@ class Tone:
     elsewhere: float
     p: float
     background: float
+    usual: tuple[float, ...]
+    ranges: tuple[tuple[float, float], ...]
+
+    def find(self, data: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which inputs have the tone: those that are nearer to that of `target` than to that of `toward`.
+
+        Args:
+            data: ``(N, C, H, W)`` in the classifier's own normalisation.
+
+        Returns:
+            masks ``(N, 1, H, W)`` bool, all or nothing of an image; and ``(N,)`` bool whether it is there.
+        """
+        inputs = as_inputs(data, tuple(torch.as_tensor(data).shape[-3:])).cpu()
+        measured, _ = _FIELDS[self.kind]
+        along = torch.tensor(self.factors).log()
+        way = (measured(_Pixels(self.ranges).bright(inputs)) - torch.tensor(self.usual)) @ along
+        there = way < (along @ along) / 2
+        return there[:, None, None, None].expand(-1, 1, *inputs.shape[2:]), there
+
+    def mask_out(self, data: Tensor) -> Tensor:
+        """Return data ``(N, C, H, W)``, of which those that have the tone are shifted to that of `toward`.
+
+        Args:
+            data: as for :meth:`find`.
+        """
+        inputs = torch.as_tensor(data).float()
+        _, there = self.find(data)
+        pixels, (_, field) = _Pixels(self.ranges), _FIELDS[self.kind]
+        light = field(torch.tensor(self.factors).log(), inputs)
+        shifted = pixels.given((pixels.bright(inputs.cpu()) * light).clamp_max(1)).to(inputs.device)
+        return torch.where(there[:, None, None, None].to(inputs.device), shifted, inputs)
 
     @property
     def said(self) -> str:
@@ -118,7 +152,8 @@ def tones_of(
         spared = None if objects is None else objects(asked)
         for kind in _FIELDS:
             measured, field = _FIELDS[kind]
-            shift = measured(other).median(0).values - measured(own).median(0).values
+            tone = measured(own).median(0).values
+            shift = measured(other).median(0).values - tone
             fields = [field(one, inputs) for one in (shift, *_elsewhere(shift, draw))]
 
             def probabilities(light: Tensor, inputs: Tensor = inputs) -> Tensor:
@@ -147,6 +182,8 @@ def tones_of(
                     elsewhere=float(usually.mean()),
                     p=_p(fall - usually),
                     background=background,
+                    usual=tuple(tone.tolist()),
+                    ranges=tuple((float(low), float(high)) for low, high in ranges),
                 )
             )
     corrected = [dataclasses.replace(one, p=min(1.0, len(found) * one.p)) for one in found]
