@@ -6,6 +6,7 @@ import torch
 
 from xlens.auditing.chance import association, corrected, halves, mean_interval, one_place, outside_objects
 from xlens.auditing.filling import continued
+from xlens.auditing.foreign import foreign
 from xlens.auditing.sameness import best_match, template_of
 
 
@@ -115,3 +116,49 @@ def test_an_interval_covers_the_mean():
     low, high = mean_interval(draw.normal(2, 1, 100), 0.95, 0)
     assert low < 2 < high
     assert high - low == pytest.approx(2 * 1.96 / 10, rel=0.3)
+
+
+def _leaves(colour, count=24, side=32):
+    """Grey-green noise, of which each has one patch of a colour in a box of 6 x 6, and the boxes' corners."""
+    generator = torch.Generator().manual_seed(0)
+    plain = 0.3 + 0.2 * torch.rand(2 * count, 3, side, side, generator=generator)
+    inputs, others = plain[:count].clone(), plain[count:]
+    corners = torch.tensor([[20, 4]]).expand(count, 2)
+    where = torch.rand(count, 1, 6, 6, generator=generator) < 0.4
+    box = inputs[:, :, 20:26, 4:10]
+    inputs[:, :, 20:26, 4:10] = torch.where(where, torch.tensor(colour)[:, None, None], box)
+    return inputs, corners, others
+
+
+def test_writing_in_a_colour_of_its_own_is_foreign_whatever_it_says():
+    share, p = foreign(*_leaves([1.0, 0.6, 0.1]), (6, 6), [(0.0, 1.0)] * 3, 0)
+    assert share == pytest.approx(0.4, abs=0.05)
+    assert p < 1e-4
+
+
+def test_a_few_that_are_decided_wrongly_do_not_make_it_known():
+    inputs, corners, others = _leaves([1.0, 0.6, 0.1])
+    some = torch.cat([others[:22], inputs[:2]])
+    assert foreign(inputs, corners, some, (6, 6), [(0.0, 1.0)] * 3, 0)[0] == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_colour_that_others_have_is_not_foreign():
+    assert foreign(*_leaves([0.4, 0.4, 0.4]), (6, 6), [(0.0, 1.0)] * 3, 0) == (0.0, 1.0)
+
+
+def test_colours_that_stand_anywhere_in_the_input_are_not_of_the_part():
+    _, corners, others = _leaves([1.0, 0.6, 0.1])
+    red = torch.rand(len(others), 1, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.4
+    spotted = torch.where(red, torch.tensor([1.0, 0.6, 0.1])[:, None, None], others.flip(0))
+    assert foreign(spotted, corners, others, (6, 6), [(0.0, 1.0)] * 3, 0)[1] > 0.01
+
+
+def test_foreign_colours_are_the_same_in_other_units():
+    inputs, corners, others = _leaves([1.0, 0.6, 0.1])
+    plain = foreign(inputs, corners, others, (6, 6), [(0.0, 1.0)] * 3, 0)
+    assert foreign(4 * inputs - 2, corners, 4 * others - 2, (6, 6), [(-2.0, 2.0)] * 3, 0) == plain
+
+
+def test_of_one_channel_nothing_is_known_as_colour():
+    grey = torch.rand(4, 1, 8, 8)
+    assert foreign(grey, torch.zeros(4, 2, dtype=torch.long), grey, (2, 2), [(0.0, 1.0)], 0) == (0.0, 1.0)

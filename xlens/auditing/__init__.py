@@ -2,8 +2,9 @@
 
 from xlens.auditing.alarms import Alarm
 from xlens.auditing.chance import Association
-from xlens.auditing.groups import Group
+from xlens.auditing.group import Group
 from xlens.auditing.result import Audit, Remedy
 from xlens.auditing.run import audit
+from xlens.auditing.tone import Tone
 
-__all__ = ["Alarm", "Association", "Audit", "Group", "Remedy", "audit"]
+__all__ = ["Alarm", "Association", "Audit", "Group", "Remedy", "Tone", "audit"]

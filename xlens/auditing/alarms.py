@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from xlens.auditing.groups import SURE, Group
+from xlens.auditing.group import SURE, Group
 
 __all__ = ["Alarm", "alarms_of", "signs_of", "verdict_of"]
 
@@ -13,6 +13,8 @@ __all__ = ["Alarm", "alarms_of", "signs_of", "verdict_of"]
 _SHARE, _EFFECT = 0.1, 0.1
 #: A part is outside of the objects where so much of it is, on average.
 _OUTSIDE = 0.5
+#: A part shows foreign colours where so much of it does, on average.
+_FOREIGN = 0.1
 #: Of the side; a place is no wider.
 _RADIUS = 0.1
 
@@ -43,6 +45,11 @@ def signs_of(group: Group) -> dict[str, str]:
             f"{'raises' if group.pasted >= 0 else 'lowers'} the probability by {abs(group.pasted):.2f} where it is "
             "pasted in"
         )
+    if group.foreign >= _FOREIGN and group.p_foreign <= SURE:
+        found["foreign"] = (
+            f"{group.foreign:.0%} of it has colours that hardly any input decided otherwise has "
+            f"(p {_small(group.p_foreign)})"
+        )
     if group.p_place <= SURE and group.radius <= _RADIUS:
         found["place"] = f"always in one place (p {_small(group.p_place)})"
     if group.outside > _OUTSIDE and group.p_outside <= SURE:
@@ -57,17 +64,18 @@ def alarms_of(groups: list[Group]) -> list[Alarm]:
     """Return the alarms, the most suspect first.
 
     A group that matters raises one where it is a stamp: the same thing in all of its inputs nearly to the pixel,
-    which parts of objects hardly are, and moves decisions where it is pasted in. It raises one, too, where it lies
-    outside of the object, and in one place or beside a known fact. One place alone raises none: where images are
-    aligned, every part of an object has its place.
+    which parts of objects hardly are, and moves decisions where it is pasted in. What differs from image to image,
+    like a date, raises one where it moves decisions too, lies in one place and has foreign colours. So does a group
+    that lies outside of the object, and in one place or beside a known fact. One place alone raises none: where
+    images are aligned, every part of an object has its place.
     """
     found = []
     for group in groups:
         signs = signs_of(group)
         matters = group.share >= _SHARE and group.effect >= _EFFECT and group.effect_low > 0
         beside = "place" in signs or "metadata" in signs
-        stamp = "same" in signs and group.pasted >= _EFFECT
-        if matters and (stamp or ("outside" in signs and beside)):
+        stamp = "same" in signs or ("foreign" in signs and "place" in signs)
+        if matters and ((stamp and group.pasted >= _EFFECT) or ("outside" in signs and beside)):
             suspicion = len(signs) + group.share * group.effect
             found.append(
                 Alarm(
@@ -103,6 +111,8 @@ def _refuting(group: Group, signs: dict[str, str]) -> list[str]:
     said = ["the classifier is as accurate on data with it filled (audit.remedy)"]
     if "same" in signs:
         said.append("what is there belongs to the object, such as a part that is made to one pattern")
+    if "foreign" in signs:
+        said.append("the colours belong to the class, and stand there because objects are aligned")
     if "place" in signs:
         said.append("objects are aligned, and it is a part of them: give masks of the object")
     if "outside" in signs:

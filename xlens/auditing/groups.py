@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xlens.auditing.chance import Association, halves, mean_interval, one_place, outside_objects
-from xlens.auditing.filling import continued
+from xlens.auditing.chance import halves, mean_interval, one_place, outside_objects
+from xlens.auditing.foreign import foreign
+from xlens.auditing.group import Group, pasted_into
 from xlens.auditing.parts import Parts
-from xlens.auditing.sameness import Template, best_match, template_of
+from xlens.auditing.sameness import template_of
 from xlens.auditing.sweep import Seen
-from xlens.data import as_inputs
-from xlens.data.numbers import as_tensor
 
-__all__ = ["Group", "clusters", "describe"]
+__all__ = ["clusters", "describe"]
 
 #: How much a place counts against looks: a group may be a tenth of the side wide for one deviation of its look.
 _PLACE = 10.0
@@ -29,134 +28,6 @@ _SAMPLES = 5
 #: Inputs by which it is judged whether a group is one thing, and with which it is compared.
 _COMPARED = 48
 _EXEMPLARS = 8
-#: A group is one thing where its inputs vary by at most the rest of this share of what sets them apart from others.
-SAME, SURE = 0.98, 0.01
-#: And at most so many inputs decided otherwise have it.
-FEW = 0.25
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Group:
-    """Parts of edits that are alike: what the classifier goes by in some decisions.
-
-    Args:
-        number: its place in the audit, from the most to the least suspect.
-        target: the class decided for, by name.
-        toward: classes decided for without it, by name -> share of the group.
-        inputs: ``(N,)`` positions of its inputs in the data.
-        share: of the decisions for `target`.
-        share_low, share_high: its interval, by bootstrap over inputs, like all intervals.
-        effect, effect_low, effect_high: mean fall of the probability of `target` when this part alone is filled.
-        drop: mean fall of the score.
-        flips: share of its inputs in which that alone changes the decision.
-        carried: mean share of the score's change that the part carries, by path attribution.
-        place: mean row and column of the centre, from 0 to 1.
-        radius: that holds four fifths of the centres, as share of the side.
-        p_place: that as many parts would lie there by chance.
-        area: mean share of the image.
-        outside: mean share of the part outside of the objects; NaN without masks.
-        p_outside: that as much would lie outside by chance.
-        template: what its inputs have in common.
-        pasted: by how much the probability of `target` rises when that is pasted into inputs decided otherwise.
-        wrong, wrong_besides: share of wrong decisions in the group, and among other decisions for `target`; NaN
-            without labels.
-        associations: with metadata and with true labels, the closest first.
-        colour, colour_after: mean colour of the part before and after, as share of the data's range.
-        contrast, contrast_after: its texture before and after: mean energy of edges.
-        exemplars: positions of inputs that show it best.
-        confidence: of the intervals.
-    """
-
-    number: int
-    target: str
-    toward: Mapping[str, float]
-    inputs: Tensor
-    share: float
-    share_low: float
-    share_high: float
-    effect: float
-    effect_low: float
-    effect_high: float
-    drop: float
-    flips: float
-    carried: float
-    place: tuple[float, float]
-    radius: float
-    p_place: float
-    area: float
-    outside: float
-    p_outside: float
-    template: Template
-    pasted: float
-    wrong: float
-    wrong_besides: float
-    associations: tuple[Association, ...]
-    colour: tuple[float, ...]
-    colour_after: tuple[float, ...]
-    contrast: float
-    contrast_after: float
-    exemplars: tuple[int, ...]
-    confidence: float
-
-    @property
-    def same(self) -> bool:
-        """Whether all of its inputs show one and the same thing, which inputs decided otherwise do not have."""
-        one = self.template
-        return one.sameness >= SAME and one.p <= SURE and one.others <= FEW
-
-    def find(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where the group's evidence is in inputs.
-
-        A thing that is the same in all inputs is looked for around its usual place; anything else is wherever that
-        place is.
-
-        Args:
-            data: ``(N, C, H, W)`` in the classifier's own normalisation.
-
-        Returns:
-            masks ``(N, 1, H, W)`` bool, and ``(N,)`` bool whether it is there.
-        """
-        inputs = as_inputs(data, tuple(np.shape(data))[-3:]).cpu()
-        height, width = self.template.picture.shape[1:]
-        corner = torch.tensor(_corner(self.template, inputs))
-        # Of a thing, what is the same in all inputs; the box around it holds more than it.
-        extent = self.template.extent if self.same else torch.ones(1, height, width, dtype=torch.bool)
-        corners, there = corner.expand(len(inputs), 2), torch.ones(len(inputs), dtype=torch.bool)
-        if self.same:
-            one = self.template
-            parts = [
-                best_match(part, one.picture, one.extent, corner.expand(len(part), 2), one.reach)
-                for part in inputs.split(256)
-            ]
-            corners, distance = (torch.cat(values) for values in zip(*parts, strict=True))
-            there = distance <= one.within
-        masks = torch.zeros(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
-        for mask, (top, left), found in zip(masks, corners.tolist(), there.tolist(), strict=True):
-            mask[:, top : top + height, left : left + width] = extent & found
-        return masks, there
-
-    def mask_out(self, data: Tensor) -> Tensor:
-        """Return data ``(N, C, H, W)`` with the group's evidence filled from its surroundings, by no classifier.
-
-        Args:
-            data: as for :meth:`find`.
-
-        >>> import xlens
-        >>> audit = xlens.audit(explainer, images[:64], progress=False)
-        >>> [group.mask_out(images[:2]).shape for group in audit.groups][:1]
-        [torch.Size([2, 1, 8, 8])]
-        """
-        masks, _ = self.find(data)
-        inputs = as_tensor(data).float()
-        return continued(inputs, masks.to(inputs.device))
-
-    def __repr__(self) -> str:
-        """Return a line that fits a terminal."""
-        row, column = self.place
-        return (
-            f"Group({self.number}: {self.share:.0%} of {self.target!r}, at row {row:.2f}, column {column:.2f}, "
-            f"effect {self.effect:.2f}, sameness {self.template.sameness:.2f})"
-        )
 
 
 def clusters(parts: Parts, target: int, smallest: int) -> list[np.ndarray]:
@@ -218,6 +89,7 @@ def describe(
     take: Callable[[np.ndarray], Tensor],
     ask: Callable[[Tensor], Tensor],
     usual_outside: float,
+    ranges: Sequence[tuple[float, float]],
     confidence: float,
     seed: int,
 ) -> Group:
@@ -230,6 +102,7 @@ def describe(
         take: returns the inputs at positions.
         ask: returns the classifier's probabilities.
         usual_outside: share of the images outside of the objects.
+        ranges: what is black and white in each channel.
         confidence: of the intervals.
         seed: of what is drawn.
     """
@@ -249,7 +122,10 @@ def describe(
     wrong, besides = _wrong(label, target, inside)
     after = np.bincount(own.contrast[first], minlength=len(names)) / len(first)
     channels = parts.crop.shape[1]
-    template, others = _template(own[first], seen, take, seed)
+    compared = _compared(own[first], seen, take, seed)
+    template = template_of(compared.inputs, compared.centres, compared.others, compared.size, seed)
+    others = compared.others
+    colours, p_colours = foreign(compared.inputs, compared.corners, others, compared.size, ranges, seed)
     best = first[np.argsort(-own.drop[first], kind="stable")]
     return Group(
         number=0,
@@ -272,7 +148,9 @@ def describe(
         outside=outside,
         p_outside=p_outside,
         template=template,
-        pasted=float((ask(_with(template, others)) - ask(others))[:, target].mean()),
+        foreign=colours,
+        p_foreign=p_colours,
+        pasted=float((ask(pasted_into(template, others)) - ask(others))[:, target].mean()),
         wrong=wrong,
         wrong_besides=besides,
         associations=(),
@@ -285,8 +163,24 @@ def describe(
     )
 
 
-def _template(own: Parts, seen: Seen, take: Callable[[np.ndarray], Tensor], seed: int) -> tuple[Template, Tensor]:
-    """Return what parts have in common, and the inputs that they were compared with."""
+@dataclass(frozen=True)
+class _Compared:
+    """Some inputs of a group, where the part is in each ``(n, 2)``, and as many that are decided otherwise."""
+
+    inputs: Tensor
+    centres: Tensor
+    others: Tensor
+    size: tuple[int, int]
+
+    @property
+    def corners(self) -> Tensor:
+        """Top and left of the part in each input."""
+        sides, size = torch.tensor(self.inputs.shape[2:]), torch.tensor(self.size)
+        corners = (self.centres * sides - size / 2).round().long()
+        return torch.minimum(corners.clamp_min(0), (sides - size).clamp_min(0))
+
+
+def _compared(own: Parts, seen: Seen, take: Callable[[np.ndarray], Tensor], seed: int) -> _Compared:
     draw = np.random.default_rng(seed)
     some = np.sort(draw.permutation(len(own))[:_COMPARED])
     # Others that are decided alike may have the same thing, in another group. Without two decided otherwise there
@@ -297,27 +191,10 @@ def _template(own: Parts, seen: Seen, take: Callable[[np.ndarray], Tensor], seed
     inputs = take(own.input[some][order])
     sides = np.array(inputs.shape[2:])
     box = own.box[some]
-    size = np.median(np.column_stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]]), 0) * sides
-    height, width = (max(2, round(float(side))) for side in size)
+    extent = np.median(np.column_stack([box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]]), 0) * sides
+    height, width = (min(max(2, round(float(side))), int(most)) for side, most in zip(extent, sides, strict=True))
     centres = torch.from_numpy(own.place[some][order]).float()
-    compared = take(others)
-    return template_of(inputs, centres, compared, (height, width), seed), compared
-
-
-def _with(template: Template, inputs: Tensor) -> Tensor:
-    """Return inputs with the thing pasted in at its usual place."""
-    height, width = template.picture.shape[1:]
-    top, left = _corner(template, inputs)
-    pasted = inputs.clone()
-    window = pasted[:, :, top : top + height, left : left + width]
-    window.copy_(torch.where(template.extent, template.picture, window))
-    return pasted
-
-
-def _corner(template: Template, inputs: Tensor) -> list[int]:
-    size, sides = torch.tensor(template.picture.shape[1:]), torch.tensor(inputs.shape[2:])
-    corner = (torch.tensor(template.place) * sides - size / 2).round().long()
-    return torch.minimum(corner.clamp_min(0), (sides - size).clamp_min(0)).tolist()
+    return _Compared(inputs, centres, take(others), (height, width))
 
 
 def _wrong(label: np.ndarray, target: int, inside: np.ndarray) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xlens.auditing.alarms import verdict_of
-from xlens.auditing.groups import Group
+from xlens.auditing.group import Group
 from xlens.errors import StorageError
 from xlens.files.writing import write_whole
 from xlens.plot.pixels import natural_ranges
@@ -45,6 +45,7 @@ def page_of(audit: Audit, title: str) -> str:
         parts=len(audit.parts),
         alarms=[(audit.title(group), verdict_of(audit.group(group))) for group in alarms],
         relied=[(audit.title(one), verdict_of(one)) for one in audit.groups if one.number not in alarms][:_TOLD],
+        tones=[one.said for one in audit.tones],
         notes=audit.notes,
         data={
             "height": audit.fitted.spec.shape[1],
@@ -107,6 +108,7 @@ def _table(group: Group) -> list[list[str]]:
         ("one place, by chance", f"p = {_number(group.p_place)}"),
         ("one thing: sameness", f"{group.template.sameness:.2f} (p = {_number(group.template.p)})"),
         ("inputs decided otherwise that have it, too", f"{group.template.others:.0%}"),
+        ("colours that others hardly have", f"{group.foreign:.0%} (p = {_number(group.p_foreign)})"),
         ("rise where it is pasted in", _number(group.pasted)),
         ("colour before, and filled", " to ".join(_colour(c) for c in (group.colour, group.colour_after))),
         ("texture before, and filled", f"{group.contrast:.3f} to {group.contrast_after:.3f}"),

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from xlens.auditing.alarms import Alarm, verdict_of
-from xlens.auditing.groups import Group
+from xlens.auditing.group import Group
 from xlens.auditing.parts import Parts
 from xlens.auditing.sweep import Seen
+from xlens.auditing.tone import Tone
 from xlens.data import as_data
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, did_you_mean
 from xlens.files.writing import write_whole
@@ -78,6 +79,7 @@ class Audit:
         groups: what had to change, alike in many inputs; suspects of a shortcut first, then by how many decisions
             they stand behind.
         alarms: the suspects, the most suspect first.
+        tones: decisions that go by the colours or the light of whole images, the strongest first.
         parts, seen: the rows behind: each part of each edit, and each input that was explained.
         total: inputs that should have been explained; fewer were, where time ran out.
         notes: what was left out, and why.
@@ -94,6 +96,7 @@ class Audit:
 
     groups: tuple[Group, ...]
     alarms: tuple[Alarm, ...]
+    tones: tuple[Tone, ...]
     parts: Parts
     seen: Seen
     total: int
@@ -169,18 +172,19 @@ class Audit:
         named = tuple(self.names[number] for number in sorted(self.names))
         return index, torch.stack(columns, 1).float(), named
 
-    def remedy(self, data: Any, groups: Sequence[int | str | Group] | None = None) -> Remedy:
+    def remedy(self, data: Any, groups: Sequence[int | str | Group | Tone] | None = None) -> Remedy:
         """Accuracy with and without the evidence of some groups.
 
         Args:
             data: inputs with labels, as for :func:`xlens.fit`.
-            groups: whose evidence is filled; None for all that raise an alarm.
+            groups: whose evidence is filled, and tones that are shifted; None for all groups that raise an alarm.
 
         Raises:
             DataError: the data have no labels.
             OptionError: no group is given, and there is no alarm.
         """
-        chosen = [self.group(one) for one in (groups if groups is not None else [a.group for a in self.alarms])]
+        asked = groups if groups is not None else [alarm.group for alarm in self.alarms]
+        chosen = [one if isinstance(one, Tone) else self.group(one) for one in asked]
         if not chosen:
             raise OptionError(
                 "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
@@ -204,7 +208,9 @@ class Audit:
             if bool((true == c).any())
         }
         right, still = _mean(one == true), _mean(other == true)
-        titles = tuple(self.title(group) for group in chosen)
+        titles = tuple(
+            f"{one.kind} of {one.target!r}" if isinstance(one, Tone) else self.title(one) for one in chosen
+        )
         return Remedy(right, still, _mean(one != other), _mean(found), classes, titles)
 
     def records(self) -> list[dict[str, Any]]:
@@ -278,6 +284,7 @@ class Audit:
             "notes": list(self.notes),
             "alarms": [dataclasses.asdict(alarm) for alarm in self.alarms],
             "groups": self.records(),
+            "tones": [dataclasses.asdict(tone) | {"said": tone.said} for tone in self.tones],
         }
         text = json.dumps(_finite(facts), indent=2)
         if path is not None:
@@ -314,6 +321,7 @@ class Audit:
         lines = [part, ""]
         lines += [f"- ALARM, {self.title(one.group)}: {self.verdict(one.group)}" for one in self.alarms]
         lines += [] if self.alarms else ["No group looks like a shortcut."]
+        lines += [f"- Tone: {one.said}" for one in self.tones]
         if self.groups:
             lines += ["", "| group | target | share | effect | flips | place | sameness |", "|---" * 7 + "|"]
         for group in self.groups:
@@ -348,6 +356,8 @@ _NUMBERS = (
     "area",
     "outside",
     "p_outside",
+    "foreign",
+    "p_foreign",
     "wrong",
     "wrong_besides",
     "pasted",

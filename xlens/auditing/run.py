@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,19 +13,21 @@ from torch import Tensor
 
 from xlens.auditing.alarms import alarms_of
 from xlens.auditing.chance import association, corrected
-from xlens.auditing.evidence import SEARCHES, evidence_of
-from xlens.auditing.groups import Group, clusters, describe
+from xlens.auditing.evidence import evidence_of
+from xlens.auditing.given import faults_of, masks_of, metadata_of
+from xlens.auditing.group import Group
+from xlens.auditing.groups import clusters, describe
 from xlens.auditing.result import Audit
 from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
+from xlens.auditing.tone import Tone, tones_of
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
-from xlens.contracts.numbers import is_number, plain, whole
+from xlens.contracts.numbers import plain
 from xlens.data import as_data
-from xlens.data.numbers import as_tensor
-from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.errors import OptionError, UnsupportedError
 from xlens.explaining.asking import asks
-from xlens.files.plain import said
 from xlens.fitted import Fitted, as_fitted
+from xlens.plot.pixels import natural_ranges
 
 __all__ = ["audit"]
 
@@ -55,7 +57,8 @@ def audit(
 
     Each input's edit is taken apart into connected parts, described by where they are, what stands there before and
     after (in colours and edges, not in the classifier's own features), and how much of the score each carries.
-    Parts that are alike make a group. The images are not kept.
+    Parts that are alike make a group. What lies in no one place, the colours and the light of whole images, is
+    tried on its own: see :class:`Tone`. The images are not kept.
 
     Args:
         explainer: what :func:`xlens.fit` or :func:`xlens.load` returned, for images.
@@ -83,7 +86,7 @@ def audit(
     >>> audit.count
     64
     """
-    faults = _faults(n, search, seconds, confidence, seed)
+    faults = faults_of(n, search, seconds, confidence, seed)
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
@@ -103,8 +106,8 @@ def audit(
         search = "windows"
     with Turn():
         reader = Reader(as_data(data), fitted.spec.shape, n, seed)
-        objects = None if masks is None else _masks(masks, reader.total, fitted.spec.shape)
-        facts = _metadata(metadata, reader.total)
+        objects = None if masks is None else masks_of(masks, reader.total, fitted.spec.shape)
+        facts = metadata_of(metadata, reader.total)
         found = sweep(
             fitted,
             reader,
@@ -118,10 +121,12 @@ def audit(
         groups = _groups(fitted, reader, found, objects, facts, confidence, seed)
         alarms = alarms_of(groups)
         groups, alarms = _numbered(groups, [alarm.group for alarm in alarms])
+        tones = _tones(fitted, reader, found, objects, confidence, seed)
         thumbnails = {group.number: _thumbnails(fitted, reader, group, search) for group in groups[:_SHOWN]}
     return Audit(
         groups=tuple(groups),
         alarms=tuple(alarms),
+        tones=tuple(tones),
         parts=found.parts,
         seen=found.seen,
         total=found.total,
@@ -130,55 +135,6 @@ def audit(
         seed=seed,
         thumbnails=thumbnails,
     )
-
-
-def _faults(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> list[str]:
-    faults = []
-    if n is not None and ((count := whole(n)) is None or count < 1):
-        faults.append(f"n must be an int >= 1 or None, got {n!r}")
-    if search not in SEARCHES:
-        faults.append(f"search must be one of {', '.join(SEARCHES)}, got {search!r}")
-    if seconds is not None and (not is_number(seconds) or not seconds > 0):
-        faults.append(f"seconds must be above 0 or None, got {seconds!r}")
-    if not is_number(confidence) or not 0 < confidence < 1:
-        faults.append(f"confidence must be between 0 and 1, got {confidence!r}")
-    if (number := whole(seed)) is None or not 0 <= number < 2**63:
-        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
-    return faults
-
-
-def _masks(masks: Any, total: int, shape: tuple[int, ...]) -> Tensor:
-    try:
-        found = as_tensor(masks)
-    except (TypeError, ValueError, RuntimeError) as fault:
-        raise DataError(
-            "audit: masks are no table of numbers", given=said(fault), do="pass a tensor or an array"
-        ) from None
-    if tuple(found.shape) != (total, 1, *shape[1:]):
-        raise DataError(
-            "audit: masks do not fit the data",
-            given=tuple(found.shape),
-            allowed=f"({total}, 1, {shape[1]}, {shape[2]})",
-        )
-    return found.bool()
-
-
-def _metadata(metadata: Any, total: int) -> dict[str, np.ndarray]:
-    if metadata is None:
-        return {}
-    if not hasattr(metadata, "items"):
-        raise DataError(
-            "audit: metadata is no table", given=type(metadata).__name__, allowed="name -> values, or a DataFrame"
-        )
-    facts = {str(name): np.asarray(values) for name, values in metadata.items()}
-    wrong = [name for name, values in facts.items() if values.shape != (total,)]
-    if wrong:
-        raise DataError(
-            "audit: metadata do not fit the data",
-            given=f"{wrong[0]!r} of shape {facts[wrong[0]].shape}",
-            allowed=f"a value for each of the {total} inputs in the data, explained or not",
-        )
-    return facts
 
 
 def _identity(
@@ -229,12 +185,33 @@ def _groups(
                     take=take,
                     ask=ask,
                     usual_outside=usual,
+                    ranges=_ranges(fitted),
                     confidence=confidence,
                     seed=seed,
                 )
             )
     groups = [dataclasses.replace(group, number=number) for number, group in enumerate(groups)]
     return _with_associations(groups, seen, facts, fitted.class_names)
+
+
+def _tones(
+    fitted: Fitted, reader: Reader, found: Sweep, masks: Tensor | None, confidence: float, seed: int
+) -> list[Tone]:
+    return tones_of(
+        found.seen,
+        names=fitted.class_names,
+        ranges=_ranges(fitted),
+        take=lambda index: reader.take(torch.from_numpy(index))[0].cpu(),
+        ask=fitted.probabilities,
+        objects=None if masks is None else lambda index: masks[torch.from_numpy(index)],
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def _ranges(fitted: Fitted) -> Sequence[tuple[float, float]]:
+    """Return what is black and white in each channel."""
+    return fitted.display_ranges or natural_ranges(fitted.spec.minimum, fitted.spec.maximum)
 
 
 def _with_associations(

@@ -1,0 +1,68 @@
+"""What an audit is asked with, checked: numbers and words, masks of objects, facts about inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from xlens.auditing.evidence import SEARCHES
+from xlens.contracts.numbers import is_number, whole
+from xlens.data.numbers import as_tensor
+from xlens.errors import DataError
+from xlens.files.plain import said
+
+__all__ = ["faults_of", "masks_of", "metadata_of"]
+
+
+def faults_of(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> list[str]:
+    """Return what is wrong with the options, all of it."""
+    faults = []
+    if n is not None and ((count := whole(n)) is None or count < 1):
+        faults.append(f"n must be an int >= 1 or None, got {n!r}")
+    if search not in SEARCHES:
+        faults.append(f"search must be one of {', '.join(SEARCHES)}, got {search!r}")
+    if seconds is not None and (not is_number(seconds) or not seconds > 0):
+        faults.append(f"seconds must be above 0 or None, got {seconds!r}")
+    if not is_number(confidence) or not 0 < confidence < 1:
+        faults.append(f"confidence must be between 0 and 1, got {confidence!r}")
+    if (number := whole(seed)) is None or not 0 <= number < 2**63:
+        faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    return faults
+
+
+def masks_of(masks: Any, total: int, shape: tuple[int, ...]) -> Tensor:
+    """Return where the object is in each input, ``(N, 1, H, W)`` bool."""
+    try:
+        found = as_tensor(masks)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise DataError(
+            "audit: masks are no table of numbers", given=said(fault), do="pass a tensor or an array"
+        ) from None
+    if tuple(found.shape) != (total, 1, *shape[1:]):
+        raise DataError(
+            "audit: masks do not fit the data",
+            given=tuple(found.shape),
+            allowed=f"({total}, 1, {shape[1]}, {shape[2]})",
+        )
+    return found.bool()
+
+
+def metadata_of(metadata: Any, total: int) -> dict[str, np.ndarray]:
+    """Return facts by name, ``(N,)`` values each."""
+    if metadata is None:
+        return {}
+    if not hasattr(metadata, "items"):
+        raise DataError(
+            "audit: metadata is no table", given=type(metadata).__name__, allowed="name -> values, or a DataFrame"
+        )
+    facts = {str(name): np.asarray(values) for name, values in metadata.items()}
+    wrong = [name for name, values in facts.items() if values.shape != (total,)]
+    if wrong:
+        raise DataError(
+            "audit: metadata do not fit the data",
+            given=f"{wrong[0]!r} of shape {facts[wrong[0]].shape}",
+            allowed=f"a value for each of the {total} inputs in the data, explained or not",
+        )
+    return facts
