@@ -82,8 +82,11 @@ class Writes:
         if not self._asks():
             self.passes += 1
             return
+        # Looked around before and after: another pass may begin and end while the containers are copied.
+        passes, alone = self.passes, not self.running()
         contents = [(one, content_of(one)) for one in self._containers]
-        begun = _Pass(contents, self.passes, not self.running(), len(self.changes))
+        alone = alone and not self.shared(passes)
+        begun = _Pass(contents, passes, alone, len(self.changes))
         self._open.setdefault(threading.get_ident(), []).append(begun)
 
     def end(self) -> None:
@@ -104,14 +107,15 @@ class Writes:
             self.changes.pop()
 
     def _close(self, begun: _Pass) -> None:
-        if not begun.alone or self.passes != begun.passes or self.running():
+        found = [(container, before, content_of(container)) for container, before in begun.contents]
+        # Asked after they were copied: whoever has written by then has been counted.
+        if not begun.alone or self.shared(begun.passes):
             return
         # What came within this pass is part of what it changed.
         del self.changes[begun.changes :]
-        for container, before in begun.contents:
-            after = content_of(container)
+        for container, before, after in found:
             if not same_content(before, after):
-                self.changes.append(_Change(container, before, after, self.passes))
+                self.changes.append(_Change(container, before, after, begun.passes))
 
 
 class PassBegins(Passing):
