@@ -17,6 +17,7 @@ from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
 from xlens.classifier.normalization import as_normalization
 from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
+from xlens.classifier.put_out import tensor_in, with_tensor
 from xlens.classifier.tail import WholeTail, structural_tail
 from xlens.classifier.whole import tensors_of
 from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
@@ -37,7 +38,8 @@ class Classifier:
             binary decisions, ``(N,)`` or ``(N, 1)``. Tuples (first element), dicts (``"logits"``) and
             objects with ``.logits`` are unwrapped.
         layer: a hidden layer, by dotted module name or as the module itself, for lenses that work on
-            activations. A layer that runs several times per forward pass stands for its last run.
+            activations. A layer that runs several times per forward pass stands for its last run; one that puts
+            out a tuple or a list for the first tensor there, one that puts out a dict for its one tensor.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` (turned into log-probabilities), or
 
             - ``"multilabel"``: K logits of labels of which any number may hold, or ``"multilabel_probabilities"``,
@@ -189,14 +191,15 @@ class Classifier:
         """Return the output of the named hidden layer, ``(N, *A)``.
 
         Raises:
-            ModelError: no layer was named, it did not run, or it does not return a tensor.
+            ModelError: no layer was named, it did not run, or it puts out no tensor.
         """
         name = self._require_layer()
         with self.record([name]) as seen:
             self._run(inputs)
         if name not in seen:
             raise ModelError(
-                f"Classifier: the layer {name!r} did not run in the forward pass",
+                f"Classifier: the layer {name!r} did not run in the forward pass, or puts out no tensor",
+                allowed="a layer that puts out a tensor, a tuple or list that begins with one, or a dict of one",
                 do="name a module that the model calls on the way to its output",
             )
         return seen[name]
@@ -288,18 +291,18 @@ class Classifier:
         """Within this context, collect the outputs of modules whenever the model runs.
 
         Yields:
-            module name -> its last tensor output. What follows the module sees a copy, so an in-place
-            operation after it does not reach what was recorded.
+            module name -> its last output, or the tensor that this stands for. What follows the module sees a copy,
+            so an in-place operation after it does not reach what was recorded.
         """
         seen: dict[str, Tensor] = {}
         modules = dict(self.model.named_modules())
 
-        def keep(name: str) -> Callable[..., Tensor | None]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
-                if not isinstance(output, Tensor):
+        def keep(name: str) -> Callable[..., Any]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+                if (found := tensor_in(output)) is None:
                     return None
-                seen[name] = output
-                return output.clone()
+                seen[name] = found
+                return with_tensor(output, found.clone())
 
             return hook
 
@@ -369,7 +372,9 @@ class Classifier:
         if self._cut is None:
             with torch.no_grad():
                 found = structural_tail(self.model, name)
-                right = found is not None and self._reproduces(found.forward, probe[:1].detach())
+                # What follows a tuple takes it apart, which of one row may go right with a tensor in its place.
+                plain = found is not None and self._whole(probe[:1].detach()).plain
+                right = found is not None and plain and self._reproduces(found.forward, probe[:1].detach())
             self._cut = (found if right else None,)
         return self._cut[0]
 
