@@ -188,7 +188,7 @@ class Fitted:
             f"{capability}: a {self.backend.name!r} lens cannot do this",
             allowed=f"backends that can: {', '.join(able) or 'none is installed'}",
             # What is taught has names in codes that stay as they are, which those of any lens do below another.
-            do=f"fit one over this lens, on whose codes it learns: xlens.fit(model, data, {over[0]!r}, over=explainer)"
+            do=f"fit one over this lens, to learn on its codes: xlens.fit(model, data, {over[0]!r}, over=explainer)"
             if over
             else "fit a lens with one of them",
         )

@@ -152,6 +152,17 @@ def test_tokens_before_inputs_are_no_rows_of_inputs_however_many_there_are(data)
         fitted(around(TokensFirst, "norm", data), data)
 
 
+def test_what_follows_the_layer_goes_where_its_owner_moves_the_model(data):
+    classifier = around(Skipping, "after.1", data)
+    stage = fitted(classifier, data).lens.stage
+    with torch.no_grad():
+        values = stage.encode(data[:2])
+        classifier.model.to("meta")
+        # The lens stays where it is, and what stands between the two joins them.
+        assert stage.classifier.model(values).device.type == "meta"
+        assert stage.decode(values).device.type == "cpu"
+
+
 def test_infill_refuses_layers_and_names_those_that_do_not(data):
     with pytest.raises(UnsupportedError, match="'infill' cannot be fitted on a hidden layer.*ilvm.*medxgan.*svae"):
         xlens.fit(around(Skipping, "after", data), data, "infill", progress=False)

@@ -16,8 +16,8 @@ from xlens.attr.memory import points_in_flight
 from xlens.attr.quadrature import Method
 from xlens.attr.targets import Target, as_tuple, baselines_like, row_arguments
 from xlens.classifier.classifier import Classifier, as_classifier
-from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.frozen import frozen
+from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.turns import Turn
 from xlens.contracts.numbers import plain
 from xlens.errors import DataError, ModelError
@@ -37,7 +37,8 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
 
     Of one input ``(N, *S)`` and class scores ``(N, K)``, a model with a single logit has two classes, as everywhere
     in xlens: class 1 is the logit. With inputs in a tuple, whole numbers, further arguments, a target of several
-    indices, a layer that puts out a tuple, or the layer's own inputs, the model's output is taken as Captum takes it.
+    indices, a layer that puts out a tuple, or the layer's own inputs, the model's output is taken as Captum takes
+    it.
 
     Args:
         model: a module that returns class scores, or a :class:`xlens.Classifier`.
@@ -142,7 +143,9 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
         if self.layer is None:
             return True
         seen: list[Any] = []
-        handle = self.layer.register_forward_hook(of_this_thread(lambda _module, _args, output: seen.append(output)))
+        handle = self.layer.register_forward_hook(
+            of_this_thread(lambda _module, _args, output: seen.append(output))
+        )
         try:
             with torch.no_grad():
                 self.classifier(inputs[:1])

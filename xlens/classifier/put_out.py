@@ -17,8 +17,8 @@ _HIDDEN = "last_hidden_state"
 def tensor_in(output: Any) -> Tensor | None:
     """Return what a layer's output stands for, or None where nothing in it is sure to be that.
 
-    It is the tensor itself; of a tuple or a list the first, as of attention, of an LSTM and of blocks of transformers;
-    of a dict its one tensor, or ``"last_hidden_state"``.
+    It is the tensor itself; of a tuple or a list the first, as of attention, of an LSTM and of blocks of
+    transformers; of a dict its one tensor, or ``"last_hidden_state"``.
 
     >>> import torch
     >>> tensor_in((torch.zeros(2, 3), None)).shape, tensor_in({"a": torch.zeros(1), "b": torch.zeros(1)})
