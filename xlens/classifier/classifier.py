@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,9 @@ class Classifier:
             )
         self.reading = outputs_of(outputs, labels, label, threshold)
         self.model, prefix = unwrapped(model)
-        self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
+        self.layer = layer_name(
+            self.model, bare_name(layer, self.model, prefix) if isinstance(layer, str) else layer
+        )
         self.class_names = ordered_names(class_names) or self.reading.class_names
         self.normalization = as_normalization(normalization)
         self._check_class_names()
@@ -199,7 +201,6 @@ class Classifier:
         if name not in seen:
             raise ModelError(
                 f"Classifier: the layer {name!r} did not run in the forward pass, or puts out no tensor",
-                allowed="a layer that puts out a tensor, a tuple or list that begins with one, or a dict of one",
                 do="name a module that the model calls on the way to its output",
             )
         return seen[name]
@@ -291,8 +292,8 @@ class Classifier:
         """Within this context, collect the outputs of modules whenever the model runs.
 
         Yields:
-            module name -> its last output, or the tensor that this stands for. What follows the module sees a copy,
-            so an in-place operation after it does not reach what was recorded.
+            module name -> its last output, or the tensor that it stands for. What follows sees a copy, so an
+            in-place operation does not reach what was recorded.
         """
         seen: dict[str, Tensor] = {}
         modules = dict(self.model.named_modules())
@@ -372,9 +373,7 @@ class Classifier:
         if self._cut is None:
             with torch.no_grad():
                 found = structural_tail(self.model, name)
-                # What follows a tuple takes it apart, which of one row may go right with a tensor in its place.
-                plain = found is not None and self._whole(probe[:1].detach()).plain
-                right = found is not None and plain and self._reproduces(found.forward, probe[:1].detach())
+                right = found is not None and self._reproduces(found.forward, probe[:1].detach())
             self._cut = (found if right else None,)
         return self._cut[0]
 
@@ -384,7 +383,8 @@ class Classifier:
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
         with self.record([self._require_layer()]) as seen:
             expected = self(probe)
-        if self.layer not in seen:
+        # What follows a tuple takes it apart, which of one row may go right with a tensor in its place.
+        if self.layer not in seen or not self._whole(probe).plain:
             return False
         try:
             found = self.logits(tail(seen[self.layer].clone()), probe)
@@ -398,7 +398,3 @@ class Classifier:
 def as_classifier(model: nn.Module | Classifier) -> Classifier:
     """Return `model` if it is a Classifier, else wrap it."""
     return model if isinstance(model, Classifier) else Classifier(model)
-
-
-def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
-    return isinstance(layer, str)
