@@ -140,7 +140,8 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
 
     def _is_plain(self, inputs: Tensor) -> bool:
         """Whether the layer puts out a tensor; of a tuple Captum attributes every member."""
-        if self.layer is None:
+        # Where the model is cut, that was seen to.
+        if self.layer is None or self.classifier.cut(inputs[:1]) is not None:
             return True
         seen: list[Any] = []
         handle = self.layer.register_forward_hook(
