@@ -28,6 +28,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "kept",
         "frozen",
         "fingerprint",
+        "put_out",
         "tail",
         "margins",
         "classifier",

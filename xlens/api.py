@@ -299,6 +299,7 @@ def _default(
     if faults:
         raise OptionError("fit: " + "; ".join(faults))
     classifier, source = as_classifier(model), as_data(data)
+    check_asked(classifier)
     where = torch.device(device) if device is not None else classifier.device
     with _fitting(classifier, check_seed(seed)):
         choice = choose(classifier, source, seed=check_seed(seed), device=where)

@@ -182,10 +182,15 @@ class Fitted:
         protocol = CAPABILITIES[capability]
         if protocol is not None and isinstance(self.lens, protocol):
             return self.lens
+        able = offering(capability)
+        over = [name for name in able if name in offering("over")] if capability == "teach" else []
         raise UnsupportedError(
             f"{capability}: a {self.backend.name!r} lens cannot do this",
-            allowed=f"backends that can: {', '.join(offering(capability)) or 'none is installed'}",
-            do="fit a lens with one of them",
+            allowed=f"backends that can: {', '.join(able) or 'none is installed'}",
+            # What is taught has names in codes that stay as they are, which those of any lens do below another.
+            do=f"fit one over this lens, to learn on its codes: xlens.fit(model, data, {over[0]!r}, over=explainer)"
+            if over
+            else "fit a lens with one of them",
         )
 
     def classes(

@@ -101,13 +101,15 @@ def cell(task: Task, nets: dict[str, nn.Module], lens: str, space: str, steps: i
     network, layer = SPACES[space]
     classifier = xlens.Classifier(nets[network], layer=layer, class_names=task.class_names)
     options: dict[str, Any] = {} if lens == "infill" else {"steps": steps}
+    if layer is None and lens != "infill":
+        # A lens on a layer edits no image, and infill brings a mask of its own.
+        options["mask"] = xlens.MaskOptions(steps=60, pool=256)
     begun = time.process_time()
     try:
         explainer = xlens.fit(
             classifier,
             task.train[:FITTED],
             lens,
-            mask=xlens.MaskOptions(steps=60, pool=256),
             progress=False,
             **options,
         )

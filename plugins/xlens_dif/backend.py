@@ -35,6 +35,9 @@ class DIF(xlens.Backend):
     Nothing in it sees the classifier's gradient: it gives the classes of the data, once. ``game="none",
     separation="none"`` is a VAE. ``DIF.paper()`` has the paper's objective.
 
+    It is not taught: its names are of the classifier's own classes, of which nothing is unknown. What people say is
+    learned on its codes, by a lens over it: ``xlens.fit(model, data, "ilvm", over=explainer, side_info=...)``.
+
     References:
         Hu, Sejdinovic, Robust Deep Interpretable Features for Binary Image Classification; Huang et al. (2018),
         IntroVAE; Daniel, Tamar (2021), Soft-IntroVAE.

@@ -15,7 +15,7 @@ from xlens.data import as_inputs
 from xlens.errors import OptionError, did_you_mean
 from xlens.nn import AskingLens, CodeDecoder, GaussianEncoder, decoded_as, margin_over_rest, step_that_reaches
 from xlens_dif.health import Health
-from xlens_dif.posterior import bounded
+from xlens_dif.posterior import Posterior, bounded
 from xlens_dif.sparse import PENALTIES, sparse_path
 
 __all__ = ["Agreement", "DIFLens", "Traversal"]
@@ -141,6 +141,10 @@ class DIFLens(AskingLens):
     def encode(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(N, *S)`` to codes ``(N, d)`` in (-C, C): the encoder's mean, bounded."""
         return bounded(self.encoder(inputs)[0], self.bound) * self.orientation
+
+    def encode_draws(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return codes ``(M, N, d)`` from q(z|x), bounded, for noise ``(M, d)``."""
+        return Posterior(*self.encoder(inputs)).draw(noise.unsqueeze(1), self.bound) * self.orientation
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map codes ``(N, d)`` to inputs ``(N, *S)``."""

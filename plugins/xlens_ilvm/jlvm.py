@@ -158,6 +158,10 @@ class JLVM(xlens.Backend):
     too, a plain one. The likelihood's variance is the batch's own error (sigma-VAE), and neither term of the
     compression falls below `free_bits` a dimension, without which codes collapse.
 
+    It is not taught by itself: names shape its whole code while it is fitted on all of the data, and from a few
+    answers alone its encoder would forget the rest. It is taught by a lens over it, whose questions can follow
+    q(z*|x): ``xlens.fit(model, data, "ilvm", over=explainer, kinds=("binary",), uncertain="code")``.
+
     References:
         Adel, Ghahramani, Weller (2018), Discovering Interpretable Representations for Both Deep Generative and
         Discriminative Models, equation 13.

@@ -99,10 +99,11 @@ def test_a_layer_with_two_outputs_and_one_whose_inputs_are_words():
         toys.BasicModel_MultiLayer(multi_input_module=True).double(),
         tensor([0.0, 10.0, 0.0], [4.0, 1.0, -9.0]),
     )
-    found = LayerIntegratedGradients(model, "multi_relu").attribute((inputs,), target=1)
     expected = captum.attr.LayerIntegratedGradients(model, model.multi_relu).attribute(inputs, target=1)
-    assert isinstance(found, tuple)
-    assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in zip(found, expected, strict=True))
+    for given in (inputs, (inputs,)):
+        found = LayerIntegratedGradients(model, "multi_relu").attribute(given, target=1)
+        assert isinstance(found, tuple)
+        assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in zip(found, expected, strict=True))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         words = nn.Sequential(nn.Embedding(30, 4), nn.Flatten(), nn.Linear(20, 3), nn.Tanh(), nn.Linear(3, 2))

@@ -66,6 +66,12 @@ def test_grades_are_below_or_from_the_threshold_on():
     assert Classifier(Gives(), outputs="ordinal", threshold=2).names(2) == ("below grade 2", "grade 2 or above")
 
 
+def test_one_number_is_no_row_of_grades_and_what_to_say_instead_is_said():
+    grades = Classifier(nn.Linear(4, 1), outputs="ordinal", threshold=1)
+    with pytest.raises(ModelError, match="one logit for each grade.*outputs='regression'"):
+        grades(torch.zeros(2, 4))
+
+
 def test_names_of_the_two_classes_may_be_given():
     named = Classifier(Gives(), outputs="multilabel", label=1, class_names=["healthy", "rust"])
     assert named.names(2) == ("healthy", "rust")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -196,6 +198,59 @@ def test_a_layer_that_does_not_run():
     model.unused = nn.Linear(2, 2)
     with pytest.raises(ModelError, match="'unused' did not run"):
         Classifier(model, layer="unused").activations(X)
+
+
+class Packing(nn.Module):
+    """Puts its map into something else, and something beside it."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.linear, self.pack = nn.Linear(16, 6), pack
+
+    def forward(self, inputs):
+        return self.pack(self.linear(inputs))
+
+
+class Unpacking(nn.Module):
+    def __init__(self, pack, unpack):
+        super().__init__()
+        self.block, self.head, self.unpack = Packing(pack), nn.Linear(6, 2), unpack
+
+    def forward(self, inputs):
+        return self.head(self.unpack(self.block(inputs.flatten(1))).tanh())
+
+
+Pair = namedtuple("Pair", "hidden weights")
+PACKED = {
+    "of one": (lambda h: (h,), lambda out: out[0]),
+    "beside another": (lambda h: (h, h.mean(1)), lambda out: out[0]),
+    "named": (lambda h: Pair(h, None), lambda out: out.hidden),
+    "list": (lambda h: [h, None], lambda out: out[0]),
+    "dict": (lambda h: {"found": h, "depth": 1}, lambda out: out["found"]),
+    "words for it": (lambda h: {"a": h[:, :1], "last_hidden_state": h}, lambda out: out["last_hidden_state"]),
+}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_a_layer_that_puts_out_a_tuple_or_a_dict(packed):
+    model = seeded(lambda: Unpacking(*PACKED[packed]).eval())
+    classifier = Classifier(model, layer="block")
+    hidden = classifier.activations(X).detach()
+    assert torch.equal(hidden, model.block.linear(X.flatten(1)))
+    assert torch.allclose(classifier.tail(hidden + 1, X), model.head((hidden + 1).tanh()), atol=1e-6)
+    assert classifier.decided_by_layer(X)
+    assert torch.allclose(classifier.following(X[:1])(hidden - 1), model.head((hidden - 1).tanh()), atol=1e-6)
+
+
+def test_what_a_layer_puts_out_beside_its_activations_is_a_path_around_them():
+    model = seeded(lambda: Unpacking(lambda h: (h, h + 1), lambda out: out[0] * out[1]).eval())
+    assert not Classifier(model, layer="block").decided_by_layer(X)
+
+
+def test_a_layer_that_puts_out_no_tensor():
+    model = seeded(lambda: Unpacking(lambda h: {"a": h, "b": h}, lambda out: out["a"]).eval())
+    with pytest.raises(ModelError, match="did not run in the forward pass, or puts out no tensor"):
+        Classifier(model, layer="block").activations(X)
 
 
 def test_activations_without_a_layer():

@@ -11,9 +11,11 @@ from labelled import LABELS, Labels, Number, labelled_pictures
 
 import xlens
 from xlens import Classifier
-from xlens.errors import DataError, StorageError
+from xlens.errors import DataError, ModelError, StorageError
+from xlens.evaluation.scores import _other_labels
 from xlens.plot.words import other_labels, sentences
 from xlens.report.payload import payload
+from xlens.testing.bench import quiet
 
 INPUTS, HAS = labelled_pictures(48, seed=0)
 BOTH = HAS.all(1).nonzero()[:3, 0]
@@ -115,8 +117,29 @@ def test_a_label_is_evaluated(every, explainers):
         explainers["dark"], INPUTS[BOTH], oracle=oracle, target="dark", contrast="no dark", methods=("lig",)
     )
     shares = {one["figure"]: one["value"] for one in found.records() if "flips" in one["figure"]}
-    assert shares
+    assert "flips alone" in shares
     assert all(value == 1 for value in shares.values())
+    (moved,) = [one for one in found.records() if one["figure"] == "other labels moved"]
+    assert moved["better"] == "lower"
+    assert 0 <= moved["value"] < 0.2
+
+
+def test_an_edit_that_takes_other_labels_along_does_not_flip_alone(explainers):
+    with quiet():
+        found = explainers["dark"].explain(INPUTS[BOTH])
+    pairs = torch.tensor([[0.9, 0.1], [0.9, 0.8], [0.4, 0.6]])
+    turned = dataclasses.replace(found, other_labels={"bright": pairs})
+    scores = {one.name: one.values for one in _other_labels(turned)}
+    assert scores["flips alone"].tolist() == [0.0, 1.0, 0.0]
+    assert torch.allclose(scores["other labels moved"], torch.tensor([0.8, 0.1, 0.2]))
+
+
+def test_who_names_neither_label_nor_backend_is_asked_for_the_label_first(every, monkeypatch):
+    monkeypatch.setattr("xlens.api.choose", lambda *_, **__: pytest.fail("it chose"))
+    with pytest.raises(
+        ModelError, match=r"which of the classifier's independent labels.*classifier.about\('bright'\)"
+    ):
+        xlens.fit(every, INPUTS, progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")

@@ -136,6 +136,33 @@ def test_a_layer_with_paths_around_it_is_refused_before_training_and_others_are_
     assert near == ("entry", "after.0", "after.1")
 
 
+class TokensFirst(nn.Module):
+    """Tokens as (T, N, D), and as many of them as inputs that a fit asks about."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm, self.head = nn.Conv2d(1, 6, (4, 2), (4, 2)), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.patches(x).flatten(2).permute(2, 0, 1)).mean(0))
+
+
+def test_tokens_before_inputs_are_no_rows_of_inputs_however_many_there_are(data):
+    with pytest.raises(ModelError, match=r"'norm' puts out no activations of each input. Given: \(8, 8, 6\)"):
+        fitted(around(TokensFirst, "norm", data), data)
+
+
+def test_what_follows_the_layer_goes_where_its_owner_moves_the_model(data):
+    classifier = around(Skipping, "after.1", data)
+    stage = fitted(classifier, data).lens.stage
+    with torch.no_grad():
+        values = stage.encode(data[:2])
+        classifier.model.to("meta")
+        # The lens stays where it is, and what stands between the two joins them.
+        assert stage.classifier.model(values).device.type == "meta"
+        assert stage.decode(values).device.type == "cpu"
+
+
 def test_infill_refuses_layers_and_names_those_that_do_not(data):
     with pytest.raises(UnsupportedError, match="'infill' cannot be fitted on a hidden layer.*ilvm.*medxgan.*svae"):
         xlens.fit(around(Skipping, "after", data), data, "infill", progress=False)

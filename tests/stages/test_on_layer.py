@@ -151,5 +151,5 @@ def test_it_can_what_the_lens_can_and_refuses_the_rest_in_words(explainer, data)
             assert bool((lens.divergence(data[:2], data[:2], "class").abs() < 1e-5).all())
     with pytest.raises(UnsupportedError, match="decodes to a hidden layer"):
         explainer.edit(data[:2], {explainer.features[0].name: 1.0})
-    with pytest.raises(UnsupportedError, match="teach: .* cannot do this.*ilvm"):
+    with pytest.raises(UnsupportedError, match="teach: .* cannot do this.*ilvm.*over=explainer"):
         explainer.teaching.query(data[:4], 2)

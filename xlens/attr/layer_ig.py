@@ -17,6 +17,7 @@ from xlens.attr.quadrature import Method
 from xlens.attr.targets import Target, as_tuple, baselines_like, row_arguments
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.frozen import frozen
+from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.turns import Turn
 from xlens.contracts.numbers import plain
 from xlens.errors import DataError, ModelError
@@ -36,8 +37,8 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
 
     Of one input ``(N, *S)`` and class scores ``(N, K)``, a model with a single logit has two classes, as everywhere
     in xlens: class 1 is the logit. With inputs in a tuple, whole numbers, further arguments, a target of several
-    indices, or the layer's own inputs, the model's output is taken as Captum takes it, and a layer may put out a
-    tuple.
+    indices, a layer that puts out a tuple, or the layer's own inputs, the model's output is taken as Captum takes
+    it.
 
     Args:
         model: a module that returns class scores, or a :class:`xlens.Classifier`.
@@ -110,7 +111,7 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
         with Turn(), torch.enable_grad(), frozen(None, model, seed=0, copy_parameters=False):
             # One batch of inputs and class scores: what a Classifier is made for.
             whole = arguments or attribute_to_layer_input or _several(target)
-            if isinstance(inputs, Tensor) and inputs.is_floating_point() and not whole:
+            if isinstance(inputs, Tensor) and inputs.is_floating_point() and not whole and self._is_plain(inputs):
                 return self._of_classes(inputs, starts[0], target, given, more)
             return self._of_outputs(parts, starts, target, arguments, attribute_to_layer_input, given, more)
 
@@ -136,6 +137,22 @@ class LayerIntegratedGradients(CompleteAttribution, LayerAttribution):  # type: 
         tail = classifier.cut(inputs[:1])
         engine = LatentIntegratedGradients(tail or classifier.tail, _same)
         return engine.attribute(end, start, target, None if tail else inputs, *given, **more)
+
+    def _is_plain(self, inputs: Tensor) -> bool:
+        """Whether the layer puts out a tensor; of a tuple Captum attributes every member."""
+        # Where the model is cut, that was seen to.
+        if self.layer is None or self.classifier.cut(inputs[:1]) is not None:
+            return True
+        seen: list[Any] = []
+        handle = self.layer.register_forward_hook(
+            of_this_thread(lambda _module, _args, output: seen.append(output))
+        )
+        try:
+            with torch.no_grad():
+                self.classifier(inputs[:1])
+        finally:
+            handle.remove()
+        return not seen or not isinstance(seen[-1], tuple)
 
     def _in_flight(self, inputs: Tensor, memory_budget: int | None) -> int:
         return points_in_flight(lambda: self.classifier.activations(inputs[:1]), inputs.device, memory_budget)

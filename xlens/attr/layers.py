@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.put_out import tensor_in
 from xlens.errors import ModelError, did_you_mean
 
 __all__ = ["activations_of", "spatial_layer", "spread"]
@@ -55,7 +56,11 @@ def spatial_layer(
 
 
 def activations_of(layer: nn.Module, function: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
-    """Return what `layer` puts out when ``function(*arguments)`` runs."""
+    """Return what `layer` puts out when ``function(*arguments)`` runs, or the tensor that this stands for.
+
+    Raises:
+        ModelError: the layer does not run, or puts out no tensor.
+    """
     seen: list[Any] = []
     handle = layer.register_forward_hook(of_this_thread(lambda _module, _args, output: seen.append(output)))
     try:
@@ -63,7 +68,14 @@ def activations_of(layer: nn.Module, function: nn.Module, arguments: tuple[Any, 
             function(*arguments)
     finally:
         handle.remove()
-    return seen[-1].clone()
+    found = tensor_in(seen[-1]) if seen else None
+    if found is None:
+        raise ModelError(
+            "the layer puts out no tensor" if seen else "the layer does not run",
+            given=type(layer).__name__,
+            do="name one that puts out a tensor, on the way to the model's output",
+        )
+    return found.clone()
 
 
 def spread(maps: Tensor, inputs: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from xlens.classifier.modes import factories_of
 from xlens.classifier.names import ordered_names
 from xlens.classifier.normalization import as_normalization
 from xlens.classifier.outputs import OutputKind, outputs_of, rows_of, tensor_of
+from xlens.classifier.put_out import tensor_in, with_tensor
 from xlens.classifier.tail import WholeTail, structural_tail
 from xlens.classifier.whole import tensors_of
 from xlens.classifier.wrappers import bare_name, layer_name, unwrapped
@@ -37,7 +38,8 @@ class Classifier:
             binary decisions, ``(N,)`` or ``(N, 1)``. Tuples (first element), dicts (``"logits"``) and
             objects with ``.logits`` are unwrapped.
         layer: a hidden layer, by dotted module name or as the module itself, for lenses that work on
-            activations. A layer that runs several times per forward pass stands for its last run.
+            activations. A layer that runs several times per forward pass stands for its last run; one that puts
+            out a tuple or a list for the first tensor there, one that puts out a dict for its one tensor.
         outputs: what the model returns: ``"logits"``, ``"probabilities"`` (turned into log-probabilities), or
 
             - ``"multilabel"``: K logits of labels of which any number may hold, or ``"multilabel_probabilities"``,
@@ -93,7 +95,9 @@ class Classifier:
                 do="pass the trained module itself; a scikit-learn or numpy model has no gradients",
             )
         self.model, prefix = unwrapped(model)
-        self.layer = layer_name(self.model, bare_name(layer, self.model, prefix) if _is_name(layer) else layer)
+        self.layer = layer_name(
+            self.model, bare_name(layer, self.model, prefix) if isinstance(layer, str) else layer
+        )
         self.class_names = ordered_names(class_names) or self.reading.class_names
         self.normalization = as_normalization(normalization)
         self._check_class_names()
@@ -189,14 +193,14 @@ class Classifier:
         """Return the output of the named hidden layer, ``(N, *A)``.
 
         Raises:
-            ModelError: no layer was named, it did not run, or it does not return a tensor.
+            ModelError: no layer was named, it did not run, or it puts out no tensor.
         """
         name = self._require_layer()
         with self.record([name]) as seen:
             self._run(inputs)
         if name not in seen:
             raise ModelError(
-                f"Classifier: the layer {name!r} did not run in the forward pass",
+                f"Classifier: the layer {name!r} did not run in the forward pass, or puts out no tensor",
                 do="name a module that the model calls on the way to its output",
             )
         return seen[name]
@@ -288,18 +292,18 @@ class Classifier:
         """Within this context, collect the outputs of modules whenever the model runs.
 
         Yields:
-            module name -> its last tensor output. What follows the module sees a copy, so an in-place
-            operation after it does not reach what was recorded.
+            module name -> its last output, or the tensor that it stands for. What follows sees a copy, so an
+            in-place operation does not reach what was recorded.
         """
         seen: dict[str, Tensor] = {}
         modules = dict(self.model.named_modules())
 
-        def keep(name: str) -> Callable[..., Tensor | None]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
-                if not isinstance(output, Tensor):
+        def keep(name: str) -> Callable[..., Any]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+                if (found := tensor_in(output)) is None:
                     return None
-                seen[name] = output
-                return output.clone()
+                seen[name] = found
+                return with_tensor(output, found.clone())
 
             return hook
 
@@ -382,7 +386,8 @@ class Classifier:
     def _reproduces(self, tail: Callable[[Tensor], Any], probe: Tensor) -> bool:
         with self.record([self._require_layer()]) as seen:
             expected = self(probe)
-        if self.layer not in seen:
+        # What follows a tuple takes it apart, which of one row may go right with a tensor in its place.
+        if self.layer not in seen or not self._whole(probe).plain:
             return False
         try:
             found = self.logits(tail(seen[self.layer].clone()), probe)
@@ -396,7 +401,3 @@ class Classifier:
 def as_classifier(model: nn.Module | Classifier) -> Classifier:
     """Return `model` if it is a Classifier, else wrap it."""
     return model if isinstance(model, Classifier) else Classifier(model)
-
-
-def _is_name(layer: str | nn.Module | None) -> TypeGuard[str]:
-    return isinstance(layer, str)

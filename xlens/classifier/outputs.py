@@ -136,6 +136,12 @@ def _regression(outputs: Outputs, values: Tensor) -> Tensor:
 
 def _ordinal(outputs: Outputs, values: Tensor) -> Tensor:
     first = int(outputs.threshold or 0)
+    if values.shape[1] == 1:
+        raise ModelError(
+            "Classifier: outputs='ordinal' is of one logit for each grade",
+            given="one number per input",
+            do="say outputs='regression', and as threshold where the upper grade begins on that scale",
+        )
     if not 0 < first < values.shape[1]:
         raise ModelError(
             "Classifier: threshold is no grade that others lie below",

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from xlens.classifier.hooks import of_this_thread
 from xlens.classifier.modes import factories_of
+from xlens.classifier.put_out import with_tensor
 
 __all__ = ["WholeTail", "structural_tail"]
 
@@ -39,33 +40,36 @@ class WholeTail(nn.Module):
         super().__init__()
         self.model, self.layer = model, layer
         self.register_buffer("inputs", inputs, persistent=False)
+        #: Whether the layer puts out a tensor, and not a tuple or a dict that it stands in.
+        self.plain = False
         self.runs = self._count()
 
     def forward(self, activations: Tensor) -> Any:
         """Return what the model returns when the layer puts out `activations` ``(N, *A)``."""
         seen = 0
 
-        def replace() -> Tensor | None:
+        def replace(output: Any) -> Any:
             nonlocal seen
             seen += 1
-            return activations if seen == self.runs else None
+            return with_tensor(output, activations) if seen == self.runs else None
 
         return self._run(replace, self.inputs.expand(len(activations), *self.inputs.shape[1:]))
 
     def _count(self) -> int:
         runs = 0
 
-        def count() -> None:
+        def count(output: Any) -> None:
             nonlocal runs
             runs += 1
+            self.plain = isinstance(output, Tensor)
 
         with torch.no_grad():
             self._run(count, self.inputs[:1])
         return runs
 
-    def _run(self, each: Callable[[], Tensor | None], inputs: Tensor) -> Any:
+    def _run(self, each: Callable[[Any], Any], inputs: Tensor) -> Any:
         layer = self.model.get_submodule(self.layer)
-        handle = layer.register_forward_hook(of_this_thread(lambda *_: each()))
+        handle = layer.register_forward_hook(of_this_thread(lambda _module, _args, output: each(output)))
         try:
             with factories_of(inputs.device, inputs.dtype):
                 return self.model(inputs.clone())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from xlens import metrics
@@ -91,6 +92,7 @@ def lens_scores(suite: Suite, explanation: Explanation) -> Iterator[Score]:
     yield Score("trustworthy", explanation.trustworthy.float(), "higher")
     yield Score("flips", fidelity.flips.float(), "higher")
     yield Score("decoding flips", fidelity.decoding_flips.float(), "higher")
+    yield from _other_labels(explanation)
     yield Score("coverage", fidelity.coverage, "lower")
     x, edited, asked = explanation.inputs, explanation.counterfactual, suite.asked
     yield Score("L1", metrics.proximity(x, edited), "lower")
@@ -106,6 +108,16 @@ def lens_scores(suite: Suite, explanation: Explanation) -> Iterator[Score]:
         share = inside / energy.flatten(1).sum(1).clamp_min(1e-12)
         yield Score("edit inside the mask", share, "higher", where)
     yield from realism(suite, edited)
+
+
+def _other_labels(explanation: Explanation) -> Iterator[Score]:
+    """Judge whether edits are about their label alone, where the classifier has others."""
+    if not explanation.other_labels:
+        return
+    before, after = torch.stack(list(explanation.other_labels.values()), 1).unbind(2)
+    kept = ((before > 0.5) == (after > 0.5)).all(1)
+    yield Score("flips alone", (explanation.fidelity.flips & kept).float(), "higher")
+    yield Score("other labels moved", (after - before).abs().mean(1), "lower")
 
 
 def _oracles(suite: Suite, edited: Tensor) -> Iterator[Score]:

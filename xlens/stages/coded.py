@@ -13,7 +13,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.codec import Autoencoder, Codec, ConvCodec
 from xlens.contracts.backend import Spec
 from xlens.stages.own import facts_of
-from xlens.stages.stage import Stage
+from xlens.stages.stage import Stage, where_it_is
 
 __all__ = ["CodecStage"]
 
@@ -30,10 +30,10 @@ class _Decoding(nn.Module):
     def __init__(self, codec: Codec, model: nn.Module, classifier: Classifier) -> None:
         super().__init__()
         self.codec, self.model = codec, model
-        self._to = classifier.device, classifier.dtype
+        self._device, self._dtype = classifier.device, classifier.dtype
 
     def forward(self, latents: Tensor) -> Any:
-        return self.model(self.codec.decode(latents).to(*self._to))
+        return self.model(self.codec.decode(latents).to(where_it_is(self.model, self._device), self._dtype))
 
 
 class CodecStage(Stage):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.hooks import of_this_thread
+from xlens.classifier.put_out import tensor_in
 from xlens.errors import ModelError
 
 __all__ = ["check_cut", "layers_that_cut"]
@@ -28,8 +29,10 @@ def check_cut(classifier: Classifier, inputs: Tensor) -> None:
     """
     some = inputs[:_ASKED]
     with torch.no_grad():
-        rows = classifier.activations(some)
-    if rows.dim() < 2 or len(rows) != len(some) or not rows.is_floating_point():
+        rows, alone = classifier.activations(some), classifier.activations(some[:1])
+    # As many tokens as inputs, tokens first, look like a row of each input but for a single one.
+    per_input = len(rows) == len(some) and len(alone) == 1 and rows.shape[1:] == alone.shape[1:]
+    if rows.dim() < 2 or not per_input or not rows.is_floating_point():
         raise ModelError(
             f"fit: the layer {classifier.layer!r} puts out no activations of each input",
             given=f"{tuple(rows.shape)} of {rows.dtype} for {len(some)} inputs",
@@ -85,9 +88,10 @@ def _in_order(classifier: Classifier, probe: Tensor) -> list[str]:
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or not output.is_floating_point():
+            found = tensor_in(output)
+            if found is None or not found.is_floating_point():
                 return
-            if output.dim() >= 2 and len(output) == len(probe) and output.numel() > last.numel():
+            if found.dim() >= 2 and len(found) == len(probe) and found.numel() > last.numel():
                 order.append(name)
 
         return hook

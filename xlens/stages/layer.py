@@ -13,7 +13,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.stages.arrangement import Arrangement
 from xlens.stages.decoder import DecoderOptions, LayerDecoder
-from xlens.stages.stage import Stage
+from xlens.stages.stage import Stage, where_it_is
 
 __all__ = ["LayerStage"]
 
@@ -30,10 +30,12 @@ class _Following(nn.Module):
     def __init__(self, arrangement: Arrangement, body: nn.Module, classifier: Classifier) -> None:
         super().__init__()
         self.arrangement, self.body = arrangement, body
-        self._to = classifier.device, classifier.dtype
+        self._device, self._dtype = classifier.device, classifier.dtype
 
     def forward(self, values: Tensor) -> Any:
-        return self.body.forward(self.arrangement.activations(values).to(*self._to))
+        # The lens may be on another device than the user's model.
+        activations = self.arrangement.activations(values.to(self.arrangement.mean.device))
+        return self.body.forward(activations.to(where_it_is(self.body, self._device), self._dtype))
 
 
 class LayerStage(Stage):

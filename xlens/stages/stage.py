@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "where_it_is"]
 
 
 class Stage(nn.Module, ABC):
@@ -63,3 +64,14 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Return, as plain JSON, what it is built from again."""
+
+
+def where_it_is(model: nn.Module, otherwise: torch.device) -> torch.device:
+    """Return the device of a part of the user's model, which its owner may have moved since the fit.
+
+    Args:
+        model: the part.
+        otherwise: where it is if it has no parameters that would say so.
+    """
+    first = next(model.parameters(), None)
+    return otherwise if first is None else first.device

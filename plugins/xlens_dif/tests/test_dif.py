@@ -84,6 +84,18 @@ def test_codes_are_bounded_and_features_grow_with_their_class(fitted, digits):
     assert (lens.weights[0, 1] != 0).sum() > (lens.weights[-1, 1] != 0).sum()
 
 
+def test_draws_are_of_the_posterior_of_each_input(fitted, digits):
+    images, lens = digits[1].test[:4], fitted.lens
+    noise = torch.randn(400, lens.code, generator=torch.Generator().manual_seed(0))
+    with fitted.classifier.frozen(), torch.no_grad():
+        draws = lens.encode_draws(images, noise)
+        raw = lens.bound * torch.atanh((draws * lens.orientation / lens.bound).double())
+        mean, log_variance = lens.encoder(images)
+        assert torch.allclose(lens.encode_draws(images, 0 * noise[:1])[0], lens.encode(images), atol=1e-6)
+    assert draws.shape == (400, 4, lens.code)
+    assert torch.allclose(raw, (mean + (0.5 * log_variance).exp() * noise.unsqueeze(1)).double(), atol=1e-2)
+
+
 def test_a_traversal_brings_fs_score_under_every_frame(fitted, digits):
     model, images = digits
     x = images.test[:20]
