@@ -159,9 +159,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plot": (
         "pixels",
         "figure",
+        "plain",
         "verdicts",
         "words",
-        "plain",
         "draw",
         "evaluation",
         "explanation",

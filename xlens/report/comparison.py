@@ -14,7 +14,7 @@ from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
 from xlens.plot.draw import limit_of
 from xlens.plot.pixels import Ranges, kind_of, ranges_of
-from xlens.plot.plain import confidence, finding, percent, standing
+from xlens.plot.plain import confidence, finding, percent, said, standing
 from xlens.plot.words import complete_methods, method_title, other_case, question, unsigned_methods
 from xlens.report.document import document
 from xlens.report.page import check_writable
@@ -78,7 +78,7 @@ def _lens(name: str, one: Explanation) -> dict[str, Any]:
     return {
         "name": name,
         "held": f"{int(one.trustworthy.sum())} of {len(one)}",
-        "flips": f"{int((one.fidelity.flips & (one.scores > 0)).sum())} of {len(one)}",
+        "flips": f"{sum(before != after for before, after in (said(one, i) for i in range(len(one))))} of {len(one)}",
         "after": percent(after),
         "area": "-" if one.mask is None else f"{float(one.mask.mean()):.0%}",
     }
