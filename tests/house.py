@@ -80,6 +80,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "processes",
         "schedule",
         "supervision",
+        "bar",
         "survey",
         "warm_start",
         "stream",

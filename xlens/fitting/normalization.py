@@ -34,12 +34,12 @@ def normalization_of(classifier: Classifier, data: Data, spec: Spec) -> Normaliz
 
 
 def unknown_colours(spec: Spec) -> str | None:
-    """Ask, in words, for the mean and std of images that nobody says them of; None where pictures are right without."""
+    """Ask, in words, for mean and std of images where nobody says them; None where pictures are right without."""
     if not spec.is_image or true_colours((), spec.minimum, spec.maximum):
         return None
     return (
-        "fit: the images are normalised, and nothing says how: pictures will have another contrast and other colours. "
-        "For their own, say xlens.Classifier(model, normalization=(mean, std))"
+        "fit: the images are normalised, and nothing says how: pictures will have another contrast and other "
+        "colours. For their own, say xlens.Classifier(model, normalization=(mean, std))"
     )
 
 

@@ -88,8 +88,7 @@ def log_artifacts(
     run_id: str | None = None,
     client: Any = None,
 ) -> None:
-    """Keep an explanation as artefacts of an MLflow run: the report, where it can be drawn, and its table as CSV and
-    JSON.
+    """Keep an explanation as artefacts of an MLflow run: the report, if it can be drawn, and tables: CSV and JSON.
 
     Args:
         explanation: N inputs.

@@ -13,7 +13,17 @@ from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
 
-__all__ = ["Ranges", "has_true_colours", "kind_of", "natural_ranges", "ranges_of", "ranges_of_lens", "to_pixels", "to_unit", "true_colours"]
+__all__ = [
+    "Ranges",
+    "has_true_colours",
+    "kind_of",
+    "natural_ranges",
+    "ranges_of",
+    "ranges_of_lens",
+    "to_pixels",
+    "to_unit",
+    "true_colours",
+]
 
 #: One (darkest, brightest) value for all channels, or one per channel.
 Ranges = Sequence[tuple[float, float]]

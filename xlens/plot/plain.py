@@ -30,7 +30,7 @@ _BROWN = (10, 50, 0.65)  # hues of orange that are dark
 _FAILED = {
     "flips": "The model does not come to say {contrast!r}.",
     "likeness": "The picture is not enough like a real case.",
-    "specific": "The same change at another place turns the model's decision too: that it is this place proves nothing.",
+    "specific": "The same change at another place turns the model's decision too: this place proves nothing.",
     "stable": "A slight blur or shift of both pictures undoes it.",
     "local": "So much is changed that it is another case, and not a part of this one.",
     "complete": "The figures for engineers do not add up.",

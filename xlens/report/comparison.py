@@ -79,7 +79,7 @@ def _lens(name: str, one: Explanation) -> dict[str, Any]:
     return {
         "name": name,
         "held": f"{int(one.trustworthy.sum())} of {len(one)}",
-        "flips": f"{sum(before != after for before, after in (said(one, i) for i in range(len(one))))} of {len(one)}",
+        "flips": f"{sum(len(set(said(one, i))) == 2 for i in range(len(one)))} of {len(one)}",
         "after": percent(after),
         "area": "-" if one.mask is None else f"{float(one.mask.mean()):.0%}",
     }

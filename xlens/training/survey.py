@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
+from xlens.training.bar import Bar
 
 __all__ = ["Statistics", "Survey", "classify", "measured", "survey"]
 
@@ -108,7 +108,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     sample: list[Tensor] = []
     labelled: set[int] = set()
     digest = hashlib.sha256()
-    bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
+    bar = Bar(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
         for batch in data.batches():
             statistics = statistics or Statistics(tuple(batch.inputs.shape[1:]))

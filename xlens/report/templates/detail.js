@@ -196,8 +196,7 @@ function drawWords(item) {
   page.verdict.className = item.holds ? "holds" : "fails";
   [page.standing.textContent, page.certifies.textContent] = item.verdict;
   page.signs.textContent =
-    `Everywhere below, red and + speak for “${item.target}”, blue and − for “${item.contrast}”. ` +
-    `Score: the model's logit of the one minus that of the other.`;
+    `Everywhere below, red and + speak for “${item.target}”, blue and − for “${item.contrast}”.`;
   page.warning.hidden = !item.reasons.length;
   page.reasons.replaceChildren(...item.reasons.map((reason) => make("li", "", reason)));
   page.failed.hidden = !item.problems.length;
