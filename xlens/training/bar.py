@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger("xlens")
 _EVERY = 30.0
 
 
-class Bar(tqdm):  # type: ignore[type-arg]  # it iterates over nothing
+class Bar(tqdm):  # type: ignore[misc]  # tqdm declares no types
     """tqdm's bar; with ``disable=None`` it logs under ``xlens`` where there is no terminal, twice a minute.
 
     >>> from xlens.training.bar import Bar

@@ -247,7 +247,9 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
         raise ModelError(
             "fit: the classifier fails on these data",
             given=f"inputs of shape {tuple(batch.inputs.shape)}; it says: {says}",
-            do="check the number of channels, the size, and that data and model were preprocessed alike",
+            do="check the number of channels, the size, and that data and model were preprocessed alike"
+            # A list is one of batches; single images in one are a mistake that is easily made.
+            + ("; of images in a list, pass torch.stack(images)" if batch.inputs.dim() == 3 else ""),
         ) from fault
     if not bool(logits.isfinite().all()):
         raise ModelError(
