@@ -81,6 +81,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "processes",
         "schedule",
         "supervision",
+        "bar",
         "survey",
         "warm_start",
         "stream",
@@ -162,9 +163,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "plot": (
         "pixels",
         "figure",
+        "plain",
         "verdicts",
         "words",
-        "plain",
         "draw",
         "evaluation",
         "explanation",

@@ -19,6 +19,7 @@ RENAMED = {
     "reconstruction_scores": "reconstruction_score",
     "inputs": "inputs",
     "feature_contributions": "contributions",
+    "decisions": "decision",
 }
 
 
@@ -39,6 +40,12 @@ def test_json_has_every_field_of_an_explanation():
         assert row["fidelity"]["flips"] is True
         assert row["verdicts"] == {name: True for name in one.verdicts}
     assert "inputs" not in json.loads(one.to_json())["explanations"][0]
+    assert facts["explanations"][0]["decision"] is None
+    known = dataclasses.replace(one, decisions=torch.tensor([[1, 0], [0, 0]])).records()
+    assert [(row["decision"], row["counterfactual_decision"]) for row in known] == [
+        ("ill", "healthy"),
+        ("healthy", "healthy"),
+    ]
 
 
 def test_csv_has_a_row_for_each_input_and_a_column_for_each_figure(tmp_path):

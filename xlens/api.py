@@ -36,7 +36,7 @@ from xlens.fitting.arguments import argument_faults, as_backend, check_uses, dev
 from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
 from xlens.fitting.first_stage import as_coded, check_codec, fit_behind_codec, holding, untrained
-from xlens.fitting.normalization import normalization_of
+from xlens.fitting.normalization import normalization_of, unknown_colours
 from xlens.fitting.saying import say
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
@@ -202,6 +202,8 @@ def fit(
                 ),
             )
             normalization = normalization_of(wrapped, source, found.spec)
+            if normalization is None and (ask := unknown_colours(found.spec)) is not None:
+                say(ask, progress)
             coded = as_coded(codec, found.spec, normalization)
             staged, known = on_layer(chosen, wrapped), {}
             like = None if coded is None else partial(untrained, chosen, wrapped, run, coded)

@@ -13,6 +13,7 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
 from xlens.contracts.backend import Backend
 from xlens.data import as_data
+from xlens.errors import DataError
 from xlens.explaining.explain import explain as explain_inputs
 from xlens.explanation import Explanation
 from xlens.fitting.saying import say
@@ -67,15 +68,23 @@ def explain(
     >>> xlens.explain(classifier, images[:20], backend="medxgan", steps=2, progress=False)
     Explanation(20 of 1x8x8; attributions: lig; trustworthy: ...)
     """
-    explainer = fit(
-        model,
-        images if data is None else data,
-        backend,
-        seed=seed,
-        device=device,
-        progress=progress,
-        **options,
-    )
+    try:
+        explainer = fit(
+            model,
+            images if data is None else data,
+            backend,
+            seed=seed,
+            device=device,
+            progress=progress,
+            **options,
+        )
+    except DataError as fault:
+        if data is None:
+            fault.add_note(
+                "explain: the lens was to be fitted on the images themselves. Pass data=, some hundreds of those "
+                "that the classifier was trained on, and any number of images."
+            )
+        raise
     inputs = torch.cat([batch.inputs for batch in as_data(images).batches()])
     say(f"explain: {len(inputs)} inputs through a lens of {explainer.backend.name!r}", progress)
     return explain_inputs(

@@ -106,6 +106,8 @@ class Explanation:
             points of a hidden layer, and not real inputs near them.
         display_ranges: the values of each channel that are drawn darkest and brightest: what 0 and 1 became by the
             images' mean and std; empty where these are unknown, and then pictures map all channels alike.
+        decisions: ``(N, 2)`` the class that the classifier predicts on the input and on the counterfactual, of all
+            classes; None in explanations of earlier versions, which know of two classes alone.
 
     >>> explanation = explainer.explain(images[:3])
     >>> len(explanation), [len(one) for one in explanation], explanation[1].counterfactual.shape
@@ -142,6 +144,7 @@ class Explanation:
     other_labels: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     decoded_from_layer: bool = False
     display_ranges: tuple[tuple[float, float], ...] = ()
+    decisions: Tensor | None = None
 
     def __post_init__(self) -> None:
         n, shape = len(self.inputs), tuple(self.inputs.shape[1:])
@@ -156,6 +159,7 @@ class Explanation:
             "counterfactual_codes": tuple(self.codes.shape),
             "code_attributions": tuple(self.codes.shape),
             "feature_contributions": (n, len(self.feature_names)),
+            "decisions": (n, 2),
         }
         per_input = ("target", "contrast", "scores", "reconstruction_scores", "counterfactual_scores")
         expected |= dict.fromkeys((*per_input, "trustworthy"), (n,))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from xlens.data import as_data, as_inputs
@@ -156,7 +159,9 @@ def with_fault(value):
         (lambda: Rows(n=0), "data: empty"),
         (lambda: DataLoader(TensorDataset(X[:0])), "data: empty"),
         (lambda: 3, "cannot make batches of this. Given: int"),
-        (lambda: "images/", "Given: str"),
+        (lambda: "images/", "Given: str.*ImageFolder"),
+        (lambda: Path("images"), "Given: .*Path.*ImageFolder"),
+        (lambda: Image.new("RGB", (8, 8)), r"Given: Image.*torch.stack\(\[transform"),
         (lambda: {"inputs": X}, "Given: dict"),
         (lambda: None, "Given: NoneType"),
     ],
@@ -175,7 +180,9 @@ def test_unusable_data_are_refused_at_once(make, message):
         (lambda: [X[:4], with_fault(torch.nan)[4:]], "not finite"),
         (lambda: [{"pixels": X}], r"without inputs. Given: keys \['pixels'\]"),
         (lambda: [X[:0]], "has no inputs"),
-        (lambda: ["no", "tensors"], "does not hold tensors"),
+        (lambda: ["no", "tensors"], "does not hold tensors.*ImageFolder"),
+        (lambda: [Image.new("L", (8, 8))] * 2, r"does not hold tensors.*torch.stack\(\[transform"),
+        (lambda: Rows(lambda i: Image.new("L", (8, 8))), r"torch.stack\(\[transform"),
         (lambda: np.array([["a"], ["b"]]), "tensors"),
         (lambda: Rows(lambda i: object()), "tensors"),
         (lambda: Rows(lambda i: torch.zeros(i + 1)), "shape|size"),

@@ -12,7 +12,7 @@ from torch import nn
 import xlens
 from xlens.contracts import EditingLens, LocalEdit
 from xlens.data import as_data
-from xlens.errors import BackendNotFoundError, DataError, OptionError, UnsupportedError
+from xlens.errors import BackendNotFoundError, DataError, ModelError, OptionError, UnsupportedError
 from xlens.fitting.choosing import choose
 from xlens.registry.loading import standing_in
 
@@ -190,6 +190,16 @@ def test_the_one_line_takes_a_loader_and_gives_what_two_lines_give():
     assert torch.equal(one.counterfactual, two.counterfactual)
 
 
+def test_images_in_a_list_are_no_batches():
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16, 2))
+    with pytest.raises(ModelError, match=r"fails on these data.*torch\.stack\(images\)"):
+        xlens.explain(flat.eval(), list(torch.rand(6, 3, 4, 4)), progress=False)
+
+
 def test_one_class_alone_is_refused_in_words():
-    with pytest.raises(DataError, match="one class"):
+    with pytest.raises(DataError, match="one class") as fault:
         xlens.explain(Spot().eval(), spotted()[1::2], progress=False)
+    assert "Pass data=" in fault.value.__notes__[0]
+    with pytest.raises(DataError, match="one class") as fault:
+        xlens.explain(Spot().eval(), spotted()[:1], data=spotted()[1::2], progress=False)
+    assert not hasattr(fault.value, "__notes__")

@@ -10,7 +10,7 @@ import pytest
 from drawings import made, reshaped
 
 from xlens.errors import DataError, MissingExtraError
-from xlens.integrations.tracking import log_artifacts, wandb_table
+from xlens.integrations.tracking import log_artifacts, wandb_table, write_artifacts
 
 
 def test_a_row_for_each_input_with_its_images():
@@ -26,6 +26,8 @@ def test_a_row_for_each_input_with_its_images():
     # A signal has no picture, and everything else.
     signal = wandb_table(reshaped(made(n=2), (64,)))
     assert signal.columns == table.columns[2:]
+    # Nor have images of more channels than there are colours.
+    assert wandb_table(made(5, n=2)).columns == table.columns[2:]
     with pytest.raises(DataError, match="names"):
         wandb_table(one, names=["a.png"])
 
@@ -47,6 +49,12 @@ def test_the_report_and_its_table_are_artefacts(tmp_path, monkeypatch):
     assert json.loads((kept.parent / "explanations.json").read_text())
     assert len(list(csv.DictReader((kept.parent / "explanations.csv").open()))) == 2
     assert list((tmp_path / "kept").rglob("later/report.html"))
+
+
+def test_what_cannot_be_drawn_has_its_table(tmp_path):
+    files = write_artifacts(made(5, n=2), tmp_path)
+    assert [file.name for file in files] == ["explanations.csv", "explanations.json"]
+    assert [file.is_file() for file in files] == [True, True]
 
 
 def test_what_is_missing_says_what_to_install(monkeypatch):

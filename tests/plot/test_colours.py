@@ -13,7 +13,8 @@ import xlens
 from xlens.classifier.normalization import Normalization, as_normalization, normalization_in
 from xlens.data import as_data
 from xlens.errors import ModelError
-from xlens.plot.pixels import ranges_of, to_pixels
+from xlens.plot.pixels import ranges_of, to_pixels, true_colours
+from xlens.report import to_html
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = Normalization(MEAN, STD)
@@ -72,8 +73,8 @@ def cuts():
     return torch.stack([photo[:, 4 * (top // 4) :: 3, left::3][:, :16, :16] for top, left in rows])
 
 
-def fitted(model, data):
-    return xlens.fit(model, data, "infill", words=8, survey=8, progress=False)
+def fitted(model, data, progress=False):
+    return xlens.fit(model, data, "infill", words=8, survey=8, progress=progress)
 
 
 def drawn(explainer, inputs):
@@ -123,6 +124,21 @@ def test_where_nothing_is_known_contrast_changes_and_no_hue(cuts):
     shown = drawn(fitted(Bright(), given), given)
     slope, level = np.polyfit(cuts.flatten().numpy(), shown.flatten().numpy(), 1)
     assert (shown - (slope * cuts + level)).abs().max() < 1.5 / 255
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_mean_and_std_are_asked_for_where_nobody_says_them(cuts, caplog):
+    caplog.set_level("INFO", "xlens")
+    given = Normalize(MEAN, STD)(cuts)
+    said = "normalization=(mean, std)", "Contrast and colours may not be"
+    one = fitted(Bright(), given, progress=None).explain(given[:1])
+    assert (said[0] in caplog.text, said[1] in to_html(one)) == (True, True)
+    caplog.clear()
+    for model, images in ((xlens.Classifier(Bright(), normalization=(MEAN, STD)), given), (Bright(), cuts)):
+        one = fitted(model, images, progress=None).explain(images[:1])
+        assert (said[0] in caplog.text, said[1] in to_html(one)) == (False, False)
+    # Of darkness alone no colour is changed.
+    assert true_colours((), (0.2,) * 3, (0.7,) * 3)
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from drawings import made, reshaped
 
-from xlens.plot.plain import change_in_kind, finding, percent, standing
+from xlens.plot.plain import change_in_kind, finding, percent, reasons, standing
+from xlens.plot.verdicts import verdict_lines
 from xlens.report.overall import overall
 
 GREEN, BROWN, RED, GREY = (0.25, 0.6, 0.2), (0.45, 0.25, 0.1), (0.85, 0.1, 0.1), (0.5, 0.5, 0.5)
@@ -117,3 +118,37 @@ def test_one_verdict_with_what_it_certifies():
     assert standing(made(n=1))[0] == "This explanation holds."
     assert "true of the world is for you to see" in standing(made(n=1))[1]
     assert standing(made(n=1, trustworthy=False))[0] == "Do not trust this explanation."
+
+
+def of_three(before, after):
+    """Return an explanation of 'ill' against 'healthy' by a model that knows a third class, and says these."""
+    one = dataclasses.replace(edited([(24, 24)]), class_names=("healthy", "ill", "other"))
+    flips = dataclasses.replace(one.fidelity, flips=torch.tensor([after == 0]))
+    return dataclasses.replace(one, fidelity=flips, decisions=torch.tensor([[before, after]]))
+
+
+def test_a_model_of_three_classes_is_quoted_and_not_guessed_at():
+    spot, figures = "Without the dark brown spot near the centre the model", "ill 98% → <1% (against healthy)."
+    assert said(of_three(1, 0)) == f"{spot} says 'healthy': {figures}"
+    assert said(of_three(1, 2)) == f"{spot} says 'other' and not 'healthy': {figures}"
+    assert said(of_three(2, 0)) == f"The model says 'other' here. {spot} says 'healthy': {figures}"
+    assert said(of_three(2, 2)) == f"The model says 'other' here. {spot}'s decision stays as it is: {figures}"
+    assert "does not say 'ill' here" in said(of_three(0, 0))
+    lines = [verdict_lines(of_three(*pair))[0][2] for pair in ((1, 0), (2, 0))]
+    assert ["from 'ill' to 'healthy'" in lines[0], "from 'other' to 'healthy'" in lines[1]] == [True, True]
+
+
+def test_why_it_does_not_hold_needs_no_glossary():
+    one = edited([(24, 24)], trustworthy=torch.tensor([False]), problems=(("the edit lets 80% through",),))
+    names = [name for name, held in one.verdicts.items() if held is not None]
+    told = []
+    for name in names:
+        fails = dataclasses.replace(one, verdicts={**one.verdicts, name: torch.tensor([False])})
+        told += reasons(fails)
+    assert len(set(told)) == len(names)
+    assert not any(word in " ".join(told) for word in ("mask", "lens", "reconstruction", "edit", "classifier"))
+    # A check of somebody else's speaks for itself.
+    assert reasons(one) == ["the edit lets 80% through"]
+    assert reasons(edited([(24, 24)])) == []
+    already = dataclasses.replace(one, scores=torch.tensor([-3.0]))
+    assert (standing(already)[0], reasons(already)) == ("There is nothing to explain here.", [])

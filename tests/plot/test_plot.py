@@ -36,7 +36,7 @@ def test_the_warning_cannot_be_missed():
     figure = made(trustworthy=False).plot()
     words = texts(figure)
     assert "DO NOT TRUST THIS EXPLANATION: the counterfactual does not change the classifier's decision" in words
-    assert "✗  Does NOT flip: the classifier stays with its decision" in words
+    assert "✗  Does NOT flip: the classifier does not change its decision to 'healthy'" in words
     red, green, blue, _ = figure.subfigs[0].get_facecolor()
     assert red > 0.5
     assert max(green, blue) < 0.2

@@ -1,6 +1,7 @@
 """A report of a lens on a hidden layer: another real case, parts that are not taught; and a person's notes."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -137,6 +138,48 @@ def test_notes_are_kept_in_the_file_that_is_saved(started, tmp_path):
         download.value.save_as(tmp_path / "c.html")
         tab.check_quiet()
     assert read_notes(tmp_path / "c.html") == {"b": "read"}
+
+
+def test_notes_on_inputs_of_one_name_are_all_there(tmp_path):
+    data = json.dumps({"items": [{"name": "a", "note": note} for note in ("first", "", "third")]})
+    (tmp_path / "a.html").write_text(f'<script type="application/json" id="data">{data}</script>')
+    assert read_notes(tmp_path / "a.html") == {"a": "first", "a (3)": "third"}
+
+
+def test_a_note_is_not_lost_with_the_page(started, tmp_path):
+    photos(1, 12).save_html(tmp_path / "a.html")
+    asked = "!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    with opened(started, tmp_path / "a.html", accept_downloads=True) as tab:
+        assert not tab.page.evaluate(asked)
+        tab.page.fill("#note", "of today")
+        assert tab.page.evaluate(asked)
+        with tab.page.expect_download():
+            tab.page.click("#keep")
+        assert not tab.page.evaluate(asked)
+
+
+def test_of_three_classes_a_page_says_which_two_are_compared(started, tmp_path):
+    one = dataclasses.replace(
+        photos(2, 12),
+        class_names=("healthy", "ill", "other"),
+        decisions=torch.tensor([[1, 2], [1, 0]]),
+        trustworthy=torch.tensor([False, True]),
+        verdicts={"flips": torch.tensor([False, True])},
+        problems=(("the counterfactual does not change the decision",), ()),
+    )
+    one.save_html(tmp_path / "a.html")
+    with opened(started, tmp_path / "a.html") as tab:
+        page = tab.page
+        assert page.locator("#cards .title").all_inner_texts() == ["ill → other", "ill → healthy"]
+        assert "The model does not come to say 'healthy'." in page.locator("#cards li").first.inner_text()
+        page.click("#cards li:nth-child(1) button")
+        assert page.inner_text("#after-says") == "the model says “other” (ill 27% against healthy)"
+        # Why, in words above, and in the words of engineers below.
+        assert page.inner_text("#warning") == "The model does not come to say 'healthy'."
+        assert not page.is_visible("#problems")
+        page.click("#engineers > summary")
+        assert page.inner_text("#problems") == "the counterfactual does not change the decision"
+        tab.check_quiet()
 
 
 def test_notes_of_what_is_no_report_are_refused(tmp_path):

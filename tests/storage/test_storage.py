@@ -206,6 +206,8 @@ def saved(fitted, images, tmp_path):
 def test_an_explanation_is_the_same_after_loading(saved):
     explanation, path = saved
     assert_equal(Explanation.load(path), explanation)
+    assert explanation.decisions is not None
+    assert torch.equal(explanation.decisions[:, 1] == explanation.contrast, explanation.fidelity.flips)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -216,7 +218,8 @@ def test_an_explanation_that_cannot_be_written(saved, tmp_path):
 
 
 def test_an_explanation_without_a_mask_survives(saved, tmp_path):
-    explanation = dataclasses.replace(saved[0], mask=None, edit=None, reconstruction=None)
+    # Nor without the decisions, which earlier versions did not keep.
+    explanation = dataclasses.replace(saved[0], mask=None, edit=None, reconstruction=None, decisions=None)
     explanation.save(tmp_path / "again")
     loaded = Explanation.load(tmp_path / "again")
     assert loaded.mask is loaded.edit is loaded.reconstruction is None

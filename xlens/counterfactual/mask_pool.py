@@ -7,7 +7,6 @@ import math
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import default_contrast, margin_over_rest
@@ -15,6 +14,7 @@ from xlens.contracts.backend import Run
 from xlens.contracts.lens import Lens
 from xlens.counterfactual.mask import EditMask
 from xlens.data import Data
+from xlens.training.bar import Bar
 from xlens.training.supervision import classifier_logits
 
 __all__ = ["MaskPool", "pool_size"]
@@ -71,7 +71,7 @@ class MaskPool:
         """
         size = pool_size(run, lens, most)
         hide = None if run.progress is None else not run.progress
-        bar = tqdm(total=size, desc="encode", unit="input", disable=hide)
+        bar = Bar(total=size, desc="encode", unit="input", disable=hide)
         generator = torch.Generator(run.device).manual_seed(run.seed)
         margins = torch.tensor(run.spec.class_margins, device=run.device)
         rows: list[tuple[Tensor, ...]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
 
-__all__ = ["Batch", "batch_labels", "check", "collate", "fitting", "to_batch"]
+__all__ = ["Batch", "batch_labels", "check", "collate", "fitting", "remedy", "to_batch"]
 
 _INPUT_KEYS = ("pixel_values", "image", "images", "inputs", "input", "x")
 _LABEL_KEYS = ("labels", "label", "targets", "target", "y")
@@ -61,7 +62,7 @@ def collate(items: Sequence[Any]) -> Batch:
             "data: the items of the data set do not make a batch of tensors",
             given=said(fault),
             allowed="tensors or arrays of one shape, alone, first in a tuple, or in a dict",
-            do="add a transform that turns each input into a tensor of one shape",
+            do=remedy(pairs[0][0], "add a transform that turns each input into a tensor of one shape"),
         ) from None
     beside = [one for _, one in pairs]
     if any(isinstance(one, tuple | list | Mapping) for one in beside):
@@ -86,7 +87,7 @@ def to_batch(item: Any) -> Batch:
             "data: a batch does not hold tensors",
             given=said(fault),
             allowed="a tensor, a tuple that begins with one, or a dict",
-            do="add a transform that turns each input into a tensor",
+            do=remedy(inputs, "add a transform that turns each input into a tensor"),
         ) from None
     labels, why = batch_labels(beside)
     return Batch(found, labels, unlabelled=why)
@@ -99,6 +100,24 @@ def batch_labels(beside: Any) -> tuple[Tensor | None, str]:
     ):
         return None, f"{_kind(beside)} beside the inputs, which are several targets"
     return class_labels(beside)
+
+
+def remedy(given: Any, otherwise: str) -> str:
+    """Return what to do with what is no tensor yet: of a photograph or a path nobody but the user knows how it
+    becomes an input.
+
+    >>> from PIL import Image
+    >>> remedy(Image.new("L", (4, 4)), "")
+    'make inputs as the classifier was trained: torch.stack([transform(image) for image in images])'
+    """
+    if isinstance(given, str | os.PathLike):
+        return (
+            "read the images as the classifier was trained: torchvision.datasets.ImageFolder(folder, transform); "
+            "the commands xlens fit and xlens explain read folders themselves"
+        )
+    if any(kind.__module__.startswith("PIL.") for kind in type(given).__mro__):
+        return "make inputs as the classifier was trained: torch.stack([transform(image) for image in images])"
+    return otherwise
 
 
 def class_labels(values: Any) -> tuple[Tensor | None, str]:

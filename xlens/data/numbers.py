@@ -36,7 +36,7 @@ def as_tensor(values: Any) -> Tensor:
         return _stacked(values)
     if hasattr(values, "to_numpy"):
         return torch.from_numpy(_plain(np.asarray(values.to_numpy())))
-    return torch.as_tensor(values)
+    return torch.as_tensor(values, device="cpu")
 
 
 def _dense(values: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ def _plain(values: np.ndarray) -> np.ndarray:
 def _stacked(values: list[Any] | tuple[Any, ...]) -> Tensor:
     """Return a list as one tensor; of tensors and arrays one row for each."""
     if not any(is_array(value) for value in values):
-        return torch.as_tensor(values)
+        # Numbers have no device, whatever the default is.
+        return torch.as_tensor(values, device="cpu")
     rows = [as_tensor(value) for value in values]
     shapes = sorted({tuple(row.shape) for row in rows})
     if len(shapes) > 1:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
 
 from xlens.classifier.normalization import Normalization, normalization_in
-from xlens.data.batch import Batch, batch_labels, check, collate, fitting, to_batch
+from xlens.data.batch import Batch, batch_labels, check, collate, fitting, remedy, to_batch
 from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
@@ -143,7 +143,7 @@ def as_data(data: Any) -> Data:
         "data: cannot make batches of this",
         given=type(data).__name__,
         allowed="a tensor or array (n, *S), a pair (X, y), a Dataset, a DataLoader, or an iterable of batches",
-        do="turn the inputs into one of these forms",
+        do=remedy(data, "turn the inputs into one of these forms"),
     )
 
 

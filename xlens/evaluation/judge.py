@@ -8,7 +8,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.counterfactual.carry import Carry
@@ -25,6 +24,7 @@ from xlens.explaining.explain import explain
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
 from xlens.metrics import rank_correlation, shuffled_weights
+from xlens.training.bar import Bar
 
 __all__ = ["Judge", "possible"]
 
@@ -92,7 +92,7 @@ class Judge:
         total = len(named) * (chunks + 2) + len(self.lens_free)
         hide = None if self.progress is None else not self.progress
         found: list[Figure] = []
-        with tqdm(total=total, desc="evaluate", disable=hide) as self.bar:
+        with Bar(total=total, desc="evaluate", disable=hide) as self.bar:
             for name, fitted in named.items():
                 found += self._lens(name, fitted)
             for one in self.lens_free:

@@ -85,6 +85,7 @@ def explain_batch(
         other_labels=_other_labels(fitted.classifier, edit),
         decoded_from_layer=isinstance(lens, OnLayer) and lens.show == "decode",
         display_ranges=fitted.display_ranges,
+        decisions=torch.stack([predicted["inputs"], predicted["start"]], 1),
         **lens.pictures(edit),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.attr.memory import budget_faults
 from xlens.attr.paths import CodePath
@@ -31,6 +30,7 @@ from xlens.explaining.request import (
 from xlens.explaining.verdict import not_local
 from xlens.explanation import Explanation
 from xlens.fitted import BATCH, Fitted
+from xlens.training.bar import Bar
 from xlens.training.processes import processes
 
 __all__ = ["counterfactual", "explain", "references_of"]
@@ -92,7 +92,7 @@ def explain(
         request = dataclasses.replace(request, batch=batch, code_batch=code_batch, references=known)
         own = rows_of(together, len(moved)).to(moved.device)
         parts = []
-        with tqdm(desc="explain", unit="input", total=len(own), disable=_hidden(progress)) as bar:
+        with Bar(desc="explain", unit="input", total=len(own), disable=_hidden(progress)) as bar:
             for x, t, c in zip(*(part[own].split(rows) for part in (moved, target, contrast)), strict=True):
                 parts.append(explain_batch(lens, x, t, c, carry, request))
                 bar.update(len(x))

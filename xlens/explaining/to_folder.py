@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.quiet import quiet
 from xlens.contracts.numbers import is_count
@@ -24,6 +23,7 @@ from xlens.stages import StagedLens
 from xlens.storage import ExplanationFolder, load_explanation, save_explanation
 from xlens.storage.digest import digest_of_lens
 from xlens.storage.explanation_folder import FACTS, KIND, PARTS
+from xlens.training.bar import Bar
 from xlens.training.processes import alone, processes
 
 __all__ = ["explain_to"]
@@ -55,7 +55,7 @@ def explain_to(
     hidden = None if progress is None else not progress
     held, explained, seen = 0, 0, 0
     # Each process explains other parts, and exchanges nothing meanwhile.
-    with alone(), tqdm(desc="explain", unit="part", total=count, disable=hidden) as bar:
+    with alone(), Bar(desc="explain", unit="part", total=count, disable=hidden) as bar:
         for number, part in _parts(source, rows):
             seen = number + 1
             path = folder / f"part-{number:08d}.safetensors"

@@ -6,8 +6,9 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.normalization import Normalization, normalization_in
 from xlens.contracts.backend import Spec
 from xlens.data import Data
+from xlens.plot.pixels import true_colours
 
-__all__ = ["normalization_of"]
+__all__ = ["normalization_of", "unknown_colours"]
 
 #: What rounding in a transform may add beyond what 0 and 1 become.
 _SLACK = 1e-3
@@ -30,6 +31,16 @@ def normalization_of(classifier: Classifier, data: Data, spec: Spec) -> Normaliz
     # A timm model knows how it was trained. Images in [0, 1] lie in that range too, as they are.
     known = normalization_in(getattr(classifier.model, "pretrained_cfg", None))
     return known if known is not None and _within(spec, known) and min(spec.minimum) < -_SLACK else None
+
+
+def unknown_colours(spec: Spec) -> str | None:
+    """Ask, in words, for mean and std of images where nobody says them; None where pictures are right without."""
+    if not spec.is_image or true_colours((), spec.minimum, spec.maximum):
+        return None
+    return (
+        "fit: the images are normalised, and nothing says how: pictures will have another contrast and other "
+        "colours. For their own, say xlens.Classifier(model, normalization=(mean, std))"
+    )
 
 
 def _within(spec: Spec, known: Normalization) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlens.errors import MissingExtraError
+from xlens.errors import MissingExtraError, UnsupportedError
 from xlens.explanation import Explanation
-from xlens.plot.pixels import kind_of, ranges_of, to_pixels
+from xlens.plot.pixels import ranges_of, to_pixels
 from xlens.plot.plain import finding, said, standing
 from xlens.report.page import save_html
 
@@ -46,7 +46,8 @@ def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None)
     ranges = ranges_of(whole)
     records = whole.records(names)
     facts = [name for name, value in records[0].items() if isinstance(value, str | int | float | bool | None)]
-    drawn = kind_of(tuple(shape), "wandb_table") == "image" and shape[0] <= _CHANNELS
+    # What has more channels than colours is a row without pictures.
+    drawn = len(shape) == 3 and shape[0] <= _CHANNELS
     pictures = ["before", "after"] if drawn else []
     table = wandb.Table(columns=[*pictures, "finding", "verdict", "model says", *facts])
     for i, record in enumerate(records):
@@ -61,17 +62,21 @@ def write_artifacts(
 ) -> list[Path]:
     """Write ``report.html``, ``explanations.csv`` and ``explanations.json`` into a folder, and return the files.
 
+    What cannot be drawn, as images of more channels than colours, has its tables and no report.
+
     Raises:
         DataError: names do not fit.
         StorageError: a file cannot be written.
-        UnsupportedError: the inputs are neither images nor signals.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in ("report.html", "explanations.csv", "explanations.json")]
-    save_html(explanation, files[0], names=names)
     explanation.to_csv(files[1], names=names)
     explanation.to_json(files[2], names=names)
+    try:
+        save_html(explanation, files[0], names=names)
+    except UnsupportedError:
+        return files[1:]
     return files
 
 
@@ -83,7 +88,7 @@ def log_artifacts(
     run_id: str | None = None,
     client: Any = None,
 ) -> None:
-    """Keep an explanation as artefacts of an MLflow run: the report, and its table as CSV and JSON.
+    """Keep an explanation as artefacts of an MLflow run: the report, if it can be drawn, and tables: CSV and JSON.
 
     Args:
         explanation: N inputs.
@@ -96,7 +101,6 @@ def log_artifacts(
         DataError: names do not fit.
         MissingExtraError: the package ``mlflow`` is not installed.
         StorageError: a file cannot be written.
-        UnsupportedError: the inputs are neither images nor signals.
     """
     try:
         import mlflow

@@ -13,7 +13,17 @@ from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
 from xlens.fitted import Fitted
 
-__all__ = ["Ranges", "kind_of", "natural_ranges", "ranges_of", "ranges_of_lens", "to_pixels", "to_unit"]
+__all__ = [
+    "Ranges",
+    "has_true_colours",
+    "kind_of",
+    "natural_ranges",
+    "ranges_of",
+    "ranges_of_lens",
+    "to_pixels",
+    "to_unit",
+    "true_colours",
+]
 
 #: One (darkest, brightest) value for all channels, or one per channel.
 Ranges = Sequence[tuple[float, float]]
@@ -66,6 +76,29 @@ def natural_ranges(minimum: Sequence[float], maximum: Sequence[float]) -> Ranges
         if inside and min(minimum) <= low + slack and max(maximum) >= high - slack:
             return [(low, high)] * len(minimum)
     return [(min(minimum), max(maximum))] * len(minimum)
+
+
+def true_colours(known: Ranges, minimum: Sequence[float], maximum: Sequence[float]) -> bool:
+    """Whether pictures have the images' own colours, or nobody says how these were normalised.
+
+    Args:
+        known: what 0 and 1 became in each channel, or nothing.
+        minimum, maximum: smallest and largest value per channel.
+
+    >>> true_colours((), (0.0,) * 3, (1.0,) * 3), true_colours((), (-2.1, -2.0, -1.8), (2.2, 2.4, 2.6))
+    (True, False)
+    """
+    # Grey has no colours, and of other channels nobody knows which they are.
+    if len(minimum) != 3 or known or min(minimum) >= 0:
+        return True
+    return natural_ranges(minimum, maximum)[0] in _USUAL
+
+
+def has_true_colours(explanation: Explanation) -> bool:
+    """Whether pictures of an explanation have the images' own colours, as :func:`true_colours` has it."""
+    pairs = explanation.channel_ranges
+    image = len(explanation.inputs.shape) == 4
+    return not image or true_colours(explanation.display_ranges, *([pair[k] for pair in pairs] for k in (0, 1)))
 
 
 def ranges_of(explanation: Explanation) -> Ranges:

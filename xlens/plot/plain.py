@@ -16,7 +16,7 @@ from torch import Tensor
 from xlens.explanation import Explanation
 from xlens.plot.pixels import Ranges, to_unit
 
-__all__ = ["change_in_kind", "confidence", "finding", "percent", "said", "standing", "unchanged"]
+__all__ = ["change_in_kind", "confidence", "finding", "percent", "reasons", "said", "standing", "unchanged"]
 
 #: Above this share of the image it is no part of it, and below these an edit is a spot, or a patch.
 _WHOLE, _SPOT, _PATCH = 0.4, 0.02, 0.12
@@ -26,6 +26,15 @@ _COUNTED = 0.1
 _LIGHTER, _COLOURED = 0.05, 0.25
 _HUES = ((20, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (260, "blue"), (330, "purple"), (361, "red"))
 _BROWN = (10, 50, 0.65)  # hues of orange that are dark
+#: What it means that a verdict fails, to whoever has no glossary.
+_FAILED = {
+    "flips": "The model does not come to say {contrast!r}.",
+    "likeness": "The picture is not enough like a real case.",
+    "specific": "The same change at another place turns the model's decision too: this place proves nothing.",
+    "stable": "A slight blur or shift of both pictures undoes it.",
+    "local": "So much is changed that it is another case, and not a part of this one.",
+    "complete": "The figures for engineers do not add up.",
+}
 _ROWS, _COLUMNS = ("top", "", "bottom"), ("left", "", "right")
 
 
@@ -59,24 +68,36 @@ def finding(one: Explanation, ranges: Ranges, index: int = 0) -> str:
     before, after = map(percent, confidence(one, index))
     against = "" if len(one.class_names) == 2 else f" (against {contrast})"
     figures = f"{target} {before} → {after}{against}."
-    if said(one, index)[0] != target:
+    first, then = said(one, index)
+    if _is_already(one, index):
         return (
             f"The model does not say {target!r} here ({target} {before}{against}): there is nothing to take away."
         )
+    # Of three classes and more it may say one that nobody asked about.
+    asked = "" if first == target else f"The model says {first!r} here. "
     if unchanged(one, index):
-        return f"No change was found with which the model says {contrast!r}; it says {target!r}, {before}."
-    says = (
-        f"the model says {contrast!r}" if bool(one.fidelity.flips[index]) else "the model's decision stays as it is"
-    )
-    return f"{_change(one, ranges, index)} {says}: {figures}"
+        it = f"it says {first!r}" if first != target else f"it says {target!r}, {before}"
+        return f"No change was found with which the model says {contrast!r}; {it}."
+    says = "the model's decision stays as it is" if first == then else f"the model says {then!r}"
+    says += "" if then in (first, contrast) or then.startswith("not ") else f" and not {contrast!r}"
+    return f"{asked}{_change(one, ranges, index)} {says}: {figures}"
 
 
 def said(one: Explanation, index: int = 0) -> tuple[str, str]:
-    """Return what the model says before and after, by the score: one of the two classes, or that it is not one."""
+    """Return what the model says before and after: a class, of all; by the score alone, that it may not be one."""
     target, contrast = (one.class_names[int(c[index])] for c in (one.target, one.contrast))
+    if one.decisions is not None:
+        before, after = (one.class_names[int(c)] for c in one.decisions[index])
+        return before, after
     other = contrast if len(one.class_names) == 2 else f"not {target}"
     before = target if float(one.scores[index]) >= 0 else other
     return before, contrast if bool(one.fidelity.flips[index]) else before
+
+
+def _is_already(one: Explanation, index: int) -> bool:
+    """Whether the model says what the class explained is contrasted with, or not that class, from the start."""
+    target, contrast = (one.class_names[int(c[index])] for c in (one.target, one.contrast))
+    return said(one, index)[0] in (contrast, f"not {target}")
 
 
 def unchanged(one: Explanation, index: int = 0) -> bool:
@@ -103,15 +124,34 @@ def standing(one: Explanation, index: int = 0) -> tuple[str, str]:
             "It is faithful to the model: with this change, checked on the model itself, it decides otherwise. "
             "Whether it is true of the world is for you to see."
         )
+    if _is_already(one, index):
+        return "There is nothing to explain here.", (
+            "The model does not say in the first place what it was asked about. Whether it is right, no check says."
+        )
     if unchanged(one, index):
         return "No explanation was found.", (
-            "Nothing that the lens can change here makes the model decide otherwise. What the model goes by may be "
-            "something else: the tone, the shape, or a part that the lens takes for none. Whether the model is "
-            "right, no check says."
+            "Nothing that was tried makes the model decide otherwise. What it goes by may be something else: the "
+            "tone, the shape, or a part that was taken for none. Whether the model is right, no check says."
         )
     return "Do not trust this explanation.", (
         "It failed a check of whether it is faithful to the model. Whether the model is right, no check says."
     )
+
+
+def reasons(one: Explanation, index: int = 0) -> list[str]:
+    """Say why an explanation does not hold, check by check; nothing where it holds.
+
+    >>> from xlens.plot.plain import reasons
+    >>> all(line.endswith(".") for line in reasons(explainer.explain(images[:1])))
+    True
+    """
+    if bool(one.trustworthy[index]) or unchanged(one, index) or _is_already(one, index):
+        return []
+    contrast = one.class_names[int(one.contrast[index])]
+    failed = [name for name, held in one.verdicts.items() if held is not None and not bool(held[index])]
+    if not failed or set(failed) - set(_FAILED):
+        return list(one.problems[index])
+    return [_FAILED[name].format(contrast=contrast) for name in failed]
 
 
 def _change(one: Explanation, ranges: Ranges, index: int) -> str:

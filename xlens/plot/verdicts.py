@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from xlens.explanation import Explanation
+from xlens.plot.plain import said
 
 __all__ = ["VERDICTS", "verdict_lines"]
 
 #: Verdict -> what it says where it holds, where it fails, and where it does not apply.
 VERDICTS = {
     "flips": (
-        "Flips: the classifier goes from {target!r} (p = {before:.2f}) to {contrast!r} (p = {after:.2f}).",
-        "Does NOT flip: the classifier stays with its decision (p({target}) = {before:.2f} to {kept:.2f}).",
+        "Flips: the classifier goes from {decided!r} to {contrast!r} (p({target}) = {before:.2f} to {after:.2f}).",
+        "Does NOT flip: the classifier does not change its decision to {contrast!r} (p({target}) = {before:.2f} to "
+        "{after:.2f}).",
         "",
     ),
     "likeness": (
@@ -55,11 +57,11 @@ def verdict_lines(one: Explanation, index: int = 0) -> list[tuple[str, bool | No
     i = index
     before, after = float(one.scores[i].sigmoid()), float(one.counterfactual_scores[i].sigmoid())
     facts = {
+        "decided": said(one, i)[0],
         "target": one.class_names[int(one.target[i])],
         "contrast": one.class_names[int(one.contrast[i])],
         "before": before,
-        "kept": after,
-        "after": 1 - after,
+        "after": after,
         "area": 1.0 if one.mask is None else float(one.mask[i].mean()),
         "likeness": "the edited region is like what real inputs have there"
         if one.mask is not None

@@ -13,8 +13,8 @@ from xlens.errors import DataError, StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
 from xlens.plot.draw import limit_of
-from xlens.plot.pixels import Ranges, kind_of, ranges_of
-from xlens.plot.plain import confidence, finding, percent, standing
+from xlens.plot.pixels import Ranges, has_true_colours, kind_of, ranges_of
+from xlens.plot.plain import confidence, finding, percent, said, standing
 from xlens.plot.words import complete_methods, method_title, other_case, question, unsigned_methods
 from xlens.report.document import document
 from xlens.report.page import check_writable
@@ -61,6 +61,7 @@ def save_comparison(
         ("report.css", "comparison.css"),
         (),
         title=title,
+        true_colours=has_true_colours(first),
         version=version("xlens"),
         lenses=[_lens(name, one) for name, one in whole.items()],
         rows=[_row(whole, i, f"input {i + 1}" if names is None else str(names[i])) for i in range(len(first))],
@@ -78,7 +79,7 @@ def _lens(name: str, one: Explanation) -> dict[str, Any]:
     return {
         "name": name,
         "held": f"{int(one.trustworthy.sum())} of {len(one)}",
-        "flips": f"{int((one.fidelity.flips & (one.scores > 0)).sum())} of {len(one)}",
+        "flips": f"{sum(len(set(said(one, i))) == 2 for i in range(len(one)))} of {len(one)}",
         "after": percent(after),
         "area": "-" if one.mask is None else f"{float(one.mask.mean()):.0%}",
     }

@@ -13,7 +13,7 @@ import torch
 from xlens.errors import StorageError, UnsupportedError
 from xlens.explanation import Explanation
 from xlens.files.writing import write_whole
-from xlens.plot.pixels import ranges_of
+from xlens.plot.pixels import has_true_colours, ranges_of
 from xlens.plot.words import end_of_path, other_case
 from xlens.report.added import added_parts
 from xlens.report.document import document, environment
@@ -55,6 +55,7 @@ def to_html(
         decoded=explanation.decoded_from_layer,
         other=other_case(explanation),
         not_taught=bool(explanation.not_taught),
+        true_colours=has_true_colours(explanation),
         count=len(explanation),
         held=int(explanation.trustworthy.sum()),
         summary=_summary(explanation),

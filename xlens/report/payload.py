@@ -15,7 +15,7 @@ from xlens.errors import DataError, OptionError
 from xlens.explanation import Explanation
 from xlens.plot.draw import least_edit, limit_of, strongest
 from xlens.plot.pixels import Ranges, kind_of, ranges_of, to_unit
-from xlens.plot.plain import confidence, finding, percent, said, standing, unchanged
+from xlens.plot.plain import confidence, finding, percent, reasons, said, standing, unchanged
 from xlens.plot.words import (
     complete_methods,
     end_of_path,
@@ -121,12 +121,15 @@ def _item(
         "contrast": contrast,
         "p": probability_of(target, contrast, len(whole.class_names)),
         "holds": bool(whole.trustworthy[i]),
+        "reasons": reasons(whole, i),
         "problems": list(whole.problems[i]),
         "unchanged": unchanged(whole, i),
         "finding": finding(whole, ranges, i),
         "verdict": list(standing(whole, i)),
         "before": percent(confidence(whole, i)[0]),
         "after": percent(confidence(whole, i)[1]),
+        # Of more classes than two: as if the model had only these to choose from.
+        "against": "" if len(whole.class_names) == 2 else f" against {contrast}",
         "says": list(said(whole, i)),
         "score": _round(whole.scores[i]),
         "end": _round(whole.counterfactual_scores[i]),

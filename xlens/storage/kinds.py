@@ -49,7 +49,7 @@ _PROVENANCE: dict[str, Any] = {
 _VALUES, _CLASSES = 2**28, 2**16
 _LARGEST = torch.finfo(torch.float32).max
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-_CLASSES_OF = ("target", "contrast")
+_CLASSES_OF = ("target", "contrast", "decisions")
 _YES_OR_NO = ("trustworthy", "fidelity.agrees", "fidelity.flips", "fidelity.decoding_flips")
 
 
@@ -111,6 +111,9 @@ def explanation_faults(explanation: Explanation) -> list[str]:
     classes = len(explanation.class_names)
     for name in _CLASSES_OF:
         values = getattr(explanation, name)
+        # Earlier versions kept no decisions.
+        if values is None:
+            continue
         if values.dtype not in _WHOLE_NUMBERS or bool(((values < 0) | (values >= classes)).any()):
             faults.append(f"{name} has values that are no class of {classes}")
     for name, value in _named_tensors(explanation):

@@ -99,6 +99,7 @@ def _record(whole: Explanation, i: int, name: str, arrays: bool) -> dict[str, An
         "input": name,
         "target": whole.class_names[int(whole.target[i])],
         "contrast": whole.class_names[int(whole.contrast[i])],
+        **_decisions(whole, i),
         "probability": float(whole.scores[i].sigmoid()),
         "counterfactual_probability": float(whole.counterfactual_scores[i].sigmoid()),
         **{field.removesuffix("s"): float(getattr(whole, field)[i]) for field in _SCORES},
@@ -121,6 +122,13 @@ def _record(whole: Explanation, i: int, name: str, arrays: bool) -> dict[str, An
         pixels: dict[str, Any] = {field: _list(getattr(whole, field), i) for field in _PIXELS}
         found |= pixels | {"attributions": {key: maps[i].tolist() for key, maps in whole.attributions.items()}}
     return found
+
+
+def _decisions(whole: Explanation, i: int) -> dict[str, Any]:
+    """Return the classes that the classifier predicts, by name; None of explanations that do not know them."""
+    kept = (None, None) if whole.decisions is None else whole.decisions[i].tolist()
+    names = (None if one is None else whole.class_names[one] for one in kept)
+    return dict(zip(("decision", "counterfactual_decision"), names, strict=True))
 
 
 def _list(values: Tensor | None, i: int) -> Any:

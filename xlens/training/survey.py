@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from xlens.classifier.classifier import Classifier
 from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
+from xlens.training.bar import Bar
 
 __all__ = ["Statistics", "Survey", "classify", "measured", "survey"]
 
@@ -108,7 +108,7 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
     sample: list[Tensor] = []
     labelled: set[int] = set()
     digest = hashlib.sha256()
-    bar = tqdm(desc="survey", unit="input", disable=None if progress is None else not progress)
+    bar = Bar(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
         for batch in data.batches():
             statistics = statistics or Statistics(tuple(batch.inputs.shape[1:]))
@@ -247,7 +247,9 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
         raise ModelError(
             "fit: the classifier fails on these data",
             given=f"inputs of shape {tuple(batch.inputs.shape)}; it says: {says}",
-            do="check the number of channels, the size, and that data and model were preprocessed alike",
+            do="check the number of channels, the size, and that data and model were preprocessed alike"
+            # A list is one of batches; single images in one are a mistake that is easily made.
+            + ("; of images in a list, pass torch.stack(images)" if batch.inputs.dim() == 3 else ""),
         ) from fault
     if not bool(logits.isfinite().all()):
         raise ModelError(

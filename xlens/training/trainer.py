@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
-from tqdm.auto import tqdm
 
 from xlens.classifier.turns import give_way, out_of_turn
 from xlens.contracts.backend import Run, StepEvent
 from xlens.data import Batch, Data
 from xlens.errors import StorageError, TrainingError, XlensWarning
 from xlens.files.plain import said
+from xlens.training.bar import Bar
 from xlens.training.checkpoint import all_finite, clone, read_file, write_file
 from xlens.training.interruption import stops_deferred
 from xlens.training.processes import processes
@@ -136,7 +136,7 @@ class Trainer:
         if self.run.resume:
             self._resume(stream)
         good = clone(self._state())
-        bar = tqdm(
+        bar = Bar(
             total=self.steps,
             initial=self.step_index,
             desc=self.phase,
@@ -203,7 +203,7 @@ class Trainer:
         bad, presses = self.processes.add(facts)
         return not bool(bad), bool(presses)
 
-    def _report(self, bar: tqdm, losses: Mapping[str, Tensor]) -> None:
+    def _report(self, bar: Bar, losses: Mapping[str, Tensor]) -> None:
         bar.update(1)
         if self.run.on_step is None and (bar.disable or self.step_index % 10):
             return

@@ -120,7 +120,7 @@ function drawBefore(after = false) {
 }
 
 const says = (item, after) =>
-  after && item.unchanged ? "no change was found" : `the model says “${item.says[after ? 1 : 0]}” (${item.target} ${after ? item.after : item.before})`;
+  after && item.unchanged ? "no change was found" : `the model says “${item.says[after ? 1 : 0]}” (${item.target} ${after ? item.after : item.before}${item.against})`;
 
 function tile(title, draw, limit, unsigned = false) {
   const figure = make("figure");
@@ -196,9 +196,10 @@ function drawWords(item) {
   page.verdict.className = item.holds ? "holds" : "fails";
   [page.standing.textContent, page.certifies.textContent] = item.verdict;
   page.signs.textContent =
-    `Everywhere below, red and + speak for “${item.target}”, blue and − for “${item.contrast}”. ` +
-    `Score: the model's logit of the one minus that of the other.`;
-  page.warning.hidden = item.holds;
+    `Everywhere below, red and + speak for “${item.target}”, blue and − for “${item.contrast}”.`;
+  page.warning.hidden = !item.reasons.length;
+  page.reasons.replaceChildren(...item.reasons.map((reason) => make("li", "", reason)));
+  page.failed.hidden = !item.problems.length;
   page.problems.replaceChildren(...item.problems.map((problem) => make("li", "", problem)));
   page["curve-title"].textContent = `${item.p} along the path`;
   page.said.replaceChildren(

@@ -32,7 +32,7 @@ function makeCard(index) {
     margin(item),
     make("span", "verdict", item.holds ? "✓ holds" : item.unchanged ? "✗ no change found" : "✗ do not trust"),
   );
-  if (!item.holds && !item.unchanged && item.problems.length) button.append(make("span", "small", item.problems[0]));
+  if (item.reasons.length) button.append(make("span", "small", item.reasons[0]));
   button.addEventListener("click", () => open(index));
   place.append(button);
   return { place, button, pair, filled: null };
@@ -52,7 +52,7 @@ function margin(item) {
     return dot;
   });
   line.append(way, ...dots);
-  place.append(make("span", "small", `${item.p} ${decimals(ends[0] / 100)} → ${decimals(ends[1] / 100)}`), line);
+  place.append(make("span", "small", `${item.target} ${item.before} → ${item.after}${item.against}`), line);
   return place;
 }
 

@@ -1,9 +1,16 @@
 "use strict";
 // Notes that a person writes on an input; a page cannot write to its own file, so it is saved as a new one with them.
 
+let unkept = false;
+
 page.note.addEventListener("input", () => {
   view.item.note = page.note.value;
+  unkept = true;
   page.kept.textContent = "Not in the file yet.";
+});
+// The browser asks before notes are lost with the page.
+window.addEventListener("beforeunload", (event) => {
+  if (unkept) event.preventDefault();
 });
 page.keep.addEventListener("click", () => {
   const link = make("a");
@@ -11,6 +18,7 @@ page.keep.addEventListener("click", () => {
   link.download = `${document.title.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "page"}-with-notes.html`;
   link.click();
   URL.revokeObjectURL(link.href);
+  unkept = false;
   page.kept.textContent = `Saved as ${link.download}.`;
 });
 // A frame in a notebook may not save files.
