@@ -2,8 +2,8 @@
 
     python -m benchmarks.ground_truth.relied clothes diseases large --data coffee
 
-`clothes`: ten classes of Fashion-MNIST, 1,000 images and then 5,000. `diseases`: healthy and four diseases of
-coffee leaves at 64 pixels, with the severity as metadata (`--data` as for ``benchmarks.ground_truth.photographs``).
+`clothes`: ten classes of Fashion-MNIST, 1,000 images and then 5,000. `diseases`: healthy, four diseases and others,
+of coffee leaves at 64 pixels, with severity as metadata (`--data` as for ``benchmarks.ground_truth.photographs``).
 `large`: healthy or not at 224 pixels, EfficientNet-Lite0. Lenses are of the backend ``infill``; everything audited
 is held out. Prints each audit, with seconds of CPU and wall, and the most memory that the process has had so far;
 `--pages` writes the pages there. Nothing here is right or wrong by a known truth: the pictures are to be looked at.
@@ -31,6 +31,8 @@ from xlens.datasets.examples import read_idx
 from xlens.fitted import Fitted
 
 STEPS = 600
+#: What `predominant_stress` says, in its order.
+KINDS = ("healthy", *DISEASES, "other")
 CLOTHES = ("top", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 
 
@@ -62,9 +64,9 @@ def diseases(chosen: argparse.Namespace) -> None:
         torch.tensor([int(rows[name]["predominant_stress"]) for name in names])
         for names in (known.of_classifier, known.of_judges)
     ]
-    net = leaf_cnn(1 + len(DISEASES))
+    net = leaf_cnn(len(KINDS))
     train_classifier(net, shown[0], kinds[0], steps=STEPS, seed=0, progress=False)
-    classifier = xlens.Classifier(net.eval(), class_names=("healthy", *DISEASES))
+    classifier = xlens.Classifier(net.eval(), class_names=KINDS)
     explainer = xlens.fit(classifier, shown[0], "infill", seed=0, progress=False)
     severity = [int(rows[name]["severity"]) for name in known.of_judges]
     told(explainer, shown[1], kinds[1], len(kinds[1]), "Diseases of leaves, 64 pixels", chosen.pages, severity)

@@ -95,9 +95,8 @@ class Classifier:
                 do="pass the trained module itself; a scikit-learn or numpy model has no gradients",
             )
         self.model, prefix = unwrapped(model)
-        self.layer = layer_name(
-            self.model, bare_name(layer, self.model, prefix) if isinstance(layer, str) else layer
-        )
+        named = bare_name(layer, self.model, prefix) if isinstance(layer, str) else layer
+        self.layer = layer_name(self.model, named)
         self.class_names = ordered_names(class_names) or self.reading.class_names
         self.normalization = as_normalization(normalization)
         self._check_class_names()
@@ -292,8 +291,7 @@ class Classifier:
         """Within this context, collect the outputs of modules whenever the model runs.
 
         Yields:
-            module name -> its last output, or the tensor that it stands for. What follows sees a copy, so an
-            in-place operation does not reach what was recorded.
+            module name -> its last output, or the tensor that it stands for; what follows sees a copy.
         """
         seen: dict[str, Tensor] = {}
         modules = dict(self.model.named_modules())
@@ -352,8 +350,7 @@ class Classifier:
         return inputs.to(self.device, self.dtype).clone()
 
     def _state(self) -> Iterator[Tensor]:
-        # Asked for at each call, and mostly for the first, which is the first of torch's own walk: the one through
-        # all that a model keeps is for models whose parameters lie elsewhere.
+        # Mostly only the first is asked for; all that a model keeps is gone through where torch knows of none.
         yield from self.model.parameters()
         yield from tensors_of(self.model)
 
