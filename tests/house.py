@@ -200,6 +200,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "group",
         "groups",
         "alarms",
+        "remedy",
         "result",
         "figures",
         "page",

@@ -91,7 +91,9 @@ class Edits(xlens.Backend):
         return NoEdits()
 
 
-def explainer_of(model: nn.Module, lens: xlens.Lens | None = None) -> xlens.LensExplainer:
+def explainer_of(
+    model: nn.Module, lens: xlens.Lens | None = None, names: tuple[str, str] = ("plain", "rust")
+) -> xlens.LensExplainer:
     """Return an explainer with such a lens, without a fit."""
     spec = xlens.Spec(
         shape=(1, SIDE, SIDE),
@@ -102,7 +104,7 @@ def explainer_of(model: nn.Module, lens: xlens.Lens | None = None) -> xlens.Lens
         std=(0.2,),
         class_margins=((0.0, 4.0), (4.0, 0.0)),
     )
-    classifier = xlens.Classifier(model.eval(), class_names=("plain", "rust"))
+    classifier = xlens.Classifier(model.eval(), class_names=names)
     from xlens.fitted import Fitted
 
     return xlens.LensExplainer(Fitted(classifier, (lens or NoEdits()).eval(), spec, None, Edits(), {"seed": 0}))

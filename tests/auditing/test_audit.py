@@ -194,6 +194,10 @@ def test_what_cannot_be_audited_is_refused(data):
         xlens.audit(explainer, images, n=0, search="all", seconds=0, confidence=2, seed=-1)
     with pytest.raises(DataError, match="masks do not fit"):
         xlens.audit(explainer, images, masks=torch.zeros(3, 1, SIDE, SIDE))
+    with pytest.raises(DataError, match=r"masks say yes or no.*saliency > 0.5"):
+        xlens.audit(explainer, images, masks=torch.full((len(images), 1, SIDE, SIDE), 0.02))
+    with pytest.raises(DataError, match=r"labels that are no classes.*Given: 4.*0 to 1, -1 for unknown"):
+        xlens.audit(explainer, (images, torch.full((len(images),), 4)), progress=False)
     with pytest.raises(DataError, match="'camera' of shape"):
         xlens.audit(explainer, images, metadata={"camera": [1, 2]})
     with pytest.raises(DataError, match="not the shape"):
@@ -206,6 +210,32 @@ def test_what_cannot_be_audited_is_refused(data):
     with pytest.raises(DataError, match="accuracy needs labels"):
         found = xlens.audit(explainer, images, n=100, progress=False)
         found.remedy(images, [0])
+    for wrong in (-1, 0.5, torch.nan):
+        with pytest.raises(
+            DataError, match=r"Audit.remedy: labels that are no classes.*Allowed: whole numbers from 0 to 1\b"
+        ):
+            found.remedy((images, torch.full((len(images),), wrong)), 0)
+
+
+def test_what_is_filled_depends_on_no_switch_of_the_program(by_stamp, data):
+    images, group = data[0][:8], by_stamp.groups[0]
+    usual = group.mask_out(images)
+    assert torch.equal(group.mask_out(images[0]), usual[:1])
+    torch.set_default_device("meta")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(group.mask_out(images), usual)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+def test_labels_of_some_that_are_unknown(data):
+    images, labels, _ = data
+    some = torch.where(torch.arange(len(labels)) % 3 == 0, torch.tensor(-1), labels).float()
+    found = xlens.audit(explainer_of(ByStamp()), (images, some), progress=False)
+    assert all(one.column != "label" for group in found.groups for one in group.associations)
+    assert found.groups[0].wrong == 0
 
 
 def test_names_are_taught_to_a_lens_on_a_layer_which_is_audited_by_windows_alone(digits):

@@ -42,6 +42,14 @@ def test_it_holds_every_group_and_its_exemplars(found):
     assert json.dumps(facts).count("NaN") == 0
 
 
+def test_pictures_are_in_the_images_own_colours_where_these_are_known(found):
+    said = {"mean": [0.5], "std": [0.25]}
+    told = dataclasses.replace(found, fitted=dataclasses.replace(found.fitted, provenance={"normalization": said}))
+    pictures = [data_of(page_of(one, "Audit"))["groups"][0]["pictures"] for one in (found, told)]
+    assert pictures[0] != pictures[1]
+    assert "how they were prepared" not in page_of(found, "Audit")
+
+
 def test_in_a_browser_with_keys_on_a_phone_in_the_dark(found, tmp_path):
     named = dataclasses.replace(found, names={0: NASTY[1]})
     named.save_html(tmp_path / "audit.html", title=NASTY[0])

@@ -1,6 +1,7 @@
 """The pieces of an audit against what is known of them by hand."""
 
 import numpy as np
+import pandas
 import pytest
 import torch
 
@@ -109,6 +110,21 @@ def test_associations_by_kinds_and_by_numbers():
     assert association("day", np.tile(np.arange(30.0), 2), inside).p > 0.9
     three = [(0, kinds), (1, association("day", np.tile(np.arange(30.0), 2), inside))]
     assert corrected(three)[0][1].p == pytest.approx(2 * kinds.p)
+
+
+def test_what_is_missing_is_no_kind_and_leaves_numbers_numbers():
+    inside = np.arange(60) < 30
+    missing = [None, float("nan"), pandas.NA, pandas.NaT]
+    mixed = np.array([*missing, *range(4, 60)], dtype=object)
+    assert "median" in association("age", mixed, inside).said
+    assert "NA" not in association("site", np.array([*missing, *"ab" * 28], dtype=object), inside).said
+    days = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]").astype("datetime64[ns]")
+    days[0] = "NaT"
+    found = association("day", days, inside)
+    assert found.p < 1e-6
+    assert "median 2020-01-16T00:00:00 in the group" in found.said
+    assert association("wait", days - days[1], inside).p == pytest.approx(found.p)
+    assert association("word", np.array([[1], "a"] * 30, dtype=object), inside).p > 0.5
 
 
 def test_an_interval_covers_the_mean():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from xlens.auditing.sweep import Seen
-from xlens.auditing.tone import tones_of
+from xlens.auditing.tone import contrasts, tones_of
 
 COUNT, SIDE = 160, 16
 
@@ -116,3 +116,30 @@ def test_masks_tell_the_background_from_the_object():
 def test_a_class_of_a_few_inputs_has_no_tone():
     images = _photographs(BLUE)
     assert _tones(torch.cat([images[::2], images[::2]]), lambda x: -torch.ones(len(x))) == []
+
+
+def test_a_class_goes_toward_the_most_usual_contrast_of_which_there_are_enough():
+    target = np.repeat([0, 1, 2], [80, 70, 10])
+    contrast = np.concatenate([np.tile([2, 2, 1, 2], 20), np.zeros(80, dtype=np.int64)])
+    none = np.zeros(COUNT, dtype=np.int64)
+    assert contrasts(Seen(np.arange(COUNT), target, contrast, none, none)) == {0: 1, 1: 0}
+
+
+def test_what_is_beyond_black_and_white_stays_as_it_is():
+    images = _photographs(BLUE)
+    one = next(one for one in _tones(images, _blueness) if one.target == "blue")
+    brighter = one.mask_out(images + 0.9)
+    beyond = (images + 0.9 > 1) & one.find(images + 0.9)[1][:, None, None, None]
+    assert float((brighter - images - 0.9)[beyond].max()) <= 1e-6
+    spots = images.clone()
+    spots[:, :, 0, 0] = torch.tensor([-0.2, 0.3, 1.4])
+    there = one.find(spots)[1]
+    assert float((one.mask_out(spots)[there][:, 2, 0, 0] - 1.4 * one.factors[2]).abs().max()) < 1e-5
+    assert bool((one.mask_out(spots)[there][:, 0, 0, 0] < 0).all())
+
+
+def test_a_thing_in_one_corner_is_no_light():
+    images = _photographs(torch.ones(1))
+    images[:, :, :12] = 0
+    images[1::2, :, -3:, -3:] = 1.0
+    assert _tones(images, lambda x: 40 * (x[:, :, -2, -2].mean(1) - 0.8)) == []

@@ -3,7 +3,8 @@
 from xlens.auditing.alarms import Alarm
 from xlens.auditing.chance import Association
 from xlens.auditing.group import Group
-from xlens.auditing.result import Audit, Remedy
+from xlens.auditing.remedy import Remedy
+from xlens.auditing.result import Audit
 from xlens.auditing.run import audit
 from xlens.auditing.tone import Tone
 

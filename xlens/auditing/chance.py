@@ -104,19 +104,16 @@ def association(column: str, values: np.ndarray, inside: np.ndarray) -> Associat
         inside: ``(N,)`` bool, which of them are in the group.
     """
     known = np.array([not _missing(value) for value in values])
-    values, inside = values[known], inside[known]
-    kinds = np.unique(values.astype(str) if values.dtype.kind not in "biuf" else values)
+    values, inside = _of_one_kind(values[known]), inside[known]
+    kinds = np.unique(values)
     if len(kinds) < 2 or inside.all() or not inside.any():
         return None
-    if values.dtype.kind in "iuf" and len(kinds) > _KINDS:
-        p = float(stats.mannwhitneyu(values[inside], values[~inside]).pvalue)
-        return Association(
-            column,
-            p,
-            f"median {np.median(values[inside]):.3g} in the group, {np.median(values[~inside]):.3g} besides",
-        )
-    same = values.astype(str) if values.dtype.kind not in "biuf" else values
-    table = np.array([[(same[rows] == kind).sum() for kind in kinds] for rows in (inside, ~inside)])
+    if values.dtype.kind in "iufM" and len(kinds) > _KINDS:
+        ranks = stats.rankdata(values)
+        p = float(stats.mannwhitneyu(ranks[inside], ranks[~inside]).pvalue)
+        middle, besides = (_middle(values[rows]) for rows in (inside, ~inside))
+        return Association(column, p, f"median {middle} in the group, {besides} besides")
+    table = np.array([[(values[rows] == kind).sum() for kind in kinds] for rows in (inside, ~inside)])
     exact = table.shape[1] == 2
     p = float(stats.fisher_exact(table).pvalue if exact else stats.chi2_contingency(table).pvalue)
     shares = table / table.sum(1, keepdims=True)
@@ -141,7 +138,28 @@ def corrected(found: list[tuple[int, Association]]) -> list[tuple[int, Associati
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+    """Whether there is no value: None, NaN, no time, or what pandas has for it, which is not even unequal."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124 - what is missing is not itself
+    except (TypeError, ValueError) as fault:
+        # Pandas' NA says of nothing whether it is so; an array says it of each of its own.
+        return isinstance(fault, TypeError)
+
+
+def _of_one_kind(values: np.ndarray) -> np.ndarray:
+    """Return numbers and times as such, also where they stood beside what is missing, and all else as text."""
+    if values.dtype.kind == "O":
+        flat = all(isinstance(value, bool | int | float | str | np.number | np.bool_) for value in values)
+        values = np.array(values.tolist() if flat else [str(value) for value in values])
+    if values.dtype.kind == "m":
+        return values / np.timedelta64(1, "s")
+    return values if values.dtype.kind in "biufMU" else values.astype(str)
+
+
+def _middle(values: np.ndarray) -> str:
+    if values.dtype.kind == "M":
+        return str(np.sort(values)[len(values) // 2].astype("datetime64[s]"))
+    return f"{np.median(values):.3g}"
 
 
 def _plain(value: Any) -> str:

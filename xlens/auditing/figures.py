@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xlens.plot.draw import BLUE, RED, draw_input, plain, shorten
 from xlens.plot.figure import new_figure
-from xlens.plot.pixels import natural_ranges
+from xlens.plot.pixels import ranges_of_lens
 
 if TYPE_CHECKING:
     from xlens.auditing.result import Audit
@@ -28,7 +28,7 @@ def plot_audit(audit: Audit) -> Figure:
         figure.text(0.5, 0.5, "no groups: no place carries the decisions", ha="center", **plain)
         return figure
     axes = figure.subplots(len(groups), 1 + 2 * _EXEMPLARS, squeeze=False)
-    ranges = natural_ranges(audit.fitted.spec.minimum, audit.fitted.spec.maximum)
+    ranges = ranges_of_lens(audit.fitted)
     for row, group in zip(axes, groups, strict=True):
         colour = RED if group.number in suspects else BLUE
         own = audit.parts.place[_rows(audit, group.inputs, group.target)]

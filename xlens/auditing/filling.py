@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["continued"]
+from xlens.data import as_inputs
+
+__all__ = ["as_images", "continued"]
 
 #: Averages over the neighbours at each level, which take the blocks of the coarser one away.
 _SWEEPS = 6
+
+
+def as_images(data: Any, channels: int) -> Tensor:
+    """Return images of so many channels as floats ``(N, C, H, W)``; one alone becomes a batch.
+
+    Raises:
+        DataError: no images, or of other channels.
+    """
+    return as_inputs(data, (channels, *np.shape(data)[-2:]))
 
 
 def continued(inputs: Tensor, holes: Tensor, known: Tensor | None = None) -> Tensor:

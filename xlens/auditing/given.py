@@ -46,7 +46,14 @@ def masks_of(masks: Any, total: int, shape: tuple[int, ...]) -> Tensor:
             given=tuple(found.shape),
             allowed=f"({total}, 1, {shape[1]}, {shape[2]})",
         )
-    return found.bool()
+    if found.is_floating_point() and not bool((found == found.round()).all()):
+        # Of a map of shades nearly all is above 0.
+        raise DataError(
+            "audit: masks say yes or no",
+            given="shades between, or NaN",
+            do="say from where on it is the object: masks=saliency > 0.5",
+        )
+    return found.bool().cpu()
 
 
 def metadata_of(metadata: Any, total: int) -> dict[str, np.ndarray]:

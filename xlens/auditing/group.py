@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from xlens.auditing.chance import Association
-from xlens.auditing.filling import continued
+from xlens.auditing.filling import as_images, continued
 from xlens.auditing.sameness import Template, best_match
-from xlens.data import as_inputs
-from xlens.data.numbers import as_tensor
+from xlens.classifier.turns import Turn
 
 __all__ = ["FEW", "SAME", "SURE", "Group", "pasted_into"]
 
@@ -109,24 +107,25 @@ class Group:
         Returns:
             masks ``(N, 1, H, W)`` bool, and ``(N,)`` bool whether it is there.
         """
-        inputs = as_inputs(data, tuple(np.shape(data))[-3:]).cpu()
-        height, width = self.template.picture.shape[1:]
-        corner = torch.tensor(_corner(self.template, inputs))
-        # Of a thing, what is the same in all inputs; the box around it holds more than it.
-        extent = self.template.extent if self.same else torch.ones(1, height, width, dtype=torch.bool)
-        corners, there = corner.expand(len(inputs), 2), torch.ones(len(inputs), dtype=torch.bool)
-        if self.same:
-            one = self.template
-            parts = [
-                best_match(part, one.picture, one.extent, corner.expand(len(part), 2), one.reach)
-                for part in inputs.split(256)
-            ]
-            corners, distance = (torch.cat(values) for values in zip(*parts, strict=True))
-            there = distance <= one.within
-        masks = torch.zeros(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
-        for mask, (top, left), found in zip(masks, corners.tolist(), there.tolist(), strict=True):
-            mask[:, top : top + height, left : left + width] = extent & found
-        return masks, there
+        with Turn():
+            inputs = as_images(data, self.template.picture.shape[0]).cpu()
+            height, width = self.template.picture.shape[1:]
+            corner = torch.tensor(_corner(self.template, inputs))
+            # Of a thing, what is the same in all inputs; the box around it holds more than it.
+            extent = self.template.extent if self.same else torch.ones(1, height, width, dtype=torch.bool)
+            corners, there = corner.expand(len(inputs), 2), torch.ones(len(inputs), dtype=torch.bool)
+            if self.same:
+                one = self.template
+                parts = [
+                    best_match(part, one.picture, one.extent, corner.expand(len(part), 2), one.reach)
+                    for part in inputs.split(256)
+                ]
+                corners, distance = (torch.cat(values) for values in zip(*parts, strict=True))
+                there = distance <= one.within
+            masks = torch.zeros(len(inputs), 1, *inputs.shape[2:], dtype=torch.bool)
+            for mask, (top, left), found in zip(masks, corners.tolist(), there.tolist(), strict=True):
+                mask[:, top : top + height, left : left + width] = extent & found
+            return masks, there
 
     def mask_out(self, data: Tensor) -> Tensor:
         """Return data ``(N, C, H, W)`` with the group's evidence filled from its surroundings, by no classifier.
@@ -139,9 +138,10 @@ class Group:
         >>> [group.mask_out(images[:2]).shape for group in audit.groups][:1]
         [torch.Size([2, 1, 8, 8])]
         """
-        masks, _ = self.find(data)
-        inputs = as_tensor(data).float()
-        return continued(inputs, masks.to(inputs.device))
+        with Turn():
+            inputs = as_images(data, self.template.picture.shape[0])
+            masks, _ = self.find(inputs)
+            return continued(inputs, masks.to(inputs.device))
 
     def __repr__(self) -> str:
         """Return a line that fits a terminal."""

@@ -13,7 +13,7 @@ from xlens.auditing.alarms import verdict_of
 from xlens.auditing.group import Group
 from xlens.errors import StorageError
 from xlens.files.writing import write_whole
-from xlens.plot.pixels import natural_ranges
+from xlens.plot.pixels import ranges_of_lens, true_colours
 from xlens.report.document import document
 from xlens.report.page import check_writable
 from xlens.report.sprites import frames_uri
@@ -33,7 +33,7 @@ _CHANNELS = 4
 
 def page_of(audit: Audit, title: str) -> str:
     """Return the page as one HTML document."""
-    alarms = {alarm.group: alarm for alarm in audit.alarms}
+    alarms, spec = {alarm.group: alarm for alarm in audit.alarms}, audit.fitted.spec
     return document(
         "audit.html.j2",
         ("report.css", "audit.css"),
@@ -47,9 +47,10 @@ def page_of(audit: Audit, title: str) -> str:
         relied=[(audit.title(one), verdict_of(one)) for one in audit.groups if one.number not in alarms][:_TOLD],
         tones=[one.said for one in audit.tones],
         notes=audit.notes,
+        true_colours=true_colours(audit.fitted.display_ranges, spec.minimum, spec.maximum),
         data={
-            "height": audit.fitted.spec.shape[1],
-            "width": audit.fitted.spec.shape[2],
+            "height": spec.shape[1],
+            "width": spec.shape[2],
             "groups": [_group(audit, group, alarms.get(group.number)) for group in audit.groups],
         },
     )
@@ -72,7 +73,7 @@ def _group(audit: Audit, group: Group, alarm: Any) -> dict[str, Any]:
     of = np.isin(audit.parts.input, group.inputs.numpy())
     dots = audit.parts.place[of & (audit.parts.target == audit.fitted.class_names.index(group.target))][:_DOTS]
     thumbnails = audit.thumbnails.get(group.number)
-    ranges = natural_ranges(audit.fitted.spec.minimum, audit.fitted.spec.maximum)
+    ranges = ranges_of_lens(audit.fitted)
     pictures = None
     if thumbnails is not None and thumbnails.shape[2] <= _CHANNELS:
         pictures = frames_uri(thumbnails.flatten(0, 1), ranges)

@@ -1,4 +1,4 @@
-"""The result of an audit, as data: groups, alarms, what remains when evidence is filled, and tables of it all."""
+"""The result of an audit, as data: groups, alarms, tones, and tables of it all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from torch import Tensor
 from xlens.auditing.alarms import Alarm, verdict_of
 from xlens.auditing.group import Group
 from xlens.auditing.parts import Parts
+from xlens.auditing.remedy import Remedy, cell, remedied
 from xlens.auditing.sweep import Seen
 from xlens.auditing.tone import Tone
-from xlens.data import as_data
-from xlens.errors import DataError, OptionError, StorageError, UnsupportedError, did_you_mean
+from xlens.contracts.numbers import whole
+from xlens.errors import OptionError, StorageError, UnsupportedError, did_you_mean
 from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
 
@@ -29,46 +30,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-__all__ = ["Audit", "Remedy"]
-
-_BATCH = 256
-
-
-@dataclass(frozen=True, repr=False)
-class Remedy:
-    """Accuracy of the classifier with and without some evidence.
-
-    Args:
-        accuracy: on the data as they are.
-        without: on the data with the evidence filled.
-        changed: share of decisions that change.
-        there: share of the inputs in which the evidence was found.
-        classes: class -> accuracy with and without.
-        groups: whose evidence was filled, by name or number.
-    """
-
-    accuracy: float
-    without: float
-    changed: float
-    there: float
-    classes: dict[str, tuple[float, float]]
-    groups: tuple[str, ...]
-
-    @property
-    def drop(self) -> float:
-        """By how much accuracy falls without the evidence."""
-        return self.accuracy - self.without
-
-    def __repr__(self) -> str:
-        """Return a table: what one wants to see at a prompt."""
-        lines = [
-            "| | as it is | filled |",
-            "|---|---|---|",
-            f"| accuracy | {self.accuracy:.3f} | {self.without:.3f} |",
-        ]
-        lines += [f"| {name} | {one:.3f} | {other:.3f} |" for name, (one, other) in self.classes.items()]
-        filled = f"Filled: {', '.join(self.groups)}; found in {self.there:.0%} of the inputs."
-        return "\n".join([*lines, "", f"{filled} {self.changed:.0%} of the decisions change."])
+__all__ = ["Audit"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -127,11 +89,14 @@ class Audit:
                     f"Audit: no group was named {which!r}.{near}", do="audit.name(number, name) names one"
                 )
             return self.groups[numbers[0]]
-        if not 0 <= which < len(self.groups):
+        number = whole(which)
+        if number is None or not 0 <= number < len(self.groups):
             raise OptionError(
-                "Audit: there is no such group", given=which, allowed=f"a number below {len(self.groups)}"
+                "Audit: there is no such group",
+                given=f"a {which.kind!r} tone" if isinstance(which, Tone) else repr(which),
+                allowed=f"a number below {len(self.groups)}, a name that was given, or a group",
             )
-        return self.groups[which]
+        return self.groups[number]
 
     def name(self, which: int | str | Group, name: str) -> None:
         """Name a group: the name stands on the page and in tables, and is a column of :meth:`attributes`.
@@ -172,46 +137,31 @@ class Audit:
         named = tuple(self.names[number] for number in sorted(self.names))
         return index, torch.stack(columns, 1).float(), named
 
-    def remedy(self, data: Any, groups: Sequence[int | str | Group | Tone] | None = None) -> Remedy:
+    def remedy(
+        self, data: Any, groups: Sequence[int | str | Group | Tone] | int | str | Group | Tone | None = None
+    ) -> Remedy:
         """Accuracy with and without the evidence of some groups.
 
         Args:
             data: inputs with labels, as for :func:`xlens.fit`.
-            groups: whose evidence is filled, and tones that are shifted; None for all groups that raise an alarm.
+            groups: one or several, whose evidence is filled, and tones, that are shifted; None for all groups that
+                raise an alarm.
 
         Raises:
-            DataError: the data have no labels.
-            OptionError: no group is given, and there is no alarm.
+            DataError: the data have no labels, or some that are no classes.
+            OptionError: no group is given, and there is no alarm; or there is no such group.
         """
-        asked = groups if groups is not None else [alarm.group for alarm in self.alarms]
-        chosen = [one if isinstance(one, Tone) else self.group(one) for one in asked]
+        asked = [alarm.group for alarm in self.alarms] if groups is None else groups
+        chosen = [asked] if isinstance(asked, int | str | Group | Tone) else [*asked]
         if not chosen:
             raise OptionError(
                 "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
             )
-        labels, before, after, there = [], [], [], []
-        for batch in as_data(data).batches(_BATCH):
-            if batch.labels is None:
-                raise DataError("Audit.remedy: accuracy needs labels", given=batch.unlabelled, do="pass (X, y)")
-            filled, found = batch.inputs.float(), torch.zeros(len(batch), dtype=torch.bool)
-            for group in chosen:
-                found |= group.find(filled)[1]
-                filled = group.mask_out(filled)
-            labels.append(batch.labels)
-            there.append(found)
-            before.append(self.fitted.probabilities(batch.inputs.float()).argmax(1))
-            after.append(self.fitted.probabilities(filled).argmax(1))
-        true, one, other, found = (torch.cat(values) for values in (labels, before, after, there))
-        classes = {
-            name: (_mean((one == c)[true == c]), _mean((other == c)[true == c]))
-            for c, name in enumerate(self.fitted.class_names)
-            if bool((true == c).any())
-        }
-        right, still = _mean(one == true), _mean(other == true)
-        titles = tuple(
-            f"{one.kind} of {one.target!r}" if isinstance(one, Tone) else self.title(one) for one in chosen
-        )
-        return Remedy(right, still, _mean(one != other), _mean(found), classes, titles)
+        evidence: list[tuple[str, Group | Tone]] = [
+            (f"{one.kind} of {one.target!r}", one) if isinstance(one, Tone) else (self.title(one), self.group(one))
+            for one in chosen
+        ]
+        return remedied(self.fitted, data, evidence)
 
     def records(self) -> list[dict[str, Any]]:
         """Return each group as a plain dict, for JSON and tables."""
@@ -327,7 +277,14 @@ class Audit:
         for group in self.groups:
             effect = f"{group.effect:.2f} ({group.effect_low:.2f} to {group.effect_high:.2f})"
             place = ", ".join(f"{value:.2f}" for value in group.place)
-            cells = [self.title(group), group.target, f"{group.share:.0%}", effect, f"{group.flips:.0%}", place]
+            cells = [
+                cell(self.title(group)),
+                cell(group.target),
+                f"{group.share:.0%}",
+                effect,
+                f"{group.flips:.0%}",
+                place,
+            ]
             lines.append(f"| {' | '.join(cells)} | {group.template.sameness:.2f} |")
         return "\n".join([*lines, *(f"\n- {note}" for note in self.notes)])
 
@@ -364,10 +321,6 @@ _NUMBERS = (
     "contrast",
     "contrast_after",
 )
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
 
 
 def _write(path: str | Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from xlens.auditing.group import Group
 from xlens.auditing.groups import clusters, describe
 from xlens.auditing.result import Audit
 from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
-from xlens.auditing.tone import Tone, tones_of
+from xlens.auditing.tone import Tone, contrasts, tones_of
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import plain
@@ -27,7 +27,7 @@ from xlens.data import as_data
 from xlens.errors import OptionError, UnsupportedError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
-from xlens.plot.pixels import natural_ranges
+from xlens.plot.pixels import ranges_of_lens
 
 __all__ = ["audit"]
 
@@ -37,6 +37,8 @@ _FEWEST, _SHARE = 8, 0.04
 _SHOWN = 24
 #: Share of the decisions for a class.
 _NEARLY_ALL = 0.9
+#: Classes that a note names.
+_NAMED = 5
 
 
 def audit(
@@ -130,7 +132,7 @@ def audit(
         parts=found.parts,
         seen=found.seen,
         total=found.total,
-        notes=tuple(_notes(found, len(groups))),
+        notes=tuple(_notes(found, fitted.class_names)),
         fitted=fitted,
         seed=seed,
         thumbnails=thumbnails,
@@ -185,7 +187,7 @@ def _groups(
                     take=take,
                     ask=ask,
                     usual_outside=usual,
-                    ranges=_ranges(fitted),
+                    ranges=ranges_of_lens(fitted),
                     confidence=confidence,
                     seed=seed,
                 )
@@ -200,18 +202,13 @@ def _tones(
     return tones_of(
         found.seen,
         names=fitted.class_names,
-        ranges=_ranges(fitted),
+        ranges=ranges_of_lens(fitted),
         take=lambda index: reader.take(torch.from_numpy(index))[0].cpu(),
         ask=fitted.probabilities,
         objects=None if masks is None else lambda index: masks[torch.from_numpy(index)],
         confidence=confidence,
         seed=seed,
     )
-
-
-def _ranges(fitted: Fitted) -> Sequence[tuple[float, float]]:
-    """Return what is black and white in each channel."""
-    return fitted.display_ranges or natural_ranges(fitted.spec.minimum, fitted.spec.maximum)
 
 
 def _with_associations(
@@ -254,7 +251,7 @@ def _thumbnails(fitted: Fitted, reader: Reader, group: Group, search: str) -> Te
     return torch.stack([inputs.cpu(), after], 1)
 
 
-def _notes(found: Sweep, groups: int) -> list[str]:
+def _notes(found: Sweep, names: tuple[str, ...]) -> list[str]:
     notes = []
     explained = len(found.seen.input)
     if explained < found.total:
@@ -264,4 +261,10 @@ def _notes(found: Sweep, groups: int) -> list[str]:
         notes.append(
             f"in {nothing} of {explained} inputs no place carries the decision: it may be tone or shape as a whole"
         )
+    tried = contrasts(found.seen)
+    few = [names[target] for target in np.unique(found.seen.target).tolist() if target not in tried]
+    if few:
+        besides = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+        said = ", ".join(map(repr, few[:_NAMED]))
+        notes.append(f"tone was not tried for decisions for {said}{besides}: there are too few inputs")
     return notes

@@ -28,7 +28,7 @@ from xlens.files.plain import parse
 from xlens.files.writing import write_whole
 from xlens.fitted import Fitted
 
-__all__ = ["Reader", "Seen", "Sweep", "sweep"]
+__all__ = ["Reader", "Seen", "Sweep", "sweep", "true_classes"]
 
 #: Inputs that are explained at once, and whose parts make one file.
 BATCH = 64
@@ -121,6 +121,29 @@ class Reader:
         return inputs.float()
 
 
+def true_classes(labels: Tensor, classes: int, who: str, least: int = -1) -> Tensor:
+    """Return labels ``(n,)`` as classes.
+
+    Args:
+        labels: as the data have them.
+        classes: so many there are.
+        who: named in the error.
+        least: -1 where some may be unknown, else 0.
+
+    Raises:
+        DataError: some are no classes.
+    """
+    wrong = ~((labels >= least) & (labels < classes)) | (labels != labels.long())
+    if bool(wrong.any()):
+        raise DataError(
+            f"{who}: labels that are no classes of the classifier",
+            given=f"{labels[wrong][0].item():g}",
+            allowed=f"whole numbers from 0 to {classes - 1}" + (", -1 for unknown" if least < 0 else ""),
+            do="pass classes as labels, of numbers and grades which side of the threshold they are on",
+        )
+    return labels.long()
+
+
 def sweep(
     fitted: Fitted,
     reader: Reader,
@@ -168,6 +191,7 @@ def sweep(
 def _batch(
     fitted: Fitted, inputs: Tensor, index: Tensor, labels: Tensor | None, objects: Tensor | None, search: str
 ) -> tuple[dict[str, np.ndarray], Parts]:
+    labels = None if labels is None else true_classes(labels, fitted.spec.num_classes, "audit")
     with fitted.asking():
         moved = inputs.to(fitted.device)
         target, contrast = fitted.classes(moved, None, None)

@@ -14,11 +14,11 @@ from scipy import stats
 from torch import Tensor
 
 from xlens.auditing.chance import halves, mean_interval
+from xlens.auditing.filling import as_images
 from xlens.auditing.sweep import Seen
-from xlens.data import as_inputs
-from xlens.data.numbers import as_tensor
+from xlens.classifier.turns import Turn
 
-__all__ = ["Tone", "tones_of"]
+__all__ = ["Tone", "contrasts", "tones_of"]
 
 #: Inputs of a class by which its tone is known, at most; and at least, for there to be one.
 _MOST, _LEAST = 64, 12
@@ -51,7 +51,8 @@ class Tone:
             tried.
         background: mean fall where the shift spares the object; NaN without masks.
         usual: the tone of `target` inputs, as logarithms of what `factors` multiplies.
-        ranges: what is black and white in each channel.
+        ranges: what is black and white in each channel, by mean and std where these are known; else the
+            smallest and the largest value of the data.
 
     References:
         Wilcoxon (1945), Individual Comparisons by Ranking Methods.
@@ -81,12 +82,13 @@ class Tone:
         Returns:
             masks ``(N, 1, H, W)`` bool, all or nothing of an image; and ``(N,)`` bool whether it is there.
         """
-        inputs = as_inputs(data, tuple(np.shape(data))[-3:]).cpu()
-        measured, _ = _FIELDS[self.kind]
-        along = torch.tensor(self.factors).log()
-        way = (measured(_Pixels(self.ranges).bright(inputs)) - torch.tensor(self.usual)) @ along
-        there = way < (along @ along) / 2
-        return there[:, None, None, None].expand(-1, 1, *inputs.shape[2:]), there
+        with Turn():
+            inputs = as_images(data, len(self.ranges)).cpu()
+            measured, _ = _FIELDS[self.kind]
+            along = torch.tensor(self.factors).log()
+            way = (measured(_Pixels(self.ranges).bright(inputs)) - torch.tensor(self.usual)) @ along
+            there = way < (along @ along) / 2
+            return there[:, None, None, None].expand(-1, 1, *inputs.shape[2:]), there
 
     def mask_out(self, data: Tensor) -> Tensor:
         """Return data ``(N, C, H, W)``, of which those that have the tone are shifted to that of `toward`.
@@ -94,26 +96,44 @@ class Tone:
         Args:
             data: as for :meth:`find`.
         """
-        inputs = as_tensor(data).float()
-        _, there = self.find(data)
-        pixels, (_, field) = _Pixels(self.ranges), _FIELDS[self.kind]
-        light = field(torch.tensor(self.factors).log(), inputs)
-        shifted = pixels.given((pixels.bright(inputs.cpu()) * light).clamp_max(1)).to(inputs.device)
-        return torch.where(there[:, None, None, None].to(inputs.device), shifted, inputs)
+        with Turn():
+            inputs = as_images(data, len(self.ranges))
+            pixels, (_, field) = _Pixels(self.ranges), _FIELDS[self.kind]
+            bright = pixels.bright(inputs.cpu())
+            shifted = pixels.given(_lit(bright, field(torch.tensor(self.factors).log(), bright))).to(inputs.device)
+            there = self.find(inputs)[1].to(inputs.device)
+            return torch.where(there[:, None, None, None], shifted, inputs)
 
     @property
     def said(self) -> str:
         """What it says, in plain words."""
-        what = "the colours of the whole image are" if self.kind == "colours" else "the light toward the rim is"
+        what = "colours" if len(self.factors) > 1 else "brightness"
+        what = what if self.kind == "colours" else "light toward the rim"
         after = (
             f"{self.target!r} decisions lose {self.effect:.2f} of their probability on average "
-            f"({self.flips:.0%} change) when {what} shifted to those of {self.toward!r} ({_in_words(self)}); "
-            f"shifts as large in other directions cost {self.elsewhere:.2f}. It may be a property of the class, or "
-            "of how the images were made"
+            f"({self.flips:.0%} change) when the whole image is given the {what} of {self.toward!r} "
+            f"({_in_words(self)}); shifts as large in other directions cost {self.elsewhere:.2f}. It may be a "
+            "property of the class, or of how the images were made"
         )
         if np.isnan(self.background):
             return f"{after}; masks of the object would tell more."
         return f"{after}. Outside of the object alone it costs {self.background:.2f}."
+
+
+def contrasts(seen: Seen) -> dict[int, int]:
+    """Return the classes of which the tone can be tried, each with the one that it is shifted to.
+
+    That is the most usual contrast of which there are inputs enough. Classes without one, or with too few inputs of
+    their own, are left out.
+    """
+    half, found = halves(seen.input), {}
+    for target in np.unique(seen.target).tolist():
+        own = seen.target == target
+        usual = [contrast for contrast, _ in Counter(seen.contrast[own].tolist()).most_common()]
+        known = [one for one in usual if ((seen.target == one) & ~half).sum() >= _LEAST]
+        if known and min((own & half).sum(), (own & ~half).sum()) >= _LEAST:
+            found[target] = known[0]
+    return found
 
 
 def tones_of(
@@ -127,7 +147,7 @@ def tones_of(
     confidence: float,
     seed: int,
 ) -> list[Tone]:
-    """Return the tones by which decisions go, the strongest first; for each class, toward its usual contrast.
+    """Return the tones by which decisions go, the strongest first; for each class, toward one of its contrasts.
 
     Args:
         seen: the inputs that were explained.
@@ -142,31 +162,32 @@ def tones_of(
     draw = np.random.default_rng(seed)
     pixels = _Pixels(ranges)
     half, found = halves(seen.input), []
-    for target in np.unique(seen.target).tolist():
-        toward = Counter(seen.contrast[seen.target == target].tolist()).most_common(1)[0][0]
+    for target, toward in contrasts(seen).items():
         # The shift is known by one half of the inputs, and the others are asked about.
         rows = (seen.target == target) & ~half, (seen.target == toward) & ~half, (seen.target == target) & half
-        usual, contrast, asked = (np.sort(draw.permutation(seen.input[of])[:_MOST]) for of in rows)
-        if min(len(usual), len(contrast), len(asked)) < _LEAST:
-            continue
-        own, other, inputs = (pixels.bright(take(index)) for index in (usual, contrast, asked))
-        spared = None if objects is None else objects(asked)
-        for kind in _FIELDS:
-            measured, field = _FIELDS[kind]
-            tone = measured(own).median(0).values
-            shift = measured(other).median(0).values - tone
-            fields = [field(one, inputs) for one in (shift, *_elsewhere(shift, draw))]
+        drawn = [np.sort(draw.permutation(seen.input[of])[:_MOST]) for of in rows]
+        # All at once: a stream is gone through for each reading.
+        every = np.sort(np.concatenate(drawn))
+        images = take(every)
+        own, other, asked = (images[torch.from_numpy(np.isin(every, of))] for of in drawn)
+        before = ask(asked)[:, target]
+        spared = None if objects is None else objects(drawn[2])
+        for kind, (measured, field) in _FIELDS.items():
+            tone = measured(pixels.bright(own)).median(0).values
+            shift = measured(pixels.bright(other)).median(0).values - tone
+            bright = pixels.bright(asked)
 
-            def probabilities(light: Tensor, inputs: Tensor = inputs) -> Tensor:
-                return ask(pixels.given((inputs * light).clamp_max(1)))
+            def shifted(light: Tensor, bright: Tensor = bright) -> Tensor:
+                return ask(pixels.given(_lit(bright, light)))
 
-            before = probabilities(torch.ones(()))[:, target]
-            moved, *others = [probabilities(one) for one in fields]
+            light, *besides = (field(one, bright) for one in (shift, *_elsewhere(shift, draw)))
+            moved = shifted(light)
             fall = (before - moved[:, target]).double().numpy()
-            usually = torch.stack([before - one[:, target] for one in others]).mean(0).double().numpy()
+            falls = torch.stack([before - shifted(one)[:, target] for one in besides])
+            usually = falls.mean(0).double().numpy()
             background = float("nan")
             if spared is not None:
-                outside = probabilities(torch.where(spared, torch.ones(()), fields[0]))
+                outside = shifted(torch.where(spared, torch.ones(()), light))
                 background = float((before - outside[:, target]).mean())
             low, high = mean_interval(fall, confidence, seed)
             found.append(
@@ -193,17 +214,22 @@ def tones_of(
 
 
 class _Pixels:
-    """From the data's units to brightness, 0 for black and 1 for white, and back."""
+    """From the data's units to brightness, 0 for black and 1 for white, and back; what is beyond stays beyond."""
 
     def __init__(self, ranges: Sequence[tuple[float, float]]) -> None:
         self.black = torch.tensor([low for low, _ in ranges])[:, None, None]
         self.span = torch.tensor([high - low for low, high in ranges])[:, None, None]
 
     def bright(self, inputs: Tensor) -> Tensor:
-        return ((inputs - self.black) / self.span).clamp_min(0)
+        return (inputs - self.black) / self.span
 
     def given(self, bright: Tensor) -> Tensor:
         return bright * self.span + self.black
+
+
+def _lit(bright: Tensor, light: Tensor) -> Tensor:
+    """Return brightness times light, no whiter than white unless it was before."""
+    return torch.minimum(bright * light, bright.clamp_min(1))
 
 
 def _colours(bright: Tensor) -> Tensor:
@@ -258,7 +284,9 @@ def _p(more: np.ndarray) -> float:
 def _in_words(tone: Tone) -> str:
     if tone.kind == "light":
         return f"corners times {tone.factors[0]:.2f}"
-    names = ("red", "green", "blue") if len(tone.factors) == 3 else tuple(map(str, range(len(tone.factors))))
     if len(tone.factors) == 1:
-        return f"brightness times {tone.factors[0]:.2f}"
+        return f"times {tone.factors[0]:.2f}"
+    names = (
+        ("red", "green", "blue") if len(tone.factors) == 3 else [f"channel {i}" for i in range(len(tone.factors))]
+    )
     return ", ".join(f"{name} times {factor:.2f}" for name, factor in zip(names, tone.factors, strict=True))
