@@ -35,7 +35,8 @@ class Tone:
     """Decisions that go by the tone of the whole image: what happens when it is shifted to that of another class.
 
     The shift is the same for all inputs: the ratio of the medians of both classes' inputs, taken from one half of
-    them; the other half is asked about.
+    them; the other half is asked about. Of each image it is measured in its quarters, of which the lowest and the
+    highest figure do not count.
 
     Args:
         kind: ``"colours"`` (brightness of each channel) or ``"light"`` (brighter or darker toward the rim).
@@ -234,7 +235,7 @@ def _lit(bright: Tensor, light: Tensor) -> Tensor:
 
 def _colours(bright: Tensor) -> Tensor:
     """Return the logarithm of each channel's mean, ``(N, C)``."""
-    return bright.mean((2, 3)).clamp_min(_DARK).log()
+    return _shared([quarter.mean((2, 3)).clamp_min(_DARK).log() for quarter in _quarters(bright)])
 
 
 def _flat(shift: Tensor, _: Tensor) -> Tensor:
@@ -246,10 +247,23 @@ def _light(bright: Tensor) -> Tensor:
 
     By least squares over the squared distance from the middle.
     """
-    from_middle = _from_middle(bright)
-    level = bright.mean(1).clamp_min(_DARK).log()
-    apart = from_middle - from_middle.mean()
-    return (level * apart).mean((1, 2))[:, None] / (apart**2).mean()
+    slopes = []
+    for quarter, from_middle in zip(_quarters(bright), _quarters(_from_middle(bright)), strict=True):
+        level = quarter.mean(1).clamp_min(_DARK).log()
+        apart = from_middle - from_middle.mean()
+        slopes.append((level * apart).mean((1, 2))[:, None] / (apart**2).mean())
+    return _shared(slopes)
+
+
+def _quarters(image: Tensor) -> list[Tensor]:
+    height, width = (-(-side // 2) for side in image.shape[-2:])
+    rows, columns = ((slice(side), slice(-side, None)) for side in (height, width))
+    return [image[..., row, column] for row in rows for column in columns]
+
+
+def _shared(values: list[Tensor]) -> Tensor:
+    """Return what quarters of an image have in common: a thing that stands in one of them is no tone."""
+    return torch.stack(values).sort(0).values[1:-1].mean(0)
 
 
 def _toward_rim(shift: Tensor, bright: Tensor) -> Tensor:
