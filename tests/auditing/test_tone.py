@@ -18,7 +18,7 @@ def _photographs(cast, seed=0):
     return torch.where((torch.arange(COUNT) % 2 == 1)[:, None, None, None], images * cast, images)
 
 
-def _tones(images, score, objects=None, shift=0.0, scale=1.0):
+def _tones(images, score, objects=None, shift=0.0, scale=1.0, channels=3):
     """Tones of a classifier that decides for the odd class by `score`; the data stand in units of their own."""
 
     def ask(inputs):
@@ -32,7 +32,7 @@ def _tones(images, score, objects=None, shift=0.0, scale=1.0):
     return tones_of(
         seen,
         names=("plain", "blue"),
-        ranges=[(shift, shift + scale)] * 3,
+        ranges=[(shift, shift + scale)] * channels,
         take=lambda index: given[torch.from_numpy(index)],
         ask=ask,
         objects=masks,
@@ -141,6 +141,14 @@ def test_what_is_beyond_black_and_white_stays_as_it_is():
 def test_a_thing_in_one_corner_is_no_tone():
     """On black, where its light is most of what there is."""
     images = torch.zeros(COUNT, 3, SIDE, SIDE)
-    images[:, :, 5:11, 5:11] = 0.5 + 0.3 * torch.rand(COUNT, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    images[:, :, 4:12, 4:12] = 0.5 + 0.1 * torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     images[1::2, :, -4:, -4:] = 1.0
     assert _tones(images, lambda x: 40 * (x[:, :, -2, -2].mean(1) - 0.8)) == []
+
+
+def test_the_shape_of_a_thing_on_black_is_no_tone():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.zeros(COUNT, 1, SIDE, SIDE)
+    images[::2, :, 4:12, 4:12] = 0.5 + 0.3 * torch.rand(COUNT // 2, 1, 8, 8, generator=generator)
+    images[1::2, :, 1:15, 1:15] = 0.5 + 0.3 * torch.rand(COUNT // 2, 1, 14, 14, generator=generator)
+    assert _tones(images, lambda x: 40 * (x[:, 0, 2].amax(1) - 0.4), channels=1) == []

@@ -26,7 +26,7 @@ _MOST, _LEAST = 64, 12
 _OTHERS = 4
 #: A tone is told of that lowers the probability by so much, and hardly by chance, over all that are tried.
 _EFFECT, _SURE = 0.1, 0.01
-#: Brightness below this share of the range is no brightness to divide by.
+#: Brightness below this share of the range is none.
 _DARK = 0.02
 
 
@@ -235,7 +235,11 @@ def _lit(bright: Tensor, light: Tensor) -> Tensor:
 
 def _colours(bright: Tensor) -> Tensor:
     """Return the logarithm of each channel's mean, ``(N, C)``."""
-    return _shared([quarter.mean((2, 3)).clamp_min(_DARK).log() for quarter in _quarters(bright)])
+    means = []
+    for quarter in _quarters(bright):
+        counts = _counts(quarter)[:, None]
+        means.append((quarter * counts).sum((2, 3)) / counts.sum((2, 3)).clamp_min(1))
+    return _shared([mean.clamp_min(_DARK).log() for mean in means])
 
 
 def _flat(shift: Tensor, _: Tensor) -> Tensor:
@@ -249,10 +253,17 @@ def _light(bright: Tensor) -> Tensor:
     """
     slopes = []
     for quarter, from_middle in zip(_quarters(bright), _quarters(_from_middle(bright)), strict=True):
+        counts = _counts(quarter)
         level = quarter.mean(1).clamp_min(_DARK).log()
-        apart = from_middle - from_middle.mean()
-        slopes.append((level * apart).mean((1, 2))[:, None] / (apart**2).mean())
+        usual = (counts * from_middle).sum((1, 2)) / counts.sum((1, 2)).clamp_min(1)
+        apart = counts * (from_middle - usual[:, None, None])
+        slopes.append(((level * apart).sum((1, 2)) / (apart**2).sum((1, 2)).clamp_min(1e-6))[:, None])
     return _shared(slopes)
+
+
+def _counts(bright: Tensor) -> Tensor:
+    """Return which pixels count, ``(N, H, W)``: black stays black in any light, and says what shape a thing has."""
+    return (bright.mean(1) > _DARK).to(bright.dtype)
 
 
 def _quarters(image: Tensor) -> list[Tensor]:
