@@ -136,6 +136,8 @@ def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
     assert whole.to_json() == fresh.to_json()
     with pytest.raises(StorageError, match="another audit"):
         xlens.audit(explainer, (images, labels), seed=1, **options)
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(explainer, images, **options)
     one = next(tmp_path.glob("batch-*.npz"))
     bomb = io.BytesIO()
     with (
@@ -233,7 +235,7 @@ def test_what_is_filled_depends_on_no_switch_of_the_program(by_stamp, data):
 def test_labels_of_some_that_are_unknown(data):
     images, labels, _ = data
     some = torch.where(torch.arange(len(labels)) % 3 == 0, torch.tensor(-1), labels).float()
-    found = xlens.audit(explainer_of(ByStamp()), (images, some), progress=False)
+    found = xlens.audit(explainer_of(ByStamp()), (images, some), n=64, progress=False)
     assert all(one.column != "label" for group in found.groups for one in group.associations)
     assert found.groups[0].wrong == 0
 

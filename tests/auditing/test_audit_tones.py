@@ -98,4 +98,4 @@ def test_classes_with_too_few_inputs_to_try_are_said(data):
     rows = torch.cat([labels.nonzero()[:, 0], (labels == 0).nonzero()[:8, 0]])
     few = xlens.audit(explainer_of(ByLevel()), images[rows], progress=False)
     assert few.tones == ()
-    assert "tone was not tried for decisions for 'plain', 'rust': there are too few inputs" in few.notes
+    assert "tone was not tried for decisions for 'plain', 'rust': too few inputs of these or others" in few.notes

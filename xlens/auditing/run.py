@@ -79,7 +79,7 @@ def audit(
 
     Raises:
         OptionError: a number or word out of range, all faults in one error; or no explainer.
-        DataError: data, masks or metadata that do not fit.
+        DataError: data, masks or metadata that do not fit, or labels that are no classes.
         UnsupportedError: the inputs are no images.
         StorageError: `output_dir` holds another audit, or cannot be used.
 
@@ -145,11 +145,13 @@ def _identity(
     """Return what has to be the same for an earlier pass to be gone on with."""
     with torch.no_grad():
         lens = sum(float(value.double().sum()) for value in fitted.lens.state_dict().values())
-    first = reader.take(reader.order[:1])[0]
+    first, labels = reader.take(reader.order[:1])
     return {
         "classifier": fitted.classifier.fingerprint(),
         "lens": [fitted.backend.name, lens],
         "data": [reader.total, float(first.double().sum())],
+        # Batches keep them: whoever says them later, or mends them, has another audit.
+        "labels": None if labels is None else float(labels[0]),
         "masks": None if masks is None else int(masks.sum()),
         "search": search,
         "n": n,
@@ -266,5 +268,5 @@ def _notes(found: Sweep, names: tuple[str, ...]) -> list[str]:
     if few:
         besides = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
         said = ", ".join(map(repr, few[:_NAMED]))
-        notes.append(f"tone was not tried for decisions for {said}{besides}: there are too few inputs")
+        notes.append(f"tone was not tried for decisions for {said}{besides}: too few inputs of these or others")
     return notes

@@ -139,7 +139,7 @@ def true_classes(labels: Tensor, classes: int, who: str, least: int = -1) -> Ten
             f"{who}: labels that are no classes of the classifier",
             given=f"{labels[wrong][0].item():g}",
             allowed=f"whole numbers from 0 to {classes - 1}" + (", -1 for unknown" if least < 0 else ""),
-            do="pass classes as labels, of numbers and grades which side of the threshold they are on",
+            do="of numbers and grades pass which side of the threshold they are on; or the data without labels",
         )
     return labels.long()
 

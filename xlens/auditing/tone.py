@@ -171,6 +171,7 @@ def tones_of(
         every = np.sort(np.concatenate(drawn))
         images = take(every)
         own, other, asked = (images[torch.from_numpy(np.isin(every, of))] for of in drawn)
+        del images
         before = ask(asked)[:, target]
         spared = None if objects is None else objects(drawn[2])
         for kind, (measured, field) in _FIELDS.items():
