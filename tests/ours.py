@@ -69,5 +69,13 @@ def mask_for(name, mask):
 
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]
 
+
+def _is_trained(name):
+    """Whether the fit of the small instance takes steps: options may be of a part that it does without."""
+    if name in OPTIONS:
+        return "steps" in OPTIONS[name][0]
+    return any(field.name == "steps" for field in dataclasses.fields(load_backend(name)))
+
+
 #: Those whose fit takes steps.
-TRAINED = [name for name in OURS if any(field.name == "steps" for field in dataclasses.fields(load_backend(name)))]
+TRAINED = [name for name in OURS if _is_trained(name)]

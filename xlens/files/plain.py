@@ -32,7 +32,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def is_text(value: str) -> bool:
-    """Whether this is whole characters, which a file takes; a byte that is no UTF-8 becomes half of one.
+    r"""Whether this is whole characters, which a file takes; a byte that is no UTF-8 becomes half of one.
 
     >>> is_text("ü"), is_text("a\udcff")
     (True, False)
