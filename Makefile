@@ -28,6 +28,7 @@ test: $(STAMP) $(PLUGIN)
 # From nothing, so that what no page leads to any more is gone. A warning is an error; links and search are tried.
 docs: $(STAMP)
 	rm -rf site docs/api docs/run
+	mkdir -p docs/run/pages
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs site
 	$(BIN)/python docs/building/links.py site
 	$(BIN)/python docs/building/words.py site

@@ -113,6 +113,12 @@ class Infill(xlens.Backend):
                 XlensWarning,
                 stacklevel=2,
             )
+        elif lens.doubt is not None and self.search == "auto":
+            warnings.warn(
+                f"infill: {lens.doubt}. search='tiles' asks for that without this warning",
+                XlensWarning,
+                stacklevel=2,
+            )
         return lens.eval()
 
     def _choose_search(

@@ -92,13 +92,26 @@ class InfillLens(EditingLens):
         side = min(self.spec.shape[1:])
         if side < SMALLEST_SIDE:
             return f"in images of {side} pixels nothing is small enough to be local, below {SMALLEST_SIDE}"
-        told = f"small patches hardly tell the classifier's classes apart (AUC {float(self.separation):.2f})"
+        told = self._hardly()
         if not self.separates and self.search == "survey":
             return told
         if self.by_tiles and self.reach < _LEAST_REACH:
             found = f"filling tiles of an input turns the classifier on {float(self.reach):.0%} of some inputs"
             return found if self.separates else f"{told}, and {found}"
         return None
+
+    @property
+    def doubt(self) -> str | None:
+        """Why what is found may be no thing, in words: it was searched by what turns the classifier alone."""
+        if not self.by_tiles or self.separates:
+            return None
+        return (
+            f"{self._hardly()}, so that evidence is searched for input by input, among tiles: what is found turns "
+            "the classifier, and whether it is a thing is for you to see"
+        )
+
+    def _hardly(self) -> str:
+        return f"small patches hardly tell the classifier's classes apart (AUC {float(self.separation):.2f})"
 
     @property
     def separates(self) -> bool:

@@ -122,9 +122,16 @@ class EditingLens(Lens):
         @property
         def unfit(self) -> str | None:
             """For type checkers a property, so that a lens may make it one, or a plain attribute."""
+
+        @property
+        def doubt(self) -> str | None:
+            """Likewise."""
     else:
         #: Why no input of the data that it was fitted on has an answer, in words; None where some may.
         unfit: str | None = None
+        #: Why edits may show no evidence though they turn the classifier, in words: such a lens is not chosen where
+        #: no backend is named. None where nothing speaks against them.
+        doubt: str | None = None
 
     @abstractmethod
     def edit(self, inputs: Tensor, target: Tensor, contrast: Tensor) -> LocalEdit:

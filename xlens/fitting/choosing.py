@@ -182,7 +182,7 @@ def _tried(kind: type[Backend], classifier: Classifier, data: Data, run: Run) ->
             lens = kind().fit(classifier, data, run)
     except XlensError as fault:
         return _first(fault)
-    return lens.unfit if isinstance(lens, EditingLens) else None
+    return (lens.unfit or lens.doubt) if isinstance(lens, EditingLens) else None
 
 
 def _first(fault: Exception) -> str:
