@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-__all__ = ["Association", "association", "corrected", "halves", "mean_interval", "one_place", "outside_objects"]
+__all__ = [
+    "Association",
+    "association",
+    "corrected",
+    "halves",
+    "mean_interval",
+    "more_than_chance",
+    "one_place",
+    "outside_objects",
+]
 
 _RESAMPLES = 999
 #: Up to so many different values a column of numbers counts as one of kinds.
@@ -46,6 +55,18 @@ def mean_interval(values: np.ndarray, confidence: float, seed: int) -> tuple[flo
     means = [values[draw.integers(0, len(values), len(values))].mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def more_than_chance(differences: np.ndarray) -> float:
+    """Return how likely differences so far above 0 are by chance, by Wilcoxon's signed rank test; 1 if all are 0.
+
+    >>> import numpy as np
+    >>> more_than_chance(np.zeros(8)), more_than_chance(np.arange(1.0, 9.0)) < 0.01
+    (1.0, True)
+    """
+    if not (differences != 0).any():
+        return 1.0
+    return float(stats.wilcoxon(differences, alternative="greater").pvalue)
 
 
 def halves(inputs: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor
+
+from xlens.auditing.chance import more_than_chance
 
 __all__ = ["foreign"]
 
@@ -63,8 +64,7 @@ def foreign(
         for _ in range(_PLACES)
     ]
     more = (own - torch.stack(elsewhere).mean(0)).double().numpy()
-    p = float(stats.wilcoxon(more, alternative="greater").pvalue) if (more != 0).any() else 1.0
-    return float(own.mean()), p
+    return float(own.mean()), more_than_chance(more)
 
 
 def _binned(inputs: Tensor, ranges: Sequence[tuple[float, float]]) -> Tensor:

@@ -10,10 +10,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
-from xlens.auditing.chance import halves, mean_interval
+from xlens.auditing.chance import halves, mean_interval, more_than_chance
 from xlens.auditing.filling import as_images
 from xlens.auditing.sweep import Seen
 from xlens.classifier.turns import Turn
@@ -204,7 +203,7 @@ def tones_of(
                     effect_high=high,
                     flips=float((moved.argmax(1) != target).float().mean()),
                     elsewhere=float(usually.mean()),
-                    p=_p(fall - usually),
+                    p=more_than_chance(fall - usually),
                     background=background,
                     usual=tuple(tone.tolist()),
                     ranges=tuple((float(low), float(high)) for low, high in ranges),
@@ -301,10 +300,6 @@ def _elsewhere(shift: Tensor, draw: np.random.Generator) -> list[Tensor]:
     across = drawn - (drawn @ along)[:, None] * along
     across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-12) * shift.norm()
     return [*across, *-across]
-
-
-def _p(more: np.ndarray) -> float:
-    return float(stats.wilcoxon(more, alternative="greater").pvalue) if (more != 0).any() else 1.0
 
 
 def _in_words(tone: Tone) -> str:
