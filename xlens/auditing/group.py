@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xlens.auditing.chance import Association
 from xlens.auditing.filling import as_images, continued
-from xlens.auditing.sameness import Template, best_match
+from xlens.auditing.sameness import Template, best_match, corners_of
 from xlens.classifier.turns import Turn
 
 __all__ = ["FEW", "SAME", "SURE", "Group", "pasted_into"]
@@ -110,7 +110,7 @@ class Group:
         with Turn():
             inputs = as_images(data, self.template.picture.shape[0]).cpu()
             height, width = self.template.picture.shape[1:]
-            corner = torch.tensor(_corner(self.template, inputs))
+            corner = _corner(self.template, inputs)
             # Of a thing, what is the same in all inputs; the box around it holds more than it.
             extent = self.template.extent if self.same else torch.ones(1, height, width, dtype=torch.bool)
             corners, there = corner.expand(len(inputs), 2), torch.ones(len(inputs), dtype=torch.bool)
@@ -155,14 +155,13 @@ class Group:
 def pasted_into(template: Template, inputs: Tensor) -> Tensor:
     """Return inputs with the thing pasted in at its usual place."""
     height, width = template.picture.shape[1:]
-    top, left = _corner(template, inputs)
+    top, left = _corner(template, inputs).tolist()
     pasted = inputs.clone()
     window = pasted[:, :, top : top + height, left : left + width]
     window.copy_(torch.where(template.extent, template.picture, window))
     return pasted
 
 
-def _corner(template: Template, inputs: Tensor) -> list[int]:
-    size, sides = torch.tensor(template.picture.shape[1:]), torch.tensor(inputs.shape[2:])
-    corner = (torch.tensor(template.place) * sides - size / 2).round().long()
-    return torch.minimum(corner.clamp_min(0), (sides - size).clamp_min(0)).tolist()
+def _corner(template: Template, inputs: Tensor) -> Tensor:
+    height, width = template.picture.shape[1:]
+    return corners_of(torch.tensor(template.place), (height, width), inputs)

@@ -13,7 +13,7 @@ from xlens.auditing.chance import halves, mean_interval, one_place, outside_obje
 from xlens.auditing.foreign import foreign
 from xlens.auditing.group import Group, pasted_into
 from xlens.auditing.parts import Parts
-from xlens.auditing.sameness import template_of
+from xlens.auditing.sameness import corners_of, template_of
 from xlens.auditing.sweep import Seen
 
 __all__ = ["clusters", "describe"]
@@ -175,9 +175,7 @@ class _Compared:
     @property
     def corners(self) -> Tensor:
         """Top and left of the part in each input."""
-        sides, size = torch.tensor(self.inputs.shape[2:]), torch.tensor(self.size)
-        corners = (self.centres * sides - size / 2).round().long()
-        return torch.minimum(corners.clamp_min(0), (sides - size).clamp_min(0))
+        return corners_of(self.centres, self.size, self.inputs)
 
 
 def _compared(own: Parts, seen: Seen, take: Callable[[np.ndarray], Tensor], seed: int) -> _Compared:

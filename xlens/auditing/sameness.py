@@ -74,8 +74,7 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
     """
     sides = torch.tensor(group.shape[2:])
     size = (min(size[0], int(sides[0])), min(size[1], int(sides[1])))
-    corners = (centres * sides - torch.tensor(size) / 2).round().long()
-    corners = torch.minimum(corners.clamp_min(0), sides - torch.tensor(size))
+    corners = corners_of(centres, size, group)
     found = _aligned(group, corners, others, size)
     _, own = best_match(group, found.picture, found.extent, found.usual.expand(len(group), 2), found.reach)
     _, besides = best_match(others, found.picture, found.extent, found.usual.expand(len(others), 2), found.reach)
@@ -92,6 +91,19 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
         within,
         float((besides <= within).float().mean()),
     )
+
+
+def corners_of(centres: Tensor, size: tuple[int, int], inputs: Tensor) -> Tensor:
+    """Return the top left pixels of boxes, ``(..., 2)``, from their centres, moved so that they lie in the inputs.
+
+    Args:
+        centres: ``(..., 2)`` row and column of each box's middle, from 0 to 1.
+        size: height and width of the boxes in pixels.
+        inputs: ``(N, C, H, W)``.
+    """
+    sides, box = torch.tensor(inputs.shape[2:]), torch.tensor(size)
+    corners = (centres * sides - box / 2).round().long()
+    return torch.minimum(corners.clamp_min(0), (sides - box).clamp_min(0))
 
 
 def best_match(
