@@ -72,6 +72,26 @@ WORDS: dict[str, tuple[str, ...]] = {
     "active learning": ("guide/layers", "api/xlens-teaching"),
     "licence": ("index", "start"),
     "cite": ("index", "start"),
+    # Of the twenty questions of docs/benchmarks/questions.md.
+    "convergence delta": ("faq", "guide/attributions"),
+    "negative attributions": ("faq",),
+    "black baseline": ("faq", "guide/trust"),
+    "binary classification": ("faq", "guide/outputs"),
+    "sigmoid": ("faq", "guide/outputs"),
+    "compare methods": ("tutorials/researcher", "guide/trust"),
+    "DataLoader": ("faq", "guide/questions"),
+    "segmentation": ("faq",),
+    "object detection": ("faq",),
+    "inplace": ("faq",),
+    "reshape_transform": ("faq", "tutorials/vit"),
+    "multiple inputs": ("faq",),
+    "does not require grad": ("faq",),
+    "background": ("faq", "guide/audit"),
+    "no counterfactual": ("faq",),
+    "color images": ("faq",),
+    "ImageNet": ("faq", "choosing"),
+    "black box": ("faq",),
+    "target class": ("faq",),
 }
 _ASK = """query => {
     const [text, terms, excluded, highlight, objects] = Search._parseQuery(query);
