@@ -52,7 +52,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "memory": ("choosing", "faq", "guide/attributions"),
     "distributed": ("guide/training_code",),
     "mixed precision": ("guide/training_code",),
-    "plugin": ("plugins", "tutorials/plugin", "api/xlens-registry"),
+    "plugin": ("authors/lens", "authors/more", "tutorials/plugin", "api/xlens-registry"),
     "adversarial": ("faq", "guide/trust", "benchmarks/verdicts"),
     "faithfulness": ("guide/trust", "metrics"),
     "trustworthy": ("guide/trust", "how_it_works", "start"),
