@@ -87,7 +87,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "multiple inputs": ("faq",),
     "does not require grad": ("faq",),
     "background": ("faq", "guide/audit"),
-    "no counterfactual": ("faq",),
+    "counterfactual not found": ("faq",),
     "color images": ("faq",),
     "ImageNet": ("faq", "choosing"),
     "black box": ("faq",),
