@@ -8,22 +8,19 @@ From files, in a headless Chromium; it takes a second or two a view, and is no p
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["faults", "pages_of"]
+__all__ = ["pages_of", "views"]
 
 
-def faults(
-    site: Path,
-    pages: Iterable[Path],
-    browser: str,
-    widths: Sequence[int] = (1280, 390),
-    schemes: Sequence[str] = ("light",),
-) -> dict[tuple[str, int, str], list[str]]:
-    """Return what is wrong with each page that has a fault: (page, width, scheme) -> a line for each.
+def views(
+    site: Path, pages: Sequence[Path], browser: str, widths: Sequence[int], schemes: Sequence[str]
+) -> Iterator[tuple[str, int, str, list[str]]]:
+    """Return what is wrong with each page, as it is found: (page, width, scheme, lines).
 
     Args:
         site: the built site.
@@ -35,24 +32,23 @@ def faults(
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import sync_playwright
 
-    found: dict[tuple[str, int, str], list[str]] = defaultdict(list)
     with sync_playwright() as started:
         running = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for width in widths:
-            for scheme in schemes:
-                window = running.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                for path in pages:
-                    window.goto(path.resolve().as_uri())
-                    key = (path.resolve().relative_to(site.resolve()).as_posix(), width, scheme)
-                    for fault in Axe().run(window).response["violations"]:
-                        nodes = fault["nodes"]
-                        where = nodes[0]["html"][:160]
-                        found[key].append(f"{fault['id']} ({fault['impact']}, {len(nodes)} places): {where}")
-                    if (wide := window.evaluate("document.documentElement.scrollWidth")) > width:
-                        found[key].append(f"wider-than-the-screen (serious, 1 places): {wide} pixels")
-                window.close()
+        for width, scheme in itertools.product(widths, schemes):
+            window = running.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            for path in pages:
+                window.goto(path.resolve().as_uri())
+                lines = []
+                for fault in Axe().run(window).response["violations"]:
+                    nodes = fault["nodes"]
+                    lines.append(
+                        f"{fault['id']} ({fault['impact']}, {len(nodes)} places): {nodes[0]['html'][:160]}"
+                    )
+                if (wide := window.evaluate("document.documentElement.scrollWidth")) > width:
+                    lines.append(f"wider-than-the-screen: {wide} pixels")
+                yield path.resolve().relative_to(site.resolve()).as_posix(), width, scheme, lines
+            window.close()
         running.close()
-    return dict(found)
 
 
 def main() -> int:
@@ -70,14 +66,15 @@ def main() -> int:
         print("Nothing was looked at: no Chromium is installed")
         return 0
     pages = [chosen.site / name for name in chosen.only or ()] or pages_of(chosen.site)
-    found = faults(chosen.site, pages, browser, chosen.widths, chosen.schemes)
-    for (page, width, scheme), lines in found.items():
+    rules: Counter[str] = Counter()
+    seen = faulty = 0
+    for page, width, scheme, lines in views(chosen.site, pages, browser, chosen.widths, chosen.schemes):
+        seen, faulty = seen + 1, faulty + bool(lines)
+        rules.update(line.split(" ")[0] for line in lines)
         for line in lines:
-            print(f"{page} at {width}, {scheme}: {line}")
-    asked = len(pages) * len(chosen.widths) * len(chosen.schemes)
-    rules = Counter(rule for lines in found.values() for rule in {line.split(" ")[0] for line in lines})
-    print(f"{len(pages)} pages, {asked} views: {len(found)} with faults. {dict(rules)}")
-    return bool(found)
+            print(f"{page} at {width}, {scheme}: {line}", flush=True)
+    print(f"{len(pages)} pages, {seen} views, {faulty} with faults: {dict(rules) or 'none'}")
+    return bool(faulty)
 
 
 def pages_of(site: Path) -> list[Path]:

@@ -93,14 +93,17 @@ def test_words_that_people_search_for_are_found(site, browser):
 
 
 def test_pages_have_no_accessibility_fault_and_fit_on_a_phone(site, browser):
-    looked_at = [site / "index.html", site / "benchmarks" / "mutations.html"]
-    assert accessible.faults(site, looked_at, browser, widths=(390,)) == {}
+    looked_at = [site / "index.html", site / "search.html", site / "benchmarks" / "mutations.html"]
+    assert [
+        view for view in accessible.views(site, looked_at, browser, (390,), ("light", "dark")) if view[-1]
+    ] == []
 
 
 def test_an_accessibility_fault_and_a_wide_page_are_seen(tmp_path, browser):
     (tmp_path / "a.html").write_text("<html><body><img src='data:,'><p style='width: 900px'>x</p></body></html>")
-    (found,) = accessible.faults(tmp_path, [tmp_path / "a.html"], browser, widths=(390,)).values()
-    assert {"image-alt", "wider-than-the-screen"} <= {line.split(" ")[0] for line in found}
+    ((*view, found),) = accessible.views(tmp_path, [tmp_path / "a.html"], browser, (390,), ("light",))
+    assert view == ["a.html", 390, "light"]
+    assert {"image-alt", "wider-than-the-screen:"} <= {line.split(" ")[0] for line in found}
 
 
 def test_signatures_and_heads_of_tables_are_what_they_look_like():
