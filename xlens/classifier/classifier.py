@@ -321,11 +321,7 @@ class Classifier:
         return self.identity().digest
 
     def identity(self, *, as_shown: bool = False) -> Identity:
-        """Return the fingerprint with the names of what decides outputs and could not be read for it.
-
-        Args:
-            as_shown: as of :func:`xlens.classifier.fingerprint.identity_of`.
-        """
+        """Return the fingerprint with the names of what decides outputs and could not be read for it."""
         return identity_of(self.model, self.layer, self.reading.key, as_shown=as_shown)
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
