@@ -107,10 +107,10 @@ def fit(
             your own, any module with encode and decode (see :func:`xlens.codec.as_codec`), which is not changed, is
             not saved with the lens, and is passed to :func:`xlens.load`. What it keeps of the images stands in
             ``explainer.provenance["codec"]``. It goes with no hidden layer.
-        surrogate: behind an autoencoder, what a lens learns from that follows the classifier's gradient: ``"auto"``, a
-            small network that is distilled from the classifier and told every few steps what the classifier says of
-            the lens's decodings; :class:`xlens.surrogate.SurrogateOptions`; or ``"none"``, the classifier itself,
-            which at 224 pixels takes hours. How well it stood for the classifier is in
+        surrogate: behind an autoencoder, what a lens learns from that follows the classifier's gradient:
+            ``"auto"``, a small network that is distilled from the classifier and told every few steps what the
+            classifier says of the lens's decodings; :class:`xlens.surrogate.SurrogateOptions`; or ``"none"``, the
+            classifier itself, which at 224 pixels takes hours. How well it stood for the classifier is in
             ``explainer.provenance["surrogate"]``. Whatever is asked afterwards, the classifier itself answers.
         decoder: of a lens on a hidden layer, whether to train a decoder from there back to inputs with it, which
             ``show="decode"`` shows; or its options.

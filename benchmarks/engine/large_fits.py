@@ -2,10 +2,10 @@
 
     python -m benchmarks.engine.large_fits svae medxgan introvac dif --data coffee --seed 0
 
-Coffee leaves in colour (see benchmarks/common/leaves.py). The classifier is the ResNet-18 of timm, at the full size; the
-judges are the two EfficientNets. Lenses are fitted on the half of the leaves that the ResNet-18 was not trained on, and asked
-about leaves that no network was trained on. The autoencoder is trained once and kept in the cache; CPU minutes are those of
-one thread, of autoencoder, lens and mask together.
+Coffee leaves in colour (see benchmarks/common/leaves.py). The classifier is the ResNet-18 of timm, at the full
+size; the judges are the two EfficientNets. Lenses are fitted on the half of the leaves that the ResNet-18 was not
+trained on, and asked about leaves that no network was trained on. The autoencoder is trained once and kept in the
+cache; CPU minutes are those of one thread, of autoencoder, lens and mask together.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ class Backend(ABC):
     #: Whether ``fit`` trains. One that only looks at the data says False: where it also declares
     #: ``"edits"``, it is tried first for whoever names no backend, and its lens says whether it suits the data.
     trains: ClassVar[bool] = True
-    #: Whether its lens learns from the classifier's gradient. Behind an autoencoder, where each such question is dear,
-    #: it then asks a surrogate (:mod:`xlens.surrogate`) while it is fitted; one that says False asks the classifier.
+    #: Whether its lens learns from the classifier's gradient. Behind an autoencoder, where such questions are dear,
+    #: a surrogate (:mod:`xlens.surrogate`) then answers while it is fitted; where it says False, the classifier.
     follows_gradients: ClassVar[bool] = False
     if TYPE_CHECKING:
         # What the decorator gives a subclass.

@@ -210,8 +210,8 @@ def _judge(surrogate: Surrogate) -> None:
     if found.compared and not surrogate.holds:
         warn(
             f"fit: {found}, and wanted was {wanted:g}. The lens has learned from it what the classifier does not "
-            "see: let the classifier be asked more often (SurrogateOptions: ask_every, asked, follow_steps), or pass "
-            "surrogate='none'.",
+            "see: let the classifier be asked more often (SurrogateOptions: ask_every, asked, follow_steps), or "
+            "pass surrogate='none'.",
             XlensWarning,
         )
 

@@ -94,10 +94,10 @@ class Distillation:
         self.network.requires_grad_(True)
         with torch.enable_grad():
             loss = distillation_loss(self.network(latents), true, max(self._scale, 1e-6))
-            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.network.requires_grad_(False)
         return float(loss.detach())
 

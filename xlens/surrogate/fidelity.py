@@ -16,8 +16,8 @@ __all__ = ["SurrogateFidelity", "fidelity_of"]
 class SurrogateFidelity:
     """How well a surrogate has stood for the classifier.
 
-    All is of what the lens asked in the second half of its training, and of answers that the surrogate gave before it
-    was told those of the classifier.
+    All is of what the lens asked in the second half of its training, and of answers that the surrogate gave before
+    it was told those of the classifier.
 
     Args:
         agreement: share on which it saw the class that the classifier sees; NaN where nothing was compared.
@@ -34,13 +34,14 @@ class SurrogateFidelity:
     def __str__(self) -> str:
         """Return the figures in words."""
         return (
-            f"the surrogate agrees with the classifier on {self.agreement:.3f} of {self.compared} images that the lens "
-            f"made (margins differ by {self.score_gap:.2f} of their mean; one class alone is {self.usual:.2f} of them)"
+            f"the surrogate agrees with the classifier on {self.agreement:.3f} of {self.compared} images that the "
+            f"lens made (margins differ by {self.score_gap:.2f} of their mean; one class alone is {self.usual:.2f})"
         )
 
     def facts(self) -> dict[str, Any]:
-        """Return the figures as plain JSON."""
-        return dataclasses.asdict(self)
+        """Return the figures as plain JSON; None where nothing was compared."""
+        figures = dataclasses.asdict(self)
+        return figures if self.compared else {**dict.fromkeys(figures), "compared": 0}
 
 
 def fidelity_of(said: Tensor, true: Tensor) -> SurrogateFidelity:

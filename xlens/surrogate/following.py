@@ -23,9 +23,9 @@ __all__ = ["Surrogate"]
 class Surrogate:
     """Surrogate of a classifier of latents, which follows it to where the lens goes.
 
-    Within :meth:`answering` whoever holds the classifier asks the surrogate. Of what is asked with a gradient, which is
-    what a lens learns from, some is kept; after every few steps the classifier itself is asked about that, without a
-    gradient, and the surrogate learns from its answers.
+    Within :meth:`answering` whoever holds the classifier asks the surrogate. Of what is asked with a gradient,
+    which is what a lens learns from, some is kept; after every few steps the classifier itself is asked about that,
+    without a gradient, and the surrogate learns from its answers.
 
     Args:
         classifier: of latents, which is the user's after decoding.

@@ -23,11 +23,9 @@ class SurrogateOptions:
     mixtures: int = param(
         256,
         ge=0,
-        help="mixtures of two inputs' latents that the classifier is asked about before the lens is trained",
+        help="mixtures of two inputs' latents that the classifier is asked about before the lens learns",
     )
-    ask_every: int = param(
-        10, ge=1, help="steps of the lens from one time that the classifier is asked to the next"
-    )
+    ask_every: int = param(10, ge=1, help="steps of the lens between two times that the classifier is asked")
     asked: int = param(8, ge=1, help="of what the lens has just asked, what the classifier is asked about then")
     follow_steps: int = param(4, ge=1, help="training steps on its answers each time")
     memory: int = param(1024, ge=1, help="answers that are kept to learn from, the latest")
