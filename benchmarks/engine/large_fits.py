@@ -11,12 +11,15 @@ cache; CPU minutes are those of one thread, of autoencoder, lens and mask togeth
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,22 +34,25 @@ from xlens.explainer import LensExplainer
 from xlens.training import survey
 
 #: Leaves that the classifier calls ill, and such as it calls healthy, that are asked about.
-ASKED = 16
-#: Options of a fit, beside the backend's own defaults: a step's batch is half as large where that is 128.
+ASKED = 8
+#: Options of a fit, beside the backend's own defaults: fewer and smaller steps, for two CPU cores.
+_MASK = xlens.MaskOptions(steps=80, batch_size=8, pool=96)
 OPTIONS: dict[str, dict[str, Any]] = {
-    "svae": {"steps": 800, "batch_size": 64},
-    "medxgan": {"steps": 500, "batch_size": 32},
-    "introvac": {"steps": 800, "batch_size": 48, "mask": xlens.MaskOptions(pool=96)},
-    "dif": {"steps": 800, "batch_size": 64, "mask": xlens.MaskOptions(pool=96)},
+    "svae": {"steps": 400, "batch_size": 64, "mask": _MASK},
+    "medxgan": {"steps": 400, "batch_size": 32, "mask": _MASK},
+    "introvac": {"steps": 400, "batch_size": 48, "mask": _MASK},
+    "dif": {"steps": 400, "batch_size": 64, "mask": _MASK},
 }
-#: Steps of which passes without a surrogate are counted, and leaves of each class that they are taken with.
-COUNTED, FEW = 2, 24
+#: Steps of which passes without a surrogate are counted, leaves of each class that they are taken with, and their
+#: side, on which the number of passes does not depend.
+COUNTED, FEW, SIDE = 2, 24, 64
 
 
-def autoencoder(classifier: xlens.Classifier, seen: Tensor, spec: Spec, seed: int) -> tuple[ConvCodec, float]:
+def autoencoder(classifier: xlens.Classifier, seen: Tensor, seed: int) -> tuple[ConvCodec, float]:
     """Return the autoencoder of xlens for these leaves, and the CPU seconds that its training took."""
     path = CACHE / f"leaves-codec-{seed}.safetensors"
     if not path.exists():
+        spec = survey(classifier, as_data(seen), progress=False).spec
         begun = time.process_time()
         torch.manual_seed(seed)
         run = Run(seed=seed, device=torch.device("cpu"), spec=spec, progress=False)
@@ -55,7 +61,11 @@ def autoencoder(classifier: xlens.Classifier, seen: Tensor, spec: Spec, seed: in
         save_file({**found.state_dict(), "seconds": seconds}, path)
     state = load_file(path)
     seconds = float(state.pop("seconds"))
-    codec = ConvCodec(spec, state["shift"].shape[1], CodecOptions().width)
+    like = Spec(
+        shape=tuple(seen.shape[1:]), num_classes=2, minimum=(0.0,) * 3, maximum=(1.0,) * 3, mean=(0.5,) * 3,
+        std=(0.2,) * 3, class_margins=((0.0, 1.0), (1.0, 0.0)),
+    )  # fmt: skip
+    codec = ConvCodec(like, state["shift"].shape[1], CodecOptions().width)
     codec.load_state_dict(state)
     return codec.eval(), seconds
 
@@ -76,15 +86,13 @@ def asked_about(data: Leaves, classifier: xlens.Classifier) -> Tensor:
     return torch.stack(found[1][:ASKED] + found[0][:ASKED])
 
 
-def without_surrogate(
-    net: torch.nn.Module, codec: ConvCodec, few: Tensor, name: str, seed: int
-) -> dict[str, float]:
+def without_surrogate(net: torch.nn.Module, few: Tensor, name: str, seed: int) -> dict[str, float]:
     """Return the images that one step of the lens asks the classifier itself about, by direction."""
     passes = []
     options = {"warm_up": 0.0} if name == "medxgan" else {}
     for steps in (1, 1 + COUNTED):
         fitted = xlens.fit(
-            net, few, name, codec=codec, surrogate="none", steps=steps, seed=seed,
+            net, few, name, codec=CodecOptions(steps=1, growths=0), surrogate="none", steps=steps, seed=seed,
             mask=xlens.MaskOptions(steps=1, batch_size=2, pool=4), progress=False,
             batch_size=OPTIONS[name]["batch_size"], **options,
         )  # fmt: skip
@@ -123,38 +131,40 @@ def judged(
     return figures
 
 
-def fit(
+def figures_of(
     data: Leaves, nets: dict[str, torch.nn.Module], name: str, seed: int, pictures: Path | None
-) -> dict[str, Any]:
-    """Return the figures of one lens."""
+) -> Iterator[tuple[str, Any]]:
+    """Fit one lens, and yield its figures as they come."""
     net = Resized(nets["judge B (ResNet-18)"].net).eval()
     judges = {"judge Lite0": nets["classifier"], "judge Lite1": nets["judge A (Lite1)"]}
     seen = images(data.folder, "leaf", data.of_classifier)
-    with torch.no_grad():
-        spec = survey(xlens.Classifier(net), as_data(seen), progress=False).spec
-    codec, seconds = autoencoder(xlens.Classifier(net), seen, spec, seed)
+    codec, seconds = autoencoder(xlens.Classifier(net), seen, seed)
     begun = time.process_time()
-    phases: dict[str, float] = {}
+    ended: dict[str, float] = {}
 
     def follow(event: xlens.StepEvent) -> None:
-        phases.setdefault(f"{event.phase} from", time.process_time() - begun)
-        phases[f"{event.phase} to"] = time.process_time() - begun
+        if event.step == 1:
+            ended[f"until {event.phase}"] = time.process_time() - begun
+        ended[event.phase] = time.process_time() - begun
+        print(f"  {event.phase} {event.step} {time.process_time() - begun:.0f}", file=sys.stderr, flush=True)
 
-    fitted = xlens.fit(net, seen, name, codec=codec, seed=seed, progress=False, on_step=follow, **OPTIONS[name])
-    minutes = (time.process_time() - begun + seconds) / 60
-    figures: dict[str, Any] = {"CPU minutes of the fit": minutes, "of these the autoencoder": seconds / 60}
-    figures["CPU minutes, by stage"] = ", ".join(f"{stage} {at / 60:.1f}" for stage, at in phases.items())
-    for key in ("passes", "codec", "surrogate"):
-        figures[key] = str(fitted.provenance.get(key, "none"))
-    figures |= judged(
-        fitted, asked_about(data, fitted.classifier), judges, pictures and pictures / f"{name}-{seed}.png"
+    options = OPTIONS[name]
+    fitted = xlens.fit(net, seen, name, codec=codec, seed=seed, progress=False, on_step=follow, **options)
+    yield "CPU minutes of the fit, the autoencoder's among them", (time.process_time() - begun + seconds) / 60
+    yield "of the autoencoder", seconds / 60
+    yield (
+        "of what follows, when each stage had ended",
+        ", ".join(f"{one} {at / 60:.1f}" for one, at in ended.items()),
     )
+    for key in ("passes", "codec", "surrogate"):
+        yield key, str(fitted.provenance.get(key, "none"))
+    path = None if pictures is None else pictures / f"{name}-{seed}.png"
+    yield from judged(fitted, asked_about(data, fitted.classifier), judges, path).items()
     kinds = torch.tensor([data.labels[one] for one in data.of_classifier])
     rows = torch.cat([(kinds == kind).nonzero()[:FEW, 0] for kind in (0, 1)])
-    for kind, count in without_surrogate(net, codec, seen[rows], name, seed).items():
-        figures[f"images {kind} a step of the lens, without a surrogate"] = count
-        figures[f"images {kind} in all of these steps, without a surrogate"] = count * OPTIONS[name]["steps"]
-    return figures
+    few = F.interpolate(seen[rows], (SIDE, SIDE), mode="area")
+    for kind, count in without_surrogate(net, few, name, seed).items():
+        yield f"images {kind} in all steps of the lens, without a surrogate", count * options["steps"]
 
 
 def main() -> None:
@@ -170,7 +180,7 @@ def main() -> None:
     nets = networks(data, chosen.seed)
     for name in chosen.lenses:
         print(f"\n| {name} | {OPTIONS[name]} |\n|---|---|", flush=True)
-        for key, value in fit(data, nets, name, chosen.seed, chosen.pictures).items():
+        for key, value in figures_of(data, nets, name, chosen.seed, chosen.pictures):
             print(f"| {key} | {f'{value:.4g}' if isinstance(value, float) else value} |", flush=True)
 
 
