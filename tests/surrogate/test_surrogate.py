@@ -18,7 +18,7 @@ from xlens.surrogate import Surrogate, SurrogateOptions, begin_surrogate
 from xlens.surrogate.fidelity import fidelity_of
 
 SHAPE = (2, 4, 4)
-QUICK = SurrogateOptions(width=8, steps=150, mixtures=32, learning_rate=5e-3, ask_every=5, asked=3)
+QUICK = SurrogateOptions(width=8, steps=100, batch_size=16, mixtures=32, learning_rate=5e-3, ask_every=5, asked=3)
 
 
 class Sum(nn.Module):
@@ -114,8 +114,8 @@ def test_what_it_is_told_does_not_flatter_it():
             return (inputs.flatten(1).sum(1, keepdim=True) * 9973).remainder(1) - 0.5
 
     classifier, surrogate = begun(Noise())
-    trained(classifier, surrogate, 200, 0.0)
-    assert surrogate.fidelity.compared == 20 * 3
+    trained(classifier, surrogate, 100, 0.0)
+    assert surrogate.fidelity.compared == 10 * 3
     assert surrogate.fidelity.agreement < 0.75
     assert not surrogate.holds
 
