@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import warnings
@@ -81,6 +82,9 @@ def test_a_surrogate_that_says_something_else_is_said_to(classifier, images):
     ):
         explainer = fitted(classifier, images, steps=6, surrogate=deaf)
     assert explainer.provenance["surrogate"]["agreement"] < 0.99
+    # Nor does it answer while the mask is fitted: what the lens asks then, the classifier is asked.
+    trusted = fitted(classifier, images, steps=6, surrogate=dataclasses.replace(deaf, agreement=0.0))
+    assert explainer.provenance["passes"]["forward"] > trusted.provenance["passes"]["forward"]
 
 
 def test_what_it_will_be_asked_is_said_beforehand(classifier, images, caplog):
