@@ -18,11 +18,12 @@ extensions = [
     "building.copies",
     "building.reference",
     "building.execution",
+    "building.semantics",
 ]
 exclude_patterns = ["building", "run"]
 if tags.has("quick"):  # noqa: F821
     # Without the reference, whose docstrings take most of the time: for the test of the search.
-    extensions = ["myst_parser", "building.copies"]
+    extensions = ["myst_parser", "building.copies", "building.semantics"]
     exclude_patterns.append("api/xlens*")
 
 # Pages whose Python is run while the site is built; what it prints and draws stands under it.

@@ -16,6 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
+#: What the smoke script needs; and what tests try: every extra that users install, and what tests are made with.
+EXTRAS = ("hub",)
+TRIED = ("dicom", "hub", "label", "lightning", "nifti")
+TOOLS = ("hypothesis>=6.100", "pandas>=2.0", "pytest>=8.0")
 
 
 def run(command: list[str], folder: Path, **environment: str) -> None:
@@ -26,24 +30,22 @@ def run(command: list[str], folder: Path, **environment: str) -> None:
 
 
 def install(python: Path, versions: str, folder: Path, tests: bool) -> None:
-    """Install the wheel, its extra for the hub, and the example plugin's wheel.
+    """Install the wheel with its extras, and the example plugin's wheel.
 
     The lowest versions are uv's to find: what pyproject.toml names, each at its lower bound.
     """
     (wheel,) = (ROOT / "dist").glob("*.whl")
     (plugin,) = (ROOT / "dist" / "plugin").glob("*.whl")
-    tools = ["pytest>=8.0", "hypothesis>=6.100"] if tests else []
+    extras, tools = (TRIED, TOOLS) if tests else (EXTRAS, ())
     if versions == "lowest":
         uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
         # Of a wheel, what it depends on is not direct, and would be the newest.
-        run(
-            [*uv, "--resolution", "lowest-direct", "-r", str(ROOT / "pyproject.toml"), "--extra", "hub", *tools],
-            folder,
-        )
+        named = [part for extra in extras for part in ("--extra", extra)]
+        run([*uv, "--resolution", "lowest-direct", "-r", str(ROOT / "pyproject.toml"), *named, *tools], folder)
         run([*uv, "--no-deps", str(wheel), str(plugin)], folder)
     else:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run([*pip, f"{wheel}[hub]", *tools], folder)
+        run([*pip, f"{wheel}[{','.join(extras)}]", *tools], folder)
         run([*pip, "--no-deps", str(plugin)], folder)
 
 

@@ -62,10 +62,10 @@ class Tab:
 @contextmanager
 def browser() -> Iterator[object]:
     """Start Chromium once."""
-    from playwright.sync_api import sync_playwright
+    driving = pytest.importorskip("playwright.sync_api")
 
     path = chromium()
-    with sync_playwright() as driver:
+    with driving.sync_playwright() as driver:
         # The sandbox needs rights that a container does not give; only our own pages are opened.
         started = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started

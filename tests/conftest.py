@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import socket
 import sys
 
+import fake_hub
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,41 @@ def toy_installed(monkeypatch):
 
     # By its module: in the package, the name is that of a function.
     monkeypatch.setattr(importlib.import_module("xlens.registry.installed"), "entry_points", entry_points)
+
+
+@pytest.fixture
+def hub_alone(monkeypatch, tmp_path):
+    """Let huggingface_hub know nobody: no account, nothing downloaded before; yields its constants."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+    return constants
+
+
+@pytest.fixture
+def hub(hub_alone, monkeypatch):
+    """Serve a hub on this machine, that huggingface_hub talks to."""
+    file_download = pytest.importorskip("huggingface_hub.file_download")
+    with fake_hub.serving() as (served, address):
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        for module in (hub_alone, file_download):
+            # Where a version has taken it over by name.
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        monkeypatch.setattr(hub_alone, "ENDPOINT", address)
+        served.address = address
+        yield served
+
+
+@pytest.fixture
+def nobody(hub_alone, monkeypatch):
+    """Make the hub an address of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(hub_alone, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -203,6 +203,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "groups",
         "alarms",
         "remedy",
+        "tables",
         "result",
         "figures",
         "page",

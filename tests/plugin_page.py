@@ -1,4 +1,4 @@
-"""What docs/plugins.md says of the contract and of the checks; ``python tests/plugin_page.py`` writes it there."""
+"""What docs/authors says of the contract and of the checks; ``python tests/plugin_page.py`` writes it there."""
 
 from __future__ import annotations
 
@@ -122,15 +122,17 @@ class _Shown:
         return self._text
 
 
-def write(page: Path) -> None:
-    """Bring both sections of the page up to date; the words around them are yours to mend."""
-    text = page.read_text()
-    for title, own in (("The contract", contract_text()), ("The checks", checks_text())):
-        before, after = text.split(f"\n## {title}\n")
-        said, _, rest = after.partition("```text\n")
-        text = f"{before}\n## {title}\n{said}```text\n{own}\n```" + rest[rest.index("\n```") + 4 :]
-    page.write_text(text)
+def listings() -> dict[str, str]:
+    """Return name of a page for authors -> the one list on it that is written by the code."""
+    return {"contract.md": contract_text(), "publish.md": checks_text()}
+
+
+def write(folder: Path) -> None:
+    """Bring the lists on both pages up to date; the words around them are yours to mend."""
+    for name, own in listings().items():
+        before, _, after = (folder / name).read_text().partition("```text\n")
+        (folder / name).write_text(f"{before}```text\n{own}\n```" + after[after.index("\n```") + 4 :])
 
 
 if __name__ == "__main__":
-    write(Path(__file__).parents[1] / "docs" / "plugins.md")
+    write(Path(__file__).parents[1] / "docs" / "authors")

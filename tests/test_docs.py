@@ -66,10 +66,10 @@ def test_the_guide_runs_as_it_stands(tmp_path, monkeypatch, short_masks):
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.UntrustworthyWarning")
-def test_the_first_backend_in_plugins_explains():
-    code = blocks("docs/plugins.md")[0]
+def test_the_first_backend_for_authors_explains():
+    code = blocks("docs/authors/lens.md")[0]
     plugin = types.ModuleType("pca_plugin")
-    exec(compile(code, "docs/plugins.md", "exec"), vars(plugin))
+    exec(compile(code, "docs/authors/lens.md", "exec"), vars(plugin))
     backend = plugin.xlens_backend()
     model, images = digits_classifier()
     with unchanged(model):

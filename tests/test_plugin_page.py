@@ -1,4 +1,4 @@
-"""docs/plugins.md: every block runs, in an empty folder, in the order of the page; nothing on it is out of date."""
+"""docs/authors: every block runs, in an empty folder, in the order of the pages; nothing on them is out of date."""
 
 import dataclasses
 import os
@@ -14,13 +14,19 @@ from pathlib import Path
 import pytest
 from forking import Forking
 from ours import OURS
-from plugin_page import checks_text, contract_text
+from plugin_page import contract_text, listings, write
 
 from xlens.registry.loading import load_backend
 
-PAGE = Path(__file__).parents[1] / "docs" / "plugins.md"
+FOLDER = Path(__file__).parents[1] / "docs" / "authors"
+#: In the order in which an author meets them; what a page makes is there on the next.
+PAGES = {name: (FOLDER / f"{name}.md").read_text() for name in ("lens", "training", "more", "publish", "contract")}
 #: The name of the file that a block goes into, if one stands before it; its language; its code.
-BLOCKS = re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", PAGE.read_text(), re.S | re.M)
+BLOCKS = [
+    block
+    for page in PAGES.values()
+    for block in re.findall(r"(?:^`([\w.]+)`:\n\n)?^```(\w+)\n(.*?)^```", page, re.S | re.M)
+]
 
 
 #: The mask is fitted in few steps: what is tested is that every line runs, not that edits are local.
@@ -37,14 +43,27 @@ assert "xlens" not in sys.modules
 """
 
 
-def section(title: str) -> str:
-    return PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+def section(page: str, title: str) -> str:
+    return PAGES[page].split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize(("title", "text"), [("The contract", contract_text()), ("The checks", checks_text())])
-def test_the_page_says_what_the_code_says(title, text):
-    (written,) = re.findall(r"```text\n(.*?)\n```", section(title), re.S)
-    assert written == text, "docs/plugins.md is out of date: mend it, and run python tests/plugin_page.py"
+@pytest.mark.parametrize(("name", "text"), listings().items())
+def test_the_pages_say_what_the_code_says(name, text):
+    (written,) = re.findall(r"```text\n(.*?)\n```", (FOLDER / name).read_text(), re.S)
+    assert written == text, f"docs/authors/{name} is out of date: mend it, and run python tests/plugin_page.py"
+
+
+def test_both_lists_are_written_anew(tmp_path):
+    for name in listings():
+        old = re.sub(r"```text\n.*?\n```", "```text\nold\n```", (FOLDER / name).read_text(), flags=re.S)
+        (tmp_path / name).write_text(old)
+    write(tmp_path)
+    assert all((tmp_path / name).read_text() == (FOLDER / name).read_text() for name in listings())
+
+
+def test_the_pages_are_all_there_and_none_is_long():
+    assert {path.stem for path in FOLDER.glob("*.md")} == set(PAGES)
+    assert max(text.count("\n") for text in PAGES.values()) <= 350
 
 
 @pytest.mark.parametrize(
@@ -91,7 +110,7 @@ _another_hook.xlens_spec = {}
 
 def tables(title: str) -> list[list[list[str]]]:
     """Return each table of a section: rows of cells, and of each cell the names in it."""
-    found = re.findall(r"(?:^\|.*\n)+", section(title), re.M)
+    found = re.findall(r"(?:^\|.*\n)+", section("publish", title), re.M)
     return [
         [
             [re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|")]
@@ -126,7 +145,7 @@ def test_the_first_lens_is_short():
 
 def test_every_block_is_run():
     assert {language for _, language, _ in BLOCKS} == {"python", "toml", "sh", "text"}
-    assert PAGE.read_text().count("```") == 2 * len(BLOCKS)
+    assert sum(page.count("```") for page in PAGES.values()) == 2 * len(BLOCKS)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +204,7 @@ def run(place):
         yield run
 
 
-def test_the_page_runs_from_an_empty_folder(place, run):
+def test_the_pages_run_from_an_empty_folder(place, run):
     folder, shown = place[0], []
     for name, language, code in BLOCKS:
         if name:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         training,
     )
     from xlens.api import load
+    from xlens.at_once import explain_labels
     from xlens.auditing.result import Audit
     from xlens.auditing.run import audit
     from xlens.classifier.classifier import Classifier
@@ -73,6 +74,7 @@ _HOME = {
     "backends": "registry.installed",
     "evaluate": "evaluation.run",
     "explain": "at_once",
+    "explain_labels": "at_once",
     "fit": "api",
     "hookimpl": "hookspecs",
     "load": "api",
@@ -127,6 +129,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "explain",
+    "explain_labels",
     "fit",
     "hookimpl",
     "integrations",

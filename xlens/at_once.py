@@ -1,4 +1,4 @@
-"""``explain``: from a classifier and images to their explanation, in one call."""
+"""From a classifier and images to their explanation in one call, and to one for each of several labels."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xlens.api import fit
 from xlens.classifier.classifier import Classifier
 from xlens.classifier.margins import Classes
+from xlens.classifier.turns import Turn
 from xlens.contracts.backend import Backend
-from xlens.data import as_data
-from xlens.errors import DataError
+from xlens.data import Data, as_data
+from xlens.errors import DataError, ModelError, OptionError
 from xlens.explaining.explain import explain as explain_inputs
 from xlens.explanation import Explanation
 from xlens.fitting.saying import say
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_labels"]
 
 #: Inputs after which the bar moves on.
 _ROWS = 8
@@ -96,3 +97,66 @@ def explain(
         rows=_ROWS,
         progress=progress,
     )
+
+
+def explain_labels(
+    model: Classifier, images: Any, *, labels: Sequence[int | str] | None = None, data: Any = None, **options: Any
+) -> dict[str, Explanation]:
+    """Explanations of independent labels on images ``(N, *S)``, one for each label, in one call.
+
+    For each label a lens is fitted and asked. Each explanation is what :func:`explain` says of
+    ``model.about(label)``: the label against its absence, with what becomes of the others in ``.other_labels``.
+    Nothing is fitted before it is known that the data suffice for every label.
+
+    Args:
+        model: the classifier with ``outputs="multilabel"`` or ``"multilabel_probabilities"``.
+        images: as for :func:`explain`.
+        labels: some of them, by name or number; None for all.
+        data: what the lenses are fitted on, as for :func:`explain`.
+        **options: the other arguments of :func:`explain`, for every label alike.
+
+    Returns:
+        name of a label -> its explanation, in the order asked.
+
+    Raises:
+        ModelError: the outputs are no independent labels, or there is no such label.
+        OptionError: no label is asked about, or None.
+        DataError: the classifier gives some label to all of the data, or to none.
+        XlensError: as :func:`explain`.
+
+    >>> import xlens
+    >>> marks = xlens.Classifier(classifier, outputs="multilabel", labels=["three", "eight"])
+    >>> [*xlens.explain_labels(marks, images[:20], backend="svae", steps=2, progress=False)]
+    ['three', 'eight']
+    """
+    if not isinstance(model, Classifier):
+        raise ModelError(
+            "explain_labels: what the outputs are has to be said",
+            given=type(model).__name__,
+            do="xlens.Classifier(model, outputs='multilabel', labels=[...])",
+        )
+    every = model.about(None)
+    given = _given(every, as_data(images if data is None else data))
+    count, of = given.shape
+    asked = [*range(count)] if labels is None else [every.about(label).label for label in labels]
+    numbers = [number for number in asked if number is not None]
+    if not numbers or len(numbers) < len(asked):
+        raise OptionError("explain_labels: labels are names or numbers, at least one", given=repr(labels))
+    names = every.names(count)
+    poor = [
+        f"{names[k]!r} ({int(given[k].sum())} of {of})" for k in numbers if given[k].all() or not given[k].any()
+    ]
+    if poor:
+        raise DataError(
+            "explain_labels: the classifier gives a label to all of the data, or to none",
+            given=", ".join(poor),
+            do="pass data= with inputs that have each label and inputs that lack it, or leave these out of labels=",
+        )
+    return {names[k]: explain(every.about(k), images, data=data, **options) for k in numbers}
+
+
+def _given(classifier: Classifier, data: Data) -> Tensor:
+    """Return ``(L, N)`` whether the classifier gives each of its labels to each of the inputs."""
+    with Turn(), torch.no_grad(), classifier.frozen(seed=0):
+        logits = [classifier(batch.inputs.to(classifier.device)).cpu() for batch in data.batches()]
+    return torch.cat(logits).T > 0

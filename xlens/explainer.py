@@ -21,6 +21,7 @@ from xlens.explaining.asking import Show
 from xlens.explaining.explain import counterfactual, explain
 from xlens.explaining.to_folder import explain_to
 from xlens.explanation import Explanation
+from xlens.hub.names import folder_of
 from xlens.invariances import Invariances
 from xlens.record import Record
 from xlens.storage import ExplanationFolder, save_lens
@@ -359,13 +360,14 @@ class LensExplainer(Record):
         It is bound to the classifier as it was when the lens was fitted or loaded.
 
         Raises:
+            OptionError: it is no folder, but meant for the hub: :meth:`push_to_hub`.
             StorageError: the folder cannot be written.
 
         Warns:
             XlensWarning: the classifier has changed since.
         """
         self.fitted.bound.warn("save")
-        save_lens(self.fitted, path)
+        save_lens(self.fitted, folder_of(path, "save"))
 
     if not TYPE_CHECKING:
         # Names of earlier versions; a type checker does not know them.

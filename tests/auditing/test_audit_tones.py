@@ -1,5 +1,6 @@
 """Tones in an audit: in its tables and its page, taken out, and named by nobody."""
 
+import csv
 import json
 
 import pytest
@@ -50,6 +51,26 @@ def test_they_stand_in_tables_and_on_the_page_as_text(found):
     assert "The tone of whole images" in page
     assert NAMES[1] not in page
     assert page.count("<script") == 2
+
+
+def test_they_are_rows_of_their_own_after_the_groups(found, tmp_path):
+    frame = found.to_dataframe()
+    tones = frame[frame.kind != "place"]
+    assert tones.verdict.tolist() == [one.said for one in found.tones]
+    assert tones.effect.tolist() == [one.effect for one in found.tones]
+    assert tones.p_elsewhere.tolist() == [one.p for one in found.tones]
+    assert not tones.alarm.any()
+    assert (frame.kind == "place").tolist() == [True] * len(found.groups) + [False] * len(found.tones)
+    assert len(json.loads(found.to_json())["groups"]) == len(found.groups)
+    found.to_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open() as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == frame.verdict.tolist()
+
+
+def test_they_stand_in_the_figure(found):
+    figure = found.plot()
+    text = " ".join(figure.get_supxlabel().split())
+    assert all(one.said in text for one in found.tones)
 
 
 def test_the_remedy_takes_one_alone_and_its_table_stays_one(found, data):

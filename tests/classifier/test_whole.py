@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import deque
 from types import SimpleNamespace
 
@@ -113,13 +114,32 @@ def test_cycles_and_parts_with_several_owners_are_seen_once():
     assert Classifier(model).fingerprint()
 
 
-def test_an_ordinary_model_has_the_fingerprint_that_it_had():
+@pytest.mark.parametrize("shown", ["", ", bias=True"], ids=["torch 2.6", "torch 2.14"])
+def test_an_ordinary_model_has_one_fingerprint_whatever_torch_shows(monkeypatch, shown):
+    settings = f"2, eps=1e-05, momentum=0.1, affine=True{shown}, track_running_stats=True"
+    monkeypatch.setattr(nn.BatchNorm1d, "extra_repr", lambda self: settings)
     layer = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with torch.no_grad():
         for value in layer.parameters():
             value.fill_(0.5)
     identity = Classifier(layer).identity()
-    assert identity.digest == identity.before == "26d923f1211cea7206969671c93cc020e24ec0981d020bb154c431a56280cbd4"
+    assert identity.digest == identity.before == "173e2929af4fa6a04001585d909892c096f47ff73991b2dceab181a12a5d9791"
+
+
+@pytest.mark.usefixtures("toy_installed")
+def test_a_lens_saved_with_what_newer_torch_shows_is_loaded(fitted, trained, tmp_path, monkeypatch):
+    norm = nn.BatchNorm2d.extra_repr
+    fitted.save(tmp_path)
+    monkeypatch.setattr(
+        nn.BatchNorm2d, "extra_repr", lambda self: re.sub(", bias=True", "", norm(self)) + ", bias=True"
+    )
+    shown = Classifier(trained).identity(as_shown=True).digest
+    assert shown != Classifier(trained).fingerprint() == fitted.fitted.bound.fingerprint
+    facts = json.loads((tmp_path / "lens.json").read_text())
+    del facts["checksum"]
+    facts["fingerprint"] = shown
+    (tmp_path / "lens.json").write_text(json.dumps({**facts, "checksum": checksum(facts)}))
+    assert xlens.load(tmp_path, trained).backend.name == "toy"
 
 
 def test_trainers_and_optimizers_are_no_part_of_a_model():

@@ -145,6 +145,14 @@ def test_a_timm_model_takes_its_shape_from_its_weights(tmp_path):
         load_model("timm:resnet10t", tmp_path / "x.safetensors")
 
 
+def test_weights_of_an_export_before_torch_2_8_are_refused_in_words(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        archive.writestr("serialized_state_dict.json", b"{}")
+    with pytest.raises(StorageError, match="holds no weights.*torch 2.8 or newer, or as .safetensors"):
+        read_weights(tmp_path / "net.pt2")
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 8), reason="torch.export puts weights where they are read from 2.8 on")
 def test_exported_weights_are_read_without_the_graph(tmp_path):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).eval()
     net[0].weight = nn.Parameter(net[0].weight.detach().permute(0, 1, 3, 2))  # not contiguous

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -190,5 +189,5 @@ def test_a_planted_fault_is_found(monkeypatch):
     """Were everything beside the inputs made a batch of, as a loader does, most of the above would fail."""
     from torch.utils.data import default_collate
 
-    with pytest.raises((TypeError, RuntimeError, np.exceptions.VisibleDeprecationWarning, AttributeError)):
+    with pytest.raises((TypeError, RuntimeError, AttributeError, UserWarning)):
         default_collate([Rows(BESIDE["boxes"])[i] for i in range(6)])

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from building import copies, links, words
+from building import accessible, copies, links, words
 from building.execution import agrees, blocks_of, remembered, run_page, with_outputs
 from building.reference import ROOMS, documented, pages
+from building.semantics import mended
 
 ROOT = Path(__file__).parents[2]
 #: Rooms that are no library: what they export is for the command line and for old paths.
@@ -74,16 +75,43 @@ def test_first_lines_are_sentences_on_one_line():
     assert not bad
 
 
-def test_words_that_people_search_for_are_found(site):
-    assert len(words.WORDS) >= 50
-    if (browser := words.chromium()) is None:
+@pytest.fixture(scope="module")
+def browser():
+    if (found := words.chromium()) is None:
         if os.environ.get("XLENS_REQUIRE_BROWSER") == "1":
             pytest.fail("XLENS_REQUIRE_BROWSER=1, and no Chromium is installed")
         pytest.skip("no Chromium is installed: apt-get install chromium")
+    return found
+
+
+def test_words_that_people_search_for_are_found(site, browser):
+    assert len(words.WORDS) >= 50
     known = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
     wanted = {page for pages in words.WORDS.values() for page in pages if not page.startswith("api/xlens")}
     assert wanted - known == set()
     assert words.missed(site, browser) == []
+
+
+def test_pages_have_no_accessibility_fault_and_fit_on_a_phone(site, browser):
+    looked_at = [site / "index.html", site / "search.html", site / "benchmarks" / "mutations.html"]
+    assert [
+        view for view in accessible.views(site, looked_at, browser, (390,), ("light", "dark")) if view[-1]
+    ] == []
+
+
+def test_an_accessibility_fault_and_a_wide_page_are_seen(tmp_path, browser):
+    (tmp_path / "a.html").write_text("<html><body><img src='data:,'><p style='width: 900px'>x</p></body></html>")
+    ((*view, found),) = accessible.views(tmp_path, [tmp_path / "a.html"], browser, (390,), ("light",))
+    assert view == ["a.html", 390, "light"]
+    assert {"image-alt", "wider-than-the-screen:"} <= {line.split(" ")[0] for line in found}
+
+
+def test_signatures_and_heads_of_tables_are_what_they_look_like():
+    signature = "<dt>f(\n<dl>\n<dd><em>a</em>,</dd>\n<dd>b</dd>\n</dl>\n)</dt>"
+    assert mended(signature) == '<dt>f(\n<ul class="arguments">\n<li><em>a</em>,</li>\n<li>b</li>\n</ul>\n)</dt>'
+    assert mended('<tr><th class="head"><p></p></th></tr>') == '<tr><td class="head"></td></tr>'
+    defined = "<dl>\n<dt>a</dt>\n<dd>b</dd>\n</dl>"
+    assert mended(defined) == defined
 
 
 def test_a_dead_link_and_what_is_fetched_are_seen(tmp_path):

@@ -11,7 +11,7 @@ from labelled import LABELS, Labels, Number, labelled_pictures
 
 import xlens
 from xlens import Classifier
-from xlens.errors import DataError, ModelError, StorageError
+from xlens.errors import DataError, ModelError, OptionError, StorageError
 from xlens.evaluation.scores import _other_labels
 from xlens.plot.words import other_labels, sentences
 from xlens.report.payload import payload
@@ -153,3 +153,36 @@ def test_a_number_is_explained_as_above_a_threshold():
     with torch.no_grad():
         torch.testing.assert_close(found.scores, Number()(INPUTS[bright]) - 3.0)
         assert bool((Number()(found.counterfactual) < 3).all())
+
+
+@pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
+def test_several_labels_in_one_call_are_what_one_call_for_each_says(every, explainers):
+    found = xlens.explain_labels(
+        every,
+        INPUTS[BOTH],
+        data=INPUTS,
+        labels=["dark", 0],
+        backend="infill",
+        words=96,
+        progress=False,
+    )
+    assert [*found] == ["dark", "bright"]
+    for name, explanation in found.items():
+        alone = explainers[name].explain(INPUTS[BOTH])
+        assert torch.equal(explanation.counterfactual, alone.counterfactual)
+        assert explanation.class_names == (f"no {name}", name)
+    whole = xlens.explain_labels(every, INPUTS[BOTH], data=INPUTS, backend="infill", words=96, progress=False)
+    assert [*whole] == list(LABELS)
+
+
+def test_labels_of_which_the_data_say_nothing_are_told_before_anything_is_fitted(every):
+    with pytest.raises(DataError, match=rf"'{LABELS[0]}' \(3 of 3\), '{LABELS[1]}' \(3 of 3\)"):
+        xlens.explain_labels(every, INPUTS[BOTH], backend="infill", progress=False)
+    for wrong in ([], [None], ["dark", None]):
+        with pytest.raises(OptionError, match="at least one"):
+            xlens.explain_labels(every, INPUTS, labels=wrong)
+    with pytest.raises(ModelError, match="bleak"):
+        xlens.explain_labels(every, INPUTS, labels=["bleak"])
+    for wrong in (Labels(), Classifier(Labels(), class_names=LABELS)):
+        with pytest.raises(ModelError, match="multilabel"):
+            xlens.explain_labels(wrong, INPUTS)

@@ -3,8 +3,8 @@
 import json
 import logging
 import re
-import socket
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,13 +135,11 @@ def test_what_the_hub_refuses_is_said_in_words(hub, pushed, trained, case):
     assert name in str(caught.value)
 
 
-def test_nobody_there_is_said_in_words(hub, trained, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        constants = words.hub_package("load").constants
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
-        with pytest.raises(StorageError, match="cannot be reached, and this lens was not downloaded before"):
-            xlens.load(f"hf://{NAME}", trained)
+def test_nobody_there_is_said_in_words(nobody, fitted, trained):
+    with pytest.raises(StorageError, match="cannot be reached, and this lens was not downloaded before"):
+        xlens.load(f"hf://{NAME}", trained)
+    with pytest.raises(StorageError, match="cannot be reached, and nothing was sent"):
+        fitted.push_to_hub(NAME)
 
 
 def test_sending_without_rights_is_said_in_words(hub, fitted):
@@ -191,12 +189,24 @@ def test_without_the_package_the_line_that_installs_it_is_said(fitted, trained, 
         "hf://a/b@../../etc",
         "hf://a/b@x y",
         "hf://a /b",
+        "hf:a/b",
+        "HF://a/b",
+        "https://huggingface.co/a/b",
+        Path("hf://a/b"),
     ],
 )
 def test_what_is_no_name_is_refused_before_anybody_is_asked(hub, trained, name):
     with pytest.raises(OptionError, match="hf://owner/name@revision"):
         xlens.load(name, trained)
     assert not hub.asked
+
+
+def test_a_lens_is_not_saved_in_a_folder_of_the_hubs_name(fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in (f"hf://{NAME}", Path(f"hf://{NAME}")):
+        with pytest.raises(OptionError, match="explainer.push_to_hub"):
+            fitted.save(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_come_back_as_they_are_written():

@@ -95,14 +95,14 @@ def test_the_training_is_the_same_bit_for_bit(tmp_path):
 
 
 def test_figures_and_fidelity_reach_the_loggers_of_the_trainer(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
     callback = ExplainCallback(panel=DIGITS.test[:2], every_n_epochs=2, **SMALL)
     loggers = [CSVLogger(tmp_path, "csv"), TensorBoardLogger(tmp_path, "tensorboard")]
     _, trainer = train(tmp_path, callback, epochs=4, logger=loggers)
     pictures = sorted(path.name for path in (tmp_path / "csv").rglob("*.png"))
     assert pictures == [f"panel-{i}-epoch-{epoch}.png" for i in (0, 1) for epoch in (1, 3)]
-    events = EventAccumulator(loggers[1].log_dir)
+    events = event_accumulator.EventAccumulator(loggers[1].log_dir)
     events.Reload()
     assert {"xlens/panel-0", "xlens/panel-1"} <= set(events.Tags()["images"])
     per_epoch = trainer.global_step // 4
@@ -221,7 +221,8 @@ def test_without_lightning_the_error_has_the_command():
 
 
 def test_mlflow_and_wandb_take_figures(tmp_path, monkeypatch):
-    import wandb as package
+    package = pytest.importorskip("wandb")
+    pytest.importorskip("mlflow")
     from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
     from xlens.integrations._loggers import log_figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["plot_audit"]
 
 _SHOWN, _EXEMPLARS = 8, 3
+#: Characters of a line of text across the figure.
+_LINE = 170
 
 
 def plot_audit(audit: Audit) -> Figure:
-    """Draw up to eight groups, suspects in vermilion: place, effect with its interval, exemplars."""
+    """Draw up to eight groups, suspects in vermilion: place, effect, exemplars; below them what tones say."""
     groups = audit.groups[:_SHOWN]
     suspects = {alarm.group for alarm in audit.alarms}
-    figure = new_figure(2.2 + 1.5 * (1 + 2 * _EXEMPLARS), 1.2 + 1.7 * max(1, len(groups)))
+    tones = [line for tone in audit.tones for line in textwrap.wrap(f"Tone: {tone.said}", _LINE)]
+    figure = new_figure(2.2 + 1.5 * (1 + 2 * _EXEMPLARS), 1.2 + 1.7 * max(1, len(groups)) + 0.16 * len(tones))
+    if tones:
+        figure.supxlabel("\n".join(tones), x=0.01, ha="left", fontsize=8, **plain)
     if not groups:
         figure.text(0.5, 0.5, "no groups: no place carries the decisions", ha="center", **plain)
         return figure

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from xlens.auditing.group import Group
 from xlens.auditing.parts import Parts
 from xlens.auditing.remedy import Remedy, cell, remedied
 from xlens.auditing.sweep import Seen
+from xlens.auditing.tables import finite, rows_of
 from xlens.auditing.tone import Tone
 from xlens.contracts.numbers import whole
 from xlens.errors import OptionError, StorageError, UnsupportedError, did_you_mean
@@ -164,37 +164,15 @@ class Audit:
         return remedied(self.fitted, data, evidence)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return each group as a plain dict, for JSON and tables."""
-        suspicion = {alarm.group: alarm for alarm in self.alarms}
-        rows = []
-        for group in self.groups:
-            alarm = suspicion.get(group.number)
-            closest = group.associations[0] if group.associations else None
-            row = {
-                "group": group.number,
-                "name": self.title(group),
-                "target": group.target,
-                "toward": next(iter(group.toward)),
-                "inputs": len(group.inputs),
-                **{key: getattr(group, key) for key in _NUMBERS},
-                "row": group.place[0],
-                "column": group.place[1],
-                "sameness": group.template.sameness,
-                "p_same": group.template.p,
-                "others": group.template.others,
-                "association": "" if closest is None else closest.said,
-                "p_association": math.nan if closest is None else closest.p,
-                "alarm": alarm is not None,
-                "suspicion": 0.0 if alarm is None else alarm.suspicion,
-                "signs": "; ".join(alarm.signs) if alarm else "",
-                "refuted_by": "; ".join(alarm.refuted_by) if alarm else "",
-                "verdict": self.verdict(group),
-            }
-            rows.append(row)
-        return rows
+        """Return each group, and after them each tone, as a plain dict, for tables.
+
+        ``kind`` tells them apart: ``"place"`` is a group, ``"colours"`` and ``"light"`` are tones. What does not
+        apply is NaN, or empty; a tone has no number.
+        """
+        return rows_of(self.groups, self.alarms, [self.title(group) for group in self.groups], self.tones)
 
     def to_dataframe(self) -> pandas.DataFrame:
-        """Return a pandas DataFrame with a row for each group.
+        """Return a pandas DataFrame with a row for each group, and for each tone.
 
         Raises:
             UnsupportedError: pandas is not installed.
@@ -209,7 +187,7 @@ class Audit:
         return pandas.DataFrame(self.records())
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a row for each group.
+        """Write a row for each group, and for each tone, as a table of comma-separated values.
 
         Raises:
             StorageError: the file cannot be written.
@@ -233,10 +211,10 @@ class Audit:
             "total": self.total,
             "notes": list(self.notes),
             "alarms": [dataclasses.asdict(alarm) for alarm in self.alarms],
-            "groups": self.records(),
+            "groups": rows_of(self.groups, self.alarms, [self.title(group) for group in self.groups]),
             "tones": [dataclasses.asdict(tone) | {"said": tone.said} for tone in self.tones],
         }
-        text = json.dumps(_finite(facts), indent=2)
+        text = json.dumps(finite(facts), indent=2)
         if path is not None:
             _write(path, text)
         return text
@@ -297,42 +275,8 @@ class Audit:
         return self.to_markdown()
 
 
-#: Fields of a group that are numbers, as they stand in tables.
-_NUMBERS = (
-    "share",
-    "share_low",
-    "share_high",
-    "effect",
-    "effect_low",
-    "effect_high",
-    "drop",
-    "flips",
-    "carried",
-    "radius",
-    "p_place",
-    "area",
-    "outside",
-    "p_outside",
-    "foreign",
-    "p_foreign",
-    "wrong",
-    "wrong_besides",
-    "pasted",
-    "contrast",
-    "contrast_after",
-)
-
-
 def _write(path: str | Path, text: str) -> None:
     try:
         write_whole(Path(path), text.encode())
     except (OSError, UnicodeError) as fault:
         raise StorageError("Audit: cannot write", given=fault, do="choose a file that can be written") from None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

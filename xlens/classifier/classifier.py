@@ -320,9 +320,9 @@ class Classifier:
         """
         return self.identity().digest
 
-    def identity(self) -> Identity:
+    def identity(self, *, as_shown: bool = False) -> Identity:
         """Return the fingerprint with the names of what decides outputs and could not be read for it."""
-        return identity_of(self.model, self.layer, self.reading.key)
+        return identity_of(self.model, self.layer, self.reading.key, as_shown=as_shown)
 
     def logits(self, output: Any, inputs: Tensor) -> Tensor:
         """Turn whatever the model returned for `inputs` into logits ``(N, K)`` on their device."""

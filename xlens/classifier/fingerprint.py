@@ -43,6 +43,9 @@ _PLAIN = (
     np.generic,
 )
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
+#: What newer versions of torch show of their norms besides; whether there is a bias is seen in the state.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+_BIAS = re.compile(r", bias=(True|False)")
 #: What TorchScript puts into names of types, by the order in which a process loads them.
 _MANGLED = re.compile(r"___torch_mangle_\d+\.?")
 
@@ -79,21 +82,28 @@ class Identity:
         return [name for name, value in saved.items() if self.constants.get(name, value) != value]
 
 
-def identity_of(model: nn.Module, layer: str | None, outputs: str) -> Identity:
+def identity_of(model: nn.Module, layer: str | None, outputs: str, *, as_shown: bool = False) -> Identity:
     """Return the hash of a model's weights, buffers, packed and extra state, its modules and how they are set.
 
     What a module computes beyond its type and the settings that its repr shows is not seen, apart from the code of
     TorchScript; neither are hooks, nor numbers that are plain attributes, which may as well count something.
+
+    Args:
+        model: the model.
+        layer: its hidden layer, by name, or None.
+        outputs: what it returns.
+        as_shown: take settings as this version of torch shows them, as lenses were saved before they were read
+            alike of every version.
     """
     digest = hashlib.sha256(f"{without_compilers(layer or '') or layer}|{outputs}".encode())
     unread: list[str] = []
     roots = list(roots_of(model))
     for prefix, root in roots:
-        _add_root(digest, prefix, root, unread)
+        _add_root(digest, prefix, root, unread, as_shown)
     before = digest
     if len(roots) > 1 or _not_in_state(model) or any(map(is_compiled, model.modules())):
         before = hashlib.sha256(f"{layer}|{outputs}".encode())
-        _add_former(before, model)
+        _add_former(before, model, as_shown)
     return Identity(digest.hexdigest(), tuple(unread), _constants(model), before.hexdigest())
 
 
@@ -108,11 +118,11 @@ def _not_in_state(module: nn.Module) -> dict[str, Any]:
     return {n: value for n, value in module.named_parameters() if n not in state and id(value) not in known}
 
 
-def _add_root(digest: Any, prefix: str, root: nn.Module, unread: list[str]) -> None:
+def _add_root(digest: Any, prefix: str, root: nn.Module, unread: list[str], as_shown: bool) -> None:
     """Add a module with all that torch knows to belong to it, and what hooks take out of its state."""
     for name, module in root.named_modules(prefix=prefix):
         if not is_compiled(module):
-            _add_settings(digest, without_compilers(name), module)
+            _add_settings(digest, without_compilers(name), module, as_shown)
     before = f"{prefix}." if prefix else ""
     state = {without_compilers(before + n): v for n, v in (_state_of(root) | _not_in_state(root)).items()}
     for name, value in sorted(state.items()):
@@ -121,16 +131,18 @@ def _add_root(digest: Any, prefix: str, root: nn.Module, unread: list[str]) -> N
         _add(digest, without_compilers(before + name), value, unread)
 
 
-def _add_former(digest: Any, model: nn.Module) -> None:
+def _add_former(digest: Any, model: nn.Module, as_shown: bool) -> None:
     """Add what lenses that were saved before know of a model."""
     for name, module in model.named_modules():
-        _add_settings(digest, name, module)
+        _add_settings(digest, name, module, as_shown)
     for name, value in (*sorted(_state_of(model).items()), *_beyond_state(model)):
         _add(digest, name, value, [])
 
 
-def _add_settings(digest: Any, name: str, module: nn.Module) -> None:
+def _add_settings(digest: Any, name: str, module: nn.Module, as_shown: bool) -> None:
     settings = _ADDRESS.sub("", module.extra_repr())
+    if isinstance(module, _NORMS) and not as_shown:
+        settings = _BIAS.sub("", settings)
     digest.update(f"{name}:{type(module).__name__}({settings});".encode())
 
 

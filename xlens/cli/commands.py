@@ -32,6 +32,7 @@ from xlens.counterfactual.mask_options import MaskOptions
 from xlens.errors import OptionError, StorageError, XlensWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
+from xlens.hub.names import folder_of
 from xlens.plot.words import other_labels
 from xlens.registry.described import described, options_rows
 from xlens.registry.loading import load_backend
@@ -88,7 +89,7 @@ def fit(chosen: argparse.Namespace) -> int:
     said = said_of(chosen)
     Preprocessing(**said)
     check_data(chosen.data)
-    _check_output(chosen.output, "-o")
+    _check_output(folder_of(chosen.output, "fit"), "-o")
     if chosen.checkpoints is not None:
         _check_output(chosen.checkpoints, "--checkpoints")
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)

@@ -12,14 +12,25 @@ from xlens.cli.output import print_json
 from xlens.cli.read import data_to_explain, said_of
 from xlens.cli.text import visible
 from xlens.errors import XlensWarning
+from xlens.hub.names import repo_name
+from xlens.hub.upload import check
 
 __all__ = ["push"]
 
 
 def push(chosen: argparse.Namespace) -> int:
     """``xlens push``."""
+    # What can be wrong is looked at before anything that takes time.
+    repo_name(chosen.repo, chosen.revision)
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, **how_read(chosen))
+    check(
+        explainer.fitted,
+        chosen.repo,
+        revision=chosen.revision,
+        with_data=chosen.with_data,
+        dry_run=chosen.dry_run,
+    )
     explanation = None
     if chosen.judge is not None:
         how = said_of(chosen), Preprocessing.of(explainer.provenance), explainer.spec, chosen.max_bytes

@@ -33,7 +33,7 @@ def as_inputs(inputs: Any, shape: tuple[int, ...]) -> Tensor:
             "inputs: not a tensor or array of numbers",
             given=f"{type(inputs).__name__}: {said(fault)}",
             allowed=f"(N, {', '.join(map(str, shape))})",
-            do="pass a batch of inputs as a tensor",
+            do="pass a batch of inputs as a tensor; a DataLoader or Dataset goes to fit and explain_to",
         ) from None
     if tuple(tensor.shape) == shape:
         tensor = tensor.unsqueeze(0)

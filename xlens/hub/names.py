@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 from xlens.errors import OptionError
 
-__all__ = ["HubName", "hub_name", "is_on_hub", "repo_name"]
+__all__ = ["HubName", "folder_of", "hub_name", "is_on_hub", "repo_name"]
 
 _SCHEME = "hf://"
+#: What somebody writes who means a place on the hub, also where it is no name there: a path has lost a slash.
+_MEANT = re.compile(r"hf:|https?:/", re.IGNORECASE)
 #: What the hub takes for an owner and for a name.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _REPO = re.compile(f"{_PART}/{_PART}")
@@ -36,13 +39,32 @@ class HubName:
 
 
 def is_on_hub(text: object) -> bool:
-    """Whether this names a repository on the hub, and no folder.
+    """Whether this is meant for a repository on the hub, and no folder; :func:`hub_name` says whether it is one.
 
     >>> from xlens.hub.names import is_on_hub
-    >>> is_on_hub("hf://owner/name"), is_on_hub("lens/")
-    (True, False)
+    >>> is_on_hub("hf://owner/name"), is_on_hub("https://huggingface.co/owner/name"), is_on_hub("lens/")
+    (True, True, False)
     """
-    return isinstance(text, str) and text.startswith(_SCHEME)
+    return isinstance(text, str | PurePath) and _MEANT.match(str(text)) is not None
+
+
+def folder_of(path: str | Path, who: str) -> Path:
+    """Return the folder that is named, to write into; what is meant for the hub is none.
+
+    Args:
+        path: as a person wrote it.
+        who: names the caller in errors.
+
+    Raises:
+        OptionError: it is meant for the hub.
+    """
+    if is_on_hub(path):
+        raise OptionError(
+            f"{who}: a lens is written to a folder, and this is meant for the hub",
+            given=repr(str(path)),
+            do="save it to a folder, then explainer.push_to_hub(name) or xlens push",
+        )
+    return Path(path)
 
 
 def hub_name(text: str, who: str = "load") -> HubName:
@@ -60,7 +82,7 @@ def hub_name(text: str, who: str = "load") -> HubName:
     HubName(repo='owner/name', revision='v1.0')
     """
     repo, at, revision = text.removeprefix(_SCHEME).partition("@")
-    if not is_on_hub(text) or not _REPO.fullmatch(repo) or (at and not _REVISION.fullmatch(revision)):
+    if not text.startswith(_SCHEME) or not _REPO.fullmatch(repo) or (at and not _REVISION.fullmatch(revision)):
         raise OptionError(f"{who}: this is no name of a lens on the hub", given=repr(text), allowed=_ALLOWED)
     return HubName(repo, revision or None)
 

@@ -19,7 +19,7 @@ from xlens.storage import save_lens
 from xlens.storage.lens_files import FILES
 from xlens.training.processes import processes
 
-__all__ = ["Upload", "push"]
+__all__ = ["Upload", "check", "push"]
 
 _LOGGER = logging.getLogger("xlens")
 _CARD = "README.md"
@@ -74,10 +74,8 @@ def push(
         MissingExtraError: huggingface_hub is not installed.
         StorageError: the hub refused, or cannot be reached.
     """
-    name, kept = repo_name(repo, revision), kept_data(fitted)
-    _check(fitted, kept, with_data, explanation)
-    if dry_run is None:
-        hub_package("push_to_hub")
+    name, kept = check(fitted, repo, revision=revision, with_data=with_data, dry_run=dry_run)
+    _check_judged(fitted, explanation)
     _LOGGER.warning(
         "push_to_hub: with %s goes what it keeps of the data: %s", name, "; ".join(str(kept).splitlines())
     )
@@ -100,7 +98,23 @@ def push(
     return Upload(str(name), commit, sizes, kept)
 
 
-def _check(fitted: Fitted, kept: KeptData, with_data: bool, explanation: Explanation | None) -> None:
+def check(
+    fitted: Fitted, repo: str, *, revision: str | None, with_data: bool, dry_run: str | Path | None
+) -> tuple[HubName, KeptData]:
+    """Return where a lens would go and what of the data would go with it, or refuse; nobody is asked yet.
+
+    Args:
+        fitted: the lens.
+        repo: as of :func:`push`.
+        revision: as of :func:`push`.
+        with_data: as of :func:`push`.
+        dry_run: as of :func:`push`.
+
+    Raises:
+        OptionError: no such name; or the lens keeps single inputs, and `with_data` does not say that they may go.
+        MissingExtraError: something would be sent, and huggingface_hub is not installed.
+    """
+    name, kept = repo_name(repo, revision), kept_data(fitted)
     if not isinstance(with_data, bool):
         raise OptionError("push_to_hub: with_data must be True or False", given=repr(with_data))
     if kept.single_inputs and not with_data:
@@ -111,6 +125,12 @@ def _check(fitted: Fitted, kept: KeptData, with_data: bool, explanation: Explana
             do="if whoever they are of agrees, pass with_data=True (xlens push --with-data); or share one "
             "that keeps none, fitted on inputs and not on a hidden layer. explainer.kept_data says what is kept",
         )
+    if dry_run is None:
+        hub_package("push_to_hub")
+    return name, kept
+
+
+def _check_judged(fitted: Fitted, explanation: Explanation | None) -> None:
     if explanation is not None and explanation.class_names != fitted.class_names:
         raise OptionError(
             "push_to_hub: explanation is not of this lens's classifier",

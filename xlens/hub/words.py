@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from xlens.errors import MissingExtraError, StorageError, XlensError
 from xlens.files.plain import said
@@ -15,6 +15,12 @@ __all__ = ["hub_package", "in_words", "is_unreachable"]
 
 #: Packages that versions of huggingface_hub talk with, and whose faults are not all an OSError.
 _TALKING = {"httpx", "httpx2", "httpcore", "requests", "urllib3"}
+_Who: TypeAlias = Literal["load", "push_to_hub"]
+#: Where nobody answers: what came of it, and what can be done without a network.
+_INSTEAD: dict[_Who, tuple[str, str]] = {
+    "load": ("this lens was not downloaded before", "pass a folder that the lens was saved in"),
+    "push_to_hub": ("nothing was sent", "write what would be sent with dry_run= (xlens push --dry-run)"),
+}
 _LOG_IN = "log in with `hf auth login`, set HF_TOKEN, or pass token="
 
 
@@ -42,8 +48,12 @@ def is_unreachable(fault: BaseException) -> bool:
 
 
 @contextmanager
-def in_words(who: str, name: HubName) -> Iterator[None]:
+def in_words(who: _Who, name: HubName) -> Iterator[None]:
     """Within this context, what the hub says is said again: who, what was given, what to do.
+
+    Args:
+        who: names the caller.
+        name: what was asked for.
 
     Raises:
         StorageError: instead of whatever huggingface_hub raises.
@@ -53,18 +63,19 @@ def in_words(who: str, name: HubName) -> Iterator[None]:
     except XlensError:
         raise
     except Exception as fault:  # noqa: BLE001 - of a package that has changed what it raises from version to version
-        problem, given, do = _told(fault, name)
+        problem, given, do = _told(fault, name, who)
         raise StorageError(f"{who}: {problem}", given=given, do=do) from fault
 
 
-def _told(fault: Exception, name: HubName) -> tuple[str, str, str]:
+def _told(fault: Exception, name: HubName, who: _Who) -> tuple[str, str, str]:
     """Return what is wrong, what was given, and what to do about it."""
     kinds = {kind.__name__ for kind in type(fault).__mro__}
     status = getattr(getattr(fault, "response", None), "status_code", None)
     at = str(name)
     if is_unreachable(fault):
-        do = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE; or pass a folder that the lens was saved in"
-        return "the hub cannot be reached, and this lens was not downloaded before", f"{at} ({said(fault)})", do
+        lost, instead = _INSTEAD[who]
+        do = f"check the network, HF_ENDPOINT and HF_HUB_OFFLINE; or {instead}"
+        return f"the hub cannot be reached, and {lost}", f"{at} ({said(fault)})", do
     # Before the next one, which it is one of.
     if "GatedRepoError" in kinds:
         return "access to this repository has to be asked for", at, f"ask for it on its page, then {_LOG_IN}"

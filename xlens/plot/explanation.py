@@ -44,6 +44,8 @@ __all__ = ["plot_explanation"]
 _COLUMNS = 7
 _FRAMES = 7
 _WIDTH = 13.0
+#: Letters of a title on one line over a panel, and letters of all of it; inches of a line of the words below.
+_TITLE, _TITLE_MOST, _LINE = 22, 60, 0.2
 _WARNING = "#a11a14"
 
 
@@ -76,7 +78,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     side = _WIDTH / _COLUMNS if kind == "image" else 1.5
     banner = _banner(one)
     loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
-    heights = [loud, 0.5, (side + 0.5) * len(rows), 0.3, side + 0.6, 2.5]
+    words = _words(one)
+    tall = [side + 0.35 + 0.17 * max(title.count("\n") + 1 for title, _, _ in row) for row in rows]
+    heights = [loud, 0.5, sum(tall) + 0.15, 0.3, side + 0.6, max(2.5, _LINE * (words.count("\n") + 3))]
     figure = new_figure(_WIDTH, sum(heights))
     cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.07, h_pad=0.05)
     kept = [height for height in heights if height]
@@ -87,12 +91,13 @@ def plot_explanation(explanation: Explanation) -> Figure:
         warning.text(0.012, 0.5, banner, va="center", color="white", fontsize=12, fontweight="bold", **plain)
     title, head, legend, frames, foot = parts
     title.text(0.012, 0.35, _title(one), va="center", fontsize=15, fontweight="bold", **plain)
-    _draw_rows(head, one, rows, ranges)
+    _draw_rows(head, one, rows, tall, ranges)
     legend.text(0.5, 0.5, _legend(one), ha="center", va="center", fontsize=9, color="#444444", **plain)
     _draw_frames(frames, one, ranges)
-    left, right = foot.subplots(1, 2, width_ratios=(1, 1))
-    _draw_curve(left, one)
-    _draw_words(right, one)
+    left, right = foot.subfigures(1, 2)
+    _draw_curve(left.subplots(), one)
+    # No axes: their text would count as a margin of the curve beside it.
+    right.text(0.03, 0.97, words, va="top", fontsize=9.5, linespacing=1.5, **plain)
     return figure
 
 
@@ -142,19 +147,26 @@ def _rows(one: Explanation) -> list[list[tuple[str, Tensor, str]]]:
     for name, values in one.attributions.items():
         kind = "map" if name in complete else "size" if name in unsigned else "own"
         under = {"map": "", "size": "\n(magnitude only)", "own": "\n(own scale)"}[kind]
-        maps.append((method_title(name) + under, values[0], kind))
+        title = textwrap.fill(shorten(method_title(name), _TITLE_MOST), _TITLE)
+        maps.append((title + under, values[0], kind))
     if len(panels) + len(maps) <= _COLUMNS:
         return [panels + maps]
     return [panels, *(maps[i : i + _COLUMNS] for i in range(0, len(maps), _COLUMNS))]
 
 
 def _draw_rows(
-    head: SubFigure, one: Explanation, rows: list[list[tuple[str, Tensor, str]]], ranges: Ranges
+    head: SubFigure,
+    one: Explanation,
+    rows: list[list[tuple[str, Tensor, str]]],
+    tall: list[float],
+    ranges: Ranges,
 ) -> None:
     columns = max(map(len, rows))
     # Attributions that add up to the same difference share their scale, so that they can be compared.
     shared = max((limit_of(values) for row in rows for _, values, kind in row if kind == "map"), default=1.0)
-    grid = np.atleast_2d(head.subplots(len(rows), columns, squeeze=False))
+    # The numbers of a scale stand in an inset, for which the layout leaves no room above the next row's titles.
+    spaced = {"hspace": 0.04} if len(rows) > 1 else {}
+    grid = head.subplots(len(rows), columns, squeeze=False, height_ratios=tall, gridspec_kw=spaced)
     for axis in grid.flat:
         axis.set_axis_off()
     for row, axes in zip(rows, grid, strict=True):
@@ -206,11 +218,10 @@ def _draw_curve(axis: Axes, one: Explanation) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _draw_words(axis: Axes, one: Explanation) -> None:
-    axis.axis("off")
+def _words(one: Explanation) -> str:
+    """Return what the figures mean, line by line."""
     places = ", ".join(f"{name} {values[0]:+.2f}" for name, values in scores_of(one))
     lines = [f"the classifier's score (logit margin): {places}"]
     mark = {True: "✓", False: "✗", None: "·"}
     lines += [f"{mark[holds]}  {sentence}" for holds, sentence in sentences(one)]
-    text = "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)
-    axis.text(0.03, 1, text, va="top", fontsize=9.5, linespacing=1.5, transform=axis.transAxes, **plain)
+    return "\n".join(textwrap.fill(line, 82, subsequent_indent="    ") for line in lines)

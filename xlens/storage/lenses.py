@@ -118,7 +118,9 @@ def load_lens(
             given=f"a {type(classifier.model).__name__} with state that cannot be read: {_few(own.unread)}",
             do="return tensors, numbers or bytes from get_extra_state; or, if you are sure, pass strict=False",
         )
-    same = own.is_saved_as(facts["fingerprint"], facts.get("identity"))
+    saved = facts["fingerprint"], facts.get("identity")
+    # Once more only where it is not, since it reads every weight.
+    same = own.is_saved_as(*saved) or classifier.identity(as_shown=True).is_saved_as(*saved)
     if strict and not same:
         raise StorageError(
             "load: this lens was fitted around another classifier",

@@ -60,7 +60,7 @@ def written_for_this_contract(bench: Bench) -> None:
         f"{bench.backend.name}: written for another version of the contract",
         given=f"contract = {given}",
         allowed=f"{CONTRACT_VERSION}, which xlens has",
-        do="see what changed in docs/plugins.md, mend the backend, then set contract",
+        do="see what changed in docs/authors/contract.md, mend the backend, then set contract",
     )
 
 

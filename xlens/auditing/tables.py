@@ -1,0 +1,117 @@
+"""Tables of an audit: a plain row for each group, and for each tone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from xlens.auditing.alarms import Alarm, verdict_of
+from xlens.auditing.group import Group
+from xlens.auditing.tone import Tone
+
+__all__ = ["finite", "rows_of"]
+
+#: Fields of a group that are numbers, as they stand in tables.
+_NUMBERS = (
+    "share",
+    "share_low",
+    "share_high",
+    "effect",
+    "effect_low",
+    "effect_high",
+    "drop",
+    "flips",
+    "carried",
+    "radius",
+    "p_place",
+    "area",
+    "outside",
+    "p_outside",
+    "foreign",
+    "p_foreign",
+    "wrong",
+    "wrong_besides",
+    "pasted",
+    "contrast",
+    "contrast_after",
+)
+
+
+def rows_of(
+    groups: Sequence[Group], alarms: Sequence[Alarm], titles: Sequence[str], tones: Sequence[Tone] = ()
+) -> list[dict[str, Any]]:
+    """Return a row for each group, with its title, and after them one for each tone, all with the same columns."""
+    suspicion = {alarm.group: alarm for alarm in alarms}
+    rows = [
+        _of_group(group, title, suspicion.get(group.number)) for group, title in zip(groups, titles, strict=True)
+    ]
+    return rows + [_of_tone(tone) for tone in tones]
+
+
+def finite(value: Any) -> Any:
+    """Return a value of dicts, lists and numbers with None for each number that is not finite, as JSON wants it."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _of_group(group: Group, title: str, alarm: Alarm | None) -> dict[str, Any]:
+    closest = group.associations[0] if group.associations else None
+    return {
+        "kind": "place",
+        "group": group.number,
+        "name": title,
+        "target": group.target,
+        "toward": next(iter(group.toward)),
+        "inputs": len(group.inputs),
+        **{key: getattr(group, key) for key in _NUMBERS},
+        "row": group.place[0],
+        "column": group.place[1],
+        "sameness": group.template.sameness,
+        "p_same": group.template.p,
+        "others": group.template.others,
+        "elsewhere": math.nan,
+        "p_elsewhere": math.nan,
+        "background": math.nan,
+        "association": "" if closest is None else closest.said,
+        "p_association": math.nan if closest is None else closest.p,
+        "alarm": alarm is not None,
+        "suspicion": 0.0 if alarm is None else alarm.suspicion,
+        "signs": "; ".join(alarm.signs) if alarm else "",
+        "refuted_by": "; ".join(alarm.refuted_by) if alarm else "",
+        "verdict": verdict_of(group),
+    }
+
+
+def _of_tone(tone: Tone) -> dict[str, Any]:
+    return {
+        "kind": tone.kind,
+        "group": None,
+        "name": f"{tone.kind} of {tone.target!r}",
+        "target": tone.target,
+        "toward": tone.toward,
+        "inputs": tone.inputs,
+        **dict.fromkeys(_NUMBERS, math.nan),
+        "effect": tone.effect,
+        "effect_low": tone.effect_low,
+        "effect_high": tone.effect_high,
+        "flips": tone.flips,
+        "row": math.nan,
+        "column": math.nan,
+        "sameness": math.nan,
+        "p_same": math.nan,
+        "others": math.nan,
+        "elsewhere": tone.elsewhere,
+        "p_elsewhere": tone.p,
+        "background": tone.background,
+        "association": "",
+        "p_association": math.nan,
+        "alarm": False,
+        "suspicion": 0.0,
+        "signs": "",
+        "refuted_by": "",
+        "verdict": tone.said,
+    }
