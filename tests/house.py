@@ -32,6 +32,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "tail",
         "margins",
         "classifier",
+        "answering",
         "bound",
         "passes",
         "taps",
@@ -90,6 +91,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "trainer",
     ),
     "codec": ("contract", "network", "adapted", "fidelity", "training"),
+    "surrogate": ("options", "network", "fidelity", "distilling", "following", "fitting"),
     "stages": (
         "stage",
         "values",

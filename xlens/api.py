@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,7 @@ from xlens.fitting.arguments import (
 )
 from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
-from xlens.fitting.first_stage import as_coded, check_codec, fit_behind_codec, holding, untrained
+from xlens.fitting.first_stage import as_coded, as_distilled, check_codec, fit_behind_codec, holding, untrained
 from xlens.fitting.normalization import normalization_of, unknown_colours
 from xlens.fitting.saying import say
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
@@ -52,6 +52,7 @@ from xlens.hub.names import hub_name, is_on_hub
 from xlens.metrics.likeness import PatchBank
 from xlens.stages.decoder import DecoderOptions
 from xlens.storage import load_lens
+from xlens.surrogate import Surrogate, SurrogateOptions
 from xlens.training.processes import process_state_restored, processes
 from xlens.training.survey import Survey, survey
 
@@ -73,6 +74,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -112,6 +114,11 @@ def fit(
             your own, any module with encode and decode (see :func:`xlens.codec.as_codec`), which is not changed, is
             not saved with the lens, and is passed to :func:`xlens.load`. What it keeps of the images stands in
             ``explainer.provenance["codec"]``. It goes with no hidden layer.
+        surrogate: behind an autoencoder, what a lens learns from that follows the classifier's gradient:
+            ``"auto"``, a small network that is distilled from the classifier and told every few steps what the
+            classifier says of the lens's decodings; :class:`xlens.surrogate.SurrogateOptions`; or ``"none"``, the
+            classifier itself, which at 224 pixels takes hours. How well it stood for the classifier is in
+            ``explainer.provenance["surrogate"]``. Whatever is asked afterwards, the classifier itself answers.
         decoder: of a lens on a hidden layer, whether to train a decoder from there back to inputs with it, which
             ``show="decode"`` shows; or its options.
         seed: seeds everything random; the same seed gives the same lens on the same machine.
@@ -213,18 +220,24 @@ def fit(
             if normalization is None and (ask := unknown_colours(found.spec)) is not None:
                 say(ask, progress)
             coded = as_coded(codec, found.spec, normalization)
+            distilled = as_distilled(surrogate, chosen, coded, run)
             staged, known = on_layer(chosen, wrapped), {}
             like = None if coded is None else partial(untrained, chosen, wrapped, run, coded)
             run = with_cost(chosen, wrapped, run, found.sample, begin, mask, masked=not staged, build=like)
             made: Lens | None = None
+            asked: Surrogate | None = None
             if coded is not None:
-                made, kept = fit_behind_codec(chosen, wrapped, source, run, coded)
+                made, kept, asked = fit_behind_codec(chosen, wrapped, source, run, coded, distilled)
                 known = {"codec": dataclasses.asdict(kept)}
+                if asked is not None:
+                    known["surrogate"] = asked.fidelity.facts()
             if staged:
                 made = fit_on_layer(chosen, wrapped, source, run, found.sample, back)
             fitted = _checked_lens(chosen, chosen.fit(wrapped, source, run)) if made is None else made
             lens = fitted.to(where).eval().requires_grad_(False)
-            opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
+            with nullcontext() if asked is None or not asked.holds else asked.answering():
+                # What the lens itself asks while the mask is fitted; the mask asks the classifier.
+                opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= {"passes": passes.facts(), **known}

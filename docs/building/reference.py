@@ -35,6 +35,7 @@ ROOMS: dict[str, str] = {
     "xlens.teaching": "Teaching: active learning",
     "xlens.storage": "Saved lenses and explanations",
     "xlens.codec": "Autoencoders for large images",
+    "xlens.surrogate": "Surrogates that answer for the classifier in a fit",
     "xlens.counterfactual": "Edits, masks, carrying",
     "xlens.integrations.lightning": "Lightning callback",
     "xlens.integrations.quantus": "Quantus",

@@ -39,6 +39,7 @@ class MedXGAN(xlens.Backend):
 
     name = "medxgan"
     capabilities = ("sample", "invariances", "invert", "representations")
+    follows_gradients = True
 
     steps: int = param(700, ge=1, help="training steps")
     batch_size: int = param(48, ge=2, help="inputs per step")

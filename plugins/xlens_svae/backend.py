@@ -47,6 +47,7 @@ class SVAE(xlens.Backend):
 
     name = "svae"
     capabilities = ("sample", "invariances", "divergence", "representations")
+    follows_gradients = True
 
     variant: str = param("svae", choices=("svae", "semivae"), help="the supervised VAE, or the baseline M2")
     steps: int = param(3000, ge=1, help="training steps")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from xlens.data import Data
 from xlens.errors import NotFittedError
 from xlens.explanation import Explanation
 
-__all__ = ["CONTRACT_VERSION", "Backend", "Run", "Spec", "StepEvent"]
+__all__ = ["CONTRACT_VERSION", "Alongside", "Backend", "Run", "Spec", "StepEvent"]
 
 #: Version of this contract, saved with every lens; a lens saved under another is refused.
 CONTRACT_VERSION = 1
@@ -88,6 +88,19 @@ class StepEvent:
     losses: Mapping[str, float]
 
 
+class Alongside(Protocol):
+    """What is trained alongside a lens, step by step, and stands in its checkpoints."""
+
+    def after_step(self) -> None:
+        """Do what is to be done after a step of the lens."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: nested dicts and lists of tensors and plain values."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The circumstances of one fit: everything that is not a hyper-parameter of the backend.
@@ -107,6 +120,7 @@ class Run:
         timed: told once in each training, after its first few steps, its phase, the steps from where it began, and
             the seconds of one; the Trainer sees to it. None where nobody wants to know.
         mixed_precision: ``"bf16"`` where training steps run in bfloat16, as far as that is safe, else ``"no"``.
+        alongside: what is trained alongside the lens; the Trainer sees to it. None for nothing.
         passes: how often the classifier was asked so far, which progress bars show; None where nobody counts.
         identity: a hash of everything that decides the result; a checkpoint of another is refused.
     """
@@ -125,6 +139,7 @@ class Run:
     progress: bool | None = None
     timed: Callable[[str, int, float], None] | None = None
     mixed_precision: Literal["no", "bf16"] = "no"
+    alongside: Alongside | None = None
     passes: Passes | None = None
     identity: str = ""
 
@@ -143,6 +158,9 @@ class Backend(ABC):
     #: Whether ``fit`` trains. One that only looks at the data says False: where it also declares
     #: ``"edits"``, it is tried first for whoever names no backend, and its lens says whether it suits the data.
     trains: ClassVar[bool] = True
+    #: Whether its lens learns from the classifier's gradient. Behind an autoencoder, where such questions are dear,
+    #: a surrogate (:mod:`xlens.surrogate`) then answers while it is fitted; where it says False, the classifier.
+    follows_gradients: ClassVar[bool] = False
     if TYPE_CHECKING:
         # What the decorator gives a subclass.
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

@@ -27,6 +27,7 @@ _ARGUMENTS = (
     "mask",
     "decoder",
     "codec",
+    "surrogate",
     "seed",
     "device",
     "output_dir",

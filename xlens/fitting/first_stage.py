@@ -1,4 +1,4 @@
-"""A fit behind an autoencoder: images become latents, which are a small image to the lens."""
+"""A fit behind an autoencoder: images become latents, and a surrogate answers for the classifier of them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from xlens.contracts.options import to_dict
 from xlens.data import Data
 from xlens.errors import OptionError, UnsupportedError, XlensWarning, warn
 from xlens.fitted import Fitted
+from xlens.fitting.saying import say
 from xlens.registry.loading import offering
 from xlens.stages.coded import CodecStage
 from xlens.stages.lens import StagedLens, staged
 from xlens.stages.own import facts_of, own_autoencoder
 from xlens.stages.values import encoded
+from xlens.surrogate import Surrogate, SurrogateOptions, begin_surrogate
+from xlens.training.processes import processes
 from xlens.training.survey import Statistics
 
-__all__ = ["Coded", "as_coded", "check_codec", "fit_behind_codec", "holding", "untrained"]
+__all__ = ["Coded", "as_coded", "as_distilled", "check_codec", "fit_behind_codec", "holding", "untrained"]
 
 #: What a backend declares whose lenses are fitted on any values.
 _ON_VALUES = "representations"
@@ -88,6 +91,33 @@ def check_codec(codec: Any, backend: Backend, classifier: Classifier, begin: Fit
         raise OptionError(f"fit: codec= does not go with {' and '.join(wrong)}", do="leave one of them out")
 
 
+def as_distilled(surrogate: Any, backend: Backend, coded: Coded | None, run: Run) -> SurrogateOptions | None:
+    """Return how a surrogate is distilled, or None where the classifier itself is asked.
+
+    Raises:
+        OptionError: it is none, or one is asked for where none can be.
+    """
+    wanted = isinstance(surrogate, SurrogateOptions)
+    if not wanted and surrogate not in ("auto", "none"):
+        raise OptionError(
+            "fit: surrogate is wrong",
+            given=repr(surrogate) if isinstance(surrogate, str) else type(surrogate).__name__,
+            allowed="'auto', 'none' or xlens.surrogate.SurrogateOptions(...)",
+        )
+    missing = []
+    if coded is None:
+        missing.append("no autoencoder is fitted behind (codec=)")
+    if not backend.follows_gradients:
+        missing.append(f"the backend {backend.name!r} does not learn from the classifier's gradient")
+    if processes(run.device).count > 1:
+        missing.append("several processes fit together")
+    if wanted and missing:
+        raise OptionError(f"fit: no surrogate can be used, because {'; '.join(missing)}", do="leave surrogate out")
+    if missing or surrogate == "none":
+        return None
+    return surrogate if wanted else SurrogateOptions()
+
+
 def holding(codec: Any) -> AbstractContextManager[object]:
     """Return the context of a fit behind the user's own autoencoder, which is frozen in it; else an empty one."""
     if not isinstance(codec, nn.Module):
@@ -108,9 +138,16 @@ def untrained(backend: Backend, classifier: Classifier, run: Run, coded: Coded) 
 
 
 def fit_behind_codec(
-    backend: Backend, classifier: Classifier, source: Data, run: Run, coded: Coded
-) -> tuple[StagedLens, CodecFidelity]:
+    backend: Backend,
+    classifier: Classifier,
+    source: Data,
+    run: Run,
+    coded: Coded,
+    distilled: SurrogateOptions | None = None,
+) -> tuple[StagedLens, CodecFidelity, Surrogate | None]:
     """Fit a lens on the latents of an autoencoder; return it as a lens on images, and what was kept of these.
+
+    A surrogate is returned beside them where the lens has learned from one, and None where not.
 
     Args:
         backend: declares ``"representations"``.
@@ -118,12 +155,14 @@ def fit_behind_codec(
         source: the user's data.
         run: circumstances of the fit, as of images.
         coded: how the autoencoder is trained; or the user's own, within :func:`holding`.
+        distilled: how the surrogate is distilled that the lens learns from; None for the classifier itself.
 
     Warns:
-        XlensWarning: the autoencoder loses what the classifier goes by.
+        XlensWarning: the autoencoder loses what the classifier goes by, or the surrogate does not say what it says.
     """
     known = facts_of(coded) if isinstance(coded, Autoencoder) else to_dict(coded)
-    facts = json.dumps([run.identity, known], sort_keys=True)
+    apart = [] if distilled is None else [to_dict(distilled)]
+    facts = json.dumps([run.identity, known, *apart], sort_keys=True)
     run = dataclasses.replace(run, identity=hashlib.sha256(facts.encode()).hexdigest())
     codec: Codec
     if isinstance(coded, Autoencoder):
@@ -145,8 +184,36 @@ def fit_behind_codec(
     units: dict[str, Any] = statistics.as_tuples()
     spec = dataclasses.replace(run.spec, shape=shape, **units)
     stage = CodecStage(classifier, codec, width, spec).to(run.device)
-    own = backend.fit(stage.classifier, values, dataclasses.replace(run, spec=spec, over=None))
-    return staged(stage, own, run.spec.shape), fidelity
+    within = dataclasses.replace(run, spec=spec, over=None)
+    if distilled is None:
+        return staged(stage, backend.fit(stage.classifier, values, within), run.spec.shape), fidelity, None
+    surrogate = begin_surrogate(stage.classifier, values, within, distilled)
+    say(f"fit: {_asked_seldom(backend, distilled)}", run.progress)
+    with surrogate.answering():
+        own = backend.fit(stage.classifier, values, dataclasses.replace(within, alongside=surrogate))
+    _judge(surrogate)
+    return staged(stage, own, run.spec.shape), fidelity, surrogate
+
+
+def _asked_seldom(backend: Backend, distilled: SurrogateOptions) -> str:
+    steps = getattr(backend, "steps", None)
+    times = "" if steps is None else f", {steps // distilled.ask_every * distilled.asked:,} in all"
+    return (
+        f"while {backend.name} is trained a surrogate answers for the classifier, which is asked about "
+        f"{distilled.asked} images every {distilled.ask_every} steps{times}, without gradients."
+    )
+
+
+def _judge(surrogate: Surrogate) -> None:
+    """Say so where the surrogate has said something else than the classifier."""
+    found, wanted = surrogate.fidelity, surrogate.options.agreement
+    if found.compared and not surrogate.holds:
+        warn(
+            f"fit: {found}, and wanted was {wanted:g}. The lens has learned from it what the classifier does not "
+            "see: let the classifier be asked more often (SurrogateOptions: ask_every, asked, follow_steps), or "
+            "pass surrogate='none'.",
+            XlensWarning,
+        )
 
 
 def _begun(coded: Coded, spec: Spec) -> tuple[Codec, int | None]:

@@ -21,6 +21,7 @@ from xlens.counterfactual.mask_options import MaskOptions
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.stages.decoder import DecoderOptions
+from xlens.surrogate import SurrogateOptions
 
 class DIFOptions(TypedDict, total=False):
     """Options of ``dif``; a docstring beside each says what it is, and its default."""
@@ -442,6 +443,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -464,6 +466,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -486,6 +489,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -508,6 +512,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -530,6 +535,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -552,6 +558,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -574,6 +581,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -596,6 +604,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -619,6 +628,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -641,6 +651,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -662,6 +673,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,
@@ -683,6 +695,7 @@ def fit(
     mask: MaskOptions | None = None,
     decoder: bool | DecoderOptions = False,
     codec: Literal["none", "auto"] | CodecOptions | nn.Module = "none",
+    surrogate: Literal["none", "auto"] | SurrogateOptions = "auto",
     seed: int = 0,
     device: str | torch.device | None = None,
     output_dir: str | Path | None = None,

@@ -121,7 +121,7 @@ def _facts(fitted: Fitted) -> Iterator[tuple[str, str]]:
     names = fitted.class_names
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     yield f"{len(names)} classes", _word(", ".join(names[:_NAMED])) + more
-    for key in ("seed", "supervision", "passes", "codec", "decoder"):
+    for key in ("seed", "supervision", "passes", "codec", "surrogate", "decoder"):
         if key in fitted.provenance:
             yield f"fit: {key}", _code(json.dumps(fitted.provenance[key], default=str))
     yield "mask", "fitted" if fitted.mask is not None else "none"

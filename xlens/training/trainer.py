@@ -187,6 +187,8 @@ class Trainer:
         for name, average in self._averages.items():
             average.update_parameters(self.networks[name])
         self.step_index += 1
+        if self.run.alongside is not None:
+            self.run.alongside.after_step()
         self._between_steps = True
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -289,6 +291,8 @@ class Trainer:
         }
         tree = {**self._state(), "stream": stream.state(), "rng": rng, "identity": self.run.identity}
         tree["generators"] = generators
+        if self.run.alongside is not None:
+            tree["alongside"] = self.run.alongside.state()
         write_file(path, _KIND, tree)
 
     def _resume(self, stream: BatchStream) -> None:
@@ -303,6 +307,8 @@ class Trainer:
         try:
             self._load({**tree, "generator": tree["generators"][self.processes.index]})
             stream.load(tree["stream"])
+            if self.run.alongside is not None:
+                self.run.alongside.load(tree["alongside"])
             _load_generators(tree["rng"])
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as fault:
             raise StorageError(
