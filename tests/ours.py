@@ -63,8 +63,8 @@ def around(model, name):
 
 
 def mask_for(name, mask):
-    """Return how the mask is fitted, where a backend of that name gets any: not on a layer, nor where it edits."""
-    return None if name in LAYERS or "edits" in load_backend(name).capabilities else mask
+    """Return how the mask is fitted, where a backend of that name gets any: not on a hidden layer."""
+    return None if name in LAYERS else mask
 
 
 OURS = [name for name, entry in entries().items() if any(d.split()[0] == "xlens" for d in entry.distributions)]

@@ -32,14 +32,7 @@ from xlens.files.limits import MOST_BYTES
 from xlens.fitted import Fitted, as_fitted
 from xlens.fitting.agreement import check_agreement, check_whole, take_first_buffers
 from xlens.fitting.answers import check_answers, check_asked
-from xlens.fitting.arguments import (
-    argument_faults,
-    as_backend,
-    check_mask,
-    check_uses,
-    device_faults,
-    side_info_rows,
-)
+from xlens.fitting.arguments import argument_faults, as_backend, check_uses, device_faults, side_info_rows
 from xlens.fitting.choosing import choose, unnamed_faults
 from xlens.fitting.cost import with_cost
 from xlens.fitting.first_stage import as_coded, as_distilled, check_codec, fit_behind_codec, holding, untrained
@@ -108,7 +101,7 @@ def fit(
             the lens explains it) or ``"labels"`` (the data's; of a classifier of independent labels, 0 or 1 for the
             one that is explained, such as ``y[:, k]``).
         mask: how the mask is fitted that carries the lens's changes onto images; None for the defaults, which with
-            a lens whose changes are small by themselves is to fit none. Refused where there is none to fit.
+            a lens whose changes are small by themselves is to fit none.
         codec: whether an autoencoder is trained first, on whose latents the lens is fitted: ``"none"``; ``"auto"``,
             for images with a side above 128 pixels; :class:`xlens.codec.CodecOptions`; or a trained autoencoder of
             your own, any module with encode and decode (see :func:`xlens.codec.as_codec`), which is not changed, is
@@ -181,7 +174,6 @@ def fit(
                     _forget_checkpoints(Path(output_dir))
                 found = survey(wrapped, source, progress=progress, use_labels=supervision == "labels")
                 check_over(below, wrapped, found.spec)
-                check_mask(mask, chosen, found.spec)
                 check_answers(wrapped, found.sample)
             check_agreement(together, wrapped, found)
             _check_names(wrapped, found)

@@ -125,11 +125,3 @@ def test_its_options_are_frozen_and_have_a_line_of_help_each():
         options.steps = 3
     for field in dataclasses.fields(options):
         assert field.metadata["help"], field.name
-
-
-def test_options_of_a_mask_that_would_not_be_fitted_are_refused(trained, images):
-    with pytest.raises(OptionError, match="'infill', which finds the regions to edit itself"):
-        xlens.fit(trained, images, "infill", mask=xlens.MaskOptions(steps=2), progress=False)
-    vectors = torch.nn.Linear(5, 2)
-    with pytest.raises(OptionError, match=r"inputs of shape \(5,\).*leave mask out"):
-        xlens.fit(vectors, torch.randn(64, 5), "svae", mask=xlens.MaskOptions(steps=2), progress=False)

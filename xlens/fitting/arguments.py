@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xlens.contracts.backend import Backend, Spec
+from xlens.contracts.backend import Backend
 from xlens.contracts.numbers import check_seed
 from xlens.contracts.options import make
 from xlens.counterfactual.mask_options import MaskOptions
@@ -16,7 +16,7 @@ from xlens.data import Data, side_info_table
 from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.registry.loading import load_backend, offering
 
-__all__ = ["argument_faults", "as_backend", "check_mask", "check_uses", "device_faults", "side_info_rows"]
+__all__ = ["argument_faults", "as_backend", "check_uses", "device_faults", "side_info_rows"]
 
 #: Arguments of ``fit`` beside a backend's options, for spelling suggestions.
 _ARGUMENTS = (
@@ -120,19 +120,6 @@ def check_uses(backend: Backend, **arguments: Any) -> None:
                 allowed=f"backends that do: {', '.join(offering(name)) or 'none is installed'}",
                 do=f"leave {name} out, or choose another backend",
             )
-
-
-def check_mask(mask: MaskOptions | None, backend: Backend, spec: Spec) -> None:
-    """Refuse options of a mask where none is fitted: edits are regions of the lens, or inputs no images."""
-    if mask is None or ("edits" not in backend.capabilities and spec.is_image):
-        return
-    raise OptionError(
-        "fit: mask is for lenses that decode to images",
-        given=f"mask beside the backend {backend.name!r}, which finds the regions to edit itself"
-        if "edits" in backend.capabilities
-        else f"mask beside inputs of shape {spec.shape}",
-        do="leave mask out",
-    )
 
 
 def side_info_rows(side_info: Any, data: Data) -> Tensor | None:
