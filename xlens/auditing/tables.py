@@ -58,10 +58,29 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+#: Every column, in its order, with what stands there where it does not apply.
+_EMPTY: dict[str, Any] = {
+    "kind": "place",
+    "group": None,
+    "name": "",
+    "target": "",
+    "toward": "",
+    "inputs": 0,
+    **dict.fromkeys(_NUMBERS, math.nan),
+    **dict.fromkeys(("row", "column", "sameness", "p_same", "others"), math.nan),
+    **dict.fromkeys(("elsewhere", "p_elsewhere", "background"), math.nan),
+    "association": "",
+    "p_association": math.nan,
+    "alarm": False,
+    "suspicion": 0.0,
+    "signs": "",
+    "refuted_by": "",
+    "verdict": "",
+}
+
+
 def _of_group(group: Group, title: str, alarm: Alarm | None) -> dict[str, Any]:
-    closest = group.associations[0] if group.associations else None
-    return {
-        "kind": "place",
+    row = _EMPTY | {
         "group": group.number,
         "name": title,
         "target": group.target,
@@ -73,45 +92,29 @@ def _of_group(group: Group, title: str, alarm: Alarm | None) -> dict[str, Any]:
         "sameness": group.template.sameness,
         "p_same": group.template.p,
         "others": group.template.others,
-        "elsewhere": math.nan,
-        "p_elsewhere": math.nan,
-        "background": math.nan,
-        "association": "" if closest is None else closest.said,
-        "p_association": math.nan if closest is None else closest.p,
-        "alarm": alarm is not None,
-        "suspicion": 0.0 if alarm is None else alarm.suspicion,
-        "signs": "; ".join(alarm.signs) if alarm else "",
-        "refuted_by": "; ".join(alarm.refuted_by) if alarm else "",
         "verdict": verdict_of(group),
     }
+    if group.associations:
+        row |= {"association": group.associations[0].said, "p_association": group.associations[0].p}
+    if alarm is not None:
+        signs, refuted_by = "; ".join(alarm.signs), "; ".join(alarm.refuted_by)
+        row |= {"alarm": True, "suspicion": alarm.suspicion, "signs": signs, "refuted_by": refuted_by}
+    return row
 
 
 def _of_tone(tone: Tone) -> dict[str, Any]:
-    return {
+    return _EMPTY | {
         "kind": tone.kind,
-        "group": None,
         "name": f"{tone.kind} of {tone.target!r}",
         "target": tone.target,
         "toward": tone.toward,
         "inputs": tone.inputs,
-        **dict.fromkeys(_NUMBERS, math.nan),
         "effect": tone.effect,
         "effect_low": tone.effect_low,
         "effect_high": tone.effect_high,
         "flips": tone.flips,
-        "row": math.nan,
-        "column": math.nan,
-        "sameness": math.nan,
-        "p_same": math.nan,
-        "others": math.nan,
         "elsewhere": tone.elsewhere,
         "p_elsewhere": tone.p,
         "background": tone.background,
-        "association": "",
-        "p_association": math.nan,
-        "alarm": False,
-        "suspicion": 0.0,
-        "signs": "",
-        "refuted_by": "",
         "verdict": tone.said,
     }
