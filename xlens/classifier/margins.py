@@ -10,7 +10,15 @@ from torch import Tensor
 
 from xlens.errors import DataError, did_you_mean
 
-__all__ = ["Classes", "class_tensor", "default_contrast", "margin_over_rest", "named_classes", "score_margin"]
+__all__ = [
+    "Classes",
+    "class_tensor",
+    "decision_margins",
+    "default_contrast",
+    "margin_over_rest",
+    "named_classes",
+    "score_margin",
+]
 
 #: A class for all inputs, or one for each: by index or by name.
 Classes: TypeAlias = int | str | Sequence[int] | Sequence[str] | Tensor
@@ -97,3 +105,15 @@ def class_tensor(method: str, name: str, value: Any, n: int, num_classes: int, d
             do="use the classifier's class indices",
         )
     return classes.long().clone().expand(n)
+
+
+def decision_margins(logits: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the margins of decisions over their runners-up, ``(N,)``, and what `others` give for the same.
+
+    >>> import torch
+    >>> decision_margins(torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
+    (tensor([2.]), tensor([-1.]))
+    """
+    top = logits.topk(2, 1).indices
+    own, other = (-values.gather(1, top).diff(dim=1)[:, 0] for values in (logits, others))
+    return own, other

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.margins import decision_margins
 from xlens.codec.contract import Codec
 
 __all__ = ["CodecFidelity", "codec_fidelity"]
@@ -61,10 +62,9 @@ def codec_fidelity(codec: Codec, classifier: Classifier, images: Iterable[Tensor
             with codec.held():
                 again = codec(part)
             before, after = classifier(part), classifier(again)
-            top = before.topk(2, 1).indices
-            margin = before.gather(1, top).diff(dim=1)[:, 0].neg()
+            margin, margin_after = decision_margins(before, after)
             same.append(before.argmax(1) == after.argmax(1))
-            gaps.append((after.gather(1, top).diff(dim=1)[:, 0].neg() - margin).abs())
+            gaps.append((margin_after - margin).abs())
             margins.append(margin)
             error = ((again - part) / span.to(part)).square().flatten(1).mean(1)
             ratios.append(-10 * error.clamp_min(1e-12).log10())

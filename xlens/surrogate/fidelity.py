@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xlens.classifier.margins import decision_margins
+
 __all__ = ["SurrogateFidelity", "fidelity_of"]
 
 
@@ -57,9 +59,7 @@ def fidelity_of(said: Tensor, true: Tensor) -> SurrogateFidelity:
     """
     if not len(true):
         return SurrogateFidelity(float("nan"), float("nan"), float("nan"), 0)
-    top = true.topk(2, 1).indices
-    margin = -true.gather(1, top).diff(dim=1)[:, 0]
-    own = -said.gather(1, top).diff(dim=1)[:, 0]
+    margin, own = decision_margins(true, said)
     classes = true.argmax(1)
     same = (classes == said.argmax(1)).float().mean()
     usual = classes.bincount().max() / len(classes)
