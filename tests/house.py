@@ -138,6 +138,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "on_layer",
         "on_inputs",
         "asking",
+        "likeness",
         "memory",
         "placebo",
         "stability",
@@ -192,6 +193,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
+        "asked",
+        "windows",
         "evidence",
         "parts",
         "sweep",

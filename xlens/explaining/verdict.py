@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xlens.counterfactual.edit import Edit
 from xlens.explaining.asking import Asks
+from xlens.explaining.likeness import likeness
 from xlens.explaining.placebo import placebo_flips
 from xlens.explaining.stability import effect_kept
 from xlens.explanation import Fidelity
@@ -19,8 +20,6 @@ __all__ = ["Judged", "judge", "not_local"]
 #: Above this share of the lens's whole change, and of the image's area, an edit is not local.
 _LOCAL = 0.6
 _LOCAL_AREA = 0.2
-#: A reconstruction on which the classifier's probability is further off does not stand for the input.
-_PROBABILITY_GAP = 0.25
 #: Of an edit that is evidence, more than this share of the effect outlasts a mild blur and a small shift.
 _KEPT = 0.5
 
@@ -70,7 +69,7 @@ def judge(
     names = lens.fitted.class_names
     verdicts: dict[str, Tensor | None] = {
         "flips": _flips(rows, edit, fidelity, already, [names[c] for c in contrast.tolist()]),
-        "likeness": _likeness(rows, lens, edit, fidelity, margins),
+        "likeness": likeness(rows, lens, edit, fidelity, margins),
         "specific": _specific(rows, lens, edit, contrast),
         "stable": _stable(rows, lens, edit, fidelity, margins, target, contrast),
         "local": _local(rows, edit, fidelity),
@@ -87,36 +86,6 @@ def _flips(rows: list[list[str]], edit: Edit, fidelity: Fidelity, already: Tenso
             found = "the classifier predicts the contrast class already, so there is no evidence to take away"
         rows[i].append(found or f"the counterfactual does not change the classifier's decision to {names[i]!r}")
     return holds
-
-
-def _likeness(
-    rows: list[list[str]], lens: Asks, edit: Edit, fidelity: Fidelity, margins: Mapping[str, Tensor]
-) -> Tensor | None:
-    gap = (margins["inputs"].sigmoid() - margins["reconstruction"].sigmoid()).abs()
-    holds = fidelity.agrees & (gap <= _PROBABILITY_GAP)
-    for i in (~holds).nonzero()[:, 0].tolist():
-        if not fidelity.agrees[i]:
-            rows[i].append("the classifier sees another class in the lens's reconstruction")
-        else:
-            rows[i].append(f"the classifier's probability on the reconstruction is off by {gap[i]:.2f}")
-    bank = lens.fitted.real
-    if bank is None:
-        return holds
-    apart = bank.apart(edit.inputs, edit.reconstruction)
-    for i in (apart > 1).nonzero()[:, 0].tolist():
-        rows[i].append(
-            f"the lens's reconstruction is no nearer to the input than other real inputs are ({apart[i]:.1f} times "
-            "as far)"
-        )
-    holds = holds & (apart <= 1)
-    if edit.mask is None:
-        return holds
-    strange = bank.strangeness(edit.start, edit.mask)
-    for i in (strange > 1).nonzero()[:, 0].tolist():
-        rows[i].append(
-            f"the edit looks like nothing in real inputs ({strange[i]:.1f} times as strange as they get)"
-        )
-    return holds & (strange <= 1)
 
 
 def _specific(rows: list[list[str]], lens: Asks, edit: Edit, contrast: Tensor) -> Tensor | None:
