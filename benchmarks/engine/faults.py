@@ -61,14 +61,15 @@ def evaluation(world: World) -> Callable[[], None]:
 def troubles(kind: str, n: int, seconds: float, operations: int, seed: int) -> Iterator[Any]:
     """Yield contexts that bring one fault each, at random moments of a call or operations of torch's."""
     draw = random.Random(f"{kind}{seed}")
-    faults = {"error": RuntimeError("broken"), "out of memory": torch.OutOfMemoryError("full")}
+    # Each is one of its own: raised again, an exception keeps the frames, and models, of every time before.
+    faults = {"error": lambda: RuntimeError("broken"), "out of memory": lambda: torch.OutOfMemoryError("full")}
     for moment in moments(seed, n, seconds):
         if kind == "Ctrl-C":
             yield alarm(moment)
         elif kind == "past every handler":
             yield sent_after(moment, threading.get_ident())
         else:
-            yield Faulty(draw.randrange(1, max(operations, 2)), faults[kind])
+            yield Faulty(draw.randrange(1, max(operations, 2)), faults[kind]())
 
 
 def mended(world: World, ask: Callable[[], object], trouble: Any) -> tuple[list[str], bool]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from xlens.auditing.asked import logits, piece
 from xlens.auditing.evidence import Evidence
 from xlens.classifier.margins import score_margin
 from xlens.fitted import Fitted
@@ -106,9 +107,7 @@ def parts_of(
     own, holes = inputs[owner], masks[:, None]
     alone = torch.where(holes, found.filled[owner], own)
     t, c = target[owner], contrast[owner]
-    before, after = (
-        torch.cat([fitted.classifier(p) for p in x.split(256)] or [x.new_zeros(0, 2)]) for x in (own, alone)
-    )
+    before, after = (logits(fitted, x) if len(x) else x.new_zeros(0, 2) for x in (own, alone))
     low, high = fitted.limits(inputs)
     unit, unit_after = ((x - low) / (high - low).clamp_min(1e-6) for x in (own, alone))
     place, spread, box = _where(masks)
@@ -141,14 +140,18 @@ def parts_of(
 
 def _shared_out(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, filled: Tensor) -> Tensor:
     """Return integrated gradients of the score from the edit to the input, summed over channels, ``(N, H, W)``."""
-    total = torch.zeros_like(inputs)
-    for step in range(_STEPS):
-        at = filled + (step + 0.5) / _STEPS * (inputs - filled)
-        with torch.enable_grad():
-            at = at.detach().requires_grad_()
-            score = score_margin(fitted.classifier(at), target, contrast).sum()
-            total += torch.autograd.grad(score, at)[0]
-    return (total / _STEPS * (inputs - filled)).sum(1)
+    size, shares = piece(inputs), []
+    batches = zip(*(each.split(size) for each in (inputs, target, contrast, filled)), strict=True)
+    for x, t, c, start in batches:
+        total = torch.zeros_like(x)
+        for step in range(_STEPS):
+            at = start + (step + 0.5) / _STEPS * (x - start)
+            with torch.enable_grad():
+                at = at.detach().requires_grad_()
+                score = score_margin(fitted.classifier(at), t, c).sum()
+                total += torch.autograd.grad(score, at)[0]
+        shares.append((total / _STEPS * (x - start)).sum(1))
+    return torch.cat(shares)
 
 
 def _cut(inputs: Tensor, found: Evidence, credit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
