@@ -17,7 +17,8 @@ VERDICTS = {
     ),
     "likeness": (
         "Likeness: {likeness}.",
-        "NOT like it: the reconstruction does not stand for the input, or the edit looks like no real input.",
+        "NOT like it: the reconstruction does not stand for the input, or the edit shows what the lens cannot draw, "
+        "or looks like no real input.",
         "Likeness: nothing to compare.",
     ),
     "specific": (
