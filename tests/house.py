@@ -31,6 +31,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "put_out",
         "tail",
         "margins",
+        "pieces",
         "classifier",
         "answering",
         "bound",
@@ -193,7 +194,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
-        "asked",
         "windows",
         "evidence",
         "parts",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xlens.auditing.asked import logits, piece
 from xlens.auditing.windows import of_windows
+from xlens.classifier.pieces import in_pieces, piece
 from xlens.counterfactual.carry import default_carry
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
@@ -53,14 +53,14 @@ def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
     filled, mask = inputs, nothing
     if search != "windows":
         filled, mask = _of_lens(fitted, inputs, target, contrast)
-        by_lens = (logits(fitted, filled).argmax(1) == contrast) & mask.flatten(1).any(1)
+        by_lens = (in_pieces(fitted.classifier, filled).argmax(1) == contrast) & mask.flatten(1).any(1)
         filled = torch.where(by_lens[:, None, None, None], filled, inputs)
         mask = mask & by_lens[:, None, None]
     if search != "lens" and bool((rest := ~by_lens).any()):
         found, where = of_windows(fitted, inputs[rest], target[rest], contrast[rest])
         filled, mask = filled.clone(), mask.clone()
         filled[rest], mask[rest] = found, where
-    flips = logits(fitted, filled).argmax(1) == contrast
+    flips = in_pieces(fitted.classifier, filled).argmax(1) == contrast
     return Evidence(filled, mask, by_lens, flips & mask.flatten(1).any(1))
 
 

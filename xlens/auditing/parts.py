@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from xlens.auditing.asked import logits, piece
 from xlens.auditing.evidence import Evidence
 from xlens.classifier.margins import score_margin
+from xlens.classifier.pieces import in_pieces, piece
 from xlens.fitted import Fitted
 
 __all__ = ["CROP", "Parts", "parts_of"]
@@ -107,7 +107,7 @@ def parts_of(
     own, holes = inputs[owner], masks[:, None]
     alone = torch.where(holes, found.filled[owner], own)
     t, c = target[owner], contrast[owner]
-    before, after = (logits(fitted, x) if len(x) else x.new_zeros(0, 2) for x in (own, alone))
+    before, after = (in_pieces(fitted.classifier, x) if len(x) else x.new_zeros(0, 2) for x in (own, alone))
     low, high = fitted.limits(inputs)
     unit, unit_after = ((x - low) / (high - low).clamp_min(1e-6) for x in (own, alone))
     place, spread, box = _where(masks)

@@ -132,7 +132,7 @@ def audit(
         parts=found.parts,
         seen=found.seen,
         total=found.total,
-        notes=tuple(_notes(found, fitted.class_names)),
+        notes=tuple(_notes(found, fitted.class_names, len(groups))),
         fitted=fitted,
         seed=seed,
         thumbnails=thumbnails,
@@ -253,7 +253,7 @@ def _thumbnails(fitted: Fitted, reader: Reader, group: Group, search: str) -> Te
     return torch.stack([inputs.cpu(), after], 1)
 
 
-def _notes(found: Sweep, names: tuple[str, ...]) -> list[str]:
+def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:
     notes = []
     explained = len(found.seen.input)
     if explained < found.total:
@@ -269,4 +269,6 @@ def _notes(found: Sweep, names: tuple[str, ...]) -> list[str]:
         besides = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
         said = ", ".join(map(repr, few[:_NAMED]))
         notes.append(f"tone was not tried for decisions for {said}{besides}: too few inputs of these or others")
+    if groups > _SHOWN:
+        notes.append(f"pictures are there of the first {_SHOWN} of {groups} groups")
     return notes

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xlens.auditing.asked import logits
 from xlens.auditing.filling import continued
 from xlens.classifier.margins import score_margin
+from xlens.classifier.pieces import in_pieces
 from xlens.fitted import Fitted
 
 __all__ = ["of_windows"]
@@ -83,7 +83,7 @@ def of_windows(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor)
     Returns:
         ``(N, C, H, W)``, and ``(N, H, W)`` bool; empty where no window costs enough.
     """
-    before = score_margin(logits(fitted, inputs), target, contrast)
+    before = score_margin(in_pieces(fitted.classifier, inputs), target, contrast)
     windows = _Windows.over(*inputs.shape[2:])
     costs = torch.stack(
         [_costs(fitted, windows, *one) for one in zip(inputs, target, contrast, before, strict=True)]
@@ -108,7 +108,7 @@ def _costs(
     def ask(chosen: Tensor) -> None:
         tried, kept = _tried(image, windows, chosen.nonzero()[:, 0])
         if len(kept):
-            seen = logits(fitted, tried)
+            seen = in_pieces(fitted.classifier, tried)
             costs[kept] = before - score_margin(seen, target.repeat(len(seen)), contrast.repeat(len(seen)))
 
     if min(image.shape[1:]) < _LARGE:

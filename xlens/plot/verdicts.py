@@ -17,7 +17,7 @@ VERDICTS = {
     ),
     "likeness": (
         "Likeness: {likeness}.",
-        "NOT like it: the reconstruction does not stand for the input, or the edit shows what the lens cannot draw, "
+        "NOT like it: the reconstruction does not stand for the input, or the edit shows what the lens cannot draw "
         "or looks like no real input.",
         "Likeness: nothing to compare.",
     ),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xlens.classifier.classifier import Classifier
+from xlens.classifier.pieces import in_pieces
 from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
 from xlens.errors import DataError, ModelError, XlensError
@@ -20,8 +21,6 @@ _SAMPLE = 512
 _SAMPLED_BATCHES = 32
 #: Values of inputs that are kept at once: 256 MB of float32, or 16 of each batch of images up to 147x147 in colour.
 _SAMPLED_VALUES = 1 << 26
-#: Values of inputs that the classifier is asked about at once: 28 images of 224x224 in colour, 340 of 64x64.
-_VALUES = 1 << 22
 #: What outputs are called that were taken for logits and are the same after a sigmoid.
 _SQUASHED = {"logits": "probabilities", "multilabel": "multilabel_probabilities"}
 
@@ -219,14 +218,6 @@ def _at_most(inputs: Tensor) -> int:
     return min(16, max(1, _SAMPLED_VALUES // (2 * _SAMPLED_BATCHES * max(1, inputs[0].numel()))))
 
 
-def _at_once(inputs: Tensor) -> int:
-    """Return how many inputs the classifier is asked about at once: large images stay few.
-
-    What a network keeps of a batch of them leaves the processor's cache, and takes twice the time.
-    """
-    return max(1, _VALUES // max(1, inputs[0].numel()))
-
-
 def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tensor:
     """Return the classifier's logits ``(n, K)`` on a batch.
 
@@ -239,7 +230,7 @@ def classify(classifier: Classifier, batch: Batch, before: list[Tensor]) -> Tens
         ModelError: the classifier fails, gives values that are not finite, or its number of classes changes.
     """
     try:
-        logits = torch.cat([classifier(part) for part in batch.inputs.split(_at_once(batch.inputs))])
+        logits = in_pieces(classifier, batch.inputs)
     except XlensError:
         raise
     except Exception as fault:
