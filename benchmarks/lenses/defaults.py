@@ -46,9 +46,11 @@ def network(task: Task) -> nn.Module:
     return train_classifier(model, task.train, task.train_labels, steps=500, progress=False)
 
 
-def line(task: Task, model: nn.Module, backend: str, seed: int, carry: str, options: dict) -> str:
+def line(task: Task, model: nn.Module, backend: str, seed: int, masked: bool, options: dict) -> str:
     """Fit one lens, and return its line of the table."""
-    found = fit(task, model, backend, seed, mask=carry == "masked", **options)
+    found = fit(task, model, backend, seed, mask=masked, **options)
+    # A lens whose changes are small by themselves has no mask of its own, and they are added as they are.
+    carry = None if masked else "residual"
     x = task.test[:JUDGED]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,7 +59,7 @@ def line(task: Task, model: nn.Module, backend: str, seed: int, carry: str, opti
     with torch.no_grad():
         mean = (task.train.mean(0) - x).abs().mean()
     error = (explanation.reconstruction - x).abs().mean() / mean
-    said = [text for text in found.said if text.startswith("fit: ") and "mask" not in text]
+    said = [text for text in found.said if text.startswith(("fit: ", f"{backend}: ")) and "mask" not in text]
     figures = (
         fidelity.agrees.float().mean(),
         error,
@@ -85,9 +87,9 @@ def main() -> None:
         task = task_of(name, given.folder)
         model = network(task)
         for backend in given.backends:
-            carry = "residual" if given.residual else "masked"
             try:
-                print(line(task, model, backend, given.seed, carry, options_of(given.option)), flush=True)
+                options = options_of(given.option)
+                print(line(task, model, backend, given.seed, not given.residual, options), flush=True)
             except xlens.errors.XlensError as refused:
                 print(f"| {name} | {backend} |{' - |' * 6} refused: {str(refused).splitlines()[0]} |", flush=True)
 
