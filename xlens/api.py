@@ -140,8 +140,8 @@ def fit(
         TrainingError: training diverged again and again.
 
     Warns:
-        XlensWarning: the lens is not sound: it reconstructs worse than the mean input would, the classifier sees other
-            classes in its reconstructions, or its counterfactuals do not turn the classifier.
+        XlensWarning: the lens is not sound: it reconstructs worse than the mean input would, the classifier sees
+            other classes in its reconstructions, or its counterfactuals do not turn the classifier.
 
     >>> import xlens
     >>> explainer = xlens.fit(classifier, images, backend="medxgan", steps=2, progress=False)
