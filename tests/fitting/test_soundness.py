@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
 import toys
 
 import xlens
+from xlens.contracts import EditingLens, LocalEdit
 from xlens.errors import XlensWarning
 from xlens.fitting.soundness import Soundness
 
@@ -19,6 +21,18 @@ class FarLens(toys.ToyLens):
 
     def decode(self, codes):
         return super().decode(codes) - 5
+
+
+class IdleEdits(EditingLens):
+    """Finds the smallest edit of all: none."""
+
+    features = (xlens.Feature("part 1", (0,), "class"),)
+
+    def edit(self, inputs, target, contrast):
+        return LocalEdit(inputs, torch.zeros_like(inputs), ("nothing was found",) * len(inputs))
+
+    def fill(self, inputs, mask):
+        return inputs
 
 
 def fitted(trained, images, kind, **attributes):
@@ -56,6 +70,7 @@ def test_of_a_faithful_lens_nothing_is_said_and_the_figures_are_kept(trained, im
         (toys.BlindLens, "and one class alone makes up"),
         (toys.StuckLens, "counterfactuals change the classifier's decision in 0% of the inputs"),
         (FarLens, "times as far off as the mean input"),
+        (IdleEdits, "edits change the classifier's decision in 0% of the inputs"),
     ],
 )
 def test_of_a_broken_one_the_fit_says_what_is_wrong(trained, images, kind, words):
@@ -63,6 +78,11 @@ def test_of_a_broken_one_the_fit_says_what_is_wrong(trained, images, kind, words
     assert len(said) == 1
     assert words in said[0]
     assert Soundness(**explainer.provenance["soundness"]).problems
+
+
+def test_what_knows_that_it_is_unfit_has_said_so(trained, images):
+    _, said = fitted(trained, images, IdleEdits, unfit="nothing is small enough to be local")
+    assert not said
 
 
 def test_of_one_that_examines_itself_nothing_is_said_twice(trained, images):
@@ -98,6 +118,8 @@ def test_a_lens_that_searches_for_its_codes_is_asked_of_fewer_inputs(trained, im
         ({"flips": 0.49}, 1),
         ({"error": 1.0}, 1),
         ({"error": None}, 0),
+        ({"agreement": None, "error": None, "flips": 0.3}, 0),
+        ({"agreement": None, "error": None, "flips": 0.2}, 1),
         ({"agreement": float("nan"), "flips": float("nan"), "error": float("nan")}, 3),
     ],
 )

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from xlens.contracts.lens import EditingLens
 from xlens.data import Data
 from xlens.errors import XlensWarning, warn
 from xlens.explaining.asking import asks
@@ -16,23 +17,25 @@ __all__ = ["Soundness", "say_unsound", "soundness"]
 
 #: Inputs of the fit that are reconstructed, and those whose counterfactuals are made, which may take a search each.
 _EXAMINED, _CHANGED = 256, 64
-#: Both, where reconstructing is a search as well.
-_SEARCHED = 32
-_LEAST_FLIPS = 0.5
+#: Both, where reconstructing is a search as well; and inputs that are edited, a search of many passes each.
+_SEARCHED, _EDITED = 32, 16
+#: Of what is edited directly half as many: an input of the class that lacks something may have nothing to fill.
+_LEAST_FLIPS, _LEAST_EDITS = 0.5, 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Soundness:
-    """What the classifier sees in a lens's decodings of inputs that it was fitted on.
+    """What the classifier sees in a lens's decodings, or edits, of inputs that it was fitted on.
 
     Args:
-        agreement: share of reconstructions in which the classifier sees the class that it sees in the input.
+        agreement: share of reconstructions in which the classifier sees the class that it sees in the input; None
+            of a lens that edits inputs and reconstructs none.
         usual: share of inputs of the most frequent class: the agreement of a decoder that makes only that one.
-        flips: share of decoded counterfactuals in which the classifier sees the contrast class.
+        flips: share of decoded counterfactuals, or edited inputs, in which the classifier sees the contrast class.
         error: absolute error of reconstructions over that of the mean input; None where inputs are not decoded.
     """
 
-    agreement: float
+    agreement: float | None
     usual: float
     flips: float
     error: float | None
@@ -44,13 +47,15 @@ class Soundness:
         if self.error is not None and not self.error < 1:
             found.append(f"reconstructions are {self.error:.2f} times as far off as the mean input")
         # Half of the way from what a constant decoder reaches to perfection: classes may be of any number and size.
-        if self.usual < 1 and not self.agreement >= (1 + self.usual) / 2:
+        if self.agreement is not None and self.usual < 1 and not self.agreement >= (1 + self.usual) / 2:
             found.append(
                 f"the classifier sees the same class in {self.agreement:.0%} of the reconstructions, and one class "
                 f"alone makes up {self.usual:.0%} of the inputs"
             )
-        if not self.flips >= _LEAST_FLIPS:
-            found.append(f"counterfactuals change the classifier's decision in {self.flips:.0%} of the inputs")
+        edits = self.agreement is None
+        if not self.flips >= (_LEAST_EDITS if edits else _LEAST_FLIPS):
+            made = "edits" if edits else "counterfactuals"
+            found.append(f"{made} change the classifier's decision in {self.flips:.0%} of the inputs")
         return tuple(found)
 
 
@@ -58,7 +63,7 @@ class Soundness:
 def soundness(fitted: Fitted, data: Data, seed: int) -> Soundness | None:
     """Reconstruct and change some inputs of the fit, and ask the classifier what it sees.
 
-    None of a lens that edits inputs directly, which decodes nothing, and says itself where it finds no edit.
+    None of a lens that knows that it is unfit, and has said so.
 
     Args:
         fitted: classifier and lens.
@@ -66,8 +71,8 @@ def soundness(fitted: Fitted, data: Data, seed: int) -> Soundness | None:
         seed: decides which inputs are looked at.
     """
     lens = fitted.lens
-    if lens.decodes_to == "edits":
-        return None
+    if isinstance(lens, EditingLens):
+        return None if lens.unfit is not None else _of_edits(fitted, lens, _some(data, _EDITED, seed))
     examined = _EXAMINED if lens.encodes_directly else _SEARCHED
     inputs = _some(data, examined, seed).to(fitted.device)
     with fitted.asking():
@@ -80,12 +85,17 @@ def soundness(fitted: Fitted, data: Data, seed: int) -> Soundness | None:
         moved = lens.counterfactual(codes[few], target[few], contrast[few])
         flips = ask.decode(moved, inputs[few]).argmax(1) == contrast[few]
         error = _error(fitted, inputs, codes) if lens.decodes_to == "inputs" else None
-    return Soundness(
-        agreement=float((seen == target).float().mean()),
-        usual=float(target.bincount().max() / len(target)),
-        flips=float(flips.float().mean()),
-        error=error,
-    )
+    return Soundness(_share(seen == target), _usual(target), _share(flips), error)
+
+
+def _of_edits(fitted: Fitted, lens: EditingLens, inputs: Tensor) -> Soundness:
+    inputs = inputs.to(fitted.device)
+    with fitted.asking():
+        target, contrast = fitted.classes(inputs, None, None)
+        made = lens.edit(inputs, target, contrast)
+        edited = inputs + made.parts.sum(1, keepdim=True) * (made.filled - inputs)
+        flips = fitted.classifier(edited).argmax(1) == contrast
+    return Soundness(None, _usual(target), _share(flips), None)
 
 
 def say_unsound(found: Soundness) -> None:
@@ -96,10 +106,18 @@ def say_unsound(found: Soundness) -> None:
     """
     if problems := found.problems:
         warn(
-            f"fit: the lens is not sound: {'; '.join(problems)}. Raise steps, or fit another backend "
-            "(xlens.backends() lists them); what was measured is in explainer.provenance['soundness'].",
+            f"fit: the lens is not sound: {'; '.join(problems)}. Raise steps, where it trains, or fit another "
+            "backend (xlens.backends() lists them); what was measured is in explainer.provenance['soundness'].",
             XlensWarning,
         )
+
+
+def _share(held: Tensor) -> float:
+    return float(held.float().mean())
+
+
+def _usual(classes: Tensor) -> float:
+    return float(classes.bincount().max() / len(classes))
 
 
 def _error(fitted: Fitted, inputs: Tensor, codes: Tensor) -> float:
