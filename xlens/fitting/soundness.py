@@ -16,7 +16,7 @@ from xlens.fitted import BATCH, Fitted
 __all__ = ["Soundness", "say_unsound", "soundness"]
 
 #: Inputs of the fit that are reconstructed, and those whose counterfactuals are made, which may take a search each.
-_EXAMINED, _CHANGED = 256, 64
+_EXAMINED, _CHANGED = 128, 32
 #: Both, where reconstructing is a search as well; and inputs that are edited, a search of many passes each.
 _SEARCHED, _EDITED = 32, 16
 #: Of what is edited directly half as many: an input of the class that lacks something may have nothing to fill.
