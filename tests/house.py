@@ -220,6 +220,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "answers",
         "arguments",
         "saying",
+        "soundness",
         "staging",
         "first_stage",
         "choosing",

@@ -38,6 +38,7 @@ from xlens.fitting.cost import with_cost
 from xlens.fitting.first_stage import as_coded, as_distilled, check_codec, fit_behind_codec, holding, untrained
 from xlens.fitting.normalization import normalization_of, unknown_colours
 from xlens.fitting.saying import say
+from xlens.fitting.soundness import say_unsound, soundness
 from xlens.fitting.staging import as_decoder, check_layer, fit_on_layer, on_layer
 from xlens.fitting.starts import check_over, check_start, digest_of_start, identity_of
 from xlens.hub.download import fetched
@@ -138,6 +139,10 @@ def fit(
         UnsupportedError: the backend makes nothing of a hidden layer that is named.
         TrainingError: training diverged again and again.
 
+    Warns:
+        XlensWarning: the lens is not sound: it reconstructs worse than the mean input would, the classifier sees
+            other classes in its reconstructions, or its counterfactuals do not turn the classifier.
+
     >>> import xlens
     >>> explainer = xlens.fit(classifier, images, backend="medxgan", steps=2, progress=False)
     >>> explainer.backend.steps
@@ -231,12 +236,17 @@ def fit(
                 # What the lens itself asks while the mask is fitted; the mask asks the classifier.
                 opened = _mask(wrapped, lens, source, run, found.sample, begin, mask)
             real = _real(source, run)
+            record = Fitted(wrapped, lens, found.spec, opened, chosen, {}, below, real=real)
+            judged = None if lens.examined else soundness(record, source, seed)
+        if judged is not None:
+            known["soundness"] = dataclasses.asdict(judged)
+            say_unsound(judged)
         provenance: dict[str, Any] = {"seed": seed, "supervision": supervision}
         provenance |= {"passes": passes.facts(), **known}
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
         if normalization is not None:
             provenance["normalization"] = normalization.facts()
-        return LensExplainer(Fitted(wrapped, lens, found.spec, opened, chosen, provenance, below, real=real))
+        return LensExplainer(dataclasses.replace(record, provenance=provenance))
 
 
 def load(

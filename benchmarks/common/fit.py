@@ -23,8 +23,13 @@ class Fit(NamedTuple):
     said: list[str]
 
 
-def fit(task: Task, model: nn.Module, backend: str, seed: int, *, mask: bool = True, **options) -> Fit:
-    """Fit a lens; without `mask`, for figures in which it plays no part, the mask is not really fitted."""
+def fit(
+    task: Task, model: nn.Module, backend: str, seed: int, *, mask: bool = True, layer: str | None = None, **options
+) -> Fit:
+    """Fit a lens; without `mask`, for figures in which it plays no part, the mask is not really fitted.
+
+    On a hidden `layer`, where one is named, there is none.
+    """
     first: dict[str, float] = {}
     last: dict[str, float] = {}
 
@@ -36,10 +41,10 @@ def fit(task: Task, model: nn.Module, backend: str, seed: int, *, mask: bool = T
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         explainer = xlens.fit(
-            xlens.Classifier(model, class_names=task.class_names),
+            xlens.Classifier(model, class_names=task.class_names, layer=layer),
             task.train,
             backend,
-            mask=None if mask else UNFITTED,
+            mask=None if mask or layer is not None else UNFITTED,
             seed=seed,
             progress=False,
             on_step=note,

@@ -75,7 +75,7 @@ class FlowLens(AskingLens):
         self.ode_steps, self.corrections, self.tolerance = ode_steps, corrections, tolerance
         self.noise, self.bounded = math.prod(spec.shape), spec.is_image
         # Its passes of a network are many: a mask, where one is asked for, is fitted on fewer inputs.
-        self.encodes_directly, self.masked = False, False
+        self.encodes_directly, self.masked, self.examined = False, False, True
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("high", spec.per_channel("maximum"), persistent=False)
         self.register_buffer("rungs", ladder(ode_steps, depth, strongest), persistent=False)

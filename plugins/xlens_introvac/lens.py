@@ -48,6 +48,7 @@ class IntroVACLens(AskingLens):
     scale: Tensor
     offsets: Tensor
     health_figures: Tensor
+    examined = True
 
     def __init__(
         self,

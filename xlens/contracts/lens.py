@@ -82,6 +82,9 @@ class Lens(nn.Module, ABC):
     #: Whether images get a mask. False where the lens's own changes are no larger than they need be: they are then
     #: added to the input, ``carry="residual"``, and a mask is fitted only where ``fit(..., mask=...)`` asks for it.
     masked: bool = True
+    #: Whether its backend's own fit asks the classifier what it sees in reconstructions and counterfactuals, and
+    #: warns of a lens that fails; of all others ``xlens.fit`` does.
+    examined: bool = False
     if TYPE_CHECKING:
 
         @property
