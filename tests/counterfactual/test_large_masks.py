@@ -96,7 +96,7 @@ def test_the_passes_of_a_mask_are_those_of_its_steps():
     found = [fitted(steps=steps, batch_size=8).provenance["passes"] for steps in (2, 12)]
     assert found[1]["forward"] - found[0]["forward"] == 80
     assert found[1]["backward"] - found[0]["backward"] == 80
-    # Inputs, decoded ones and maps once each, beside the survey and the checks of the fit; and in the end inputs and
+    # Inputs, decoded ones and maps once each, beside the survey and the checks of the fit; and in the end inputs,
     # their reconstructions, and counterfactuals of 32, for whether the lens is sound.
     assert found[0]["forward"] <= 32 + 5 * 80 + 2 * 80 + 32
 
