@@ -43,6 +43,11 @@ def test_arrays_and_what_does_not_fit(lens, here, capsys):
     (here / "facts.csv").write_text("kind\n1\n2\n")
     assert cli.main(["audit", "lens", "data.npz", *MODEL, "--metadata", "facts.csv"]) == 2
     assert "the metadata do not fit the data. Given: 2 rows" in capsys.readouterr().err
+    # A row that ends before the column of names is of no image.
+    (here / "facts.csv").write_text("kind,file\n1\n2,b.png\n")
+    command = ["audit", "lens", "photos", *MODEL, "--mean", ".6", "--std", ".2", "--metadata", "facts.csv"]
+    assert cli.main(command) == 2
+    assert "the metadata lack images" in capsys.readouterr().err
     (here / "photos" / "0-none").rename(here / "photos" / "other")
     assert cli.main(["audit", "lens", "photos", *MODEL]) == 2
     assert "folders that are no classes of this lens" in capsys.readouterr().err

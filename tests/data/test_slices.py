@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,28 @@ def test_a_slice_may_not_become_larger_than_allowed(tmp_path):
     with pytest.raises(DataError, match="larger than it may"):
         read_slice(volume, slice=0, max_bytes=60_000)
     assert read_slice(volume, slice=0, max_bytes=65_000).shape == (90, 90)
+
+
+@pytest.mark.parametrize("axis", ["sagittal", "coronal", "axial"])
+@pytest.mark.parametrize("sides", [(60, 300, 200), (300, 60, 200), (200, 300, 60)])
+def test_a_slice_across_the_file_takes_no_more_memory_than_planes(tmp_path, axis, sides):
+    """nibabel alone unpacks all of a volume whose rows are short, and asks value by value where they are long."""
+    values = np.arange(np.prod(sides), dtype=np.uint32).astype(np.uint8).reshape(sides)
+    volume = nifti(tmp_path / "a.nii.gz", values)
+    tracemalloc.start()
+    found = read_slice(volume, slice=7, axis=axis, max_bytes=10**6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3.4e6 < values.size
+    whole = np.take(values, 7, axis=("sagittal", "coronal", "axial").index(axis)).astype(float)
+    shades = (whole - whole.min()) / (whole.max() - whole.min())
+    assert np.allclose(found, np.rot90(shades))
+
+
+def test_planes_are_limited_too(tmp_path):
+    volume = nifti(tmp_path / "a.nii.gz", np.zeros((2, 2000, 20), np.uint8))
+    with pytest.raises(DataError, match="a plane of"):
+        read_slice(volume, slice=0, axis="coronal", max_bytes=20_000)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])

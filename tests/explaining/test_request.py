@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from xlens.errors import DataError, OptionError
+import xlens
+from xlens.errors import DataError, ModelError, OptionError
 from xlens.explaining.request import References
 
 
@@ -85,3 +87,25 @@ def test_too_few_references_are_named(fitted, images):
         fitted.explain(images[:6], attributions=("ig_ensemble",), references=images[:2])
     nearest = References(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 1, 1]))
     assert nearest.nearest(torch.tensor([[1.9]]), torch.tensor([1]), 2).flatten().tolist() == [2.0, 1.0]
+
+
+class Sealed(nn.Module):
+    """Predicts without a gradient."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        with torch.no_grad():
+            return self.model(inputs)
+
+
+@pytest.mark.parametrize("name", ["lig", "layer_grad_cam", "gradient_shap"])
+def test_without_a_gradient_it_is_said_in_words(fitted, images, name):
+    """A fit asks for one first; a lens may be loaded around any classifier."""
+    f = fitted.classifier
+    sealed = xlens.LensExplainer(fitted.fitted.around(f.around(Sealed(f.model))))
+    with pytest.raises(ModelError, match="explain: no gradient of the classifier reaches its inputs"):
+        sealed.explain(images[:2], attributions=(name,))
+    assert sealed.counterfactual(images[:2]).shape == images[:2].shape

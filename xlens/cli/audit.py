@@ -92,7 +92,8 @@ def _facts(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     except (OSError, UnicodeError, csv.Error) as fault:
         raise DataError("audit: the metadata cannot be read", given=fault, allowed="a .csv with a header") from None
     if rows and _FILE in rows[0]:
-        by_name = {Path(row[_FILE]).name: row for row in rows}
+        # A row that ends before the column of names is of no image.
+        by_name = {Path(row[_FILE]).name: row for row in rows if row[_FILE]}
         missing = [name for name in names if Path(name).name not in by_name]
         if missing:
             raise DataError("audit: the metadata lack images", given=missing[0], do="add a row for each image")

@@ -20,7 +20,7 @@ from xlens.errors import PluginError, UntrustworthyWarning
 from xlens.explainer import LensExplainer
 from xlens.explanation import Explanation
 from xlens.plot.draw import draw_input, plain
-from xlens.plot.figure import new_figure
+from xlens.plot.figure import new_figure, save_figure
 from xlens.plot.pixels import ranges_of
 from xlens.plot.plain import finding
 from xlens.registry.loading import load_backend, offering
@@ -204,7 +204,7 @@ def _sheet(rows: list[Tensor], titles: tuple[str, ...]) -> Figure:
 
 
 def _keep(figure: Figure, path: Path, say: Callable[[str], None]) -> None:
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     say(f"picture: {path}")
 
 

@@ -142,7 +142,8 @@ def _window_of(path: Path, facts: Any) -> tuple[float, float] | None:
 def _read_nifti(path: Path, slice: int | str | None, axis: str, allowance: Allowance) -> Any:
     """Return the values of one slice of a volume, turned upright, and the file's own window."""
     nibabel = _library("nibabel", "nifti")
-    volume = nibabel.load(path)
+    # Packed files are read on from where the last plane ended, and not from their beginning.
+    volume = nibabel.load(path, keep_file_open=True)
     shape = volume.shape
     if len(shape) < 3 or any(side != 1 for side in shape[3:]):
         raise DataError("images: no single volume", given=f"{path}: shape {shape}", allowed="(x, y, z)")
@@ -150,15 +151,26 @@ def _read_nifti(path: Path, slice: int | str | None, axis: str, allowance: Allow
     cut = AXES.index(axis)
     stored = int(np.flatnonzero(turns[:, 0] == cut)[0])
     index = _chosen(path, slice, shape[stored])
-    # Only what is asked for is read; volumes are large.
-    where: list[Any] = [np.s_[:]] * 3 + [0] * (len(shape) - 3)
     at = index if turns[stored, 1] > 0 else shape[stored] - 1 - index
-    where[stored] = np.s_[at : at + 1]
     allowance.take(math.prod(shape[:3]) // shape[stored] * _VALUE, f"a slice of {shape}")
-    slab = nibabel.apply_orientation(np.asarray(volume.dataobj[tuple(where)]), turns)
+    slab = nibabel.apply_orientation(_slab(volume, stored, at, allowance), turns)
     low, high = float(volume.header["cal_min"]), float(volume.header["cal_max"])
     window = ((low + high) / 2, high - low) if high > low else None
     return np.rot90(np.take(slab, 0, axis=cut)), lambda: window, False
+
+
+def _slab(volume: Any, axis: int, at: int, allowance: Allowance) -> np.ndarray:
+    """Return one slice of a volume, ``(x, y, z)`` with one of these of length 1, without the rest in memory.
+
+    What lies together in the file is read together, plane by plane: across planes nibabel would read all of it, or
+    value by value.
+    """
+    rest = (0,) * (len(volume.shape) - 3)
+    if axis == 2:
+        return np.asarray(volume.dataobj[(np.s_[:], np.s_[:], np.s_[at : at + 1], *rest)])
+    allowance.take(math.prod(volume.shape[:2]) * _VALUE, f"a plane of {volume.shape}")
+    planes = (np.asarray(volume.dataobj[(np.s_[:], np.s_[:], z, *rest)]) for z in range(volume.shape[2]))
+    return np.stack([plane.take([at], axis) for plane in planes], 2)
 
 
 def _chosen(path: Path, slice: int | str | None, count: int) -> int:

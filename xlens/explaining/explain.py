@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from xlens.attr.paths import CodePath
 from xlens.classifier.margins import Classes
 from xlens.contracts.numbers import plain
 from xlens.counterfactual.carry import Carry
-from xlens.errors import UntrustworthyWarning, warn
+from xlens.errors import ModelError, UntrustworthyWarning, warn
 from xlens.explaining.asking import Show, asks
 from xlens.explaining.assembling import explain_batch
 from xlens.explaining.distributed import gathered, join, rows_of
@@ -78,7 +79,7 @@ def explain(
         (n_steps, tolerance, internal_batch_size, memory_budget)
     )
     request = Request(wanted, n_steps, tolerance, path)
-    with fitted.asking():
+    with fitted.asking(), _gradient_needed():
         together = processes(fitted.device)
         # Running statistics of the classifier may differ between processes; each one's own are back afterwards.
         together.share_buffers(fitted.classifier.model)
@@ -100,6 +101,22 @@ def explain(
     if together.writes:
         _warn(explanation)
     return explanation
+
+
+@contextmanager
+def _gradient_needed() -> Iterator[None]:
+    """Say in words that no gradient came through: ``fit`` asks for one, and ``load`` has no inputs to ask with."""
+    try:
+        yield
+    except RuntimeError as fault:
+        if "does not require grad" not in str(fault):
+            raise
+        raise ModelError(
+            "explain: no gradient of the classifier reaches its inputs, and attributions are made of it",
+            given=str(fault).splitlines()[0],
+            do="pass the model as it was trained, without torch.no_grad(), torch.inference_mode() or .detach() in "
+            "its forward pass; explainer.counterfactual(inputs) needs no gradient",
+        ) from fault
 
 
 def counterfactual(
