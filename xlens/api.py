@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from xlens.classifier.bound import Bound
 from xlens.classifier.classifier import Classifier, as_classifier
 from xlens.classifier.passes import counted
 from xlens.classifier.turns import Turn
@@ -246,7 +247,8 @@ def fit(
         provenance |= ({"start_from": begun} if begun else {}) | ({"mask": masked} if masked else {})
         if normalization is not None:
             provenance["normalization"] = normalization.facts()
-        return LensExplainer(dataclasses.replace(record, provenance=provenance))
+        # The classifier is as it was only now: what it is bound to is looked at anew.
+        return LensExplainer(dataclasses.replace(record, provenance=provenance, bound=Bound(wrapped)))
 
 
 def load(

@@ -125,7 +125,7 @@ def test_classifier_and_lens_are_left_as_they_are(data):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
+def test_it_goes_on_from_where_it_stopped(data, tmp_path):
     images, labels, _ = data
     explainer = explainer_of(ByStamp())
     options = {"output_dir": tmp_path, "progress": False}
@@ -139,6 +139,10 @@ def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
         xlens.audit(explainer, (images, labels), seed=1, **options)
     with pytest.raises(StorageError, match="another audit"):
         xlens.audit(explainer, images, **options)
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(explainer, (images, 1 - labels), **options)
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(explainer, (images.flip(0), labels), **options)
     one = next(tmp_path.glob("batch-*.npz"))
     bomb = io.BytesIO()
     with (
@@ -151,6 +155,37 @@ def test_it_goes_on_from_where_it_stopped(data, tmp_path, monkeypatch):
         one.write_bytes(content)
         with pytest.raises(StorageError, match="cannot be read"):
             xlens.audit(explainer, (images, labels), **options)
+
+
+def test_masks_that_were_moved_are_another_audit(data, tmp_path):
+    images, labels, _ = data
+    masks = torch.zeros(len(images), 1, SIDE, SIDE, dtype=torch.bool)
+    masks[..., :4, :4] = True
+    options = {"output_dir": tmp_path, "progress": False, "seconds": 1e-9}
+    xlens.audit(explainer_of(ByStamp()), (images, labels), masks=masks, **options)
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(explainer_of(ByStamp()), (images, labels), masks=masks.flip(3), **options)
+
+
+def test_of_one_class_alone_nothing_is_proved(data):
+    images, _, has = data
+    found = xlens.audit(explainer_of(ByStamp()), images[torch.from_numpy(np.asarray(has))], progress=False)
+    assert any("all decisions are for 'rust'" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("column", [[[1, 2], [3]], {1: 2}, object()])
+def test_a_column_that_is_no_list_of_values_is_named(data, column):
+    images, labels, _ = data
+    with pytest.raises(DataError, match="metadata"):
+        xlens.audit(explainer_of(ByStamp()), (images, labels), metadata={"a": column}, progress=False)
+
+
+def test_a_group_takes_images_alone(by_stamp, data):
+    images, labels, _ = data
+    group = by_stamp.group(0)
+    for wrong in ((images, labels), torch.utils.data.TensorDataset(images), None):
+        with pytest.raises(DataError, match="no images|not a tensor or array"):
+            group.mask_out(wrong)
 
 
 def test_a_stream_gives_what_the_array_gives(data):

@@ -14,6 +14,18 @@ SIDE = 160
 SEEN: list[int] = []
 
 
+class Any9(nn.Module):
+    """Sees class 1 where anything of 3 by 3 pixels is bright: each piece of a spot is enough."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, inputs):
+        score = self.scale * (nn.functional.avg_pool2d(inputs[:, 0], 3, 1).flatten(1).amax(1) - 0.5)
+        return torch.stack([-score, score], 1)
+
+
 class Spot(nn.Module):
     """Sees class 1 by how bright one place is."""
 
@@ -57,6 +69,14 @@ def test_fewer_windows_find_the_same_place(top, left, monkeypatch):
     assert int((mask & spot).sum()) >= 0.9 * int((whole & spot).sum()) > 100
     assert int(mask.sum()) <= 1.5 * int(whole.sum())
     assert float(filled[0, 0][spot].mean()) < 0.6
+
+
+@pytest.mark.parametrize(("top", "left"), [(26, 26), (60, 60), (94, 94), (62, 120), (26, 60), (60, 94)])
+def test_what_lies_across_windows_of_which_each_piece_is_enough_is_found(top, left):
+    fitted = explainer_of(Any9()).fitted
+    with fitted.asking():
+        _, mask = windows.of_windows(fitted, spotted(top, left), torch.tensor([1]), torch.tensor([0]))
+    assert bool(mask[0, top : top + 16, left : left + 16].any())
 
 
 def test_where_nothing_costs_the_score_nothing_is_found(monkeypatch):

@@ -7,6 +7,7 @@ import toys
 
 import xlens
 from xlens import cli
+from xlens.cli import audit
 
 
 @pytest.fixture
@@ -43,11 +44,23 @@ def test_arrays_and_what_does_not_fit(lens, here, capsys):
     (here / "facts.csv").write_text("kind\n1\n2\n")
     assert cli.main(["audit", "lens", "data.npz", *MODEL, "--metadata", "facts.csv"]) == 2
     assert "the metadata do not fit the data. Given: 2 rows" in capsys.readouterr().err
+    rows = [
+        f"{path.parent.name}/{path.name},{i}" for i, path in enumerate(sorted((here / "photos").rglob("*.png")))
+    ]
+    (here / "facts.csv").write_text("\n".join(["file,kind", *rows, rows[0]]))
+    command = ["audit", "lens", "photos", *MODEL, "--mean", ".6", "--std", ".2", "--metadata", "facts.csv"]
+    assert cli.main(command) == 2
+    assert "several rows for one image. Given: 2 rows" in capsys.readouterr().err
     # A row that ends before the column of names is of no image.
     (here / "facts.csv").write_text("kind,file\n1\n2,b.png\n")
-    command = ["audit", "lens", "photos", *MODEL, "--mean", ".6", "--std", ".2", "--metadata", "facts.csv"]
     assert cli.main(command) == 2
     assert "the metadata lack images" in capsys.readouterr().err
     (here / "photos" / "0-none").rename(here / "photos" / "other")
     assert cli.main(["audit", "lens", "photos", *MODEL]) == 2
     assert "folders that are no classes of this lens" in capsys.readouterr().err
+
+
+def test_images_of_one_name_are_told_apart_by_their_folder():
+    names = ["photos/eight/0.png", "photos/three/0.png", "photos/three/1.png"]
+    rows = [{"file": "three/0.png", "day": "2"}, {"file": "eight/0.png", "day": "1"}, {"file": "1.png", "day": "3"}]
+    assert [row["day"] for row in audit._of_images(rows, names)] == ["1", "2", "3"]

@@ -88,7 +88,8 @@ def test_no_more_inputs_are_encoded_than_the_pool_takes(trained, directly, pool,
     # Of inputs that lack evidence already, which are about a third, only a third are kept; they come 64 at a time.
     inputs = toys.pictures(2400, seed=0)[0]
     xlens.fit(trained, inputs, Backend(), mask=xlens.MaskOptions(steps=1, pool=pool), progress=False)
-    assert least <= Lens.encoded <= most
+    # 128 more, or 32 where each is a search, say in the end whether the lens is sound.
+    assert least <= Lens.encoded <= most + (128 if directly else 32)
 
 
 def test_the_share_that_is_to_flip_is_followed(explainer_of):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +22,12 @@ __all__ = [
 ]
 
 _RESAMPLES = 999
+#: What a date begins with in text, as ISO 8601 has it.
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}($|[T ])")
 #: Up to so many different values a column of numbers counts as one of kinds.
 _KINDS = 6
+#: Kinds of fewer inputs than that are taken together.
+_RARE = 10
 #: The least radius of a place, as share of the side.
 _RADIUS = 0.04
 
@@ -133,7 +139,10 @@ def association(column: str, values: np.ndarray, inside: np.ndarray) -> Associat
         ranks = stats.rankdata(values)
         p = float(stats.mannwhitneyu(ranks[inside], ranks[~inside]).pvalue)
         middle, besides = (_middle(values[rows]) for rows in (inside, ~inside))
-        return Association(column, p, f"median {middle} in the group, {besides} besides")
+        return Association(column, p, f"median of {column} is {middle} in the group, {besides} besides")
+    values, kinds = _with_rare_together(values, kinds)
+    if len(kinds) < 2:
+        return None
     table = np.array([[(values[rows] == kind).sum() for kind in kinds] for rows in (inside, ~inside)])
     exact = table.shape[1] == 2
     p = float(stats.fisher_exact(table).pvalue if exact else stats.chi2_contingency(table).pvalue)
@@ -158,6 +167,16 @@ def corrected(found: list[tuple[int, Association]]) -> list[tuple[int, Associati
     return result
 
 
+def _with_rare_together(values: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return values of which kinds that hardly occur count as one, and the kinds: the test needs some of each."""
+    counts = np.array([(values == kind).sum() for kind in kinds])
+    if len(kinds) == 2 or not (counts < _RARE).any():
+        return values, kinds
+    rest = np.isin(values, kinds[counts < _RARE])
+    together = np.where(rest, "another", np.array([_plain(value) for value in values], dtype=object))
+    return together, np.unique(together.astype(str)).astype(object)
+
+
 def _missing(value: Any) -> bool:
     """Whether there is no value: None, NaN, no time, or what pandas has for it, which is not even unequal."""
     try:
@@ -170,11 +189,28 @@ def _missing(value: Any) -> bool:
 def _of_one_kind(values: np.ndarray) -> np.ndarray:
     """Return numbers and times as such, also where they stood beside what is missing, and all else as text."""
     if values.dtype.kind == "O":
+        if len(values) and all(isinstance(value, datetime.date) for value in values):
+            return _times(values)
         flat = all(isinstance(value, bool | int | float | str | np.number | np.bool_) for value in values)
         values = np.array(values.tolist() if flat else [str(value) for value in values])
     if values.dtype.kind == "m":
         return values / np.timedelta64(1, "s")
-    return values if values.dtype.kind in "biufMU" else values.astype(str)
+    values = values if values.dtype.kind in "biufMU" else values.astype(str)
+    if values.dtype.kind == "U" and len(values) and all(map(_DATE.match, values.tolist())):
+        try:
+            return _times(np.array([datetime.datetime.fromisoformat(value) for value in values.tolist()]))
+        except ValueError:
+            return values
+    return values
+
+
+def _times(values: np.ndarray) -> np.ndarray:
+    """Return dates and times as seconds of one clock; those that say a zone, by it."""
+    found = []
+    for value in values.tolist():
+        when = value if isinstance(value, datetime.datetime) else datetime.datetime(*value.timetuple()[:3])
+        found.append(when.astimezone(datetime.UTC).replace(tzinfo=None) if when.tzinfo else when)
+    return np.array(found, dtype="datetime64[s]")
 
 
 def _middle(values: np.ndarray) -> str:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xlens.data import as_inputs
+from xlens.errors import DataError
 
 __all__ = ["as_images", "continued"]
 
@@ -23,7 +24,18 @@ def as_images(data: Any, channels: int) -> Tensor:
     Raises:
         DataError: no images, or of other channels.
     """
-    return as_inputs(data, (channels, *np.shape(data)[-2:]))
+    try:
+        shape = np.shape(data)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) < 3:
+        raise DataError(
+            "these are no images",
+            given=type(data).__name__,
+            allowed="a tensor or an array (N, C, H, W)",
+            do="pass the images alone, without labels",
+        )
+    return as_inputs(data, (channels, *shape[-2:]))
 
 
 def continued(inputs: Tensor, holes: Tensor, known: Tensor | None = None) -> Tensor:

@@ -64,7 +64,16 @@ def metadata_of(metadata: Any, total: int) -> dict[str, np.ndarray]:
         raise DataError(
             "audit: metadata is no table", given=type(metadata).__name__, allowed="name -> values, or a DataFrame"
         )
-    facts = {str(name): np.asarray(values) for name, values in metadata.items()}
+    facts = {}
+    for name, values in metadata.items():
+        try:
+            facts[str(name)] = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+        except (TypeError, ValueError, RuntimeError) as fault:
+            raise DataError(
+                "audit: a column of the metadata is no list of values",
+                given=f"{str(name)!r}: {said(fault)}",
+                allowed="one value for each input",
+            ) from None
     wrong = [name for name, values in facts.items() if values.shape != (total,)]
     if wrong:
         raise DataError(

@@ -106,16 +106,16 @@ def _table(group: Group) -> list[list[str]]:
         ("share of the score's change it carries", f"{group.carried:.1%}"),
         ("decided for without it", ", ".join(f"{name} {part:.0%}" for name, part in group.toward.items())),
         ("area, as share of the image", f"{group.area:.1%}"),
-        ("one place, by chance", f"p = {_number(group.p_place)}"),
-        ("one thing: sameness", f"{group.template.sameness:.2f} (p = {_number(group.template.p)})"),
+        ("one place, by chance", _by_chance(group.p_place)),
+        ("one thing: sameness", f"{group.template.sameness:.2f} ({_by_chance(group.template.p)})"),
         ("inputs decided otherwise that have it, too", f"{group.template.others:.0%}"),
-        ("colours that others hardly have", f"{group.foreign:.0%} (p = {_number(group.p_foreign)})"),
+        ("colours that others hardly have", f"{group.foreign:.0%} ({_by_chance(group.p_foreign)})"),
         ("rise where it is pasted in", _number(group.pasted)),
         ("colour before, and filled", " to ".join(_colour(c) for c in (group.colour, group.colour_after))),
         ("texture before, and filled", f"{group.contrast:.3f} to {group.contrast_after:.3f}"),
     ]
     if not math.isnan(group.outside):
-        rows.append(("outside of the object", f"{group.outside:.0%} (p = {_number(group.p_outside)})"))
+        rows.append(("outside of the object", f"{group.outside:.0%} ({_by_chance(group.p_outside)})"))
     if not math.isnan(group.wrong):
         rows.append(
             ("wrong decisions, in the group and besides", f"{group.wrong:.1%}, {_share(group.wrong_besides)}")
@@ -130,6 +130,10 @@ def _colour(values: tuple[float, ...]) -> str:
 
 def _share(value: float) -> str:
     return "none besides" if math.isnan(value) else f"{value:.1%}"
+
+
+def _by_chance(p: float) -> str:
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from xlens.auditing.given import faults_of, masks_of, metadata_of
 from xlens.auditing.group import Group
 from xlens.auditing.groups import clusters, describe
 from xlens.auditing.result import Audit
-from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
+from xlens.auditing.sweep import BATCH, Reader, Seen, Sweep, sweep
 from xlens.auditing.tone import Tone, contrasts, tones_of
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
@@ -109,7 +110,11 @@ def audit(
     with Turn():
         reader = Reader(as_data(data), fitted.spec.shape, n, seed)
         objects = None if masks is None else masks_of(masks, reader.total, fitted.spec.shape)
-        facts = metadata_of(metadata, reader.total)
+        # The true classes are a column of this name.
+        facts = {
+            "label, of the metadata" if name == "label" else name: values
+            for name, values in metadata_of(metadata, reader.total).items()
+        }
         found = sweep(
             fitted,
             reader,
@@ -145,14 +150,17 @@ def _identity(
     """Return what has to be the same for an earlier pass to be gone on with."""
     with torch.no_grad():
         lens = sum(float(value.double().sum()) for value in fitted.lens.state_dict().values())
-    first, labels = reader.take(reader.order[:1])
+    first, labels = reader.take(reader.order[:BATCH].sort().values)
+    weights = torch.arange(1, len(first) + 1, dtype=torch.double)
     return {
+        # Batches of another way to search say other things.
+        "search's version": 2,
         "classifier": fitted.classifier.fingerprint(),
         "lens": [fitted.backend.name, lens],
-        "data": [reader.total, float(first.double().sum())],
-        # Batches keep them: whoever says them later, or mends them, has another audit.
-        "labels": None if labels is None else float(labels[0]),
-        "masks": None if masks is None else int(masks.sum()),
+        # Of the data and the labels the first batch is looked at; data that differ later are not told apart.
+        "data": [reader.total, float((first.double().flatten(1).mean(1) * weights).sum())],
+        "labels": None if labels is None else float((labels.double() * weights).sum()),
+        "masks": None if masks is None else hashlib.sha256(np.packbits(masks.numpy()).tobytes()).hexdigest(),
         "search": search,
         "n": n,
         "seed": seed,
@@ -223,8 +231,9 @@ def _with_associations(
         # Where nearly all decisions for the class are in the group, it can only be compared with other decisions.
         among = decided if group.share < _NEARLY_ALL else np.ones_like(decided)
         found = [association(name, values[seen.input[among]], inside[among]) for name, values in facts.items()]
-        if (seen.label[decided] >= 0).all():
-            found.append(association("label", np.array(names)[seen.label[decided]], inside[decided]))
+        known = decided & (seen.label >= 0)
+        if known.any():
+            found.append(association("label", np.array(names)[seen.label[known]], inside[known]))
         raw += [(group.number, one) for one in found if one is not None]
     whose: dict[int, list[Any]] = {}
     for number, one in corrected(raw):
@@ -264,6 +273,11 @@ def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:
             f"in {nothing} of {explained} inputs no place carries the decision: it may be tone or shape as a whole"
         )
     tried = contrasts(found.seen)
+    if len(np.unique(found.seen.target)) == 1:
+        notes.append(
+            f"all decisions are for {names[int(found.seen.target[0])]!r}: no group can be compared with others, "
+            "and that no alarm is raised proves nothing"
+        )
     few = [names[target] for target in np.unique(found.seen.target).tolist() if target not in tried]
     if few:
         besides = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""

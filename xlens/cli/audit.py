@@ -92,17 +92,46 @@ def _facts(path: Path, names: list[str]) -> dict[str, np.ndarray]:
     except (OSError, UnicodeError, csv.Error) as fault:
         raise DataError("audit: the metadata cannot be read", given=fault, allowed="a .csv with a header") from None
     if rows and _FILE in rows[0]:
-        # A row that ends before the column of names is of no image.
-        by_name = {Path(row[_FILE]).name: row for row in rows if row[_FILE]}
-        missing = [name for name in names if Path(name).name not in by_name]
-        if missing:
-            raise DataError("audit: the metadata lack images", given=missing[0], do="add a row for each image")
-        rows = [by_name[Path(name).name] for name in names]
+        rows = _of_images(rows, names)
     if len(rows) != len(names):
         raise DataError(
             "audit: the metadata do not fit the data", given=f"{len(rows)} rows", allowed=f"{len(names)}"
         )
     return {column: _column([row[column] for row in rows]) for column in rows[0] if column and column != _FILE}
+
+
+def _of_images(rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """Return the row of each image: the one whose path ends as the image's does.
+
+    Raises:
+        DataError: an image has none, or several.
+    """
+    by_name: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {}
+    for row in rows:
+        # A row that ends before the column of names is of no image.
+        if row[_FILE]:
+            path = Path(row[_FILE])
+            by_name.setdefault(path.name, []).append((path.parts, row))
+    found = []
+    for name in names:
+        own = Path(name).parts
+        fitting = [row for parts, row in by_name.get(own[-1], []) if _ends_alike(own, parts)]
+        if not fitting:
+            raise DataError("audit: the metadata lack images", given=name, do="add a row for each image")
+        if len(fitting) > 1:
+            raise DataError(
+                "audit: the metadata have several rows for one image",
+                given=f"{len(fitting)} rows for {name}",
+                do=f"say its folder too in the column {_FILE!r}, as in class/{own[-1]}",
+            )
+        found.append(fitting[0])
+    return found
+
+
+def _ends_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether two paths are the same, as far as the shorter one says."""
+    shared = min(len(first), len(second))
+    return first[-shared:] == second[-shared:]
 
 
 def _column(values: list[str]) -> np.ndarray:
