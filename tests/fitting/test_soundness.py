@@ -35,6 +35,16 @@ class IdleEdits(EditingLens):
         return inputs
 
 
+class OneSidedEdits(IdleEdits):
+    """Takes bright things away, of about half of the inputs that have one; the others have nothing to take away."""
+
+    def edit(self, inputs, target, contrast):
+        bright = (target == 1) & (inputs.sum((1, 2, 3)) > inputs[target == 1].sum((1, 2, 3)).median())
+        parts = torch.ones_like(inputs) * bright[:, None, None, None]
+        others = [inputs[target == one][0] if (target == one).any() else inputs[0] for one in contrast.tolist()]
+        return LocalEdit(torch.stack(others), parts, (None,) * len(inputs))
+
+
 def fitted(trained, images, kind, **attributes):
     """Fit a lens of some kind; return the explainer and what was said of soundness."""
 
@@ -78,6 +88,13 @@ def test_of_a_broken_one_the_fit_says_what_is_wrong(trained, images, kind, words
     assert len(said) == 1
     assert words in said[0]
     assert Soundness(**explainer.provenance["soundness"]).problems
+
+
+def test_edits_of_one_class_alone_are_enough(trained, images):
+    """Of healthy leaves there is nothing to take away."""
+    explainer, said = fitted(trained, images, OneSidedEdits)
+    assert not said
+    assert 0.25 <= explainer.provenance["soundness"]["flips"] < 0.7
 
 
 def test_what_knows_that_it_is_unfit_has_said_so(trained, images):
