@@ -7,7 +7,7 @@ import torch
 from shortcuts import explainer_of
 from torch import nn
 
-from xlens.auditing import windows
+from xlens.auditing.windows import LARGE, of_windows
 
 SIDE = 160
 #: Images that the classifier was asked about.
@@ -47,22 +47,21 @@ def spotted(top, left):
     return image
 
 
-def asked(top, left, monkeypatch, large):
+def asked(top, left, large):
     """Return where evidence is found, and how many images the classifier was asked about."""
-    monkeypatch.setattr(windows, "_LARGE", large)
     model = Spot(top, left)
     fitted = explainer_of(model).fitted
     image = spotted(top, left)
     with fitted.asking():
         SEEN.clear()
-        filled, mask = windows.of_windows(fitted, image, torch.tensor([1]), torch.tensor([0]))
+        filled, mask = of_windows(fitted, image, torch.tensor([1]), torch.tensor([0]), large=large)
     return mask[0], sum(SEEN), filled
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (144, 144), (40, 76), (71, 9), (62, 120), (20, 33)])
-def test_fewer_windows_find_the_same_place(top, left, monkeypatch):
-    whole, all_of_them, _ = asked(top, left, monkeypatch, 10_000)
-    mask, some, filled = asked(top, left, monkeypatch, 128)
+def test_fewer_windows_find_the_same_place(top, left):
+    whole, all_of_them, _ = asked(top, left, 10_000)
+    mask, some, filled = asked(top, left, LARGE)
     assert some < 0.65 * all_of_them
     spot = torch.zeros_like(mask)
     spot[top : top + 16, left : left + 16] = True
@@ -75,16 +74,15 @@ def test_fewer_windows_find_the_same_place(top, left, monkeypatch):
 def test_what_lies_across_windows_of_which_each_piece_is_enough_is_found(top, left):
     fitted = explainer_of(Any9()).fitted
     with fitted.asking():
-        _, mask = windows.of_windows(fitted, spotted(top, left), torch.tensor([1]), torch.tensor([0]))
+        _, mask = of_windows(fitted, spotted(top, left), torch.tensor([1]), torch.tensor([0]))
     assert bool(mask[0, top : top + 16, left : left + 16].any())
 
 
-def test_where_nothing_costs_the_score_nothing_is_found(monkeypatch):
-    monkeypatch.setattr(windows, "_LARGE", 128)
+def test_where_nothing_costs_the_score_nothing_is_found():
     model = Spot(0, 0)
     fitted = explainer_of(model).fitted
     with fitted.asking():
         flat = torch.full((1, 1, SIDE, SIDE), 0.9)
-        filled, mask = windows.of_windows(fitted, flat, torch.tensor([1]), torch.tensor([0]))
+        filled, mask = of_windows(fitted, flat, torch.tensor([1]), torch.tensor([0]))
     assert not mask.any()
     assert torch.equal(filled, flat)

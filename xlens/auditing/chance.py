@@ -132,7 +132,7 @@ def association(column: str, values: np.ndarray, inside: np.ndarray) -> Associat
     """
     known = np.array([not _missing(value) for value in values])
     values, inside = _of_one_kind(values[known]), inside[known]
-    kinds = np.unique(values)
+    kinds, counts = np.unique(values, return_counts=True)
     if len(kinds) < 2 or inside.all() or not inside.any():
         return None
     if values.dtype.kind in "iufM" and len(kinds) > _KINDS:
@@ -140,7 +140,7 @@ def association(column: str, values: np.ndarray, inside: np.ndarray) -> Associat
         p = float(stats.mannwhitneyu(ranks[inside], ranks[~inside]).pvalue)
         middle, besides = (_middle(values[rows]) for rows in (inside, ~inside))
         return Association(column, p, f"median of {column} is {middle} in the group, {besides} besides")
-    values, kinds = _with_rare_together(values, kinds)
+    values, kinds = _with_rare_together(values, kinds, counts)
     if len(kinds) < 2:
         return None
     table = np.array([[(values[rows] == kind).sum() for kind in kinds] for rows in (inside, ~inside)])
@@ -167,9 +167,8 @@ def corrected(found: list[tuple[int, Association]]) -> list[tuple[int, Associati
     return result
 
 
-def _with_rare_together(values: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _with_rare_together(values: np.ndarray, kinds: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return values of which kinds that hardly occur count as one, and the kinds: the test needs some of each."""
-    counts = np.array([(values == kind).sum() for kind in kinds])
     if len(kinds) == 2 or not (counts < _RARE).any():
         return values, kinds
     rest = np.isin(values, kinds[counts < _RARE])

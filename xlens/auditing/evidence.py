@@ -30,13 +30,11 @@ class Evidence:
         filled: ``(N, C, H, W)`` the inputs with their evidence taken away.
         mask: ``(N, H, W)`` bool, where; empty where nothing local was found.
         by_lens: ``(N,)`` whether the lens's own counterfactual changed the decision; else windows were filled.
-        flips: ``(N,)`` whether the decision changes to the contrast class.
     """
 
     filled: Tensor
     mask: Tensor
     by_lens: Tensor
-    flips: Tensor
 
 
 def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, search: str) -> Evidence:
@@ -60,8 +58,7 @@ def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
         found, where = of_windows(fitted, inputs[rest], target[rest], contrast[rest])
         filled, mask = filled.clone(), mask.clone()
         filled[rest], mask[rest] = found, where
-    flips = in_pieces(fitted.classifier, filled).argmax(1) == contrast
-    return Evidence(filled, mask, by_lens, flips & mask.flatten(1).any(1))
+    return Evidence(filled, mask, by_lens)
 
 
 def _of_lens(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:

@@ -122,7 +122,8 @@ def audit(
             search=search,
             seconds=seconds,
             folder=None if output_dir is None else Path(output_dir),
-            identity=_identity(fitted, reader, objects, search, n, seed),
+            # Nobody asks for it where nothing is kept, and it reads every weight and a batch of the data.
+            identity={} if output_dir is None else _identity(fitted, reader, objects, search, n, seed),
             progress=progress,
         )
         groups = _groups(fitted, reader, found, objects, facts, confidence, seed)

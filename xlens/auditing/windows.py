@@ -13,7 +13,7 @@ from xlens.classifier.margins import score_margin
 from xlens.classifier.pieces import in_pieces
 from xlens.fitted import Fitted
 
-__all__ = ["of_windows"]
+__all__ = ["LARGE", "of_windows"]
 
 #: Windows are so long, as share of the side, and lie half of that apart.
 _WINDOW = 0.22
@@ -28,7 +28,7 @@ _VISIBLE = 0.05
 #: In images of this side and more, every other window in each direction is tried first, and then the others beside
 #: the costly ones: the classifier is asked about 25 images and some 10 to 30 more, instead of 81. All others are
 #: tried where the first cost too little.
-_LARGE = 128
+LARGE = 128
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,16 @@ class _Windows:
         return (F.max_pool2d(grid, 3, 1, 1) > 0).flatten()
 
 
-def of_windows(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor) -> tuple[Tensor, Tensor]:
+def of_windows(
+    fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, *, large: int = LARGE
+) -> tuple[Tensor, Tensor]:
     """Return inputs with what costs the score most filled, and where that is, within ``fitted.asking()``.
 
     Args:
         fitted: whose classifier is asked.
         inputs: ``(N, C, H, W)`` on its device.
         target, contrast: ``(N,)``.
+        large: smaller side from which on not every window is tried.
 
     Returns:
         ``(N, C, H, W)``, and ``(N, H, W)`` bool; empty where no window costs enough.
@@ -87,7 +90,7 @@ def of_windows(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor)
     before = score_margin(in_pieces(fitted.classifier, inputs), target, contrast)
     windows = _Windows.over(*inputs.shape[2:])
     costs = torch.stack(
-        [_costs(fitted, windows, *one) for one in zip(inputs, target, contrast, before, strict=True)]
+        [_costs(fitted, windows, *one, large) for one in zip(inputs, target, contrast, before, strict=True)]
     )
     most = costs.amax(1)
     enough = most > _LEAST * before.abs()
@@ -101,7 +104,7 @@ def of_windows(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor)
 
 
 def _costs(
-    fitted: Fitted, windows: _Windows, image: Tensor, target: Tensor, contrast: Tensor, before: Tensor
+    fitted: Fitted, windows: _Windows, image: Tensor, target: Tensor, contrast: Tensor, before: Tensor, large: int
 ) -> Tensor:
     """Return what filling each window costs the score of an image ``(C, H, W)``, ``(W,)``; 0 where not tried."""
     costs = image.new_zeros(len(windows.corners))
@@ -112,7 +115,7 @@ def _costs(
             seen = in_pieces(fitted.classifier, tried)
             costs[kept] = before - score_margin(seen, target.repeat(len(seen)), contrast.repeat(len(seen)))
 
-    if min(image.shape[1:]) < _LARGE:
+    if min(image.shape[1:]) < large:
         ask(torch.ones(len(costs), dtype=torch.bool))
         return costs
     first = windows.every_other()

@@ -16,6 +16,8 @@ __all__ = ["left_out", "likeness"]
 
 #: A reconstruction on which the classifier's probability is further off does not stand for the input.
 _PROBABILITY_GAP = 0.25
+#: No more than this share of what an edit shows may be what the lens cannot draw.
+_LEFT_OUT = 0.5
 
 
 def likeness(
@@ -60,11 +62,11 @@ def likeness(
 
 def _changed_rather_than_left_out(rows: list[list[str]], edit: Edit) -> Tensor:
     share = left_out(edit)
-    for i in (share > 0.5).nonzero()[:, 0].tolist():
+    for i in (share > _LEFT_OUT).nonzero()[:, 0].tolist():
         rows[i].append(
             f"{share[i]:.0%} of what the edit shows is what the lens cannot draw of the input, not what it changes"
         )
-    return share <= 0.5
+    return share <= _LEFT_OUT
 
 
 def left_out(edit: Edit) -> Tensor:

@@ -76,28 +76,31 @@ def soundness(fitted: Fitted, data: Data, seed: int) -> Soundness | None:
     """
     lens = fitted.lens
     if isinstance(lens, EditingLens):
-        return None if lens.unfit is not None else _of_edits(fitted, lens, _some(data, _EDITED, seed))
+        return None if lens.unfit is not None else _of_edits(fitted, _some(data, _EDITED, seed))
     examined = _EXAMINED if lens.encodes_directly else _SEARCHED
     inputs = _some(data, examined, seed).to(fitted.device)
     with fitted.asking():
         ask = asks(fitted)
         target, contrast = fitted.classes(inputs, None, None)
         codes = torch.cat([ask.encode(part) for part in inputs.split(BATCH)])
-        parts = zip(codes.split(BATCH), inputs.split(BATCH), strict=True)
-        seen = torch.cat([ask.decode(code, part).argmax(1) for code, part in parts])
+        error, parts = None, list(zip(codes.split(BATCH), inputs.split(BATCH), strict=True))
+        if lens.decodes_to == "inputs":
+            decoded = [lens.decode(code) for code, _ in parts]
+            seen = torch.cat([fitted.classifier(part).argmax(1) for part in decoded])
+            error = _error(fitted, inputs, torch.cat(decoded))
+        else:
+            seen = torch.cat([ask.decode(code, part).argmax(1) for code, part in parts])
         few = slice(min(_CHANGED, examined))
         moved = lens.counterfactual(codes[few], target[few], contrast[few])
         flips = ask.decode(moved, inputs[few]).argmax(1) == contrast[few]
-        error = _error(fitted, inputs, codes) if lens.decodes_to == "inputs" else None
     return Soundness(_share(seen == target), _usual(target), _share(flips), error)
 
 
-def _of_edits(fitted: Fitted, lens: EditingLens, inputs: Tensor) -> Soundness:
+def _of_edits(fitted: Fitted, inputs: Tensor) -> Soundness:
     inputs = inputs.to(fitted.device)
     with fitted.asking():
         target, contrast = fitted.classes(inputs, None, None)
-        made = lens.edit(inputs, target, contrast)
-        edited = inputs + made.parts.sum(1, keepdim=True) * (made.filled - inputs)
+        edited = asks(fitted).carry(inputs, target, contrast, "masked").start
         flips = fitted.classifier(edited).argmax(1) == contrast
     return Soundness(None, _usual(target), _of_the_best(flips, target), None)
 
@@ -130,9 +133,8 @@ def _usual(classes: Tensor) -> float:
     return float(classes.bincount().max() / len(classes))
 
 
-def _error(fitted: Fitted, inputs: Tensor, codes: Tensor) -> float:
+def _error(fitted: Fitted, inputs: Tensor, decoded: Tensor) -> float:
     span = fitted.spec.span().to(inputs)
-    decoded = torch.cat([fitted.lens.decode(part) for part in codes.split(BATCH)])
     off = ((decoded - inputs) / span).double().abs().sum()
     spread = ((inputs - inputs.mean(0)) / span).double().abs().sum()
     return float(off / spread.clamp_min(1e-12))
