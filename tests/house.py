@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "containers",
         "kept",
         "frozen",
+        "read",
         "fingerprint",
         "put_out",
         "tail",

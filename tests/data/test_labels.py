@@ -55,6 +55,16 @@ BESIDE = {
 }
 
 
+def test_of_several_targets_beside_the_inputs_the_first_are_the_labels():
+    others = torch.arange(6.0)
+    for form in [(X, Y, others), [X, Y, others], (X.numpy(), Y.numpy(), others.numpy()), (X, Y, others, None)]:
+        labels = [batch.labels for batch in loaded(form)]
+        assert torch.equal(torch.cat(labels), Y)
+    assert all(batch.labels is None for batch in loaded((X, None, others)))
+    for three in [(X, X, X), [X, X, X]]:
+        assert sum(len(batch.inputs) for batch in as_data(three).batches(4)) == 18
+
+
 def loaded(batches):
     found = list(as_data(batches).batches(4))
     assert torch.equal(torch.cat([batch.inputs for batch in found]), X)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from xlens.classifier.kept import is_result
+from xlens.classifier.read import settings_of
 from xlens.classifier.values import bits, parts_of
 from xlens.classifier.whole import held_by, modules_of, roots_of, tensors_of
 from xlens.classifier.wrappers import is_compiled, without_compilers
@@ -57,8 +58,9 @@ class Identity:
     Args:
         digest: the hash.
         unread: names of what decides its outputs and could not be read, so that another model may have this hash.
-        constants: name -> hash of each tensor and array that a module keeps as a plain attribute. They are no part
-            of `digest`: some may be what a forward pass has left, which an equal model need not have.
+        constants: name -> hash of each tensor and array that a module keeps as a plain attribute, and of each
+            number and word there that its forward pass reads. They are no part of `digest`: some may be what a
+            forward pass has left, which an equal model need not have.
         before: the hash that lenses saved before this field carry, without what torch does not count to the model.
             Of most models it is `digest`.
     """
@@ -86,7 +88,8 @@ def identity_of(model: nn.Module, layer: str | None, outputs: str, *, as_shown: 
     """Return the hash of a model's weights, buffers, packed and extra state, its modules and how they are set.
 
     What a module computes beyond its type and the settings that its repr shows is not seen, apart from the code of
-    TorchScript; neither are hooks, nor numbers that are plain attributes, which may as well count something.
+    TorchScript; neither are hooks, nor numbers that are plain attributes which no forward pass reads by name, or
+    that methods write, which may as well count something.
 
     Args:
         model: the model.
@@ -158,6 +161,10 @@ def _constants(model: nn.Module) -> dict[str, str]:
                     # Of another shape it is another input's result, and no constant that has changed.
                     said = without_compilers(f"{name}.{key}".lstrip(".")) + f" {tuple(value.shape)}"
                     found[said] = digest.hexdigest()
+        for key, setting in settings_of(module):
+            digest = hashlib.sha256()
+            _add(digest, "", setting, [])
+            found[without_compilers(f"{name}.{key}".lstrip("."))] = digest.hexdigest()
     return found
 
 

@@ -105,11 +105,12 @@ def as_data(data: Any) -> Data:
     """Data of any form as batches of checked inputs ``(n, *S)``.
 
     Args:
-        data: a tensor or array ``(n, *S)`` of any strides and byte order, a data frame, a pair ``(X, y)``, a
-            Dataset, a DataLoader, or any iterable of batches that can be iterated over more than once. A batch is a
-            tensor, a tuple that begins with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels
-            are whole numbers or one-hot rows, one per input; anything else beside the inputs (names of files,
-            boxes, several targets, None) is not looked at, and counts as no labels.
+        data: a tensor or array ``(n, *S)`` of any strides and byte order, a data frame, a pair ``(X, y)`` or
+            ``(X, y, ...)`` with more beside, of which the first are the labels, a Dataset, a DataLoader, or any
+            iterable of batches that can be iterated over more than once. A batch is a tensor, a tuple that begins
+            with one, or a dict with ``pixel_values``, ``image`` or ``inputs``. Labels are whole numbers or one-hot
+            rows, one per input; anything else beside the inputs (names of files, boxes, several targets, None) is
+            not looked at, and counts as no labels.
 
     Raises:
         DataError: the form is unknown, there are no inputs, or the iterable is used up after one pass.
@@ -125,7 +126,7 @@ def as_data(data: Any) -> Data:
     if is_array(data):
         return _nonempty(Data(data))
     if _is_pair(data):
-        return _nonempty(_labelled(*data))
+        return _nonempty(_labelled(*data[:2]))
     if isinstance(data, DataLoader) or (isinstance(data, Dataset) and not isinstance(data, IterableDataset)):
         return _nonempty(Data(data))
     if isinstance(data, IterableDataset):
@@ -161,12 +162,15 @@ def _is_map_style(source: Any) -> bool:
 
 
 def _is_pair(data: Any) -> bool:
-    """Whether these are inputs and what belongs to them, and not two batches of inputs."""
-    if not isinstance(data, tuple | list) or len(data) != 2:
+    """Whether these are inputs and what belongs to them, and not batches of inputs."""
+    if not isinstance(data, tuple | list) or len(data) < 2:
         return False
-    inputs, beside = data
+    inputs, beside = data[:2]
     if not is_array(inputs) or inputs.ndim < 2:
         return False
+    if len(data) > 2:
+        # As a loader gives them: of several targets the first is the label. No batch of inputs is one number each.
+        return beside is None or (is_array(beside) and beside.ndim <= 1)
     if is_array(beside):
         rows = beside.ndim == 2 and inputs.ndim > 2
         apart = isinstance(data, tuple) and tuple(beside.shape[1:]) != tuple(inputs.shape[1:])

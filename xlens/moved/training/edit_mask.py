@@ -3,5 +3,7 @@
 from xlens.deprecated import forwarded_module
 
 __getattr__ = forwarded_module(
-    "xlens.training.edit_mask", "xlens.counterfactual.fit_mask", elsewhere={"default_contrast": "xlens.classifier"}
+    "xlens.training.edit_mask",
+    "xlens.counterfactual.fit_mask",
+    elsewhere={"default_contrast": "xlens.classifier", "_Pool": "xlens.counterfactual.fit_mask:MaskPool"},
 )
