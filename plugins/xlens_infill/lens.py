@@ -12,7 +12,7 @@ from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
-from xlens_infill.where import Found, find, find_by_tiles
+from xlens_infill.where import Found, find, find_by_tiles, margins_of
 from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
@@ -156,14 +156,18 @@ class InfillLens(EditingLens):
 
     def found(self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float) -> Found:
         """Return what is found for one input ``(1, C, H, W)``, whether or not there is a counterfactual."""
-        asked, limits = self._classifier[0], {"goal": goal, "largest": self.largest}
-        if self.by_tiles:
-            return find_by_tiles(asked, x, contrast, self.filled, within, **limits)
-        known = Survey(self.mean, self.basis, self.words, self.counts)
-        evidence = known.evidence(x, within, target, contrast)
-        return find(
-            asked, x, contrast, evidence, self.levels[target, contrast].tolist(), self.filled, within, **limits
-        )
+        limits = {"goal": goal, "largest": self.largest}
+        for margin in margins_of(self._classifier[0], x, contrast, goal):
+            if self.by_tiles:
+                found = find_by_tiles(margin, x, self.filled, within, **limits)
+            else:
+                known = Survey(self.mean, self.basis, self.words, self.counts)
+                evidence = known.evidence(x, within, target, contrast)
+                levels = self.levels[target, contrast].tolist()
+                found = find(margin, x, evidence, levels, self.filled, within, **limits)
+            if found.problem is None:
+                break
+        return found
 
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 PARTS = (7, 14)  # tiles along the shorter side
 OFFSETS = 2
-ROUNDS = 6
+ROUNDS = 12
 SMALLEST = 4  # pixels of a tile's side
 ALONE, TOGETHER = 6, (2, 4, 8)  # of the most promising tiles, tried alone, and so many of them at once
 

@@ -22,6 +22,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from xlens import Classifier
 from xlens.nn import margin_over_rest
 from xlens_infill.tiles import Fill, Margin, searched
 
@@ -40,14 +41,13 @@ class Found:
     parts: Tensor  # (1, H, W) long, 0 = untouched
     credit: Tensor  # (parts,) each part's share of the margin's rise
     filled: Tensor  # (C, H, W)
-    margin: float  # contrast logit minus the highest other one, after
+    margin: float  # what was to be lifted, after
     problem: str | None  # in words, why there is no local counterfactual
 
 
 def find(
-    logits: Logits,
+    margin: Margin,
     x: Tensor,
-    contrast: int,
     evidence: Tensor,
     levels: list[float],
     fill: Fill,
@@ -59,9 +59,8 @@ def find(
     """Smallest mask for one input x (1, C, H, W) whose filling lifts the margin to ``goal``, else the best seen.
 
     Args:
-        logits: the classifier.
+        margin: what an edit has to lift, such as `margin_of`.
         x: (1, C, H, W).
-        contrast: the class wanted.
         evidence: (1, 1, H, W), a map of what looks like the target's and never like the contrast's.
         levels: at which the map is cut, from the strictest.
         fill: fills a hole of an image from the pixels that a third argument allows.
@@ -72,7 +71,6 @@ def find(
     masks = nested(evidence, levels, within)
     doubtful = masks[-1:]  # what may be evidence is no source for a fill, even where a smaller mask leaves it alone
     tried = torch.cat([fill(x, m[None], (within & ~doubtful) | m) for m in masks])
-    margin = margin_of(logits, contrast)
     with torch.no_grad():
         seen = margin(torch.cat([x, tried]))
     start, seen = float(seen[0]), seen[1:]
@@ -81,11 +79,8 @@ def find(
     return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest)
 
 
-def find_by_tiles(
-    logits: Logits, x: Tensor, contrast: int, fill: Fill, within: Tensor, *, goal: float, largest: float
-) -> Found:
+def find_by_tiles(margin: Margin, x: Tensor, fill: Fill, within: Tensor, *, goal: float, largest: float) -> Found:
     """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them."""
-    margin = margin_of(logits, contrast)
     mask, filled = searched(margin, x, fill, within, goal, largest)
     with torch.no_grad():
         reached = float(margin(filled))
@@ -99,6 +94,31 @@ def margin_of(logits: Logits, contrast: int) -> Margin:
         return margin_over_rest(logits(points), torch.full((len(points),), contrast, device=points.device))
 
     return margin
+
+
+def margins_of(classifier: Classifier, x: Tensor, contrast: int, goal: float) -> list[Margin]:
+    """What an edit of x (1, C, H, W) has to lift to the goal, the strictest first.
+
+    Of a label among others that is first the margin of an edit that leaves the others decided as they are; what
+    turns the label alone shows the label, and not what it is confused with.
+    """
+    plain, label = margin_of(classifier, contrast), classifier.label
+    if label is None:
+        return [plain]
+    every = classifier.about(None)
+    with torch.no_grad():
+        side = every(x).sign()
+    others = [k for k in range(side.shape[1]) if k != label]
+    if not others:
+        return [plain]
+
+    def alone(points: Tensor) -> Tensor:
+        logits = every(points)
+        own = logits[:, label] if contrast else -logits[:, label]
+        # Others need not reach the goal: it is enough that they stay on their side.
+        return torch.minimum(own, (logits * side)[:, others].amin(1) + goal)
+
+    return [alone, plain]
 
 
 def settled(

@@ -132,7 +132,10 @@ def changed_by(model: nn.Module, ask: Callable[[], object], trouble: Any) -> tup
         time.sleep(0.004)
     except (KeyboardInterrupt, RuntimeError, xlens.errors.XlensError) as raised:
         fault = raised
-    return differing(before, {**model_state(model), **process_state()}), fault is not None
+    came, changed = fault is not None, differing(before, {**model_state(model), **process_state()})
+    # Its traceback holds this frame, and with it a copy of the model.
+    fault = None
+    return changed, came
 
 
 def same_explanation(first: xlens.Explanation, second: xlens.Explanation) -> bool:

@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 from xlens_infill.fill import fill_harmonic, fill_patches, harmonic
 from xlens_infill.survey import levels_of, separation, survey
-from xlens_infill.where import choose, find, label, nested, relabel
+from xlens_infill.where import choose, find, label, margin_of, nested, relabel
 from xlens_infill.within import object_of, shows_objects
 
 FILLS = [fill_harmonic, fill_patches]
@@ -220,7 +220,15 @@ def spots():
 
 def searched(x, evidence, **options):
     within = torch.ones_like(evidence, dtype=torch.bool)
-    return find(OneSpot(), x, 0, evidence, [0.5], fill_harmonic, within, **{"goal": 0.0, "largest": 0.3} | options)
+    return find(
+        margin_of(OneSpot(), 0),
+        x,
+        evidence,
+        [0.5],
+        fill_harmonic,
+        within,
+        **{"goal": 0.0, "largest": 0.3} | options,
+    )
 
 
 def test_what_the_classifier_does_not_care_about_is_put_back():

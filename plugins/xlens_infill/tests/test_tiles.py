@@ -1,9 +1,12 @@
 """The search by tiles, on classifiers whose evidence is known."""
 
 import torch
+from xlens_infill import Infill
 from xlens_infill.fill import fill_harmonic
 from xlens_infill.tiles import searched, tilings
-from xlens_infill.where import find_by_tiles
+from xlens_infill.where import find_by_tiles, margin_of, margins_of
+
+from xlens import Classifier, Spec
 
 
 def picture(*places, side=56):
@@ -23,9 +26,9 @@ class Strongest(torch.nn.Module):
         return 10 * torch.stack([-peak, peak], 1)
 
 
-def find(x, within, logits=None, **options):
+def find(x, within, margin=None, **options):
     return find_by_tiles(
-        logits or Strongest(), x, 0, fill_harmonic, within, **{"goal": 0.0, "largest": 0.3} | options
+        margin or margin_of(Strongest(), 0), x, fill_harmonic, within, **{"goal": 0.0, "largest": 0.3} | options
     )
 
 
@@ -56,7 +59,7 @@ def test_what_is_not_local_is_not_found():
             return 50 * torch.stack([-tone, tone], 1)
 
     x, _, within = picture((20, 20))
-    found = find(x, within, Tone())
+    found = find(x, within, margin_of(Tone(), 0))
     assert "no local counterfactual" in found.problem
 
 
@@ -68,3 +71,64 @@ def test_only_the_object_is_edited_and_the_search_stops_at_the_largest_area():
     assert torch.equal(filled[~mask], x[~mask])
     small = find(x, torch.ones_like(true), largest=0.001)
     assert "it would take" in small.problem or "margin" in small.problem
+
+
+class TwoLabels(torch.nn.Module):
+    """The first label needs two spots, and the second follows one of them, or always the first label."""
+
+    def __init__(self, follows):
+        super().__init__()
+        self.follows = follows
+
+    def forward(self, x):
+        left, right = x[:, 0, 22:25, 10:13].mean((1, 2)), x[:, 0, 22:25, 38:41].mean((1, 2))
+        # The left spot is what moves it most.
+        both = 10 * (left.square() * right - 0.2)
+        return torch.stack(
+            [both, {"left": 10 * (left - 0.4), "right": 10 * (right - 0.4), "first": both}[self.follows]], 1
+        )
+
+
+def two_labels(follows):
+    x, _, within = picture((20, 8), (20, 36))
+    every = Classifier(TwoLabels(follows), outputs="multilabel", labels=["first", "second"])
+    return x, within, every
+
+
+def decided(every, image):
+    return (every.about(None)(image[None]) > 0)[0].tolist()
+
+
+def test_of_a_label_among_others_what_turns_it_alone_is_found_first():
+    both = []
+    for spot in ("left", "right"):
+        x, within, every = two_labels(spot)
+        alone, plain = margins_of(every.about("first"), x, 0, 0.0)
+        assert decided(every, x[0]) == [True, True]
+        assert decided(every, find(x, within, alone).filled) == [False, True]
+        both.append(decided(every, find(x, within, plain).filled))
+    assert [False, False] in both, "either spot turns the first label, and nothing has to be avoided"
+
+
+def test_what_turns_no_label_alone_turns_it_with_others():
+    x, within, every = two_labels("first")
+    one, zero = (1.0,), (0.0,)
+    spec = Spec(
+        shape=(1, 56, 56),
+        num_classes=2,
+        minimum=zero,
+        maximum=one,
+        mean=zero,
+        std=one,
+        class_margins=((1.0, 1.0),) * 2,
+    )
+    lens = Infill(search="tiles").build(every.about("first"), spec)
+    assert margins_of(every.about("first"), x, 0, 0.0)[0](x) < 0
+    found = lens.found(x, within, 1, 0, 0.0)
+    assert found.problem is None
+    assert decided(every, found.filled) == [False, False]
+
+
+def test_a_label_without_others_is_a_class():
+    one = Classifier(torch.nn.Flatten(), outputs="multilabel", labels=["only"], label="only")
+    assert len(margins_of(one, torch.ones(1, 1, 1, 1), 0, 0.0)) == 1
