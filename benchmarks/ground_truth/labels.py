@@ -5,87 +5,25 @@
 `--data` is a folder with labels.csv and leaf/ (BRACOL, repository esgario/lara2018, MIT). A small network is
 trained from scratch on one half of the leaves at 96 pixels, with one logit per disease. Of the other half the first
 leaves are explained that have the disease and on which the network says so: the disease against its absence, with
-the other three as they are. No judge is asked: the figures say what the edit does to this network alone.
+the other three as they are. A second table is of leaves with drawn symptoms, which neither the network nor a judge
+of another topology, trained on the other half, has seen: of those with this disease alone, on which both say so, it
+tells whether the judge too finds the disease gone, and how much of the edit lies on symptoms.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import xlens
-from benchmarks.common.cache import CACHE
-from benchmarks.common.leaves import DISEASES, images, leaves
-
-SIDE = 96
-STEPS, BATCH = 1200, 32
-
-
-class Diseases(nn.Module):
-    """Five convolutions, and one logit for each disease; takes images in [0, 1]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for width, stride in ((16, 2), (32, 2), (64, 2), (64, 1), (96, 2)):
-            layers += [nn.Conv2d(before, width, 3, stride, 1), nn.BatchNorm2d(width), nn.ReLU()]
-            before = width
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(2 * before, len(DISEASES))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits ``(N, 4)``."""
-        found = self.body(inputs * 4 - 2)
-        # A small lesion counts in the largest value, what covers the leaf in the mean.
-        return self.head(torch.cat([found.amax((2, 3)), found.mean((2, 3))], 1))
-
-
-def diseases(folder: Path, names: list[str]) -> Tensor:
-    """Return which diseases each leaf has, ``(N, 4)`` bool."""
-    with (folder / "labels.csv").open() as file:
-        rows = {row["id"]: [int(row[name]) for name in DISEASES] for row in csv.DictReader(file)}
-    return torch.tensor([rows[name] for name in names]) > 0
-
-
-def trained(seen: Tensor, has: Tensor, seed: int) -> Diseases:
-    """Return the network, from the cache if it is there."""
-    path = CACHE / f"diseases-{SIDE}-{seed}.safetensors"
-    torch.manual_seed(seed)
-    net = Diseases()
-    if path.exists():
-        net.load_state_dict(load_file(path))
-        return net.eval()
-    begun = time.process_time()
-    optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, STEPS)
-    # Rare diseases are drawn as often as common ones.
-    kinds = [*(has[:, k].nonzero()[:, 0] for k in range(len(DISEASES))), (~has.any(1)).nonzero()[:, 0]]
-    for step in range(STEPS):
-        picked = [kinds[(step + i) % len(kinds)] for i in range(BATCH)]
-        rows = torch.stack([kind[torch.randint(len(kind), ())] for kind in picked])
-        batch = seen[rows]
-        batch = batch.flip(-1) if step % 2 else batch
-        batch = batch.flip(-2) if step // 2 % 2 else batch
-        light, shift = torch.randn(2, BATCH, 1, 1, 1)
-        batch = (batch * (1 + 0.15 * light) + 0.05 * shift).clamp(0, 1)
-        loss = F.binary_cross_entropy_with_logits(net(batch), has[rows].float())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    print(f"trained in {time.process_time() - begun:.0f} CPU seconds")
-    CACHE.mkdir(exist_ok=True)
-    save_file(net.state_dict(), path)
-    return net.eval()
+from benchmarks.common.diseases import SIDE, Diseases, Patches, diseases, trained
+from benchmarks.common.leaves import DISEASES, grown, images, leaves, surfaces, symptoms
 
 
 def area_under_curve(scores: Tensor, has: Tensor) -> float:
@@ -94,47 +32,80 @@ def area_under_curve(scores: Tensor, has: Tensor) -> float:
     return float((pairs > 0).float().mean() + 0.5 * (pairs == 0).float().mean())
 
 
-def row_of(
-    every: xlens.Classifier,
-    k: int,
-    seen: Tensor,
-    unseen: Tensor,
-    logits: Tensor,
-    has: Tensor,
-    count: int,
-    seed: int,
-) -> list[str]:
-    """Return one disease's figures, as cells."""
-    name = DISEASES[k]
-    begun = time.process_time()
-    explainer = xlens.fit(every.about(name), seen, "infill", seed=seed, progress=False)
-    fitting = time.process_time() - begun
-    rows = (has[:, k] & (logits[:, k] > 0)).nonzero()[:count, 0]
-    begun = time.process_time()
+def removed(explainer: xlens.Explainer, inputs: Tensor, name: str) -> xlens.Explanation:
+    """Explain a disease against its absence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xlens.errors.UntrustworthyWarning)
-        found = explainer.explain(unseen[rows], target=name, contrast=f"no {name}", attributions=())
-    explaining = (time.process_time() - begun) / max(1, len(rows))
-    others = torch.stack(list(found.other_labels.values()), 1)  # (N, 3, 2)
-    moved = (others[..., 1] - others[..., 0]).abs()
-    turned = (others[..., 0] > 0.5) != (others[..., 1] > 0.5)
+        return explainer.explain(inputs, target=name, contrast=f"no {name}", attributions=())
+
+
+def turned_labels(found: xlens.Explanation) -> tuple[Tensor, Tensor]:
+    """Return which other labels are decided otherwise, ``(N, 3)``, and the change of their probabilities."""
+    others = torch.stack(list(found.other_labels.values()), 1)
+    return (others[..., 0] > 0.5) != (others[..., 1] > 0.5), others[..., 1] - others[..., 0]
+
+
+def row_of(explainer: xlens.Explainer, name: str, inputs: Tensor, auc: float, fitting: float) -> list[str]:
+    """Return one disease's figures on leaves without drawn symptoms, as cells."""
+    begun = time.process_time()
+    found = removed(explainer, inputs, name)
+    explaining = (time.process_time() - begun) / max(1, len(inputs))
+    turned, moved = turned_labels(found)
     flips = found.fidelity.flips
-    alone = flips & ~turned.any(1)
     area = found.mask.flatten(1).mean(1)[flips]
-    appears = turned & (others[..., 1] > 0.5)
+    appears = turned & (moved > 0)
     more, less = (part[flips].float().mean(0).tolist() for part in (appears, turned & ~appears))
     which = [f"{other} +{more[i]:.2f} -{less[i]:.2f}" for i, other in enumerate(found.other_labels)]
     return [
         name,
-        f"{area_under_curve(logits[:, k], has[:, k]):.3f}",
-        str(len(rows)),
-        f"{float(flips.float().mean()):.2f}",
-        f"{float(alone.float().mean()):.2f}",
-        f"{float(found.trustworthy.float().mean()):.2f}",
-        f"{float(moved[flips].mean()):.3f}",
+        f"{auc:.3f}",
+        str(len(inputs)),
+        share(flips),
+        share(flips & ~turned.any(1)),
+        share(found.trustworthy),
+        f"{float(moved[flips].abs().mean()):.3f}",
         ", ".join(which),
         f"{float(area.median()):.3f}" if len(area) else "-",
         f"{fitting:.0f} / {explaining:.1f}",
+    ]
+
+
+def share(held: Tensor) -> str:
+    """Return the share that holds, as a cell."""
+    return f"{float(held.float().mean()):.2f}" if len(held) else "-"
+
+
+def row_of_drawn(
+    explainer: xlens.Explainer, judge: nn.Module, k: int, inputs: Tensor, spots: Tensor, leaf: Tensor
+) -> list[str]:
+    """Return one disease's figures on leaves with drawn symptoms of it alone, as cells.
+
+    Args:
+        explainer: of the disease.
+        judge: the other network.
+        k: number of the disease.
+        inputs: ``(N, 3, H, W)``.
+        spots: ``(N, 1, H, W)`` bool, what is drawn as a symptom.
+        leaf: ``(N, 1, H, W)`` bool, the leaf with its symptoms.
+    """
+    if not len(inputs):
+        return [DISEASES[k], "0", *["-"] * 7]
+    found = removed(explainer, inputs, DISEASES[k])
+    flips, mask = found.fidelity.flips, found.mask > 0.5
+    with torch.no_grad():
+        confirmed = judge(found.counterfactual)[:, k] < 0
+    near = grown(spots, 1)
+    hit = [float(mask[i][near[i]].sum() / mask[i].sum()) for i in flips.nonzero()[:, 0].tolist()]
+    taken = [float(mask[i][spots[i]].float().mean()) for i in flips.nonzero()[:, 0].tolist()]
+    chance = [float(near[i][leaf[i]].float().mean()) for i in flips.nonzero()[:, 0].tolist()]
+    return [
+        DISEASES[k],
+        str(len(inputs)),
+        share(flips),
+        share(flips & ~turned_labels(found)[0].any(1)),
+        share(found.trustworthy),
+        share(confirmed[flips]),
+        *(f"{sum(one) / len(one):.2f}" if one else "-" for one in (hit, chance, taken)),
     ]
 
 
@@ -150,6 +121,22 @@ HEAD = (
     "area, median",
     "CPU s: fit / leaf",
 )
+HEAD_OF_DRAWN = (
+    "disease",
+    "leaves of it alone",
+    "flips",
+    "flips alone",
+    "trustworthy",
+    "judge agrees, of flips",
+    "of the edit, on symptoms",
+    "by chance",
+    "of the symptoms, edited",
+)
+
+
+def said(cells: Sequence[str]) -> None:
+    """Print one line of a table."""
+    print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def main() -> None:
@@ -162,14 +149,32 @@ def main() -> None:
     split = leaves(chosen.data, chosen.seed)
     seen, unseen = (images(chosen.data, "leaf", names, SIDE) for names in (split.of_classifier, split.of_judges))
     has = diseases(chosen.data, split.of_judges)
-    net = trained(seen, diseases(chosen.data, split.of_classifier), chosen.seed)
+    net = trained(Diseases, seen, diseases(chosen.data, split.of_classifier), chosen.seed)
+    judge = trained(Patches, unseen, has, chosen.seed)
     every = xlens.Classifier(net, outputs="multilabel", labels=DISEASES)
     with every.frozen(), torch.no_grad():
         logits = torch.cat([every(part) for part in unseen.split(64)])
-    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
-    for k in range(len(DISEASES)):
-        row = row_of(every, k, seen, unseen, logits, has, chosen.leaves, chosen.seed)
-        print("| " + " | ".join(row) + " |", flush=True)
+    drawn = split.held_out
+    ill, whole = diseases(chosen.data, drawn), images(chosen.data, "masked", drawn, SIDE)
+    spots, leaf = symptoms(chosen.data, drawn, SIDE), surfaces(chosen.data, drawn, SIDE)
+    with every.frozen(), torch.no_grad():
+        agreed = torch.cat([(every(part) > 0) & (judge(part) > 0) for part in whole.split(64)])
+    of_drawn = []
+    said(HEAD)
+    said(["---"] * len(HEAD))
+    for k, name in enumerate(DISEASES):
+        begun = time.process_time()
+        explainer = xlens.fit(every.about(name), seen, "infill", seed=chosen.seed, progress=False)
+        fitting = time.process_time() - begun
+        rows = (has[:, k] & (logits[:, k] > 0)).nonzero()[: chosen.leaves, 0]
+        said(row_of(explainer, name, unseen[rows], area_under_curve(logits[:, k], has[:, k]), fitting))
+        alone = ill[:, k] & (ill.sum(1) == 1) & agreed[:, k] & spots.flatten(1).any(1)
+        of_drawn.append(row_of_drawn(explainer, judge, k, whole[alone], spots[alone], leaf[alone]))
+    print()
+    said(HEAD_OF_DRAWN)
+    said(["---"] * len(HEAD_OF_DRAWN))
+    for row in of_drawn:
+        said(row)
 
 
 if __name__ == "__main__":
