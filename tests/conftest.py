@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import signal
 import socket
 import sys
 
@@ -17,6 +18,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 torch.set_num_threads(1)
+# A shell that runs the tests in the background has Ctrl-C ignored, and some of them press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -284,8 +284,10 @@ def plot_curves(curves: dict[str, list[Rows]], path: Path) -> None:
         axis.set_xlabel("s")
         axis.set_ylabel(label)
     left.set_ylim(0, 1.02)
-    left.set_title(
-        "solid: the classifier; dashed: the lens's own head; dotted: the classifier, carried, around", fontsize=8
+    # Over both: one of the two is too narrow for it.
+    figure.suptitle(
+        "left, solid: the classifier; dashed: the lens's own head; dotted: the classifier, carried, around",
+        fontsize=8,
     )
     right.legend(fontsize=8)
     figure.savefig(path, dpi=90)

@@ -44,7 +44,11 @@ def main() -> None:
     train, test = prepare(digits.train), prepare(digits.test)
     train_classifier(model, train, digits.train_labels, steps=chosen.training_steps)
 
-    classifier = xlens.Classifier(model, class_names=[CLASS_MAP[i] for i in range(len(CLASS_MAP))])
+    classifier = xlens.Classifier(
+        model,
+        class_names=[CLASS_MAP[i] for i in range(len(CLASS_MAP))],
+        normalization=(config["mean"], config["std"]),
+    )
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)
     explanation = explainer.explain(test[:8])
     explanation.plot(0).savefig(chosen.out / "timm-model.png", dpi=60)

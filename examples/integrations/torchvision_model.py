@@ -17,11 +17,12 @@ from torchvision.transforms import v2
 import xlens
 from xlens.datasets import load_images, train_classifier
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRANSFORM = v2.Compose(
     [
         v2.Resize(32),
         v2.Lambda(lambda image: image.expand(3, -1, -1)),
-        v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        v2.Normalize(MEAN, STD),
     ]
 )
 
@@ -58,7 +59,8 @@ def main() -> None:
     images = torch.stack([image for image, _ in train])
     train_classifier(model, images, digits.train_labels, steps=chosen.training_steps)
 
-    classifier = xlens.Classifier(model, class_names=digits.class_names)
+    # What the transform did to the colours, which pictures undo.
+    classifier = xlens.Classifier(model, class_names=digits.class_names, normalization=(MEAN, STD))
     explainer = xlens.fit(classifier, train, "svae", steps=chosen.steps)
     explanation = explainer.explain(torch.stack([test[i][0] for i in range(8)]))
     explanation.plot(0).savefig(chosen.out / "torchvision-model.png", dpi=60)

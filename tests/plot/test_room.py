@@ -56,3 +56,22 @@ def test_all_words_are_inside_and_the_curve_is_not_pressed_flat(figure):
         assert page.contains(*box.max), text.get_text()
     (curve,) = (axis for axis in figure.findobj(Axes) if axis.get_ylabel().startswith("p("))
     assert curve.get_window_extent().height > 1.5 * figure.dpi
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_the_colours_mean_lies_over_no_number_and_no_title(channels):
+    one = made(n=1, channels=channels)
+    figure = dataclasses.replace(
+        one,
+        attributions={"lig": one.inputs, "accumulated": one.inputs.abs()},
+        convergence_delta={"lig": torch.zeros(1)},
+    ).plot()
+    FigureCanvasAgg(figure).draw()
+    texts = figure.findobj(Text)
+    (legend,) = (text for text in texts if "red where the input has more" in text.get_text())
+    assert legend.get_text().count("\n") == 2
+    others = [label for axis in figure.findobj(Axes) for label in axis.get_xticklabels() if label.get_text()]
+    others += [text for text in texts if text.get_text().startswith("The path")]
+    assert len(others) > 5
+    box = legend.get_window_extent()
+    assert not [text.get_text() for text in others if text.get_window_extent().overlaps(box)]

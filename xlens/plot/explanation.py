@@ -80,7 +80,9 @@ def plot_explanation(explanation: Explanation) -> Figure:
     loud = 0.42 * (1 + banner.count("\n")) if banner else 0.0
     words = _words(one)
     tall = [side + 0.35 + 0.17 * max(title.count("\n") + 1 for title, _, _ in row) for row in rows]
-    heights = [loud, 0.5, sum(tall) + 0.15, 0.3, side + 0.6, max(2.5, _LINE * (words.count("\n") + 3))]
+    legend_text = _legend(one)
+    signs = 0.3 + 0.16 * legend_text.count("\n")
+    heights = [loud, 0.5, sum(tall) + 0.15, signs, side + 0.6, max(2.5, _LINE * (words.count("\n") + 3))]
     figure = new_figure(_WIDTH, sum(heights))
     cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.07, h_pad=0.05)
     kept = [height for height in heights if height]
@@ -92,7 +94,7 @@ def plot_explanation(explanation: Explanation) -> Figure:
     title, head, legend, frames, foot = parts
     title.text(0.012, 0.35, _title(one), va="center", fontsize=15, fontweight="bold", **plain)
     _draw_rows(head, one, rows, tall, ranges)
-    legend.text(0.5, 0.5, _legend(one), ha="center", va="center", fontsize=9, color="#444444", **plain)
+    legend.text(0.5, 0.5, legend_text, ha="center", va="center", fontsize=9, color="#444444", **plain)
     _draw_frames(frames, one, ranges)
     left, right = foot.subfigures(1, 2)
     _draw_curve(left.subplots(), one)
