@@ -198,6 +198,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "windows",
         "evidence",
         "parts",
+        "edits",
         "sweep",
         "chance",
         "sameness",

@@ -60,8 +60,9 @@ def tilings(x: Tensor, fill: Fill, within: Tensor) -> tuple[list[Tiling], int]:
 
 def searched(
     margin: Margin, x: Tensor, fill: Fill, within: Tensor, goal: float, largest: float
-) -> tuple[Tensor, Tensor]:
-    """Return the mask ``(1, 1, H, W)`` of tiles whose filling lifts the margin most, and the input filled there.
+) -> tuple[Tensor, Tensor, float]:
+    """Return the mask ``(1, 1, H, W)`` of tiles whose filling lifts the margin most, the input filled there, and
+    its margin.
 
     Args:
         margin: of the contrast class over all others, of inputs ``(N, C, H, W)``.
@@ -72,11 +73,11 @@ def searched(
         largest: share of the object at which it ends too.
     """
     cuts, number = tilings(x, fill, within)
-    now, mask = x, torch.zeros_like(within)
-    with torch.no_grad():
-        reached = float(margin(x))
+    now, mask, reached = x, torch.zeros_like(within), -torch.inf
     for _ in range(ROUNDS):
-        asked = [_put(now, mask, cuts, tiles) for tiles in _promising(margin, now, cuts, number)]
+        # The pass that has the gradient says what the margin is, too.
+        slope, reached = _slope(margin, now)
+        asked = [_put(now, mask, cuts, tiles) for tiles in _promising(slope, now, cuts, number)]
         if not asked:
             break
         with torch.no_grad():
@@ -94,14 +95,19 @@ def searched(
             now, reached = whole, as_one
         if reached >= goal or int(mask.sum()) > largest * int(within.sum()):
             break
-    return mask, now
+    return mask, now, reached
 
 
-def _promising(margin: Margin, now: Tensor, cuts: list[Tiling], number: int) -> list[Tensor]:
-    """Return sets of tiles whose filling should raise the margin, to first order, most for their size."""
+def _slope(margin: Margin, now: Tensor) -> tuple[Tensor, float]:
     points = now.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(margin(points).sum(), points)
+        reached = margin(points).sum()
+        (slope,) = torch.autograd.grad(reached, points)
+    return slope, float(reached.detach())
+
+
+def _promising(slope: Tensor, now: Tensor, cuts: list[Tiling], number: int) -> list[Tensor]:
+    """Return sets of tiles whose filling should raise the margin, to first order, most for their size."""
     gain, size = now.new_zeros(number), now.new_zeros(number)
     for cut in cuts:
         earned = (slope[0] * (cut.filled - now[0])).sum(0)
