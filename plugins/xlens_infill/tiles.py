@@ -42,19 +42,23 @@ def tilings(x: Tensor, fill: Fill, within: Tensor) -> tuple[list[Tiling], int]:
     """Return several cuts of one input ``(1, C, H, W)``, and how many tiles they have together."""
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
-    out: list[Tiling] = []
+    cuts: list[Tensor] = []
+    holes: list[Tensor] = []
     number = 0
     for parts in PARTS:
         side = max(SMALLEST, round(min(height, width) / parts))
         for offset in range(OFFSETS):
             row, column = ((at + offset * side // OFFSETS) // side for at in (rows, columns))
-            names = row[:, None] * (int(column.max()) + 1) + column
-            filled = x
-            for colour in (0, 1):  # as on a chess board: what is filled at once touches at corners only
-                hole = ((row[:, None] + column) % 2 == colour)[None, None] & within
-                filled = torch.where(hole, fill(x, hole, within), filled)
-            out.append(Tiling(names + number, filled[0]))
-            number += int(names.max()) + 1
+            cuts.append(number + row[:, None] * (int(column.max()) + 1) + column)
+            number = int(cuts[-1].max()) + 1
+            # As on a chess board: what is filled at once touches at corners only.
+            holes += [((row[:, None] + column) % 2 == colour)[None] & within[0] for colour in (0, 1)]
+    # All in one call: of small images the calls take longer than what they compute.
+    all_filled = fill(x.expand(len(holes), -1, -1, -1), torch.stack(holes), within.expand(len(holes), -1, -1, -1))
+    out = [
+        Tiling(names, torch.where(holes[2 * n + 1], all_filled[2 * n + 1], all_filled[2 * n]))
+        for n, names in enumerate(cuts)
+    ]
     return out, number
 
 
@@ -77,7 +81,7 @@ def searched(
     for _ in range(ROUNDS):
         # The pass that has the gradient says what the margin is, too.
         slope, reached = _slope(margin, now)
-        asked = [_put(now, mask, cuts, tiles) for tiles in _promising(slope, now, cuts, number)]
+        asked = [_put(now, mask, cuts, tiles, number) for tiles in _promising(slope, now, cuts, number)]
         if not asked:
             break
         with torch.no_grad():
@@ -119,10 +123,12 @@ def _promising(slope: Tensor, now: Tensor, cuts: list[Tiling], number: int) -> l
     return alone + [order[:several] for several in TOGETHER if several <= len(order)]
 
 
-def _put(now: Tensor, mask: Tensor, cuts: list[Tiling], tiles: Tensor) -> tuple[Tensor, Tensor]:
+def _put(now: Tensor, mask: Tensor, cuts: list[Tiling], tiles: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Return the input with these tiles filled too, and where it is filled now."""
+    wanted = torch.zeros(number, dtype=torch.bool, device=tiles.device)
+    wanted[tiles] = True
     for cut in cuts:
-        chosen = torch.isin(cut.names, tiles)[None, None]
+        chosen = wanted[cut.names][None, None]
         now, mask = torch.where(chosen, cut.filled, now), mask | chosen
     return now, mask
 
