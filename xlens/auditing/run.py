@@ -91,7 +91,7 @@ def audit(
     >>> audit.count
     64
     """
-    faults = faults_of(n, search, seconds, confidence, seed)
+    faults = faults_of(n, search, seconds, confidence, seed, output_dir)
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
