@@ -215,8 +215,7 @@ class Audit:
     def plot(self) -> Figure:
         """Draw where each group lies, how much it does, and its exemplars; the matplotlib figure is returned.
 
-        W&B takes it by ``run.log({"audit": wandb.Image(figure)})``, MLflow by ``mlflow.log_figure(figure,
-        "audit.png")``.
+        W&B and MLflow take it, and the tables, by ``xlens.integrations.audits``.
         """
         from xlens.auditing.figures import plot_audit
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from xlens.auditing.result import Audit
 from xlens.auditing.tables import COLUMNS
@@ -39,11 +42,18 @@ def wandb_audit(audit: Audit) -> dict[str, Any]:
         images = [None if pairs is None else wandb.Image(to_pixels(pairs[0, i], ranges)) for i in (0, 1)]
         table.add_data(*(images if drawn else []), *row.values())
     return {
-        "audit": wandb.Image(audit.plot()),
+        "audit": wandb.Image(_drawn(audit)),
         "audit/groups": table,
         "audit/alarms": len(audit.alarms),
         "audit/suspicion": max((alarm.suspicion for alarm in audit.alarms), default=0.0),
     }
+
+
+def _drawn(audit: Audit) -> Image.Image:
+    # As pixels: of a figure W&B asks pyplot, which a program need not have imported.
+    png = io.BytesIO()
+    audit.plot().savefig(png, format="png")
+    return Image.open(png)
 
 
 def write_audit(audit: Audit, folder: str | Path) -> list[Path]:
