@@ -212,8 +212,8 @@ def _batch(
         contrast = default_contrast(logits, target, fitted.lens.reference_class)
         found = evidence_of(fitted, moved, target, contrast, search, logits)
         objects = None if objects is None else objects.to(fitted.device)
-        known = {"logits": logits, "index": index, "labels": labels, "objects": objects}
-        parts = parts_of(fitted, moved, target, contrast, found, **known)
+        facts = {"labels": labels, "objects": objects}
+        parts = parts_of(fitted, moved, target, contrast, found, logits=logits, index=index, **facts)
         fall = torch.full((len(index),), -torch.inf)
         for i, drop in zip(np.searchsorted(index.numpy(), parts.input).tolist(), parts.drop.tolist(), strict=True):
             fall[i] = max(float(fall[i]), drop)
