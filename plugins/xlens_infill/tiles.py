@@ -23,6 +23,7 @@ PARTS = (7, 14)  # tiles along the shorter side
 OFFSETS = 2
 ROUNDS = 6
 SMALLEST = 4  # pixels of a tile's side
+FILLED_AT_ONCE = 1 << 16  # values
 ALONE, TOGETHER = 6, (2, 4, 8)  # of the most promising tiles, tried alone, and so many of them at once
 
 Margin = Callable[[Tensor], Tensor]
@@ -53,8 +54,11 @@ def tilings(x: Tensor, fill: Fill, within: Tensor) -> tuple[list[Tiling], int]:
             number = int(cuts[-1].max()) + 1
             # As on a chess board: what is filled at once touches at corners only.
             holes += [((row[:, None] + column) % 2 == colour)[None] & within[0] for colour in (0, 1)]
-    # All in one call: of small images the calls take longer than what they compute.
-    all_filled = fill(x.expand(len(holes), -1, -1, -1), torch.stack(holes), within.expand(len(holes), -1, -1, -1))
+    # Of small images together: the calls take longer than what they compute. Large ones leave the caches so.
+    together = torch.stack(holes).split(max(1, FILLED_AT_ONCE // x.numel()))
+    all_filled = torch.cat(
+        [fill(x.expand(len(some), -1, -1, -1), some, within.expand(len(some), -1, -1, -1)) for some in together]
+    )
     out = [
         Tiling(names, torch.where(holes[2 * n + 1], all_filled[2 * n + 1], all_filled[2 * n]))
         for n, names in enumerate(cuts)
