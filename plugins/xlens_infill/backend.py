@@ -25,7 +25,7 @@ __all__ = ["Infill"]
 _READ = 64
 #: Inputs of a class, and classes, on which it is tried whether a search finds anything.
 _ASKED, _ASKED_CLASSES = 10, 4
-#: Share of them on which the survey has to find something, for tiles not to be tried.
+#: Share of them on which something has to be found: by the survey, or tiles are tried. No more is looked for.
 _ENOUGH = 0.3
 _OF_THE_TRAINING = ("steps", "batch_size", "width", "learning_rate")
 
@@ -200,14 +200,19 @@ class Infill(xlens.Backend):
 
 @torch.no_grad()
 def _reach(classifier: Classifier, lens: InfillLens, inputs: Tensor, within: Tensor, decided: Tensor) -> float:
-    """Return the share of inputs that have a local counterfactual, of the class of which most have."""
-    shares = []
+    """Return the share of inputs that have a local counterfactual, of the class of which most have.
+
+    Once enough of a class have one no more are looked at: at least so many have.
+    """
+    shares = [0.0]
     for c in decided.unique().tolist()[:_ASKED_CLASSES]:
         rows = (decided == c).nonzero()[:_ASKED, 0]
         logits = classifier(inputs[rows])
         logits[:, c] = -torch.inf
-        others = logits.argmax(1).tolist()
-        pairs = zip(rows.tolist(), others, strict=True)
-        found = [lens.found(inputs[i : i + 1], within[i : i + 1], c, other, 0.0) for i, other in pairs]
-        shares.append(sum(one.problem is None for one in found) / len(found))
+        found = 0
+        for i, other in zip(rows.tolist(), logits.argmax(1).tolist(), strict=True):
+            found += lens.found(inputs[i : i + 1], within[i : i + 1], c, other, 0.0).problem is None
+            if found >= _ENOUGH * len(rows):
+                return found / len(rows)
+        shares.append(found / len(rows))
     return max(shares)

@@ -23,6 +23,7 @@ PARTS = (7, 14)  # tiles along the shorter side
 OFFSETS = 2
 ROUNDS = 12
 SMALLEST = 4  # pixels of a tile's side
+FILLED_AT_ONCE = 1 << 16  # values
 ALONE, TOGETHER = 6, (2, 4, 8)  # of the most promising tiles, tried alone, and so many of them at once
 
 Margin = Callable[[Tensor], Tensor]
@@ -42,26 +43,34 @@ def tilings(x: Tensor, fill: Fill, within: Tensor) -> tuple[list[Tiling], int]:
     """Return several cuts of one input ``(1, C, H, W)``, and how many tiles they have together."""
     height, width = x.shape[-2:]
     rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
-    out: list[Tiling] = []
+    cuts: list[Tensor] = []
+    holes: list[Tensor] = []
     number = 0
     for parts in PARTS:
         side = max(SMALLEST, round(min(height, width) / parts))
         for offset in range(OFFSETS):
             row, column = ((at + offset * side // OFFSETS) // side for at in (rows, columns))
-            names = row[:, None] * (int(column.max()) + 1) + column
-            filled = x
-            for colour in (0, 1):  # as on a chess board: what is filled at once touches at corners only
-                hole = ((row[:, None] + column) % 2 == colour)[None, None] & within
-                filled = torch.where(hole, fill(x, hole, within), filled)
-            out.append(Tiling(names + number, filled[0]))
-            number += int(names.max()) + 1
+            cuts.append(number + row[:, None] * (int(column.max()) + 1) + column)
+            number = int(cuts[-1].max()) + 1
+            # As on a chess board: what is filled at once touches at corners only.
+            holes += [((row[:, None] + column) % 2 == colour)[None] & within[0] for colour in (0, 1)]
+    # Of small images together: the calls take longer than what they compute. Large ones leave the caches so.
+    together = torch.stack(holes).split(max(1, FILLED_AT_ONCE // x.numel()))
+    all_filled = torch.cat(
+        [fill(x.expand(len(some), -1, -1, -1), some, within.expand(len(some), -1, -1, -1)) for some in together]
+    )
+    out = [
+        Tiling(names, torch.where(holes[2 * n + 1], all_filled[2 * n + 1], all_filled[2 * n]))
+        for n, names in enumerate(cuts)
+    ]
     return out, number
 
 
 def searched(
     margin: Margin, x: Tensor, fill: Fill, within: Tensor, goal: float, largest: float
-) -> tuple[Tensor, Tensor]:
-    """Return the mask ``(1, 1, H, W)`` of tiles whose filling lifts the margin most, and the input filled there.
+) -> tuple[Tensor, Tensor, float]:
+    """Return the mask ``(1, 1, H, W)`` of tiles whose filling lifts the margin most, the input filled there, and
+    its margin.
 
     Args:
         margin: of the contrast class over all others, of inputs ``(N, C, H, W)``.
@@ -72,11 +81,11 @@ def searched(
         largest: share of the object at which it ends too.
     """
     cuts, number = tilings(x, fill, within)
-    now, mask = x, torch.zeros_like(within)
-    with torch.no_grad():
-        reached = float(margin(x))
-    for _ in range(ROUNDS):
-        asked = [_put(now, mask, cuts, tiles) for tiles in _promising(margin, now, cuts, number)]
+    now, mask, reached, most = x, torch.zeros_like(within), -torch.inf, 0.0
+    for left in reversed(range(ROUNDS)):
+        # The pass that has the gradient says what the margin is, too.
+        slope, reached = _slope(margin, now)
+        asked = [_put(now, mask, cuts, tiles, number) for tiles in _promising(slope, now, cuts, number)]
         if not asked:
             break
         with torch.no_grad():
@@ -85,6 +94,7 @@ def searched(
         best = _best(seen - reached, areas - mask.sum(), seen >= goal)
         if float(seen[best]) <= reached:
             break
+        most = max(most, float(seen[best]) - reached)
         now, mask, reached = asked[best][0], asked[best][1] & within, float(seen[best])
         # One hole has fewer seams than tiles that were filled one by one; but what it is filled from lies further.
         whole = fill(x, mask, within)
@@ -94,14 +104,21 @@ def searched(
             now, reached = whole, as_one
         if reached >= goal or int(mask.sum()) > largest * int(within.sum()):
             break
-    return mask, now
+        if reached + left * most < goal:
+            break  # what helps most is taken first: rounds as good as the best so far would not be enough
+    return mask, now, reached
 
 
-def _promising(margin: Margin, now: Tensor, cuts: list[Tiling], number: int) -> list[Tensor]:
-    """Return sets of tiles whose filling should raise the margin, to first order, most for their size."""
+def _slope(margin: Margin, now: Tensor) -> tuple[Tensor, float]:
     points = now.detach().requires_grad_()
     with torch.enable_grad():
-        (slope,) = torch.autograd.grad(margin(points).sum(), points)
+        reached = margin(points).sum()
+        (slope,) = torch.autograd.grad(reached, points)
+    return slope, float(reached.detach())
+
+
+def _promising(slope: Tensor, now: Tensor, cuts: list[Tiling], number: int) -> list[Tensor]:
+    """Return sets of tiles whose filling should raise the margin, to first order, most for their size."""
     gain, size = now.new_zeros(number), now.new_zeros(number)
     for cut in cuts:
         earned = (slope[0] * (cut.filled - now[0])).sum(0)
@@ -113,10 +130,12 @@ def _promising(margin: Margin, now: Tensor, cuts: list[Tiling], number: int) -> 
     return alone + [order[:several] for several in TOGETHER if several <= len(order)]
 
 
-def _put(now: Tensor, mask: Tensor, cuts: list[Tiling], tiles: Tensor) -> tuple[Tensor, Tensor]:
+def _put(now: Tensor, mask: Tensor, cuts: list[Tiling], tiles: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Return the input with these tiles filled too, and where it is filled now."""
+    wanted = torch.zeros(number, dtype=torch.bool, device=tiles.device)
+    wanted[tiles] = True
     for cut in cuts:
-        chosen = torch.isin(cut.names, tiles)[None, None]
+        chosen = wanted[cut.names][None, None]
         now, mask = torch.where(chosen, cut.filled, now), mask | chosen
     return now, mask
 

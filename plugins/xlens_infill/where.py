@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from xlens import Classifier
-from xlens.nn import margin_over_rest
+from xlens.nn import in_pieces, margin_over_rest
 from xlens_infill.tiles import Fill, Margin, searched
 
 Logits = Callable[[Tensor], Tensor]
@@ -81,9 +81,7 @@ def find(
 
 def find_by_tiles(margin: Margin, x: Tensor, fill: Fill, within: Tensor, *, goal: float, largest: float) -> Found:
     """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them."""
-    mask, filled = searched(margin, x, fill, within, goal, largest)
-    with torch.no_grad():
-        reached = float(margin(filled))
+    mask, filled, reached = searched(margin, x, fill, within, goal, largest)
     return settled(margin, x, mask, filled, reached, within, goal, largest)
 
 
@@ -91,7 +89,9 @@ def margin_of(logits: Logits, contrast: int) -> Margin:
     """The logit of a class minus the highest other one, as a function of inputs."""
 
     def margin(points: Tensor) -> Tensor:
-        return margin_over_rest(logits(points), torch.full((len(points),), contrast, device=points.device))
+        return margin_over_rest(
+            in_pieces(logits, points), torch.full((len(points),), contrast, device=points.device)
+        )
 
     return margin
 
@@ -113,7 +113,7 @@ def margins_of(classifier: Classifier, x: Tensor, contrast: int, goal: float) ->
         return [plain]
 
     def alone(points: Tensor) -> Tensor:
-        logits = every(points)
+        logits = in_pieces(every, points)
         own = logits[:, label] if contrast else -logits[:, label]
         # Others need not reach the goal: it is enough that they stay on their side.
         return torch.minimum(own, (logits * side)[:, others].amin(1) + goal)
@@ -133,7 +133,8 @@ def settled(
 ) -> Found:
     """What was found, in parts, without those that the classifier does not care about."""
     parts, number = label(mask)
-    credit = credits(margin, x, filled, parts, number) if number else x.new_zeros(0)
+    # One part alone carries all of it.
+    credit = credits(margin, x, filled, parts, number) if number > 1 else x.new_ones(number)
     if number > 1 and bool((credit <= 0).any()):
         keep = torch.isin(parts, 1 + (credit > 0).nonzero()[:, 0])
         lighter = torch.where(keep, filled, x)

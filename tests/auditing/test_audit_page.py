@@ -65,6 +65,18 @@ def test_in_a_browser_with_keys_on_a_phone_in_the_dark(found, tmp_path):
             assert "one and the same thing" in tab.page.inner_text("#signs")
             assert any(tab.pixels("#tiles canvas"))
             assert tab.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            tab.page.focus("#tiles button")
+            tab.page.keyboard.press("Enter")
+            tab.page.wait_for_selector("#single-pictures canvas")
+            assert tab.page.locator("#single-pictures canvas").count() == 3
+            assert "decision" in tab.page.inner_text("#single-table")
+            # The map is drawn where the two pictures differ, and white elsewhere.
+            seen = tab.pixels("#single-pictures figure:last-child canvas")
+            assert min(seen) < 255
+            assert tab.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            tab.page.keyboard.press("Escape")
+            assert not tab.page.is_visible("#single")
+            assert tab.page.evaluate("document.activeElement.closest('#tiles') !== null")
             tab.page.keyboard.press("Escape")
             assert tab.page.is_visible("#cards")
             tab.check_quiet()
@@ -79,8 +91,11 @@ def test_the_page_is_read_by_everybody(found, tmp_path, scheme):
         with opened(started, tmp_path / "audit.html", color_scheme=scheme) as tab:
             # An example, and where all of its group lie.
             tab.wait("document.querySelectorAll('#cards .triple canvas').length > 0")
-            for stage in ("all", "one"):
+            for stage in ("all", "one", "single"):
                 if stage == "one":
                     tab.page.click("#cards button")
+                if stage == "single":
+                    tab.page.click("#tiles button")
+                    tab.page.wait_for_selector("#single-pictures canvas")
                 violations = Axe().run(tab.page).response["violations"]
                 assert [fault["id"] for fault in violations if fault["impact"] in ("serious", "critical")] == []

@@ -100,7 +100,8 @@ def verdict_of(group: Group) -> str:
     toward = next(iter(group.toward))
     first = (
         f"{group.share:.0%} of {group.target!r} decisions lose {group.effect:.2f} of their probability on average "
-        f"when {_place_in_words(group.place)} is filled ({group.flips:.0%} change, mostly to {toward!r})"
+        f"when {_place_in_words(group.place)} is filled ({group.losing_half:.0%} of them lose more than .5, and "
+        f"{group.flips:.0%} change, mostly to {toward!r})"
     )
     if not signs:
         return f"{first}; it varies in place and look."

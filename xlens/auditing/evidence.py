@@ -37,7 +37,9 @@ class Evidence:
     by_lens: Tensor
 
 
-def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, search: str) -> Evidence:
+def evidence_of(
+    fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, search: str, logits: Tensor | None = None
+) -> Evidence:
     """Return what had to change in inputs ``(N, C, H, W)``, within ``fitted.asking()``.
 
     Args:
@@ -45,17 +47,21 @@ def evidence_of(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
         inputs: on the lens's device.
         target, contrast: ``(N,)``.
         search: ``"lens"``, ``"windows"``, or ``"both"``: the lens's, and windows where it finds nothing.
+        logits: ``(N, K)`` of the inputs, where they are known.
     """
     nothing = torch.zeros_like(inputs[:, 0], dtype=torch.bool)
     by_lens = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
     filled, mask = inputs, nothing
     if search != "windows":
         filled, mask = _of_lens(fitted, inputs, target, contrast)
-        by_lens = (in_pieces(fitted.classifier, filled).argmax(1) == contrast) & mask.flatten(1).any(1)
+        by_lens = mask.flatten(1).any(1)
+        if bool(by_lens.any()):
+            by_lens[by_lens.clone()] = in_pieces(fitted.classifier, filled[by_lens]).argmax(1) == contrast[by_lens]
         filled = torch.where(by_lens[:, None, None, None], filled, inputs)
         mask = mask & by_lens[:, None, None]
     if search != "lens" and bool((rest := ~by_lens).any()):
-        found, where = of_windows(fitted, inputs[rest], target[rest], contrast[rest])
+        known = None if logits is None else logits[rest]
+        found, where = of_windows(fitted, inputs[rest], target[rest], contrast[rest], logits=known)
         filled, mask = filled.clone(), mask.clone()
         filled[rest], mask[rest] = found, where
     return Evidence(filled, mask, by_lens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xlens.files.plain import said
 __all__ = ["faults_of", "masks_of", "metadata_of"]
 
 
-def faults_of(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> list[str]:
+def faults_of(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any, folder: Any = None) -> list[str]:
     """Return what is wrong with the options, all of it."""
     faults = []
     if n is not None and ((count := whole(n)) is None or count < 1):
@@ -29,6 +30,8 @@ def faults_of(n: Any, search: Any, seconds: Any, confidence: Any, seed: Any) -> 
         faults.append(f"confidence must be between 0 and 1, got {confidence!r}")
     if (number := whole(seed)) is None or not 0 <= number < 2**63:
         faults.append(f"seed must be an int >= 0 and < 2**63, got {seed!r}")
+    if folder is not None and not isinstance(folder, str | os.PathLike):
+        faults.append(f"output_dir must be a path or None, got {folder!r}")
     return faults
 
 

@@ -34,6 +34,7 @@ class Group:
         share_low, share_high: its interval, by bootstrap over inputs, like all intervals.
         effect, effect_low, effect_high: mean fall of the probability of `target` when this part alone is filled.
         drop: mean fall of the score.
+        losing_half: share of its inputs in which that alone takes more than .5 of the probability.
         flips: share of its inputs in which that alone changes the decision.
         carried: mean share of the score's change that the part carries, by path attribution.
         place: mean row and column of the centre, from 0 to 1.
@@ -68,6 +69,7 @@ class Group:
     effect_high: float
     drop: float
     flips: float
+    losing_half: float
     carried: float
     place: tuple[float, float]
     radius: float

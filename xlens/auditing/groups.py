@@ -28,6 +28,8 @@ _SAMPLES = 5
 #: Inputs by which it is judged whether a group is one thing, and with which it is compared.
 _COMPARED = 48
 _EXEMPLARS = 8
+#: Of the probability: an input that loses more is told of on its own.
+_HALF = 0.5
 
 
 def clusters(parts: Parts, target: int, smallest: int) -> list[np.ndarray]:
@@ -140,6 +142,7 @@ def describe(
         effect_high=effect_high,
         drop=float(own.drop[first].mean()),
         flips=float(own.flips[first].mean()),
+        losing_half=float((effects > _HALF).mean()),
         carried=float(own.share[first].mean()),
         place=(float(own.place[:, 0].mean()), float(own.place[:, 1].mean())),
         radius=radius,

@@ -11,6 +11,8 @@ import numpy as np
 
 from xlens.auditing.alarms import verdict_of
 from xlens.auditing.group import Group
+from xlens.auditing.singles import singles_of
+from xlens.auditing.writing import as_path
 from xlens.errors import StorageError
 from xlens.files.writing import write_whole
 from xlens.plot.pixels import ranges_of_lens, true_colours
@@ -60,11 +62,13 @@ def save_page(audit: Audit, path: str | Path, title: str) -> None:
     """Write the page to a file.
 
     Raises:
+        OptionError: it is no path.
         StorageError: it cannot be written.
     """
-    check_writable(path)
+    file = as_path(path, "Audit.save_html")
+    check_writable(file)
     try:
-        write_whole(Path(path), page_of(audit, title).encode())
+        write_whole(file, page_of(audit, title).encode())
     except (OSError, UnicodeError) as fault:
         raise StorageError("save_html: cannot write", given=fault, do="choose another file") from None
 
@@ -92,6 +96,7 @@ def _group(audit: Audit, group: Group, alarm: Any) -> dict[str, Any]:
         "table": _table(group),
         "associations": [[one.said, _number(one.p)] for one in group.associations],
         "names": [f"input {i}" for i in sorted(group.exemplars)] if pictures else [],
+        "singles": singles_of(audit, group) if pictures else [],
         "pictures": pictures,
     }
 
@@ -101,6 +106,7 @@ def _table(group: Group) -> list[list[str]]:
     rows = [
         ("share of the decisions", f"{group.share:.1%} ({group.share_low:.1%} to {group.share_high:.1%})"),
         ("fall of the probability", f"{group.effect:.3f} ({group.effect_low:.3f} to {group.effect_high:.3f})"),
+        ("lose more than .5 of the probability", f"{group.losing_half:.1%}"),
         ("fall of the score", _number(group.drop)),
         ("decisions changed by this part alone", f"{group.flips:.1%}"),
         ("share of the score's change it carries", f"{group.carried:.1%}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -89,6 +90,7 @@ def parts_of(
     contrast: Tensor,
     found: Evidence,
     *,
+    logits: Tensor,
     index: Tensor,
     labels: Tensor | None,
     objects: Tensor | None,
@@ -100,14 +102,27 @@ def parts_of(
         inputs: ``(N, C, H, W)`` on the lens's device.
         target, contrast: ``(N,)``.
         found: what had to change.
+        logits: ``(N, K)`` of the inputs.
         index, labels: ``(N,)`` position in the data, and true class where known.
         objects: ``(N, H, W)`` bool, where the object is, or None.
     """
-    masks, owner, share = _cut(inputs, found, _shared_out(fitted, inputs, target, contrast, found.filled))
-    own, holes = inputs[owner], masks[:, None]
-    alone = torch.where(holes, found.filled[owner], own)
-    t, c = target[owner], contrast[owner]
-    before, after = (in_pieces(fitted.classifier, x) if len(x) else x.new_zeros(0, 2) for x in (own, alone))
+    named = [ndimage.label(mask, structure=np.ones((3, 3))) for mask in found.mask.cpu().numpy()]
+    several = torch.tensor([number > 1 for _, number in named], device=inputs.device)
+    # What one part carries alone is all of the change, by completeness: only of several it has to be shared out.
+    credit = found.mask.to(inputs.dtype)
+    if bool(several.any()):
+        asked = (each[several] for each in (inputs, target, contrast, found.filled))
+        credit[several] = _shared_out(fitted, *asked)
+    masks, owner, share = _cut(inputs, named, credit)
+    alone = torch.where(masks[:, None], found.filled[owner], inputs[owner])
+    after = in_pieces(fitted.classifier, alone) if len(alone) else logits[owner]
+    fall = score_margin(logits[owner], target[owner], contrast[owner]) - score_margin(
+        after, target[owner], contrast[owner]
+    )
+    # And that has to be a fall.
+    carries = several[owner] | (fall > 0)
+    masks, owner, share, alone, after, fall = (each[carries] for each in (masks, owner, share, alone, after, fall))
+    own, t, c, before = inputs[owner], target[owner], contrast[owner], logits[owner]
     low, high = fitted.limits(inputs)
     unit, unit_after = ((x - low) / (high - low).clamp_min(1e-6) for x in (own, alone))
     place, spread, box = _where(masks)
@@ -124,10 +139,10 @@ def parts_of(
         "area": masks.float().flatten(1).mean(1),
         "box": box,
         "share": share,
-        "drop": (score_margin(before, t, c) - score_margin(after, t, c)) if len(own) else share,
+        "drop": fall,
         "before": _probability(fitted, before, t),
         "after": _probability(fitted, after, t),
-        "flips": after.argmax(1) != t if len(own) else share.bool(),
+        "flips": after.argmax(1) != t,
         "outside": outside,
         "look": _look(unit, masks),
         "look_after": _look(unit_after, masks),
@@ -154,11 +169,12 @@ def _shared_out(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
     return torch.cat(shares)
 
 
-def _cut(inputs: Tensor, found: Evidence, credit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _cut(
+    inputs: Tensor, labelled: Sequence[tuple[np.ndarray, int]], credit: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the connected parts that carry anything: masks ``(M, H, W)``, whose, and their shares ``(M,)``."""
     masks, owner, shares = [], [], []
-    for i, mask in enumerate(found.mask.cpu().numpy()):
-        named, number = ndimage.label(mask, structure=np.ones((3, 3)))
+    for i, (named, number) in enumerate(labelled):
         if not number:
             continue
         earned = ndimage.sum_labels(credit[i].cpu().numpy(), named, range(1, number + 1))

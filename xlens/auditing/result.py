@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,11 +17,11 @@ from xlens.auditing.group import Group
 from xlens.auditing.parts import Parts
 from xlens.auditing.remedy import Remedy, cell, remedied
 from xlens.auditing.sweep import Seen
-from xlens.auditing.tables import finite, rows_of
+from xlens.auditing.tables import COLUMNS, finite, rows_of
 from xlens.auditing.tone import Tone
+from xlens.auditing.writing import checked_name, csv_of, write_text
 from xlens.contracts.numbers import whole
-from xlens.errors import OptionError, StorageError, UnsupportedError, did_you_mean
-from xlens.files.writing import write_whole
+from xlens.errors import OptionError, UnsupportedError, did_you_mean
 from xlens.fitted import Fitted
 
 if TYPE_CHECKING:
@@ -101,15 +99,13 @@ class Audit:
     def name(self, which: int | str | Group, name: str) -> None:
         """Name a group: the name stands on the page and in tables, and is a column of :meth:`attributes`.
 
+        Blanks around it do not count.
+
         Raises:
-            OptionError: there is no such group, or another one has that name.
+            OptionError: there is no such group, another one is called so, or it is no line of 1 to 80 characters.
         """
         number = self.group(which).number
-        if not name or any(given == name and other != number for other, given in self.names.items()):
-            raise OptionError(
-                "Audit.name: every group has a name of its own", given=repr(name), do="choose another"
-            )
-        self.names[number] = name
+        self.names[number] = checked_name(name, [self.title(one) for one in self.groups if one.number != number])
 
     def title(self, which: int | str | Group) -> str:
         """Return a group's name, or its number where nobody has named it."""
@@ -152,7 +148,8 @@ class Audit:
             OptionError: no group is given, and there is no alarm; or there is no such group.
         """
         asked = [alarm.group for alarm in self.alarms] if groups is None else groups
-        chosen = [asked] if isinstance(asked, int | str | Group | Tone) else [*asked]
+        # What is neither one nor several is refused as no such group.
+        chosen = [*asked] if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
         if not chosen:
             raise OptionError(
                 "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
@@ -187,24 +184,20 @@ class Audit:
         return pandas.DataFrame(self.records())
 
     def to_csv(self, path: str | Path) -> None:
-        """Write a row for each group, and for each tone, as a table of comma-separated values.
+        """Write a row for each group, and for each tone, as comma-separated values; the header alone without any.
 
         Raises:
-            StorageError: the file cannot be written.
+            OptionError: it is no path.
+            StorageError: its folder does not exist, or the file cannot be written.
         """
-        text = io.StringIO()
-        rows = self.records()
-        if rows:
-            writer = csv.DictWriter(text, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        _write(path, text.getvalue())
+        write_text(path, csv_of(self.records(), COLUMNS), "Audit.to_csv")
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return everything but pictures as JSON, where what is not finite is null; to a file where one is named.
 
         Raises:
-            StorageError: the file cannot be written.
+            OptionError: it is no path.
+            StorageError: its folder does not exist, or the file cannot be written.
         """
         facts = {
             "inputs": self.count,
@@ -216,14 +209,13 @@ class Audit:
         }
         text = json.dumps(finite(facts), indent=2)
         if path is not None:
-            _write(path, text)
+            write_text(path, text, "Audit.to_json")
         return text
 
     def plot(self) -> Figure:
         """Draw where each group lies, how much it does, and its exemplars; the matplotlib figure is returned.
 
-        W&B takes it by ``run.log({"audit": wandb.Image(figure)})``, MLflow by ``mlflow.log_figure(figure,
-        "audit.png")``.
+        W&B and MLflow take it, and the tables, by ``xlens.integrations.audits``.
         """
         from xlens.auditing.figures import plot_audit
 
@@ -273,10 +265,3 @@ class Audit:
     def _repr_markdown_(self) -> str:
         """Return what a notebook shows."""
         return self.to_markdown()
-
-
-def _write(path: str | Path, text: str) -> None:
-    try:
-        write_whole(Path(path), text.encode())
-    except (OSError, UnicodeError) as fault:
-        raise StorageError("Audit: cannot write", given=fault, do="choose a file that can be written") from None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xlens.auditing.alarms import alarms_of
 from xlens.auditing.chance import association, corrected
+from xlens.auditing.edits import KeptEdits
 from xlens.auditing.evidence import evidence_of
 from xlens.auditing.given import faults_of, masks_of, metadata_of
 from xlens.auditing.group import Group
@@ -21,6 +22,7 @@ from xlens.auditing.groups import clusters, describe
 from xlens.auditing.result import Audit
 from xlens.auditing.sweep import BATCH, Reader, Seen, Sweep, sweep
 from xlens.auditing.tone import Tone, contrasts, tones_of
+from xlens.classifier.pieces import piece
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import plain
@@ -89,7 +91,7 @@ def audit(
     >>> audit.count
     64
     """
-    faults = faults_of(n, search, seconds, confidence, seed)
+    faults = faults_of(n, search, seconds, confidence, seed, output_dir)
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
@@ -130,7 +132,9 @@ def audit(
         alarms = alarms_of(groups)
         groups, alarms = _numbered(groups, [alarm.group for alarm in alarms])
         tones = _tones(fitted, reader, found, objects, confidence, seed)
-        thumbnails = {group.number: _thumbnails(fitted, reader, group, search) for group in groups[:_SHOWN]}
+        thumbnails = {
+            group.number: _thumbnails(fitted, reader, found.edits, group, search) for group in groups[:_SHOWN]
+        }
     return Audit(
         groups=tuple(groups),
         alarms=tuple(alarms),
@@ -181,7 +185,7 @@ def _groups(
         return reader.take(torch.from_numpy(index))[0].cpu()
 
     def ask(inputs: Tensor) -> Tensor:
-        return fitted.probabilities(inputs)
+        return fitted.probabilities(inputs, batch=piece(inputs))
 
     seen, parts = found.seen, found.parts
     usual = 0.5 if masks is None else 1 - float(masks[torch.from_numpy(seen.input)].float().mean())
@@ -215,7 +219,7 @@ def _tones(
         names=fitted.class_names,
         ranges=ranges_of_lens(fitted),
         take=lambda index: reader.take(torch.from_numpy(index))[0].cpu(),
-        ask=fitted.probabilities,
+        ask=lambda inputs: fitted.probabilities(inputs, batch=piece(inputs)),
         objects=None if masks is None else lambda index: masks[torch.from_numpy(index)],
         confidence=confidence,
         seed=seed,
@@ -253,14 +257,18 @@ def _numbered(groups: list[Group], suspects: list[int]) -> tuple[list[Group], li
     return renewed, alarms_of(renewed)
 
 
-def _thumbnails(fitted: Fitted, reader: Reader, group: Group, search: str) -> Tensor:
-    """Return the exemplars before and after, explained once more, ``(E, 2, C, H, W)``."""
-    index = torch.tensor(sorted(group.exemplars))
-    inputs = reader.take(index)[0]
-    with fitted.asking():
-        moved = inputs.to(fitted.device)
-        after = evidence_of(fitted, moved, *fitted.classes(moved, None, None), search).filled.cpu()
-    return torch.stack([inputs.cpu(), after], 1)
+def _thumbnails(fitted: Fitted, reader: Reader, edits: KeptEdits, group: Group, search: str) -> Tensor:
+    """Return the exemplars before and after, ``(E, 2, C, H, W)``; those are explained anew that were not kept."""
+    index = sorted(group.exemplars)
+    inputs = reader.take(torch.tensor(index))[0].cpu()
+    known = [edits.edited(i, image) for i, image in zip(index, inputs, strict=True)]
+    if lost := [row for row, one in enumerate(known) if one is None]:
+        with fitted.asking():
+            moved = inputs[lost].to(fitted.device)
+            again = evidence_of(fitted, moved, *fitted.classes(moved, None, None), search).filled.cpu()
+        for row, one in zip(lost, again, strict=True):
+            known[row] = one
+    return torch.stack([inputs, torch.stack([one for one in known if one is not None])], 1)
 
 
 def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:

@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from xlens.auditing.edits import KeptEdits
 from xlens.auditing.evidence import evidence_of
 from xlens.auditing.parts import Parts, parts_of
 from xlens.classifier.frozen import seeded
+from xlens.classifier.margins import default_contrast
+from xlens.classifier.pieces import in_pieces
 from xlens.data import Data
 from xlens.errors import DataError, StorageError
 from xlens.files.limits import MOST_BYTES
@@ -49,11 +52,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one pass found; `total` is the number of inputs that should have been explained."""
+    """What one pass found; `total` is the number of inputs that should have been explained.
+
+    `edits` are those of this pass; batches that an earlier one left have none.
+    """
 
     seen: Seen
     parts: Parts
     total: int
+    edits: KeptEdits
 
 
 class Reader:
@@ -172,12 +179,12 @@ def sweep(
     """
     batches = -(-len(reader.order) // BATCH)
     kept = {} if folder is None else _resumed(folder, identity, batches)
-    began = time.monotonic()
+    began, edits = time.monotonic(), KeptEdits()
     hide = None if progress is None else not progress
     with tqdm(total=batches, initial=len(kept), desc="audit", unit="batch", disable=hide) as bar:
         for number, index, inputs, labels in reader.batches(set(kept)):
             objects = None if masks is None else masks[index].bool().flatten(1, -3).any(1)
-            kept[number] = _batch(fitted, inputs, index, labels, objects, search)
+            kept[number] = _batch(fitted, inputs, index, labels, objects, search, edits)
             if folder is not None:
                 _write(folder / f"batch-{number:06d}.npz", kept[number])
             bar.update()
@@ -185,19 +192,33 @@ def sweep(
                 break
     ordered = [kept[number] for number in sorted(kept)]
     seen = {f.name: np.concatenate([one[0][f.name] for one in ordered]) for f in fields(Seen)}
-    return Sweep(Seen(**seen), Parts.joined([one[1] for one in ordered]), len(reader.order))
+    return Sweep(Seen(**seen), Parts.joined([one[1] for one in ordered]), len(reader.order), edits)
 
 
 def _batch(
-    fitted: Fitted, inputs: Tensor, index: Tensor, labels: Tensor | None, objects: Tensor | None, search: str
+    fitted: Fitted,
+    inputs: Tensor,
+    index: Tensor,
+    labels: Tensor | None,
+    objects: Tensor | None,
+    search: str,
+    edits: KeptEdits,
 ) -> tuple[dict[str, np.ndarray], Parts]:
     labels = None if labels is None else true_classes(labels, fitted.spec.num_classes, "audit")
     with fitted.asking():
         moved = inputs.to(fitted.device)
-        target, contrast = fitted.classes(moved, None, None)
-        found = evidence_of(fitted, moved, target, contrast, search)
+        logits = in_pieces(fitted.classifier, moved)
+        target = logits.argmax(1)
+        contrast = default_contrast(logits, target, fitted.lens.reference_class)
+        found = evidence_of(fitted, moved, target, contrast, search, logits)
         objects = None if objects is None else objects.to(fitted.device)
-        parts = parts_of(fitted, moved, target, contrast, found, index=index, labels=labels, objects=objects)
+        facts = {"labels": labels, "objects": objects}
+        parts = parts_of(fitted, moved, target, contrast, found, logits=logits, index=index, **facts)
+        fall = torch.full((len(index),), -torch.inf)
+        for i, drop in zip(np.searchsorted(index.numpy(), parts.input).tolist(), parts.drop.tolist(), strict=True):
+            fall[i] = max(float(fall[i]), drop)
+        held = fall > -torch.inf
+        edits.add(index[held], moved[held], found.filled[held], fall[held])
     label = torch.full_like(index, -1) if labels is None else labels
     columns = {"input": index, "target": target, "contrast": contrast, "label": label}
     seen = {name: value.cpu().numpy() for name, value in columns.items()}

@@ -10,7 +10,7 @@ from xlens.auditing.alarms import Alarm, verdict_of
 from xlens.auditing.group import Group
 from xlens.auditing.tone import Tone
 
-__all__ = ["finite", "rows_of"]
+__all__ = ["COLUMNS", "finite", "rows_of"]
 
 #: Fields of a group that are numbers, as they stand in tables.
 _NUMBERS = (
@@ -22,6 +22,7 @@ _NUMBERS = (
     "effect_high",
     "drop",
     "flips",
+    "losing_half",
     "carried",
     "radius",
     "p_place",
@@ -77,6 +78,8 @@ _EMPTY: dict[str, Any] = {
     "refuted_by": "",
     "verdict": "",
 }
+#: The names of the columns, in their order.
+COLUMNS = tuple(_EMPTY)
 
 
 def _of_group(group: Group, title: str, alarm: Alarm | None) -> dict[str, Any]:

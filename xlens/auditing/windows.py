@@ -74,7 +74,13 @@ class _Windows:
 
 
 def of_windows(
-    fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, *, large: int = LARGE
+    fitted: Fitted,
+    inputs: Tensor,
+    target: Tensor,
+    contrast: Tensor,
+    *,
+    logits: Tensor | None = None,
+    large: int = LARGE,
 ) -> tuple[Tensor, Tensor]:
     """Return inputs with what costs the score most filled, and where that is, within ``fitted.asking()``.
 
@@ -82,12 +88,14 @@ def of_windows(
         fitted: whose classifier is asked.
         inputs: ``(N, C, H, W)`` on its device.
         target, contrast: ``(N,)``.
+        logits: ``(N, K)`` of the inputs, where they are known.
         large: smaller side from which on not every window is tried.
 
     Returns:
         ``(N, C, H, W)``, and ``(N, H, W)`` bool; empty where no window costs enough.
     """
-    before = score_margin(in_pieces(fitted.classifier, inputs), target, contrast)
+    logits = in_pieces(fitted.classifier, inputs) if logits is None else logits
+    before = score_margin(logits, target, contrast)
     windows = _Windows.over(*inputs.shape[2:])
     costs = torch.stack(
         [_costs(fitted, windows, *one, large) for one in zip(inputs, target, contrast, before, strict=True)]

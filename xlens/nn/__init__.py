@@ -4,6 +4,7 @@ from pathlib import Path
 
 from xlens.classifier.copies import copied
 from xlens.classifier.margins import margin_over_rest, score_margin
+from xlens.classifier.pieces import in_pieces
 from xlens.classifier.taps import FeatureMaps, Penultimate
 from xlens.deprecated import forwarded_module
 from xlens.nn.asking import AskingLens, decoded_as
@@ -26,6 +27,7 @@ __all__ = [
     "copied",
     "decoded_as",
     "held",
+    "in_pieces",
     "is_dense",
     "margin_over_rest",
     "nearest_kept",

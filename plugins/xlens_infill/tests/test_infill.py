@@ -214,7 +214,7 @@ def test_where_nothing_is_local_the_fit_warns_and_the_explanation_says_so():
 def test_tiles_find_the_spot_without_the_survey(asked):
     images, _, _ = blobs(80, 28)
     explainer = xlens.fit(Largest(), images, dataclasses.replace(small(), search="tiles"), progress=False)
-    assert float(explainer.lens.reach) >= 0.5
+    assert float(explainer.lens.reach) >= 0.3, "more is not looked for"
     found = quietly(explainer.explain, asked[0])
     edited = found.verdicts["flips"]
     assert float(edited.float().mean()) >= 0.75

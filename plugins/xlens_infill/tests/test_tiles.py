@@ -1,5 +1,6 @@
 """The search by tiles, on classifiers whose evidence is known."""
 
+import pytest
 import torch
 from xlens_infill import Infill
 from xlens_infill.fill import fill_harmonic
@@ -66,7 +67,9 @@ def test_what_is_not_local_is_not_found():
 def test_only_the_object_is_edited_and_the_search_stops_at_the_largest_area():
     x, true, within = picture((8, 8), (36, 30))
     within[..., :20] = False
-    mask, filled = searched(lambda z: Strongest()(z).diff(dim=1)[:, 0].neg(), x, fill_harmonic, within, 0.0, 0.3)
+    margin = lambda z: Strongest()(z).diff(dim=1)[:, 0].neg()  # noqa: E731
+    mask, filled, reached = searched(margin, x, fill_harmonic, within, 0.0, 0.3)
+    assert reached == pytest.approx(float(margin(filled)), abs=1e-5)
     assert not bool((mask & ~within).any())
     assert torch.equal(filled[~mask], x[~mask])
     small = find(x, torch.ones_like(true), largest=0.001)

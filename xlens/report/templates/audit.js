@@ -91,15 +91,77 @@ function frame(group, image, number, label) {
   return canvas;
 }
 
+/** Where two frames differ, and how much as share of the most: dark is much. */
+function change(before, filled, label) {
+  const canvas = make("canvas");
+  const size = [before.width, before.height];
+  [canvas.width, canvas.height] = size;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", label);
+  const [one, other] = [before, filled].map((shown) => shown.getContext("2d").getImageData(0, 0, ...size).data);
+  const apart = new Float32Array(size[0] * size[1]);
+  one.forEach((value, i) => { apart[i >> 2] += Math.abs(value - other[i]); });
+  const most = apart.reduce((found, value) => Math.max(found, value), 1);
+  const drawn = new ImageData(...size);
+  apart.forEach((value, i) => drawn.data.set([255 - (41 * value) / most, 255 - (161 * value) / most, 255 - (255 * value) / most, 255], 4 * i));
+  canvas.getContext("2d").putImageData(drawn, 0, 0);
+  return canvas;
+}
+
+/** The explanation of one exemplar: before, filled, what changed, and its figures. */
+function single(group, image, i, opener) {
+  const name = group.names[i];
+  const [before, filled] = ["before", "filled"].map((state, one) => frame(group, image, 2 * i + one, `${name}, ${state}`));
+  const shown = [[before, "before"], [filled, "filled"], [change(before, filled, `${name}, what changes`), "what changes: dark is most"]];
+  at("single-pictures").replaceChildren(...shown.map(([canvas, text]) => {
+    const figure = make("figure");
+    figure.append(canvas, make("figcaption", "", text));
+    return figure;
+  }));
+  at("single-title").textContent = name;
+  rows("single-table", group.singles[i]);
+  at("single").hidden = false;
+  closeSingle.opener = opener;
+  at("tiles").querySelectorAll("button").forEach((button) => button.setAttribute("aria-expanded", String(button === opener)));
+  at("single-title").focus();
+}
+
+function closeSingle() {
+  at("single").hidden = true;
+  const opener = closeSingle.opener;
+  closeSingle.opener = null;
+  if (!opener) return;
+  opener.setAttribute("aria-expanded", "false");
+  opener.focus();
+}
+
+function rows(id, figures) {
+  at(id).replaceChildren(...figures.map(([name, value]) => {
+    const row = make("tr");
+    const head = make("th", "", name);
+    head.scope = "row";
+    row.append(head, make("td", "", value));
+    return row;
+  }));
+}
+
 async function draw(group) {
   at("tiles").replaceChildren();
+  closeSingle.opener = null;
+  at("single").hidden = true;
   const image = await picture(group);
   if (!image || audit.groups[view.index] !== group) return;
   group.names.forEach((name, i) => {
     const figure = make("figure");
     const pair = make("div", "pair");
     ["before", "filled"].forEach((state, one) => pair.append(frame(group, image, 2 * i + one, `${name}, ${state}`)));
-    figure.append(pair, make("figcaption", "", name));
+    const button = make("button");
+    button.type = "button";
+    button.setAttribute("aria-expanded", "false");
+    button.setAttribute("aria-controls", "single");
+    button.append(pair, make("span", "small", `${name}: its explanation`));
+    button.addEventListener("click", () => single(group, image, i, button));
+    figure.append(button);
     at("tiles").append(figure);
   });
 }
@@ -125,13 +187,7 @@ function open(index) {
   list("refuted", group.refuted);
   list("associations", group.associations.map(([said, p]) => `${said} (p ${p})`));
   at("alone").hidden = group.associations.length > 0;
-  at("table").replaceChildren(...group.table.map(([name, value]) => {
-    const row = make("tr");
-    const head = make("th", "", name);
-    head.scope = "row";
-    row.append(head, make("td", "", value));
-    return row;
-  }));
+  rows("table", group.table);
   draw(group);
   window.scrollTo(0, 0);
   at("question").focus({ preventScroll: true });
@@ -160,11 +216,12 @@ choices.forEach(([value, text]) => {
 arrange();
 at("filter").addEventListener("change", arrange);
 at("back").addEventListener("click", close);
+at("single-close").addEventListener("click", closeSingle);
 at("previous").addEventListener("click", () => step(-1));
 at("next").addEventListener("click", () => step(1));
 document.addEventListener("keydown", (event) => {
   if (at("detail").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("select")) return;
-  const action = { n: () => step(1), p: () => step(-1), Escape: close }[event.key];
+  const action = { n: () => step(1), p: () => step(-1), Escape: at("single").hidden ? close : closeSingle }[event.key];
   if (action) action();
 });
