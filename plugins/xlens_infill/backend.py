@@ -211,7 +211,8 @@ def _reach(classifier: Classifier, lens: InfillLens, inputs: Tensor, within: Ten
         logits[:, c] = -torch.inf
         found = 0
         for i, other in zip(rows.tolist(), logits.argmax(1).tolist(), strict=True):
-            found += lens.found(inputs[i : i + 1], within[i : i + 1], c, other, 0.0).problem is None
+            goal = lens.goal * float(lens.spec.usual_margins()[other, c])
+            found += lens.found(inputs[i : i + 1], within[i : i + 1], c, other, goal).problem is None
             if found >= _ENOUGH * len(rows):
                 return found / len(rows)
         shares.append(found / len(rows))

@@ -81,8 +81,8 @@ def searched(
         largest: share of the object at which it ends too.
     """
     cuts, number = tilings(x, fill, within)
-    now, mask, reached, most = x, torch.zeros_like(within), -torch.inf, 0.0
-    for left in reversed(range(ROUNDS)):
+    now, mask, reached = x, torch.zeros_like(within), -torch.inf
+    for _ in range(ROUNDS):
         # The pass that has the gradient says what the margin is, too.
         slope, reached = _slope(margin, now)
         asked = [_put(now, mask, cuts, tiles, number) for tiles in _promising(slope, now, cuts, number)]
@@ -94,7 +94,6 @@ def searched(
         best = _best(seen - reached, areas - mask.sum(), seen >= goal)
         if float(seen[best]) <= reached:
             break
-        most = max(most, float(seen[best]) - reached)
         now, mask, reached = asked[best][0], asked[best][1] & within, float(seen[best])
         # One hole has fewer seams than tiles that were filled one by one; but what it is filled from lies further.
         whole = fill(x, mask, within)
@@ -104,8 +103,6 @@ def searched(
             now, reached = whole, as_one
         if reached >= goal or int(mask.sum()) > largest * int(within.sum()):
             break
-        if reached + left * most < goal:
-            break  # what helps most is taken first: rounds as good as the best so far would not be enough
     return mask, now, reached
 
 

@@ -30,6 +30,10 @@ Logits = Callable[[Tensor], Tensor]
 
 GROW = 3  # pixels at 224 px: the rim of a spot is spot too, and a fill must not start from it
 SMALLEST = 12  # pixels at 224 px: smaller specks are noise of the survey
+_OFF = 1e-6  # what turns another label just so is short of the goal
+#: What is said of an input where nothing was filled, and what was filled otherwise.
+_SURVEYED = ("nothing in this input looks like evidence that the other class lacks", "all that looks like evidence")
+_TILED = ("filling no tile of this input lifts the classifier's margin, to first order", "the tiles that help most")
 STEPS = 2  # midpoints of the path on which parts are credited
 
 
@@ -76,13 +80,13 @@ def find(
     start, seen = float(seen[0]), seen[1:]
     level = choose(seen, start, goal)
     mask, filled = masks[level : level + 1], tried[level : level + 1]
-    return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest)
+    return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest, _SURVEYED)
 
 
 def find_by_tiles(margin: Margin, x: Tensor, fill: Fill, within: Tensor, *, goal: float, largest: float) -> Found:
     """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them."""
     mask, filled, reached = searched(margin, x, fill, within, goal, largest)
-    return settled(margin, x, mask, filled, reached, within, goal, largest)
+    return settled(margin, x, mask, filled, reached, within, goal, largest, _TILED)
 
 
 def margin_of(logits: Logits, contrast: int) -> Margin:
@@ -107,16 +111,18 @@ def margins_of(classifier: Classifier, x: Tensor, contrast: int, goal: float) ->
         return [plain]
     every = classifier.about(None)
     with torch.no_grad():
-        side = every(x).sign()
-    others = [k for k in range(side.shape[1]) if k != label]
+        present = every(x) > 0
+    others = [k for k in range(present.shape[1]) if k != label]
     if not others:
         return [plain]
 
     def alone(points: Tensor) -> Tensor:
         logits = in_pieces(every, points)
         own = logits[:, label] if contrast else -logits[:, label]
+        stay = ((logits > 0) == present)[:, others].all(1)
+        kept = torch.where(present, logits, -logits)[:, others].amin(1)
         # Others need not reach the goal: it is enough that they stay on their side.
-        return torch.minimum(own, (logits * side)[:, others].amin(1) + goal)
+        return torch.where(stay, own, torch.minimum(own, kept + goal - _OFF))
 
     return [alone, plain]
 
@@ -130,6 +136,7 @@ def settled(
     within: Tensor,
     goal: float,
     largest: float,
+    said: tuple[str, str],
 ) -> Found:
     """What was found, in parts, without those that the classifier does not care about."""
     parts, number = label(mask)
@@ -143,18 +150,20 @@ def settled(
         if now >= reached or now >= goal:
             mask, filled, reached = keep, lighter, now
             parts, credit = relabel(parts, credit > 0), credit[credit > 0]
-    problem = _problem(mask, within, reached, goal, largest)
+    problem = _problem(mask, within, reached, goal, largest, said)
     return Found(mask[0], parts[0], credit, filled[0], reached, problem)
 
 
-def _problem(mask: Tensor, within: Tensor, reached: float, goal: float, largest: float) -> str | None:
+def _problem(
+    mask: Tensor, within: Tensor, reached: float, goal: float, largest: float, said: tuple[str, str]
+) -> str | None:
     area = float(mask.sum()) / max(1.0, float(within.sum()))
     if not area:
-        return "no local counterfactual: nothing in this input looks like evidence that the other class lacks"
+        return f"no local counterfactual: {said[0]}"
     if reached <= 0 or reached < goal:
         return (
-            f"no local counterfactual: with all that looks like evidence filled, {area:.0%} of the object, the "
-            f"classifier's margin is {reached:.2f}"
+            f"no local counterfactual: with {said[1]} filled, {area:.0%} of the object, the classifier's margin is "
+            f"{reached:.2f}"
         )
     if area > largest:
         return f"no local counterfactual: it would take {area:.0%} of the object"

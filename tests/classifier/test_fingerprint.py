@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from xlens import Classifier
-from xlens.classifier.read import settings_of
 
 
 def test_equal_models_have_one_fingerprint(trained):
@@ -50,7 +50,7 @@ class Cooled(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Linear(2, 2)
-        self.temperature, self.scales, self.settings = temperature, [1, temperature], {"by": temperature}
+        self.temperature, self.scales, self.settings = temperature, (1, temperature), {"by": temperature}
         self.seen = self.epoch = self.lr = 0
 
     @property
@@ -94,10 +94,11 @@ class InRow(Cooled):
         return self.net(x) / self.scales[1]
 
 
-class InDict(Cooled):
+class Decorated(Cooled):
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
     def forward(self, x):
-        return self.net(x) / self.settings["by"]
+        return self.net(x) / self.temperature
 
 
 class Inherited(InProperty):
@@ -105,7 +106,7 @@ class Inherited(InProperty):
         return super().forward(x)
 
 
-READERS = [InForward, InMethod, InProperty, InFunction, InRow, InDict, Inherited]
+READERS = [InForward, InMethod, InProperty, InFunction, InRow, Decorated, Inherited]
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -124,14 +125,77 @@ def test_a_count_or_what_training_reads_is_none(kind, name):
     assert not Classifier(other).identity().other_constants(Classifier(own).identity().constants)
 
 
+def bump(module):
+    module.calls = module.calls + 1
+
+
+class Counting(Cooled):
+    """Keeps what its passes leave in every way there is, beside a part that is told by another."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = self.last = self.height = 0
+        self.log, self.stats = [], {"calls": 0}
+        self.part = InForward()
+        self.part.height = 0
+
+    def forward(self, x):
+        bump(self)
+        setattr(self, "last", self.last + 1)  # noqa: B010 - that is what is tested
+        self.part.height = len(x)
+        self.log.append(len(x))
+        self.stats["calls"] += 1
+        return self.net(x) + self.part.height + self.calls + len(self.log) + self.stats["calls"]
+
+
+def test_what_passes_leave_is_no_constant():
+    model = Classifier(Counting().eval())
+    with model.frozen(), torch.no_grad():
+        model(torch.zeros(3, 2))
+    saved = model.identity().constants
+    assert not any(name.endswith(("calls", "last", "height", "log", "stats", "seen")) for name in saved)
+    model.model(torch.zeros(5, 2))
+    assert not model.identity().other_constants(saved)
+    assert not Classifier(Counting()).identity().other_constants(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [("temperature", 2, 2.0), ("temperature", 2.0, np.float64(2)), ("temperature", np.float32(0.5), 0.5),
+     ("device", "cpu", "cuda"), ("drop_rate", 0.1, 0.3), ("memory_efficient", True, False),
+     ("scales", (1, 2), (1.0, 2))],
+)  # fmt: skip
+def test_what_computes_the_same_is_the_same(name, one, other):
+    def model(value):
+        class Read(nn.Module):
+            def forward(self, x):
+                return x, getattr(self, "_", None), self.temperature, self.device, self.drop_rate, self.scales
+
+        made = Read()
+        setattr(made, name, value)
+        return Classifier(made).identity()
+
+    assert not model(other).other_constants(model(one).constants)
+
+
+def test_a_number_of_the_class_and_one_of_its_own_are_told_apart():
+    class Shared(nn.Module):
+        temperature = 2.0
+
+        def forward(self, x):
+            return x / self.temperature
+
+    own = Shared()
+    own.temperature = 3.0
+    assert Classifier(own).identity().other_constants(Classifier(Shared()).identity().constants) == ["temperature"]
+
+
+def test_the_code_of_a_traced_graph_is_a_constant():
+    one, two = (Classifier(torch.fx.symbolic_trace(InRow(at))) for at in (2.0, -3.0))
+    assert two.identity().other_constants(one.identity().constants) == ["code"]
+
+
 def test_settings_of_torch_that_no_repr_shows_are_constants():
     one, two = (nn.MultiheadAttention(8, heads) for heads in (1, 2))
     two.load_state_dict(one.state_dict())
-    assert "num_heads" in dict(settings_of(one))
-    assert Classifier(two).identity().other_constants(Classifier(one).identity().constants)
-
-
-def test_ways_to_compute_the_same_are_none():
-    block = nn.Module()
-    block.fused_attn = True
-    assert not list(settings_of(block))
+    assert Classifier(two).identity().other_constants(Classifier(one).identity().constants) == ["num_heads"]

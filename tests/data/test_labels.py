@@ -61,6 +61,13 @@ def test_of_several_targets_beside_the_inputs_the_first_are_the_labels():
         labels = [batch.labels for batch in loaded(form)]
         assert torch.equal(torch.cat(labels), Y)
     assert all(batch.labels is None for batch in loaded((X, None, others)))
+    for first in (Y[:, None], torch.eye(2)[Y], Y.tolist(), pd.Series(Y.numpy()), Y.numpy()):
+        labels = [batch.labels for batch in loaded((X, first, others))]
+        assert torch.equal(torch.cat(labels), Y)
+    for name, beside in BESIDE.items():
+        assert all(batch.labels is None for batch in loaded((X, beside, others))), name
+    frame = pd.DataFrame(X.flatten(1).numpy())
+    assert torch.equal(torch.cat([batch.labels for batch in as_data((frame, Y, others)).batches(4)]), Y)
     for three in [(X, X, X), [X, X, X]]:
         assert sum(len(batch.inputs) for batch in as_data(three).batches(4)) == 18
 

@@ -148,6 +148,10 @@ def test_labels_that_are_said_wrongly(model):
         fit(Classifier(softmax, outputs="multilabel_probabilities", label=1))
     assert fit.steps == 0
     fit(Classifier(sigmoid, outputs="multilabel_probabilities", label=1))
+    with pytest.raises(
+        ModelError, match="labels were promised, and the classifier's outputs are none.*'multilabel'"
+    ):
+        fit(Classifier(model, outputs="multilabel_probabilities", label=1))
 
 
 def test_logits_that_were_promised_as_probabilities(model):

@@ -161,10 +161,10 @@ def _constants(model: nn.Module) -> dict[str, str]:
                     # Of another shape it is another input's result, and no constant that has changed.
                     said = without_compilers(f"{name}.{key}".lstrip(".")) + f" {tuple(value.shape)}"
                     found[said] = digest.hexdigest()
-        for key, setting in settings_of(module):
-            digest = hashlib.sha256()
-            _add(digest, "", setting, [])
-            found[without_compilers(f"{name}.{key}".lstrip("."))] = digest.hexdigest()
+    for name, setting in settings_of(modules_of(model)):
+        digest = hashlib.sha256()
+        _add(digest, "", setting, [])
+        found[without_compilers(name)] = digest.hexdigest()
     return found
 
 

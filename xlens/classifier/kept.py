@@ -143,6 +143,10 @@ class KeptModule:
         return all(live[name] is value and type(value) is not list for name, value in self._plain.items())
 
     def _note_results(self) -> None:
+        live = vars(self.module)
+        replaced = {name for name, value in self._plain.items() if live.get(name, value) is not value}
+        if replaced:
+            _results.setdefault(self.module, set()).update(replaced)
         now = _tensors_in(self.module)
         changed = {name for name in now.keys() & self.tensors.keys() if now[name] is not self.tensors[name]}
         for name in now.keys() ^ self.tensors.keys():

@@ -175,7 +175,8 @@ def _check(method: str, space: Any, options: Any, players: int) -> None:
     if method == "shapley_values" and players > _MOST_PLAYERS:
         faults.append(
             f"exact Shapley values of {players} players go through {players}! orders; ask for "
-            "'shapley_value_sampling', which sums to the difference too, or for space='features'"
+            "'shapley_value_sampling', which sums to the difference too"
+            + (", or for space='features'" if space == "codes" else "")
         )
     if faults:
         raise OptionError("attribute: " + "; ".join(faults))

@@ -150,9 +150,9 @@ def as_data(data: Any) -> Data:
 
 def _without_frames(data: Any) -> Any:
     """Return a data frame as its array, also the inputs of a pair: gone through, it gives names of columns."""
-    if isinstance(data, tuple) and len(data) == 2:
+    if isinstance(data, tuple) and len(data) > 1:
         inputs = _without_frames(data[0])
-        return data if inputs is data[0] else (inputs, data[1])
+        return data if inputs is data[0] else (inputs, *data[1:])
     frame = hasattr(data, "to_numpy") and getattr(data, "ndim", 0) == 2
     return data.to_numpy() if frame else data
 
@@ -169,8 +169,9 @@ def _is_pair(data: Any) -> bool:
     if not is_array(inputs) or inputs.ndim < 2:
         return False
     if len(data) > 2:
-        # As a loader gives them: of several targets the first is the label. No batch of inputs is one number each.
-        return beside is None or (is_array(beside) and beside.ndim <= 1)
+        # As a loader gives them, unless all of them may be batches: of several targets the first is the label.
+        alike = all(is_array(one) and tuple(one.shape[1:]) == tuple(inputs.shape[1:]) for one in data[1:])
+        return not alike and _is_pair(data[:2])
     if is_array(beside):
         rows = beside.ndim == 2 and inputs.ndim > 2
         apart = isinstance(data, tuple) and tuple(beside.shape[1:]) != tuple(inputs.shape[1:])

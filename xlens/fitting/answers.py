@@ -50,13 +50,17 @@ def check_answers(classifier: Classifier, sample: Tensor) -> None:
     with torch.no_grad():
         # Whether labels are independent shows in all of them, whichever is asked about.
         whole = classifier.about(None) if classifier.reading.independent else classifier
+        if classifier.outputs == "multilabel_probabilities":
+            # As the model gives them: what lies outside of 0 and 1 is no probability.
+            whole = whole.replaced(outputs="multilabel")
         logits = torch.cat([whole(part) for part in spread.split(16)])
     check_outputs(classifier.outputs, logits)
     check_gradient(classifier, spread[:_FEW])
 
 
 def check_outputs(outputs: str, logits: Tensor) -> None:
-    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it; of independent labels, all.
+    """Look at what the classifier says of some inputs, ``(n, K)`` as xlens takes it; of independent labels, all, as
+    the model gives them.
 
     Raises:
         ModelError: they are visibly something else than was promised.
@@ -122,8 +126,14 @@ def _check_labels(values: Tensor) -> None:
         _refuse_or_warn(fault, values)
 
 
-def _check_label_probabilities(logits: Tensor) -> None:
-    values = logits.sigmoid()
+def _check_label_probabilities(values: Tensor) -> None:
+    if not _inside(values):
+        raise ModelError(
+            "fit: probabilities of labels were promised, and the classifier's outputs are none",
+            given=f"{len(values)} rows of numbers from {float(values.min()):.3g} to {float(values.max()):.3g}",
+            allowed="numbers from 0 to 1",
+            do="say outputs='multilabel', or pass a model that ends with a sigmoid",
+        )
     if values.shape[1] > 1 and len(values) > 1 and bool(_whole(values).all()):
         raise ModelError(
             "fit: independent labels were promised, and the classifier's outputs sum to 1 in each row",

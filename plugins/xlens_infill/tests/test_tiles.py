@@ -10,13 +10,14 @@ from xlens_infill.where import find_by_tiles, margin_of, margins_of
 from xlens import Classifier, Spec
 
 
-def picture(*places, side=56):
-    """Faint noise with bright squares of 6 pixels."""
+def picture(*places, side=56, brightness=(0.9,)):
+    """Faint noise with bright squares of 6 pixels, the first of the first brightness and so on."""
     image = 0.1 * torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
     true = torch.zeros(1, 1, side, side, dtype=torch.bool)
-    for top, left in places:
+    for n, (top, left) in enumerate(places):
         true[..., top : top + 6, left : left + 6] = True
-    return torch.where(true, 0.9, image), true, torch.ones_like(true)
+        image[..., top : top + 6, left : left + 6] = brightness[min(n, len(brightness) - 1)]
+    return image, true, torch.ones_like(true)
 
 
 class Strongest(torch.nn.Module):
@@ -43,8 +44,9 @@ def test_every_tile_is_filled_from_outside_itself():
     assert all(float(cut.filled[0][true[0, 0]].max()) < 0.3 for cut in whole)
 
 
-def test_spots_that_count_one_after_the_other_are_all_found():
-    x, true, within = picture((8, 8), (36, 30), (20, 44))
+@pytest.mark.parametrize("brightness", [(0.9,), (0.91, 0.9), (0.93, 0.9, 0.88)])
+def test_spots_that_count_one_after_the_other_are_all_found(brightness):
+    x, true, within = picture((8, 8), (36, 30), (20, 44), brightness=brightness)
     found = find(x, within)
     assert found.problem is None
     assert float(found.mask[true[0]].float().mean()) > 0.8
@@ -61,7 +63,13 @@ def test_what_is_not_local_is_not_found():
 
     x, _, within = picture((20, 20))
     found = find(x, within, margin_of(Tone(), 0))
-    assert "no local counterfactual" in found.problem
+    assert "no local counterfactual: with the tiles that help most filled" in found.problem
+
+
+def test_where_no_slope_says_which_tile_helps_that_is_said():
+    x, _, within = picture((20, 20))
+    found = find(x, within, lambda points: points.flatten(1).amax(1).mul(0) - 1)
+    assert "filling no tile of this input lifts the classifier's margin" in found.problem
 
 
 def test_only_the_object_is_edited_and_the_search_stops_at_the_largest_area():
@@ -88,7 +96,13 @@ class TwoLabels(torch.nn.Module):
         # The left spot is what moves it most.
         both = 10 * (left.square() * right - 0.2)
         return torch.stack(
-            [both, {"left": 10 * (left - 0.4), "right": 10 * (right - 0.4), "first": both}[self.follows]], 1
+            [
+                both,
+                {"left": 10 * (left - 0.4), "right": 10 * (right - 0.4), "first": both, "never": 0 * left}[
+                    self.follows
+                ],
+            ],
+            1,
         )
 
 
@@ -111,6 +125,16 @@ def test_of_a_label_among_others_what_turns_it_alone_is_found_first():
         assert decided(every, find(x, within, alone).filled) == [False, True]
         both.append(decided(every, find(x, within, plain).filled))
     assert [False, False] in both, "either spot turns the first label, and nothing has to be avoided"
+
+
+def test_a_label_at_its_boundary_is_absent_and_may_stay_there():
+    x, within, every = two_labels("never")
+    alone, plain = margins_of(every.about("first"), x, 0, 0.0)
+    assert decided(every, x[0]) == [True, False]
+    for margin in (alone, plain):
+        found = find(x, within, margin)
+        assert found.problem is None
+        assert decided(every, found.filled) == [False, False]
 
 
 def test_what_turns_no_label_alone_turns_it_with_others():
