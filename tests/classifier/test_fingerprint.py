@@ -199,3 +199,15 @@ def test_settings_of_torch_that_no_repr_shows_are_constants():
     one, two = (nn.MultiheadAttention(8, heads) for heads in (1, 2))
     two.load_state_dict(one.state_dict())
     assert Classifier(two).identity().other_constants(Classifier(one).identity().constants) == ["num_heads"]
+
+
+def test_what_a_metric_has_counted_decides_nothing():
+    metric = type("Accuracy", (nn.Module,), {"__module__": "torchmetrics.metric"})
+
+    def model(count):
+        made = InForward()
+        made.accuracy = type("Own", (metric,), {})()
+        made.accuracy.right = torch.tensor(count)
+        return Classifier(made).identity()
+
+    assert not model(7.0).other_constants(model(0.0).constants)

@@ -152,7 +152,8 @@ def _add_settings(digest: Any, name: str, module: nn.Module, as_shown: bool) -> 
 def _constants(model: nn.Module) -> dict[str, str]:
     known = {id(value) for value in tensors_of(model)}
     found = {}
-    for name, module in modules_of(model):
+    modules = [(name, module) for name, module in modules_of(model) if not _is_metric(module)]
+    for name, module in modules:
         for key, value in held_by(module):
             digest, unread = hashlib.sha256(), list[str]()
             if id(value) not in known and not is_result(module, key):
@@ -161,11 +162,16 @@ def _constants(model: nn.Module) -> dict[str, str]:
                     # Of another shape it is another input's result, and no constant that has changed.
                     said = without_compilers(f"{name}.{key}".lstrip(".")) + f" {tuple(value.shape)}"
                     found[said] = digest.hexdigest()
-    for name, setting in settings_of(modules_of(model)):
+    for name, setting in settings_of(modules):
         digest = hashlib.sha256()
         _add(digest, "", setting, [])
         found[without_compilers(name)] = digest.hexdigest()
     return found
+
+
+def _is_metric(module: nn.Module) -> bool:
+    """Whether a module counts how a training goes, in tensors that decide nothing."""
+    return any(kind.__module__.startswith("torchmetrics.") for kind in type(module).__mro__)
 
 
 def _beyond_state(model: nn.Module) -> Iterator[tuple[str, Any]]:
