@@ -199,6 +199,7 @@ def test_settings_of_torch_that_no_repr_shows_are_constants():
     one, two = (nn.MultiheadAttention(8, heads) for heads in (1, 2))
     two.load_state_dict(one.state_dict())
     assert Classifier(two).identity().other_constants(Classifier(one).identity().constants) == ["num_heads"]
+    assert not any(name.startswith("_") for name in Classifier(nn.Conv2d(1, 1, 3)).identity().constants)
 
 
 def test_what_a_metric_has_counted_decides_nothing():

@@ -66,10 +66,17 @@ def settings_of(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str,
     for prefix, module in looked_at:
         for name in sorted(_names_of(type(module))[0] - written - _TORCH - _NO_MATTER):
             value = vars(module).get(name, inspect.getattr_static(type(module), name, module))
-            if _OF_TRAINING not in name and _is_plain(value) and not is_result(module, name):
+            if _OF_TRAINING in name or _is_torchs_own(module, name):
+                continue
+            if _is_plain(value) and not is_result(module, name):
                 yield f"{prefix}.{name}".lstrip("."), _alike(value)
         if isinstance(module, fx.GraphModule):
             yield f"{prefix}.code".lstrip("."), module.code
+
+
+def _is_torchs_own(module: nn.Module, name: str) -> bool:
+    """Whether a name is private to torch, whose next version may keep something else there."""
+    return name.startswith("_") and type(module).__module__.startswith("torch.")
 
 
 def _names_of(kind: type) -> tuple[frozenset[str], frozenset[str]]:
