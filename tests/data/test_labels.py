@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pandas as pd
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import xlens
 from xlens.data import as_data
-from xlens.errors import DataError
+from xlens.errors import DataError, XlensWarning
 
 X = torch.arange(6 * 2 * 3, dtype=torch.float32).view(6, 2, 3)
 Y = torch.arange(6) % 2
@@ -76,6 +78,21 @@ def loaded(batches):
     found = list(as_data(batches).batches(4))
     assert torch.equal(torch.cat([batch.inputs for batch in found]), X)
     return found
+
+
+def test_several_labels_of_each_input_beside_classes_are_warned_of(trained, images):
+    rows = torch.ones(len(images), int(xlens.Classifier(trained)(images[:1]).shape[1]))
+    mask = xlens.MaskOptions(steps=1)
+    for data in [(images, rows), TensorDataset(images, rows), DataLoader(TensorDataset(images, rows), 32)]:
+        with pytest.warns(XlensWarning, match="as of independent labels.*outputs='multilabel'"):
+            xlens.fit(trained, data, "svae", steps=1, mask=mask, progress=False)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for beside in (torch.eye(rows.shape[1])[torch.arange(len(images)) % rows.shape[1]], rows[:, :-1], rows / 2):
+            xlens.fit(trained, (images, beside), "svae", steps=1, mask=mask, progress=False)
+        labels = xlens.Classifier(trained, outputs="multilabel", label=0)
+        xlens.fit(labels, (images, rows), "svae", steps=1, mask=mask, progress=False)
+    assert not any("independent labels" in str(one.message) for one in seen)
 
 
 @pytest.mark.parametrize("name", BESIDE)

@@ -141,10 +141,21 @@ def class_labels(values: Any) -> tuple[Tensor | None, str]:
         labels = labels.long().argmax(1)
     if labels.dim() == 1:
         return labels.detach(), ""
+    if labels.dim() == 2 and bool(((labels == 0) | (labels == 1)).all()):
+        return None, several_labels(labels.shape[1])
     return (
         None,
         f"numbers of shape {tuple(labels.shape)} beside the inputs, which are no class indices or one-hot rows",
     )
+
+
+def several_labels(count: int) -> str:
+    """Return what is said of rows that have 0 or 1 for each of so many labels.
+
+    >>> class_labels(torch.tensor([[1, 1, 0], [0, 0, 0]]))[1] == several_labels(3)
+    True
+    """
+    return f"0 or 1 in each of {count} columns beside the inputs, which are several labels of each"
 
 
 def check(batch: Batch) -> Batch:

@@ -12,7 +12,8 @@ from xlens.classifier.classifier import Classifier
 from xlens.classifier.pieces import in_pieces
 from xlens.contracts.backend import Spec
 from xlens.data import Batch, Data
-from xlens.errors import DataError, ModelError, XlensError
+from xlens.data.batch import several_labels
+from xlens.errors import DataError, ModelError, XlensError, XlensWarning, warn
 from xlens.training.bar import Bar
 
 __all__ = ["Statistics", "Survey", "classify", "measured", "survey"]
@@ -101,11 +102,14 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
         DataError: no inputs, inputs of different shapes, values that are not finite, constant inputs,
             or labels that are missing or outside the classifier's classes.
         ModelError: the classifier gives values that are not finite, or its number of classes changes.
+
+    Warns:
+        XlensWarning: the data look like those of independent labels, and the outputs are read as classes.
     """
     statistics: Statistics | None = None
     logits: list[Tensor] = []
     sample: list[Tensor] = []
-    labelled: set[int] = set()
+    labelled, several = set[int](), False
     digest = hashlib.sha256()
     bar = Bar(desc="survey", unit="input", disable=None if progress is None else not progress)
     with torch.no_grad(), bar:
@@ -114,13 +118,13 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             statistics.add(batch.inputs)
             found = classify(classifier, batch, logits)
             labels = _checked_labels(batch, found.shape[1]) if use_labels else None
-            if labels is not None:
-                labelled.update(labels.long().unique().tolist())
             logits.append(found.float().cpu())
+            several |= batch.unlabelled == several_labels(found.shape[1])
             # Sharing out a stream goes by its batches, so how it is cut counts as well.
             digest.update(b"" if data.indexed else f"{len(batch)};".encode())
             digest.update(batch.inputs.contiguous().numpy().tobytes())
             if labels is not None:
+                labelled.update(labels.long().unique().tolist())
                 digest.update(labels.contiguous().numpy().tobytes())
             some = _at_most(batch.inputs)
             sample.append(batch.inputs[:: max(len(batch) // some, 1)][:some].clone())
@@ -154,6 +158,13 @@ def survey(classifier: Classifier, data: Data, *, progress: bool | None = None, 
             given=f"{len(outputs)} labels, all {labelled.pop()}",
             allowed="labels of at least two classes",
             do="pass data that hold more classes, or leave supervision='classifier'",
+        )
+    if several and classifier.outputs in ("logits", "probabilities"):
+        warn(
+            f"fit: beside the inputs are 0 or 1 for each of the classifier's {outputs.shape[1]} outputs, as of "
+            "independent labels, and these are read as classes that exclude each other. Of labels, say so: "
+            "Classifier(model, outputs='multilabel', label=0), or 'multilabel_probabilities' after a sigmoid",
+            XlensWarning,
         )
     spec = _spec(statistics, outputs)
     seen = digest.hexdigest()
