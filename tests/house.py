@@ -235,7 +235,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "api": (),
     "at_once": (),
-    "integrations": ("tracking", "audits", "_loggers", "quantus", "lightning"),
+    "integrations": ("trackers", "tracking", "audits", "_loggers", "quantus", "lightning"),
     "cli": (
         "classes",
         "browsing",

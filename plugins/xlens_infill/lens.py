@@ -157,13 +157,14 @@ class InfillLens(EditingLens):
     def found(self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float) -> Found:
         """Return what is found for one input ``(1, C, H, W)``, whether or not there is a counterfactual."""
         limits = {"goal": goal, "largest": self.largest}
+        if not self.by_tiles:
+            known = Survey(self.mean, self.basis, self.words, self.counts)
+            evidence = known.evidence(x, within, target, contrast)
+            levels = self.levels[target, contrast].tolist()
         for margin in margins_of(self._classifier[0], x, contrast, goal):
             if self.by_tiles:
                 found = find_by_tiles(margin, x, self.filled, within, **limits)
             else:
-                known = Survey(self.mean, self.basis, self.words, self.counts)
-                evidence = known.evidence(x, within, target, contrast)
-                levels = self.levels[target, contrast].tolist()
                 found = find(margin, x, evidence, levels, self.filled, within, **limits)
             if found.problem is None:
                 break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,10 @@ from PIL import Image
 
 from xlens.auditing.result import Audit
 from xlens.auditing.tables import COLUMNS
-from xlens.errors import MissingExtraError
+from xlens.integrations.trackers import CHANNELS, imported_wandb, log_folder
 from xlens.plot.pixels import ranges_of_lens, to_pixels
 
 __all__ = ["log_audit", "wandb_audit", "write_audit"]
-
-#: Channels of images that W&B draws.
-_CHANNELS = 4
 
 
 def wandb_audit(audit: Audit) -> dict[str, Any]:
@@ -29,13 +25,8 @@ def wandb_audit(audit: Audit) -> dict[str, Any]:
     Raises:
         MissingExtraError: the package ``wandb`` is not installed.
     """
-    try:
-        import wandb
-    except ImportError:
-        raise MissingExtraError(
-            "wandb_audit: the package 'wandb' is not installed", do="pip install wandb"
-        ) from None
-    ranges, drawn = ranges_of_lens(audit.fitted), audit.fitted.spec.shape[0] <= _CHANNELS
+    wandb = imported_wandb("wandb_audit")
+    ranges, drawn = ranges_of_lens(audit.fitted), audit.fitted.spec.shape[0] <= CHANNELS
     table = wandb.Table(columns=[*(["before", "filled"] if drawn else []), *COLUMNS])
     for row in audit.records():
         pairs = audit.thumbnails.get(row["group"]) if drawn else None
@@ -85,17 +76,5 @@ def log_audit(audit: Audit, folder: str = "audit", *, run_id: str | None = None,
         MissingExtraError: the package ``mlflow`` is not installed.
         StorageError: a file cannot be written.
     """
-    try:
-        import mlflow
-    except ImportError:
-        raise MissingExtraError(
-            "log_audit: the package 'mlflow' is not installed", do="pip install mlflow"
-        ) from None
-    if run_id is None:
-        active = mlflow.active_run() or mlflow.start_run()
-        run_id = active.info.run_id
-    client = client or mlflow.MlflowClient()
-    with tempfile.TemporaryDirectory() as made:
-        write_audit(audit, made)
-        client.log_artifacts(run_id, made, folder)
+    client, run_id = log_folder("log_audit", lambda made: write_audit(audit, made), folder, run_id, client)
     client.log_metric(run_id, f"{folder}/alarms", len(audit.alarms))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlens.errors import MissingExtraError, UnsupportedError
+from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
+from xlens.integrations.trackers import CHANNELS, imported_wandb, log_folder
 from xlens.plot.pixels import ranges_of, to_pixels
 from xlens.plot.plain import finding, said, standing
 from xlens.report.page import save_html
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     import wandb
 
 __all__ = ["log_artifacts", "wandb_table", "write_artifacts"]
-
-#: Channels of images that W&B draws.
-_CHANNELS = 4
 
 
 def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None) -> wandb.Table:
@@ -35,19 +32,14 @@ def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None)
         DataError: names do not fit.
         MissingExtraError: the package ``wandb`` is not installed.
     """
-    try:
-        import wandb
-    except ImportError:
-        raise MissingExtraError(
-            "wandb_table: the package 'wandb' is not installed", do="pip install wandb"
-        ) from None
+    wandb = imported_wandb("wandb_table")
     whole = explanation.to("cpu")
     shape = whole.inputs.shape[1:]
     ranges = ranges_of(whole)
     records = whole.records(names)
     facts = [name for name, value in records[0].items() if isinstance(value, str | int | float | bool | None)]
     # What has more channels than colours is a row without pictures.
-    drawn = len(shape) == 3 and shape[0] <= _CHANNELS
+    drawn = len(shape) == 3 and shape[0] <= CHANNELS
     pictures = ["before", "after"] if drawn else []
     table = wandb.Table(columns=[*pictures, "finding", "verdict", "model says", *facts])
     for i, record in enumerate(records):
@@ -102,15 +94,6 @@ def log_artifacts(
         MissingExtraError: the package ``mlflow`` is not installed.
         StorageError: a file cannot be written.
     """
-    try:
-        import mlflow
-    except ImportError:
-        raise MissingExtraError(
-            "log_artifacts: the package 'mlflow' is not installed", do="pip install mlflow"
-        ) from None
-    if run_id is None:
-        active = mlflow.active_run() or mlflow.start_run()
-        run_id = active.info.run_id
-    with tempfile.TemporaryDirectory() as made:
-        write_artifacts(explanation, made, names=names)
-        (client or mlflow.MlflowClient()).log_artifacts(run_id, made, folder)
+    log_folder(
+        "log_artifacts", lambda made: write_artifacts(explanation, made, names=names), folder, run_id, client
+    )
