@@ -317,7 +317,7 @@ class Seeded(Context[None]):
         if self._seed is not None:
             random.seed(self._seed)
             np.random.seed(self._seed % 2**32)
-            torch.manual_seed(self._seed)
+            _seed_torch(self._seed)
 
     @uninterrupted
     def end(self) -> None:
@@ -330,6 +330,16 @@ class Seeded(Context[None]):
         faults += caught(self._turn.end)
         if faults:
             raise faults[0]
+
+
+def _seed_torch(seed: int) -> None:
+    """Seed what draws in torch, as ``torch.manual_seed`` does."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        # It would describe the stack for each kind of device that is not there, which takes longer than a small
+        # model's answer.
+        torch.default_generator.manual_seed(seed)
 
 
 def seeded(seed: int | None) -> Seeded:

@@ -25,10 +25,10 @@ def process_state() -> dict[str, Any]:
     >>> differing(before, process_state())
     ['rng.torch']
     """
-    numpy_state = cast(tuple[Any, ...], np.random.get_state())
+    algorithm, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
     return {
         "rng.torch": _bytes(torch.get_rng_state()),
-        "rng.numpy": [str(part) for part in numpy_state] + [numpy_state[1].tobytes()],
+        "rng.numpy": [algorithm, keys.tobytes(), *map(str, rest)],
         "rng.python": random.getstate(),
         "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "default dtype": torch.get_default_dtype(),
