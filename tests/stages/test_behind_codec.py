@@ -17,10 +17,13 @@ from xlens.datasets import leaves
 from xlens.errors import ModelError, OptionError, StorageError, UnsupportedError, XlensWarning
 from xlens.fitting.first_stage import as_coded
 from xlens.stages.building import stage_faults
+from xlens.surrogate import SurrogateOptions
 
 QUICK = CodecOptions(steps=2, width=8, channels=6, crop=16, growths=0, agreement=0.0, psnr=0.0)
 SMALL = {"steps": 2, "hidden": 8, "batch_size": 4}
 SHORT = xlens.MaskOptions(steps=1, batch_size=4, pool=8)
+#: Its default is distilled in hundreds of steps; one lens below has it.
+BRIEF = SurrogateOptions(steps=2, width=8, mixtures=4, batch_size=4)
 
 
 class Tone(nn.Module):
@@ -127,7 +130,7 @@ def around_own(own, classifier, images):
     mask = xlens.MaskOptions(steps=2, batch_size=4, pool=8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XlensWarning)
-        return xlens.fit(classifier, images[:48], "svae", codec=own, mask=mask, progress=False, **SMALL)
+        return xlens.fit(classifier, images[:48], "svae", codec=own, mask=mask, surrogate=BRIEF, progress=False, **SMALL)
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
@@ -169,7 +172,9 @@ def test_the_scaling_of_an_autoencoder_belongs_to_it(diffusers, classifier, imag
     own = tiny(diffusers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XlensWarning)
-        fitted = xlens.fit(classifier, images[:16], "svae", codec=own, mask=SHORT, progress=False, **SMALL)
+        fitted = xlens.fit(
+            classifier, images[:16], "svae", codec=own, mask=SHORT, surrogate=BRIEF, progress=False, **SMALL
+        )
     fitted.save(tmp_path)
     own.register_to_config(scaling_factor=0.5)
     with pytest.raises(StorageError, match="behind another autoencoder"):
@@ -191,7 +196,9 @@ def test_facts_of_an_autoencoder_that_nobody_wrote_are_refused(around_own):
 
 def test_an_autoencoder_that_loses_the_evidence_is_said_to(classifier, images):
     with pytest.warns(XlensWarning, match="of what the autoencoder makes of the images, the classifier agrees on"):
-        xlens.fit(classifier, images[:32], "svae", codec=Grey(), mask=SHORT, progress=False, **SMALL)
+        xlens.fit(
+            classifier, images[:32], "svae", codec=Grey(), mask=SHORT, surrogate=BRIEF, progress=False, **SMALL
+        )
 
 
 class Grey(nn.Module):
@@ -210,7 +217,9 @@ def test_the_cost_is_said_beforehand_with_the_masks(codec, first, classifier, im
     caplog.set_level(logging.INFO, "xlens")
     codec = codec if codec is QUICK else codec()
     silent, loud = (
-        xlens.fit(classifier, images[:16], "svae", codec=codec, mask=SHORT, progress=said, **SMALL)
+        xlens.fit(
+            classifier, images[:16], "svae", codec=codec, mask=SHORT, surrogate=BRIEF, progress=said, **SMALL
+        )
         for said in (False, None)
     )
     said = [
