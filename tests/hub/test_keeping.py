@@ -11,6 +11,7 @@ import xlens
 from xlens.errors import OptionError
 from xlens.hub.keeping import kept_data
 from xlens.metrics.likeness import PatchBank
+from xlens.surrogate import SurrogateOptions
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,10 @@ class Halves(nn.Module):
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_latents_are_as_good_as_inputs(trained):
     images = toys.pictures(60, seed=0)[0]
-    behind = xlens.fit(trained, images, "svae", codec=Halves(), steps=2, mask=toys.SHORT_MASK, progress=False)
+    behind = xlens.fit(
+        trained, images, "svae", codec=Halves(), steps=2, mask=toys.SHORT_MASK, surrogate=SurrogateOptions(steps=2),
+        progress=False,
+    )  # fmt: skip
     assert not behind.kept_data.single_inputs
     behind.lens.lens.register_buffer("bank", Halves().encode(images[:5]))
     assert "5 real inputs as they are, of shape (1, 4, 4)" in str(behind.kept_data)
