@@ -59,7 +59,7 @@ def _fit_short_masks(monkeypatch):
 
     def briefly(model, *args, mask=None, **options):
         # On a hidden layer there is none.
-        short = None if getattr(model, "layer", None) else xlens.MaskOptions(steps=20)
+        short = None if getattr(model, "layer", None) else xlens.MaskOptions(steps=3, batch_size=16, pool=64)
         return fit(model, *args, mask=mask or short, **options)
 
     monkeypatch.setattr("xlens.api.fit", briefly)

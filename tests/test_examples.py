@@ -36,7 +36,7 @@ BRIEFLY = {
 
 #: The first cell of the notebook in its test.
 BRIEF_MASKS = """import functools, xlens.api
-xlens.api.fit = functools.partial(xlens.api.fit, mask=xlens.MaskOptions(steps=3))"""
+xlens.api.fit = functools.partial(xlens.api.fit, mask=xlens.MaskOptions(steps=3, batch_size=16, pool=64))"""
 
 
 def test_every_integration_is_run():

@@ -32,7 +32,7 @@ BLOCKS = [
 #: The mask is fitted in few steps: what is tested is that every line runs, not that edits are local.
 SHORT_MASK = """
 import functools, xlens
-xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=20))
+xlens.fit = functools.partial(xlens.fit, mask=xlens.MaskOptions(steps=3, batch_size=16, pool=64))
 """
 
 #: What takes seconds to import, and is not xlens's.

@@ -13,8 +13,8 @@ from xlens.testing.world import BACKGROUND, BRIGHT, DARK, Cnn, patch_of, picture
 
 __all__ = ["BACKGROUND", "BRIGHT", "DARK", "SHORT_MASK", "Cnn", "patch_of", "pictures", "trained_cnn"]
 
-#: A mask fitted in three steps, for tests in which it does not matter.
-SHORT_MASK = xlens.MaskOptions(steps=3)
+#: A mask fitted in three steps on few inputs, for tests in which it does not matter.
+SHORT_MASK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
 
 
 class ToyLens(xlens.Lens):

@@ -95,7 +95,7 @@ def test_the_users_code_within_a_call_finds_the_users_modes(mode):
 
 def test_a_callback_of_a_fit_finds_the_users_modes(model):
     found = []
-    mask = xlens.MaskOptions(steps=1)
+    mask = xlens.MaskOptions(steps=1, pool=64)
     with torch.autocast("cpu", torch.bfloat16), default_dtype(torch.float64), torch.no_grad():
         before = seen()
         xlens.fit(model, INPUTS, "svae", steps=2, mask=mask, progress=False, on_step=lambda _: found.append(seen()))

@@ -75,7 +75,7 @@ def test_ddp_is_taken_off(ddp):
 
 
 def test_a_lens_goes_from_the_wrapper_to_the_bare_model_and_back(model, tmp_path):
-    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1, pool=64)
     for first, second in ((nn.DataParallel(model), model), (model, eager(model))):
         explainer = xlens.fit(first, inputs, "svae", steps=2, mask=short, progress=False)
         explainer.save(tmp_path)
@@ -84,7 +84,7 @@ def test_a_lens_goes_from_the_wrapper_to_the_bare_model_and_back(model, tmp_path
 
 @pytest.mark.parametrize("name", ["svae", "medxgan"])
 def test_a_fit_around_a_wrapper_is_that_around_the_network(model, ddp, name):
-    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1, pool=64)
     small = {**OPTIONS[name][0], "steps": 2, "mask": short, "progress": False}
     expected = xlens.fit(model, inputs, name, **small).lens.state_dict()
     for wrapper in (eager(model), nn.DataParallel(model), ddp):
@@ -97,7 +97,7 @@ def test_a_critic_that_begins_as_a_model_which_keeps_results(model):
     kept = Keeps(copy.deepcopy(model)).train()
     kept(X)
     inputs = pictures(48, seed=1)[0]
-    small = {**OPTIONS["medxgan"][0], "steps": 2, "mask": xlens.MaskOptions(steps=1), "progress": False}
+    small = {**OPTIONS["medxgan"][0], "steps": 2, "mask": xlens.MaskOptions(steps=1, pool=64), "progress": False}
     explainer = xlens.fit(kept, inputs, "medxgan", **small)
     assert explainer.explain(inputs[:1], n_steps=2, tolerance=0.9).counterfactual.shape == (1, 1, 8, 8)
     assert kept.kept["aux"][0].requires_grad
@@ -253,7 +253,7 @@ def test_an_averaged_model_is_taken_off(model, tmp_path):
     assert unwrapped(eager(swa_utils.AveragedModel(nn.DataParallel(model))))[1] == "_orig_mod.module.module."
     assert Classifier(averaged, layer="module.body.3").layer == "body.3"
     inputs = pictures(48, seed=1)[0]
-    fitted = xlens.fit(averaged, inputs, "svae", steps=2, mask=xlens.MaskOptions(steps=1), progress=False)
+    fitted = xlens.fit(averaged, inputs, "svae", steps=2, mask=xlens.MaskOptions(steps=1, pool=64), progress=False)
     fitted.save(tmp_path / "lens")
     xlens.load(tmp_path / "lens", averaged.module)
     averaged.register_forward_hook(lambda _module, _args, output: output + 1)
@@ -389,7 +389,7 @@ def test_state_that_cannot_be_read_is_not_taken_for_the_same(model, tmp_path):
 
     own = Opaque()
     assert Classifier(own).identity().unread == ("_extra_state",)
-    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1, pool=64)
     xlens.fit(own, inputs, "svae", steps=2, mask=short, progress=False).save(tmp_path)
     with pytest.raises(StorageError, match="cannot be told.*_extra_state.*strict=False"):
         xlens.load(tmp_path, own)
@@ -435,7 +435,7 @@ def test_tensors_that_are_plain_attributes_are_put_back():
 
 
 def test_a_lens_knows_the_constants_of_its_classifier(tmp_path):
-    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1)
+    inputs, short = pictures(48, seed=1)[0], xlens.MaskOptions(steps=1, pool=64)
     model = Shifted(0.5)
     model(inputs[:3])
     model.last = model.last.detach()

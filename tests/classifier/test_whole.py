@@ -25,7 +25,7 @@ from xlens.testing.state import differing, model_state
 from xlens.testing.world import pictures
 
 X = pictures(48, seed=1)[0]
-SHORT = {"steps": 2, "mask": xlens.MaskOptions(steps=1), "progress": False}
+SHORT = {"steps": 2, "mask": xlens.MaskOptions(steps=1, pool=64), "progress": False}
 
 
 class Slotted:

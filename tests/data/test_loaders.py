@@ -40,9 +40,9 @@ def test_a_collate_function_that_fails_on_none_is_refused_in_words(images, worke
 
 
 def test_the_data_set_itself_is_taken(trained, images):
-    whole = xlens.fit(trained, images, "svae", steps=1, mask=xlens.MaskOptions(steps=1), progress=False)
+    whole = xlens.fit(trained, images, "svae", steps=1, mask=xlens.MaskOptions(steps=1, pool=64), progress=False)
     beside = Beside(images, None)
-    found = xlens.fit(trained, beside, "svae", steps=1, mask=xlens.MaskOptions(steps=1), progress=False)
+    found = xlens.fit(trained, beside, "svae", steps=1, mask=xlens.MaskOptions(steps=1, pool=64), progress=False)
     first, second = whole.lens.state_dict(), found.lens.state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
 

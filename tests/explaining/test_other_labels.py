@@ -103,7 +103,7 @@ def test_a_forged_label_is_refused(explainers, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
 def test_a_lens_that_decodes_is_fitted_around_a_label(every):
-    short = xlens.MaskOptions(steps=1)
+    short = xlens.MaskOptions(steps=1, pool=64)
     explainer = xlens.fit(every.about("dark"), INPUTS, "svae", steps=2, mask=short, progress=False)
     found = explainer.explain(INPUTS[:2])
     assert set(found.other_labels) == {"bright"}

@@ -47,7 +47,7 @@ def in_inference_mode(net, inputs):
 def fit(model):
     trained = []
     try:
-        short = xlens.MaskOptions(steps=1)
+        short = xlens.MaskOptions(steps=1, pool=64)
         xlens.fit(model, INPUTS, "svae", steps=2, mask=short, progress=False, on_step=trained.append)
     finally:
         fit.steps = len(trained)

@@ -130,7 +130,9 @@ def around_own(own, classifier, images):
     mask = xlens.MaskOptions(steps=2, batch_size=4, pool=8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XlensWarning)
-        return xlens.fit(classifier, images[:48], "svae", codec=own, mask=mask, surrogate=BRIEF, progress=False, **SMALL)
+        return xlens.fit(
+            classifier, images[:48], "svae", codec=own, mask=mask, surrogate=BRIEF, progress=False, **SMALL
+        )
 
 
 @pytest.mark.filterwarnings("ignore::xlens.errors.XlensWarning")
@@ -217,9 +219,7 @@ def test_the_cost_is_said_beforehand_with_the_masks(codec, first, classifier, im
     caplog.set_level(logging.INFO, "xlens")
     codec = codec if codec is QUICK else codec()
     silent, loud = (
-        xlens.fit(
-            classifier, images[:16], "svae", codec=codec, mask=SHORT, surrogate=BRIEF, progress=said, **SMALL
-        )
+        xlens.fit(classifier, images[:16], "svae", codec=codec, mask=SHORT, surrogate=BRIEF, progress=said, **SMALL)
         for said in (False, None)
     )
     said = [

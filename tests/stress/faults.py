@@ -48,7 +48,7 @@ class World:
 
     def fit(self) -> None:
         """Fit a lens anew, in a few steps."""
-        mask = xlens.MaskOptions(steps=1)
+        mask = xlens.MaskOptions(steps=1, pool=64)
         xlens.fit(self.model, self.inputs[:32], "svae", steps=2, mask=mask, progress=False)
 
     def evaluate(self) -> None:

@@ -14,7 +14,7 @@ from xlens.testing import Candidate, parametrize_with_checks
 from xlens.testing.world import World, pictures
 
 #: A mask of three steps, where the mask does not matter.
-QUICK = xlens.MaskOptions(steps=3)
+QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
 SHAPE = (1, 8, 8)
 EXPECTED = {
     "meaning.attributions_lie_on_the_cause": "the autoencoder knows nothing of the classifier, so a shift spills "

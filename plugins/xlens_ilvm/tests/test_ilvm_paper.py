@@ -19,7 +19,7 @@ import xlens
 from xlens.errors import OptionError
 
 NAN = math.nan
-QUICK = xlens.MaskOptions(steps=3)
+QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
 
 
 def normal(*shape, seed=0):
