@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from forking import Forking
 from guard import unchanged
 from PIL import Image
 from safetensors.torch import save_file
@@ -123,6 +124,15 @@ def nobody(hub_alone, monkeypatch):
 def diffusers():
     """Return diffusers, whose import takes seconds: only for who asks for it."""
     return pytest.importorskip("diffusers")
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """Run Python in processes of their own, in which torch has been imported and nothing of xlens."""
+    imports = "import sys, torch\nassert not [name for name in sys.modules if name.startswith('xlens')]\n"
+    place = tmp_path_factory.mktemp("programs")
+    with Forking(sys.executable, imports, place) as forking:
+        yield forking.run
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -219,11 +217,11 @@ def test_a_record_was_a_stored_lens_and_asked_elsewhere_for_probabilities(fitted
     ("package", "name"),
     [("xlens.evaluation", "flip_distance"), ("xlens.evaluation", "leakage"), ("xlens.registry", "entries")],
 )
-def test_an_earlier_module_does_not_take_the_place_of_the_function_of_its_name(package, name):
+def test_an_earlier_module_does_not_take_the_place_of_the_function_of_its_name(package, name, programs, tmp_path):
     # In a process of its own, where nothing has been imported before.
     line = f"import {package}.{name}; from {package} import {name}; print(type({name}).__name__)"
-    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "function"
+    done = programs(cwd=tmp_path, code=line)
+    assert (done.returncode, done.stdout) == (0, b"function\n"), done.stderr
 
 
 def test_new_names_do_not_warn():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -96,7 +94,8 @@ def test_a_warning_from_within_contexts_points_there_too(fitted, images, tmp_pat
         assert {line for _, line in places} == {ask.__code__.co_firstlineno}, name
 
 
-def test_a_warning_without_a_caller_of_the_users_is_given_all_the_same():
+def test_a_warning_without_a_caller_of_the_users_is_given_all_the_same(programs, tmp_path):
     code = "import warnings; from xlens.errors import warn; warn('so it is')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.startswith("<string>:1: XlensWarning: so it is")
+    done = programs(cwd=tmp_path, code=code)
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"<string>:1: XlensWarning: so it is")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import random
-import subprocess
-import sys
 import textwrap
 
 import lightning
@@ -202,7 +200,7 @@ def test_a_stream_of_batches_asks_for_data(tmp_path):
     fit(data=DIGITS.train)
 
 
-def test_without_lightning_the_error_has_the_command():
+def test_without_lightning_the_error_has_the_command(programs, tmp_path):
     code = textwrap.dedent(
         """
         import sys
@@ -216,8 +214,9 @@ def test_without_lightning_the_error_has_the_command():
             print(fault)
         """
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'xlens[lightning]'" in done.stdout
+    done = programs(cwd=tmp_path, code=code)
+    assert done.returncode == 0, done.stderr
+    assert b"pip install 'xlens[lightning]'" in done.stdout
 
 
 def test_mlflow_and_wandb_take_figures(tmp_path, monkeypatch):

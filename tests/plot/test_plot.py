@@ -1,8 +1,6 @@
 """The figure says what it shows, and says loudly when it must not be trusted."""
 
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -221,9 +219,9 @@ def test_figures_are_matplotlibs_and_show_themselves_in_notebooks():
         assert figure._repr_png_().startswith(b"\x89PNG")
 
 
-def test_drawing_leaves_pyplot_alone():
+def test_drawing_leaves_pyplot_alone(programs, tmp_path):
     code = "import sys, xlens.plot; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert programs(cwd=tmp_path, code=code).returncode == 0
 
 
 def test_with_three_classes_the_probability_is_of_two():

@@ -290,7 +290,7 @@ def test_under_pytest_each_check_is_a_test(tmp_path):
     assert "needs manners.fits_a_lens, which is: failed" in shown
 
 
-def test_the_kit_needs_no_pytest():
+def test_the_kit_needs_no_pytest(programs, tmp_path):
     code = textwrap.dedent(
         """
         import sys
@@ -300,5 +300,6 @@ def test_the_kit_needs_no_pytest():
         print(len(xlens.testing.check_ids(load_backend("medxgan")())))
         """
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = programs(cwd=tmp_path, code=code)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 30
