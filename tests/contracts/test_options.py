@@ -240,7 +240,8 @@ def test_counts_and_numbers():
 def test_a_fit_and_its_questions_take_numpys_numbers(trained, images, tmp_path):
     """Also a seed so large that its arithmetic would overflow."""
     seed = np.int64(2**62)
-    options = {"strength": np.float32(0.5), "mask": xlens.MaskOptions(steps=np.int64(3))}
+    mask = dataclasses.replace(toys.SHORT_MASK, steps=np.int64(3), pool=np.int32(64))
+    options = {"strength": np.float32(0.5), "mask": mask}
     explainer = xlens.fit(trained, images, "toy", seed=seed, progress=np.bool_(False), **options)
     plain = xlens.fit(trained, images, "toy", seed=2**62, progress=False, strength=0.5, mask=toys.SHORT_MASK)
     whole = {"n_steps": np.int64(4), "internal_batch_size": np.int32(2), "tolerance": np.float32(0.5)}
