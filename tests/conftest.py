@@ -40,6 +40,19 @@ def trained():
     return toys.trained_cnn()
 
 
+@pytest.fixture(autouse=True)
+def trained_stays(request):
+    """Let the test fail that changes the network which the others use too."""
+    if "trained" not in request.fixturenames:
+        yield
+        return
+    model = request.getfixturevalue("trained")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    yield
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert not changed, f"{request.node.name} changed {', '.join(changed)} of the network of all tests"
+
+
 @pytest.fixture(scope="session")
 def fitted(trained):
     """An explainer with a faithful lens, whose mask is fitted in full."""
