@@ -144,15 +144,15 @@ class Scratch(nn.Module):
         return self.net(small * 4 - 2)
 
 
-def networks(data: Leaves, seed: int) -> dict[str, nn.Module]:
-    """Return the classifier and two judges, trained where they are not in the cache."""
+def networks(data: Leaves, seed: int, *, judges: bool = True) -> dict[str, nn.Module]:
+    """Return the classifier and, unless they are not wanted, two judges, trained where they are not in the cache."""
     makers = {
         "classifier": (lambda: Lite(0), _with_head, data.of_classifier),
         "judge A (Lite1)": (lambda: Lite(1), _with_head, data.of_judges),
         "judge B (ResNet-18)": (Scratch, _from_scratch, data.of_judges),
     }
     nets = {}
-    for number, (name, (make, train, names)) in enumerate(makers.items()):
+    for number, (name, (make, train, names)) in enumerate(list(makers.items())[: None if judges else 1]):
         path = CACHE / f"leaves-{number}-{seed}.safetensors"
         torch.manual_seed(1000 * seed + number)
         net = make()

@@ -74,7 +74,7 @@ def diseases(chosen: argparse.Namespace) -> None:
 
 def large(chosen: argparse.Namespace) -> None:
     known = leaves(chosen.data, 0)
-    net = networks(known, 0)["classifier"]
+    net = networks(known, 0, judges=False)["classifier"]
     train = images(chosen.data, "leaf", known.of_classifier[:400])
     classifier = xlens.Classifier(net, class_names=("healthy", "diseased"))
     explainer = xlens.fit(classifier, train, "infill", seed=0, progress=False)
