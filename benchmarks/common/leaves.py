@@ -145,7 +145,7 @@ class Scratch(nn.Module):
 
 
 def networks(data: Leaves, seed: int, *, judges: bool = True) -> dict[str, nn.Module]:
-    """Return the classifier and, unless they are not wanted, two judges, trained where they are not in the cache."""
+    """Return the classifier and, if they are wanted, two judges, trained where they are not in the cache."""
     makers = {
         "classifier": (lambda: Lite(0), _with_head, data.of_classifier),
         "judge A (Lite1)": (lambda: Lite(1), _with_head, data.of_judges),

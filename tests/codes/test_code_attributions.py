@@ -11,7 +11,7 @@ from torch import nn
 
 import xlens
 from xlens.attr.captum_methods import captum_names, check_captum, promises_completeness
-from xlens.errors import ModelError, OptionError
+from xlens.errors import ModelError, OptionError, XlensWarning
 
 #: All that attribute no layer.
 METHODS = [name for name in captum_names() if check_captum(name, {"layer": None})]
@@ -83,6 +83,9 @@ def test_every_method_answers_and_keeps_its_promise(ask, images, method):
     assert found.values.shape == (2, 3)
     assert found.values.isfinite().all()
     assert found.complete == promises_completeness(method)
+    if method == "deep_lift":
+        with pytest.warns(XlensWarning, match="no rule for some operation.*integrated_gradients"):
+            ask("attribute", images[:2], method)
     # The toy classifier ends in a maximum over maps, for which DeepLift has no rule.
     if found.complete and not method.startswith("deep_lift"):
         assert (found.convergence_delta.abs() <= 0.05 * found.difference.abs()).all(), method

@@ -7,7 +7,7 @@ import torch
 import toys
 
 import xlens
-from xlens.errors import DataError, OptionError, UnsupportedError
+from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 
 
 def test_draws_name_what_is_wrong(ask, images):
@@ -58,6 +58,25 @@ def test_samples_at_the_boundary_are_undecided(ask, trained):
     whole = margin(trained, ask("sample", 8, 1), 1, 0)
     found = margin(trained, ask("sample", 8, 1, amount="boundary"), 1, 0)
     assert (found.abs() < 0.01 * whole).all()
+
+
+@pytest.mark.parametrize("held", ["class", "contrast"])
+def test_samples_without_a_boundary_on_their_way_are_said(ask, fitted, monkeypatch, held):
+    """A lens whose counterfactuals keep the class, and one whose samples are of the contrast to begin with."""
+
+    def counterfactual(self, codes, target, contrast):
+        return codes
+
+    def sample(self, n, target, generator):
+        return drawn(n, (target + 1) % 3, generator)
+
+    drawn = fitted.lens.sample
+    if held == "class":
+        monkeypatch.setattr(type(fitted.lens), "counterfactual", counterfactual)
+    else:
+        monkeypatch.setattr(type(fitted.lens), "sample", sample)
+    with pytest.warns(XlensWarning, match="8 of 8 samples are not at the boundary"):
+        ask("sample", 8, 1, amount="boundary")
 
 
 def test_without_a_class_every_class_has_its_turn(ask, fitted):

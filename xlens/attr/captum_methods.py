@@ -23,6 +23,7 @@ __all__ = [
     "check_captum",
     "promises_completeness",
     "takes_baselines",
+    "towards_its_sum",
 ]
 
 #: Captum's classes that do not attribute a decision on one input to that input or a layer, and why.
@@ -53,6 +54,16 @@ def captum_names() -> tuple[str, ...]:
 def promises_completeness(name: str) -> bool:
     """Whether the method's attributions should sum to the score difference."""
     return _class_name(name) in _COMPLETE
+
+
+def towards_its_sum(name: str) -> str:
+    """What to do, in words, where attributions that should sum to the score difference do not."""
+    if "DeepLift" in str(_class_name(name)):
+        return (
+            "DeepLIFT has no rule for some operation of the classifier or the lens, and no steps to raise; use "
+            "'integrated_gradients'"
+        )
+    return "raise the method's steps or samples"
 
 
 def takes_baselines(name: str) -> bool:

@@ -179,8 +179,9 @@ class Classifier:
         A single binary logit l, or that of the label asked about, becomes ``(0, l)``. Of independent labels without
         one that is asked about come the logits of all. Half precision comes back as float32. Gradients flow.
 
-        The model runs in the mode that it is in: in train mode batch normalisation takes note of these inputs. Within
-        ``with classifier.frozen():`` it runs in eval mode and nothing of it changes, as in all of this library's calls.
+        The model runs in the mode that it is in: in train mode batch normalisation takes note of these inputs.
+        Within ``with classifier.frozen():``, as in all of this library's own calls, it runs in eval mode and
+        nothing of it changes.
 
         Raises:
             ModelError: the model returns something that is not one row of class scores per input.

@@ -9,7 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from xlens.attr.captum_methods import captum_attribution, captum_names, check_captum, promises_completeness
+from xlens.attr.captum_methods import (
+    captum_attribution,
+    captum_names,
+    check_captum,
+    promises_completeness,
+    towards_its_sum,
+)
 from xlens.classifier.margins import Classes, score_margin
 from xlens.counterfactual.edit import Edit
 from xlens.errors import OptionError, XlensWarning, did_you_mean, warn
@@ -99,7 +105,7 @@ def attribute(
     if complete and bool(missed):
         warn(
             f"attribute: {int(missed)} of {len(delta)} attributions by {method!r} miss their sum by more than "
-            f"{_TOLERANCE:.0%}; see convergence_delta, and raise the method's steps or samples",
+            f"{_TOLERANCE:.0%}; see convergence_delta, and {towards_its_sum(method)}",
             XlensWarning,
         )
     features = tuple(name for name, _ in named)

@@ -11,7 +11,7 @@ from torch import Tensor
 from xlens.classifier.margins import default_contrast, score_margin
 from xlens.codes.moves import traversed
 from xlens.contracts.numbers import check_count, is_number
-from xlens.errors import OptionError
+from xlens.errors import OptionError, XlensWarning, warn
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted
 from xlens.nn.search import smallest_step
@@ -73,7 +73,16 @@ def _lessened(fitted: Fitted, drawn: Tensor, classes: Tensor, amount: Amount) ->
         margin = score_margin(classifier(between(rows, share)), classes[rows], contrast[rows])
         return margin, margin >= 0
 
-    share, _ = smallest_step(over, len(codes), _RUNGS, _HALVINGS, codes.device)
+    share, reached = smallest_step(over, len(codes), _RUNGS, _HALVINGS, codes.device)
+    # Where none of the evidence is enough for the class, or all of it is not, there is no boundary on the way.
+    off = int((~reached | (share == 0)).sum())
+    if off:
+        warn(
+            f"sample: {off} of {len(codes)} samples are not at the boundary: the classifier decides alike with "
+            "none of their evidence and with all of it. They are the end that is nearer; draw more and keep the "
+            "others, or fit longer",
+            XlensWarning,
+        )
     return between(torch.arange(len(codes), device=codes.device), share)
 
 

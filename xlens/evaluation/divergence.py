@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from xlens.attr.captum_methods import captum_attribution, promises_completeness
+from xlens.attr.captum_methods import captum_attribution, promises_completeness, towards_its_sum
 from xlens.contracts.capabilities import SupportsDivergence
 from xlens.contracts.explainer import Explainer
 from xlens.data.numbers import as_tensor
@@ -96,7 +96,7 @@ def _attributed(
     if complete and bool(missed.any()):
         warn(
             f"divergence_attributions: {int(missed.sum())} of {len(delta)} attributions by {method!r} miss their "
-            f"sum by more than {_TOLERANCE:.0%}; see convergence_delta, and raise the method's steps or samples",
+            f"sum by more than {_TOLERANCE:.0%}; see convergence_delta, and {towards_its_sum(method)}",
             XlensWarning,
         )
     return DivergenceAttributions(
