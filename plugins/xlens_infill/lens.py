@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
-from xlens_infill.where import Found, find, find_by_tiles, margins_of
+from xlens_infill.tiles import Margin
+from xlens_infill.where import Found, find, find_by_tiles, margins_of, nested
 from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
@@ -156,19 +158,37 @@ class InfillLens(EditingLens):
 
     def found(self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float) -> Found:
         """Return what is found for one input ``(1, C, H, W)``, whether or not there is a counterfactual."""
+        margins = margins_of(self._classifier[0], x, contrast, goal)
+        searches = self._searches(x, within, target, contrast, goal, several=len(margins) > 1)
+        for margin in margins:
+            failed = []
+            for search in searches:
+                found = search(margin)
+                if found.problem is None:
+                    return found
+                failed.append(found)
+        return max(failed, key=lambda found: found.margin)
+
+    def _searches(
+        self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float, several: bool
+    ) -> list[Callable[[Margin], Found]]:
+        """Return how evidence is looked for in one input ``(1, C, H, W)``: one way, or `several` in turn."""
         limits = {"goal": goal, "largest": self.largest}
-        if not self.by_tiles:
-            known = Survey(self.mean, self.basis, self.words, self.counts)
-            evidence = known.evidence(x, within, target, contrast)
-            levels = self.levels[target, contrast].tolist()
-        for margin in margins_of(self._classifier[0], x, contrast, goal):
-            if self.by_tiles:
-                found = find_by_tiles(margin, x, self.filled, within, **limits)
-            else:
-                found = find(margin, x, evidence, levels, self.filled, within, **limits)
-            if found.problem is None:
-                break
-        return found
+        tiles = partial(find_by_tiles, x=x, fill=self.filled, within=within, **limits)
+        if self.by_tiles:
+            return [tiles]
+        known = Survey(self.mean, self.basis, self.words, self.counts)
+        evidence, levels = known.evidence(x, within, target, contrast), self.levels[target, contrast].tolist()
+        surveyed = partial(find, x=x, evidence=evidence, levels=levels, fill=self.filled, within=within, **limits)
+        if self.search == "survey" or not several:
+            return [surveyed]
+        doubtful = nested(evidence, levels, within)[-1:]
+
+        def from_outside(inputs: Tensor, hole: Tensor, within: Tensor) -> Tensor:
+            # A tile inside a large spot would be filled from that spot.
+            return self.filled(inputs, hole, (within & ~doubtful) | hole)
+
+        return [surveyed, partial(tiles, fill=from_outside), tiles]
 
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
