@@ -52,8 +52,10 @@ def turned_labels(found: xlens.Explanation) -> tuple[Tensor, Tensor]:
 
 
 def drawn_rows(found: xlens.Explanation) -> list[tuple[Tensor, Tensor, Tensor, tuple[float, float, float]]]:
-    """Return the first leaves, where they were filled (red), and counterfactuals; green where it holds, orange where
-    the label turns alone, grey otherwise."""
+    """Return the first leaves, where they were filled (red), and counterfactuals.
+
+    The colour is green where the explanation holds, orange where the label turns alone, grey otherwise.
+    """
     alone = found.fidelity.flips & ~turned_labels(found)[0].any(1)
     rows = []
     for i in range(min(SHOWN, len(found.inputs))):
