@@ -54,16 +54,18 @@ def turned_labels(found: xlens.Explanation) -> tuple[Tensor, Tensor]:
 def drawn_rows(found: xlens.Explanation) -> list[tuple[Tensor, Tensor, Tensor, tuple[float, float, float]]]:
     """Return the first leaves, where they were filled (red), and counterfactuals.
 
-    The colour is green where the explanation holds, orange where the label turns alone, grey otherwise.
+    The colour is grey where the label does not turn alone, else green where the explanation holds and orange where
+    it does not. A disease of fewer leaves is made up to as many with white.
     """
     alone = found.fidelity.flips & ~turned_labels(found)[0].any(1)
     rows = []
     for i in range(min(SHOWN, len(found.inputs))):
         red = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
         marked = torch.where(found.mask[i] > 0.5, red, found.inputs[i])
-        colour = GREEN if bool(found.trustworthy[i]) else ORANGE if bool(alone[i]) else GREY
+        colour = GREY if not bool(alone[i]) else GREEN if bool(found.trustworthy[i]) else ORANGE
         rows.append((found.inputs[i], marked, found.counterfactual[i], colour))
-    return rows
+    empty = torch.ones(3, SIDE, SIDE)
+    return rows + [(empty, empty, empty, (1.0, 1.0, 1.0))] * (SHOWN - len(rows))
 
 
 def row_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
-from xlens_infill.tiles import Margin
-from xlens_infill.where import Found, find, find_by_tiles, margins_of, nested
+from xlens_infill.tiles import Fill, Margin, tilings
+from xlens_infill.where import Found, find, find_by_tiles, margins_of, nearest_miss, nested
 from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
@@ -23,6 +23,8 @@ __all__ = ["InfillLens"]
 _LEAST_SEPARATION = 0.65
 #: Share of the inputs of some class that have a local counterfactual by tiles; below it the lens says it has none.
 _LEAST_REACH = 0.2
+#: Share of the object that may look like evidence where the rest is to fill tiles: more leaves too little.
+_MOST_DOUBTED = 0.8
 #: In smaller images the windows that are surveyed are more than half as wide as the image.
 SMALLEST_SIDE = 24
 _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
@@ -122,7 +124,7 @@ class InfillLens(EditingLens):
 
     @property
     def by_tiles(self) -> bool:
-        """Whether the place of the evidence is searched by tiles, input by input, and not by the survey."""
+        """Whether the place of the evidence is searched by tiles alone, input by input, and not by the survey."""
         return bool(self.tiled > 0)
 
     def within(self, inputs: Tensor) -> Tensor:
@@ -167,28 +169,36 @@ class InfillLens(EditingLens):
                 if found.problem is None:
                     return found
                 failed.append(found)
-        return max(failed, key=lambda found: found.margin)
+        return nearest_miss(failed, goal)
 
     def _searches(
         self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float, several: bool
     ) -> list[Callable[[Margin], Found]]:
         """Return how evidence is looked for in one input ``(1, C, H, W)``: one way, or `several` in turn."""
         limits = {"goal": goal, "largest": self.largest}
-        tiles = partial(find_by_tiles, x=x, fill=self.filled, within=within, **limits)
+
+        def by_tiles(fill: Fill) -> Callable[[Margin], Found]:
+            # Filled once, at the first margin: the tiles are the same for all.
+            cuts = cache(lambda: tilings(x, fill, within))
+            return lambda margin: find_by_tiles(margin, x, fill, within, cuts=cuts(), **limits)
+
         if self.by_tiles:
-            return [tiles]
+            return [by_tiles(self.filled)]
         known = Survey(self.mean, self.basis, self.words, self.counts)
         evidence, levels = known.evidence(x, within, target, contrast), self.levels[target, contrast].tolist()
         surveyed = partial(find, x=x, evidence=evidence, levels=levels, fill=self.filled, within=within, **limits)
         if self.search == "survey" or not several:
             return [surveyed]
         doubtful = nested(evidence, levels, within)[-1:]
+        share = float((within & doubtful).sum()) / max(1, int(within.sum()))
+        if not 0 < share <= _MOST_DOUBTED:
+            return [surveyed, by_tiles(self.filled)]
 
         def from_outside(inputs: Tensor, hole: Tensor, within: Tensor) -> Tensor:
             # A tile inside a large spot would be filled from that spot.
             return self.filled(inputs, hole, (within & ~doubtful) | hole)
 
-        return [surveyed, partial(tiles, fill=from_outside), tiles]
+        return [surveyed, by_tiles(from_outside), by_tiles(self.filled)]
 
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:
