@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -175,18 +175,22 @@ class InfillLens(EditingLens):
         self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float, several: bool
     ) -> list[Callable[[Margin], Found]]:
         """Return how evidence is looked for in one input ``(1, C, H, W)``: one way, or `several` in turn."""
-        limits = {"goal": goal, "largest": self.largest}
 
         def by_tiles(fill: Fill) -> Callable[[Margin], Found]:
             # Filled once, at the first margin: the tiles are the same for all.
             cuts = cache(lambda: tilings(x, fill, within))
-            return lambda margin: find_by_tiles(margin, x, fill, within, cuts=cuts(), **limits)
+            return lambda margin: find_by_tiles(
+                margin, x, fill, within, goal=goal, largest=self.largest, cuts=cuts()
+            )
 
         if self.by_tiles:
             return [by_tiles(self.filled)]
         known = Survey(self.mean, self.basis, self.words, self.counts)
         evidence, levels = known.evidence(x, within, target, contrast), self.levels[target, contrast].tolist()
-        surveyed = partial(find, x=x, evidence=evidence, levels=levels, fill=self.filled, within=within, **limits)
+
+        def surveyed(margin: Margin) -> Found:
+            return find(margin, x, evidence, levels, self.filled, within, goal=goal, largest=self.largest)
+
         if self.search == "survey" or not several:
             return [surveyed]
         doubtful = nested(evidence, levels, within)[-1:]
