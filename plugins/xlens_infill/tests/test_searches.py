@@ -131,7 +131,7 @@ class Searched:
         monkeypatch.setattr(lens_module, "find", self.surveyed)
         monkeypatch.setattr(lens_module, "find_by_tiles", self.by_tiles)
 
-    def surveyed(self, margin, x, **others):
+    def surveyed(self, margin, x, *args, **others):
         return self.noted("survey", margin, x)
 
     def by_tiles(self, margin, x, fill, within, **others):
