@@ -17,6 +17,7 @@ from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens_infill.learning import free_of_evidence, learn
 from xlens_infill.lens import SMALLEST_SIDE, InfillLens
 from xlens_infill.survey import levels_of, separation, survey
+from xlens_infill.where import margins_of
 from xlens_infill.within import object_of, shows_objects
 
 __all__ = ["Infill"]
@@ -61,7 +62,8 @@ class Infill(xlens.Backend):
         "auto",
         choices=("auto", "survey", "tiles"),
         help="where to look for evidence: what the survey calls so; tiles of each input, by how much filling them "
-        "moves the classifier; auto tries both on a few inputs where the survey finds little",
+        "moves the classifier; auto tries both on a few inputs where the survey finds little. Of a label among "
+        "others that small patches tell from its absence, tiles follow on each input where the survey does not do",
     )
     survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
     words: int = param(384, ge=8, help="kinds of patches that are told apart")
@@ -124,8 +126,14 @@ class Infill(xlens.Backend):
     def _choose_search(
         self, classifier: Classifier, lens: InfillLens, inputs: Tensor, within: Tensor, decided: Tensor
     ) -> None:
-        """Set where the lens looks: by the survey, unless that finds next to nothing and tiles find more."""
+        """Set where the lens looks: by the survey, unless that finds next to nothing and tiles find more.
+
+        Where every input is searched in both ways there is nothing to choose.
+        """
         if self.search == "survey" or min(inputs.shape[2:]) < SMALLEST_SIDE:
+            return
+        several = len(margins_of(classifier, inputs[:1], 0, 0.0)) > 1
+        if self.search == "auto" and lens.separates and several:
             return
         by_survey = 0.0
         if self.search == "auto" and lens.separates:

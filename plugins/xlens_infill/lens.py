@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from xlens.contracts import EditingLens, LocalEdit
 from xlens_infill.fill import fill_harmonic, fill_patches
 from xlens_infill.learned import Inpainter
 from xlens_infill.survey import LEVELS, Survey, described_width
-from xlens_infill.where import Found, find, find_by_tiles, margins_of
+from xlens_infill.tiles import Fill, Margin, tilings
+from xlens_infill.where import Found, find, find_by_tiles, margins_of, nearest_miss, nested
 from xlens_infill.within import object_of
 
 __all__ = ["InfillLens"]
@@ -21,6 +23,8 @@ __all__ = ["InfillLens"]
 _LEAST_SEPARATION = 0.65
 #: Share of the inputs of some class that have a local counterfactual by tiles; below it the lens says it has none.
 _LEAST_REACH = 0.2
+#: Share of the object that may look like evidence where the rest is to fill tiles: more leaves too little.
+_MOST_DOUBTED = 0.8
 #: In smaller images the windows that are surveyed are more than half as wide as the image.
 SMALLEST_SIDE = 24
 _FILLS = {"harmonic": fill_harmonic, "nearest": fill_patches}
@@ -120,7 +124,7 @@ class InfillLens(EditingLens):
 
     @property
     def by_tiles(self) -> bool:
-        """Whether the place of the evidence is searched by tiles, input by input, and not by the survey."""
+        """Whether the place of the evidence is searched by tiles alone, input by input, and not by the survey."""
         return bool(self.tiled > 0)
 
     def within(self, inputs: Tensor) -> Tensor:
@@ -156,19 +160,49 @@ class InfillLens(EditingLens):
 
     def found(self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float) -> Found:
         """Return what is found for one input ``(1, C, H, W)``, whether or not there is a counterfactual."""
-        limits = {"goal": goal, "largest": self.largest}
-        if not self.by_tiles:
-            known = Survey(self.mean, self.basis, self.words, self.counts)
-            evidence = known.evidence(x, within, target, contrast)
-            levels = self.levels[target, contrast].tolist()
-        for margin in margins_of(self._classifier[0], x, contrast, goal):
-            if self.by_tiles:
-                found = find_by_tiles(margin, x, self.filled, within, **limits)
-            else:
-                found = find(margin, x, evidence, levels, self.filled, within, **limits)
-            if found.problem is None:
-                break
-        return found
+        margins = margins_of(self._classifier[0], x, contrast, goal)
+        searches = self._searches(x, within, target, contrast, goal, several=len(margins) > 1)
+        for margin in margins:
+            failed = []
+            for search in searches:
+                found = search(margin)
+                if found.problem is None:
+                    return found
+                failed.append(found)
+        return nearest_miss(failed, goal)
+
+    def _searches(
+        self, x: Tensor, within: Tensor, target: int, contrast: int, goal: float, several: bool
+    ) -> list[Callable[[Margin], Found]]:
+        """Return how evidence is looked for in one input ``(1, C, H, W)``: one way, or `several` in turn."""
+
+        def by_tiles(fill: Fill) -> Callable[[Margin], Found]:
+            # Filled once, at the first margin: the tiles are the same for all.
+            cuts = cache(lambda: tilings(x, fill, within))
+            return lambda margin: find_by_tiles(
+                margin, x, fill, within, goal=goal, largest=self.largest, cuts=cuts()
+            )
+
+        if self.by_tiles:
+            return [by_tiles(self.filled)]
+        known = Survey(self.mean, self.basis, self.words, self.counts)
+        evidence, levels = known.evidence(x, within, target, contrast), self.levels[target, contrast].tolist()
+
+        def surveyed(margin: Margin) -> Found:
+            return find(margin, x, evidence, levels, self.filled, within, goal=goal, largest=self.largest)
+
+        if self.search == "survey" or not several:
+            return [surveyed]
+        doubtful = nested(evidence, levels, within)[-1:]
+        share = float((within & doubtful).sum()) / max(1, int(within.sum()))
+        if not 0 < share <= _MOST_DOUBTED:
+            return [surveyed, by_tiles(self.filled)]
+
+        def from_outside(inputs: Tensor, hole: Tensor, within: Tensor) -> Tensor:
+            # A tile inside a large spot would be filled from that spot.
+            return self.filled(inputs, hole, (within & ~doubtful) | hole)
+
+        return [surveyed, by_tiles(from_outside), by_tiles(self.filled)]
 
     @torch.no_grad()
     def fill(self, inputs: Tensor, mask: Tensor) -> Tensor:

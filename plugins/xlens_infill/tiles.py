@@ -1,6 +1,7 @@
 """Search by tiles: where does filling help, on this input alone?
 
-For data whose classes the survey cannot tell apart, patch by patch: there is no map of what looks like evidence.
+For data whose classes the survey cannot tell apart, patch by patch, so that there is no map of what looks like
+evidence; and of a label among others where the masks of that map do not turn it alone.
 The input is cut into tiles of two sizes and two offsets. Tiles that touch at corners only are filled together, so
 that eight fills give the filling of every tile. The gradient of the classifier's margin times what the fill would
 change is summed by tile; the most promising tiles, alone and together, are put in, the classifier is asked, and
@@ -67,7 +68,13 @@ def tilings(x: Tensor, fill: Fill, within: Tensor) -> tuple[list[Tiling], int]:
 
 
 def searched(
-    margin: Margin, x: Tensor, fill: Fill, within: Tensor, goal: float, largest: float
+    margin: Margin,
+    x: Tensor,
+    fill: Fill,
+    within: Tensor,
+    goal: float,
+    largest: float,
+    cuts: tuple[list[Tiling], int] | None = None,
 ) -> tuple[Tensor, Tensor, float]:
     """Return the mask ``(1, 1, H, W)`` of tiles whose filling lifts the margin most, the input filled there, and
     its margin.
@@ -79,13 +86,18 @@ def searched(
         within: ``(1, 1, H, W)`` bool, the object.
         goal: the margin at which the search ends.
         largest: share of the object at which it ends too.
+        cuts: `tilings` of x by this fill, where they are known.
+
+    Where x has the margin already nothing is filled.
     """
-    cuts, number = tilings(x, fill, within)
+    tiles, number = tilings(x, fill, within) if cuts is None else cuts
     now, mask, reached = x, torch.zeros_like(within), -torch.inf
     for _ in range(ROUNDS):
         # The pass that has the gradient says what the margin is, too.
         slope, reached = _slope(margin, now)
-        asked = [_put(now, mask, cuts, tiles, number) for tiles in _promising(slope, now, cuts, number)]
+        if reached >= goal and reached > 0:
+            break
+        asked = [_put(now, mask, tiles, chosen, number) for chosen in _promising(slope, now, tiles, number)]
         if not asked:
             break
         with torch.no_grad():

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from xlens import Classifier
 from xlens.nn import in_pieces, margin_over_rest
-from xlens_infill.tiles import Fill, Margin, searched
+from xlens_infill.tiles import Fill, Margin, Tiling, searched
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -83,9 +83,21 @@ def find(
     return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest, _SURVEYED)
 
 
-def find_by_tiles(margin: Margin, x: Tensor, fill: Fill, within: Tensor, *, goal: float, largest: float) -> Found:
-    """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them."""
-    mask, filled, reached = searched(margin, x, fill, within, goal, largest)
+def find_by_tiles(
+    margin: Margin,
+    x: Tensor,
+    fill: Fill,
+    within: Tensor,
+    *,
+    goal: float,
+    largest: float,
+    cuts: tuple[list[Tiling], int] | None = None,
+) -> Found:
+    """The same as `find` without a map of evidence: tiles are filled, and the classifier is asked about them.
+
+    `cuts` are the `tilings` of x by this fill, where they are known.
+    """
+    mask, filled, reached = searched(margin, x, fill, within, goal, largest, cuts)
     return settled(margin, x, mask, filled, reached, within, goal, largest, _TILED)
 
 
@@ -154,12 +166,25 @@ def settled(
     return Found(mask[0], parts[0], credit, filled[0], reached, problem)
 
 
+def nearest_miss(failed: list[Found], goal: float) -> Found:
+    """Of what is no counterfactual: the smallest that convinces, which is too large; else what comes nearest."""
+    convincing = [found for found in failed if bool(found.mask.any()) and found.margin >= goal and found.margin > 0]
+    if convincing:
+        return min(convincing, key=lambda found: int(found.mask.sum()))
+    return max(failed, key=lambda found: found.margin)
+
+
 def _problem(
     mask: Tensor, within: Tensor, reached: float, goal: float, largest: float, said: tuple[str, str]
 ) -> str | None:
     area = float(mask.sum()) / max(1.0, float(within.sum()))
     if not area:
-        return f"no local counterfactual: {said[0]}"
+        why = (
+            "the classifier does not decide for the class that was to go"
+            if reached >= goal and reached > 0
+            else said[0]
+        )
+        return f"no local counterfactual: {why}"
     if reached <= 0 or reached < goal:
         return (
             f"no local counterfactual: with {said[1]} filled, {area:.0%} of the object, the classifier's margin is "
