@@ -12,7 +12,7 @@ from torch import nn
 import xlens
 from xlens import Classifier
 from xlens.errors import ModelError, XlensWarning
-from xlens.fitting.answers import check_gradient, check_outputs
+from xlens.fitting.answers import check_answers, check_gradient, check_outputs
 from xlens.testing.world import pictures, trained_cnn
 
 INPUTS = pictures(64, seed=1)[0]
@@ -175,6 +175,23 @@ def test_percent_that_were_promised_as_logits():
         check_outputs("logits", 100 * logits.softmax(1))
     for right in (logits, logits - logits.mean(1, keepdim=True), logits.abs(), 100 * logits.softmax(1)[:2]):
         check_outputs("logits", right)
+
+
+@pytest.mark.parametrize("period", [2, 4, 5, 8, 16])
+def test_classes_that_take_turns_in_the_data_are_met_at_all_of_them(period):
+    """Rows at a fixed distance add up to 10, as percent would to 100; the others are logits as they come."""
+
+    class Turns(nn.Module):
+        def forward(self, x):
+            first = 5 + 4 * x[:, 0]
+            alike = torch.stack([first, 10 - first], 1)
+            return torch.where(x[:, 1:] == 0, alike, torch.stack([first, -20 * x[:, 1]], 1))
+
+    rows = torch.arange(1024)
+    inputs = torch.stack([torch.rand(1024, generator=torch.Generator().manual_seed(0)), (rows % period).float()], 1)
+    check_answers(Classifier(Turns()), inputs)
+    with pytest.raises(ModelError, match="each of which sums to 10"):
+        check_answers(Classifier(Turns()), inputs[::period])
 
 
 def test_a_gradient_of_nothing_is_said(model):

@@ -46,7 +46,9 @@ def check_answers(classifier: Classifier, sample: Tensor) -> None:
     Warns:
         XlensWarning: what it says can be explained, but perhaps not as was meant.
     """
-    spread = sample[:: max(len(sample) // _SOME, 1)][:_SOME].to(classifier.device)
+    # Not evenly spread: classes that take turns in the data would be met at one of them.
+    order = torch.randperm(len(sample), generator=torch.Generator().manual_seed(0))
+    spread = sample[order[:_SOME].to(sample.device)].to(classifier.device)
     with torch.no_grad():
         # Whether labels are independent shows in all of them, whichever is asked about.
         whole = classifier.about(None) if classifier.reading.independent else classifier
