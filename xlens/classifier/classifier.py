@@ -34,9 +34,8 @@ class Classifier:
     around, the network itself is asked, and names and fingerprint are its own.
 
     Args:
-        model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for
-            binary decisions, ``(N,)`` or ``(N, 1)``. Tuples (first element), dicts (``"logits"``) and
-            objects with ``.logits`` are unwrapped.
+        model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for binary decisions,
+            ``(N,)`` or ``(N, 1)``. Tuples (first element), dicts (``"logits"``) and objects with ``.logits`` count.
         layer: a hidden layer, by dotted module name or as the module itself, for lenses that work on
             activations. A layer that runs several times per forward pass stands for its last run; one that puts
             out a tuple or a list for the first tensor there, one that puts out a dict for its one tensor.
@@ -177,11 +176,8 @@ class Classifier:
         """Return logits ``(N, K)``, K >= 2, on the device of `inputs`.
 
         A single binary logit l, or that of the label asked about, becomes ``(0, l)``. Of independent labels without
-        one that is asked about come the logits of all. Half precision comes back as float32. Gradients flow.
-
-        The model runs in the mode that it is in: in train mode batch normalisation takes note of these inputs.
-        Within ``with classifier.frozen():``, as in all of this library's own calls, it runs in eval mode and
-        nothing of it changes.
+        one that is asked about come the logits of all. Half precision comes back as float32. Gradients flow. In
+        train mode the model takes note of the inputs; within `frozen`, as this library asks, nothing changes.
 
         Raises:
             ModelError: the model returns something that is not one row of class scores per input.
@@ -282,8 +278,8 @@ class Classifier:
     def frozen(self, seed: int | None = None) -> AbstractContextManager[Classifier]:
         """Return a context in which the model is in eval mode and takes no gradients.
 
-        On leaving it, after an exception or Ctrl-C too, every buffer, train/eval flag, requires_grad,
-        ``.grad``, hook and the global RNGs of torch, numpy and random are exactly as before. Contexts nest.
+        On leaving it, after an exception or Ctrl-C too, every buffer, train/eval flag, requires_grad, ``.grad``,
+        hook and the global RNGs of torch, numpy and random are exactly as before. Contexts nest.
 
         Args:
             seed: seeds the global RNGs inside the context.

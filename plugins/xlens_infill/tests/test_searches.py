@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from infill_spec import grey
 from xlens_infill import Infill, backend
 from xlens_infill import lens as lens_module
 from xlens_infill.survey import LEVELS, Survey
 from xlens_infill.where import Found
 
-from xlens import Classifier, Spec
+from xlens import Classifier
 
 SIDE = 56
 SPOT = (slice(13, 43), slice(13, 43))
@@ -35,18 +36,8 @@ def spot():
 
 def built(labels=2, model=None, **options):
     names = ["first", "second"][:labels]
-    zero, one = (0.0,), (1.0,)
-    spec = Spec(
-        shape=(1, SIDE, SIDE),
-        num_classes=2,
-        minimum=zero,
-        maximum=one,
-        mean=zero,
-        std=one,
-        class_margins=((1.0, 1.0),) * 2,
-    )
     classifier = Classifier(model or Middle(labels), outputs="multilabel", labels=names, label="first")
-    lens = Infill(**options).build(classifier, spec)
+    lens = Infill(**options).build(classifier, grey(SIDE))
     lens.separation.fill_(0.9)
     return lens
 

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from infill_spec import grey
 from xlens_infill import Infill
 from xlens_infill.fill import fill_harmonic
 from xlens_infill.tiles import searched, tilings
 from xlens_infill.where import find_by_tiles, margin_of, margins_of
 
-from xlens import Classifier, Spec
+from xlens import Classifier
 
 
 def picture(*places, side=56, brightness=(0.9,)):
@@ -139,17 +140,7 @@ def test_a_label_at_its_boundary_is_absent_and_may_stay_there():
 
 def test_what_turns_no_label_alone_turns_it_with_others():
     x, within, every = two_labels("first")
-    one, zero = (1.0,), (0.0,)
-    spec = Spec(
-        shape=(1, 56, 56),
-        num_classes=2,
-        minimum=zero,
-        maximum=one,
-        mean=zero,
-        std=one,
-        class_margins=((1.0, 1.0),) * 2,
-    )
-    lens = Infill(search="tiles").build(every.about("first"), spec)
+    lens = Infill(search="tiles").build(every.about("first"), grey(56))
     assert margins_of(every.about("first"), x, 0, 0.0)[0](x) < 0
     found = lens.found(x, within, 1, 0, 0.0)
     assert found.problem is None
