@@ -63,7 +63,7 @@ class Infill(xlens.Backend):
         choices=("auto", "survey", "tiles"),
         help="where to look for evidence: what the survey calls so; tiles of each input, by how much filling them "
         "moves the classifier; auto tries both on a few inputs where the survey finds little. Of a label among "
-        "others that small patches tell from its absence, tiles follow on each input where the survey does not do",
+        "others that small patches tell from its absence, tiles follow on each input where the survey fails",
     )
     survey: int = param(240, ge=8, help="inputs that are surveyed, spread over the classifier's classes")
     words: int = param(384, ge=8, help="kinds of patches that are told apart")

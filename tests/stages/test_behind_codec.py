@@ -233,10 +233,10 @@ def test_the_cost_is_said_beforehand_with_the_masks(codec, first, classifier, im
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
-@pytest.mark.parametrize(("side", "trained"), [(128, False), (129, True)])
-def test_auto_is_decided_by_the_longer_side(side, trained):
+@pytest.mark.parametrize(("side", "coded"), [(128, False), (129, True)])
+def test_auto_is_decided_by_the_longer_side(side, coded):
     spec = xlens.Spec(
         shape=(1, 16, side), num_classes=2, minimum=(0.0,), maximum=(1.0,), mean=(0.5,), std=(0.2,),
         class_margins=((0.0, 1.0), (1.0, 0.0)),
     )  # fmt: skip
-    assert (as_coded("auto", spec, None) is not None) == trained
+    assert (as_coded("auto", spec, None) is not None) == coded

@@ -175,7 +175,9 @@ class InfillOptions(TypedDict, total=False):
     """
     search: Literal["auto", "survey", "tiles"]
     """where to look for evidence: what the survey calls so; tiles of each input, by how much filling them
-    moves the classifier; auto tries both on a few inputs where the survey finds little ['auto']
+    moves the classifier; auto tries both on a few inputs where the survey finds little. Of a label
+    among others that small patches tell from its absence, tiles follow on each input where the survey
+    fails ['auto']
     """
     survey: int
     """inputs that are surveyed, spread over the classifier's classes [240]"""
