@@ -21,7 +21,7 @@ from xlens.training import Trainer
 from xlens.training.warm_start import begin_from
 
 #: A mask of three steps, where the mask does not matter.
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 
 def small(name, **options):

@@ -35,7 +35,7 @@ class Classifier:
 
     Args:
         model: any module that maps a batch ``(N, *S)`` to logits ``(N, K)``, or to one logit for binary decisions,
-            ``(N,)`` or ``(N, 1)``. Tuples (first element), dicts (``"logits"``) and objects with ``.logits`` count.
+            ``(N,)`` or ``(N, 1)``. Tuples (the first), dicts (``"logits"``), objects (``.logits``) are unwrapped.
         layer: a hidden layer, by dotted module name or as the module itself, for lenses that work on
             activations. A layer that runs several times per forward pass stands for its last run; one that puts
             out a tuple or a list for the first tensor there, one that puts out a dict for its one tensor.

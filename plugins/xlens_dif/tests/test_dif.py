@@ -18,7 +18,7 @@ from xlens import LensExplainer
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 
 #: A mask of three steps, where the mask does not matter.
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 
 @pytest.fixture(scope="module")

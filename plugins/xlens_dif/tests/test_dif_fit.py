@@ -14,7 +14,7 @@ import xlens
 from xlens.errors import XlensWarning
 
 #: A mask of three steps, where the mask does not matter.
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 OTHER = {
     "batch_size": 32,

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+import toys
 from on_digits import HELD, LAYER, codes_of
 from torch import nn
 
@@ -14,7 +15,7 @@ from xlens.integrations.quantus import as_quantus
 from xlens.plot.words import complete_methods
 
 #: Where it is not the mask that is tested.
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 
 @pytest.fixture(scope="module")

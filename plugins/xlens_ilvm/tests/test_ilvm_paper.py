@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import toys
 from on_digits import HELD, LAYER
 from torch.distributions import Bernoulli, Categorical, Normal
 from xlens_ilvm import ILVM
@@ -19,7 +20,7 @@ import xlens
 from xlens.errors import OptionError
 
 NAN = math.nan
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 
 def normal(*shape, seed=0):

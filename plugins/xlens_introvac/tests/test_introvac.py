@@ -19,7 +19,7 @@ from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens.evaluation import flip_distance
 
 #: A mask of three steps, where the mask does not matter.
-QUICK = xlens.MaskOptions(steps=3, batch_size=16, pool=64)
+QUICK = toys.SHORT_MASK
 
 
 @pytest.fixture(scope="module")

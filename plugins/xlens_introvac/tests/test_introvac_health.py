@@ -24,7 +24,7 @@ BROKEN = {
     "fool_weight": 100.0,
     "detect_weight": 3.0,
     "learning_rate": 1e-2,
-    "mask": xlens.MaskOptions(steps=3, batch_size=16, pool=64),
+    "mask": toys.SHORT_MASK,
     "progress": False,
 }
 SOUND = Health(agreement=0.9, usual=0.5, error=0.3, flips=0.9, worsening=1.0)
