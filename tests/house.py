@@ -202,6 +202,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "sweep",
         "chance",
         "sameness",
+        "slopes",
         "tone",
         "foreign",
         "group",

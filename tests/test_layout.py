@@ -205,7 +205,7 @@ def loops_that_ask(source: str) -> list[int]:
 
 #: Loops that ask the classifier of everything there is, and stop for no answer.
 ASKS_ALL = {
-    "xlens/auditing/parts.py": "each point of a line",
+    "xlens/auditing/slopes.py": "each piece of the points",
     "xlens/counterfactual/mask_pool.py": "each batch that a mask is fitted on",
 }
 

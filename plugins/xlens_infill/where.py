@@ -23,7 +23,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from xlens import Classifier
-from xlens.nn import in_pieces, margin_over_rest
+from xlens.nn import in_pieces, margin_over_rest, piece
 from xlens_infill.tiles import Fill, Margin, Tiling, searched
 
 Logits = Callable[[Tensor], Tensor]
@@ -74,13 +74,20 @@ def find(
     """
     masks = nested(evidence, levels, within)
     doubtful = masks[-1:]  # what may be evidence is no source for a fill, even where a smaller mask leaves it alone
-    tried = torch.cat([fill(x, m[None], (within & ~doubtful) | m) for m in masks])
-    with torch.no_grad():
-        seen = margin(torch.cat([x, tried]))
-    start, seen = float(seen[0]), seen[1:]
-    level = choose(seen, start, goal)
-    mask, filled = masks[level : level + 1], tried[level : level + 1]
-    return settled(margin, x, mask, filled, float(seen[level]), within, goal, largest, _SURVEYED)
+    # Untouched it is seen first, with as many masks as the classifier is asked about at once; larger ones are not
+    # even filled where one of these is enough.
+    untouched = torch.zeros_like(masks[:1])
+    tried, seen = x[:0], x.new_zeros(0)
+    for some in torch.cat([untouched, masks]).split(piece(x)):
+        filled = [fill(x, m[None], (within & ~doubtful) | m) if bool(m.any()) else x for m in some]
+        with torch.no_grad():
+            seen = torch.cat([seen, margin(torch.cat(filled))])
+        tried = torch.cat([tried, *filled])
+        if bool((seen[1:] >= goal).any()):
+            break
+    level = choose(seen[1:], float(seen[0]), goal)
+    mask, now = masks[level : level + 1], tried[level + 1 : level + 2]
+    return settled(margin, x, mask, now, float(seen[level + 1]), within, goal, largest, _SURVEYED)
 
 
 def find_by_tiles(

@@ -12,8 +12,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from xlens.auditing.evidence import Evidence
+from xlens.auditing.slopes import slopes
 from xlens.classifier.margins import score_margin
-from xlens.classifier.pieces import in_pieces, piece
+from xlens.classifier.pieces import in_pieces
 from xlens.fitted import Fitted
 
 __all__ = ["CROP", "Parts", "parts_of"]
@@ -155,18 +156,10 @@ def parts_of(
 
 def _shared_out(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor, filled: Tensor) -> Tensor:
     """Return integrated gradients of the score from the edit to the input, summed over channels, ``(N, H, W)``."""
-    size, shares = piece(inputs), []
-    batches = zip(*(each.split(size) for each in (inputs, target, contrast, filled)), strict=True)
-    for x, t, c, start in batches:
-        total = torch.zeros_like(x)
-        for step in range(_STEPS):
-            at = start + (step + 0.5) / _STEPS * (x - start)
-            with torch.enable_grad():
-                at = at.detach().requires_grad_()
-                score = score_margin(fitted.classifier(at), t, c).sum()
-                total += torch.autograd.grad(score, at)[0]
-        shares.append((total / _STEPS * (x - start)).sum(1))
-    return torch.cat(shares)
+    total = torch.zeros_like(inputs)
+    for step in range(_STEPS):
+        total += slopes(fitted, filled + (step + 0.5) / _STEPS * (inputs - filled), target, contrast)
+    return (total / _STEPS * (inputs - filled)).sum(1)
 
 
 def _cut(

@@ -18,7 +18,13 @@ _VALUES = 5 << 17
 
 
 def piece(inputs: Tensor) -> int:
-    """Return how many of these inputs ``(N, *S)`` to ask about at once; at least one."""
+    """Return how many of these inputs ``(N, *S)`` to ask about at once; at least one.
+
+    >>> import torch
+    >>> from xlens.nn import piece
+    >>> piece(torch.zeros(100, 3, 224, 224))
+    4
+    """
     if inputs.device.type != "cpu":
         return _AT_ONCE
     return max(1, _VALUES // max(1, inputs[:1].numel()))

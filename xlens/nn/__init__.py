@@ -4,7 +4,7 @@ from pathlib import Path
 
 from xlens.classifier.copies import copied
 from xlens.classifier.margins import margin_over_rest, score_margin
-from xlens.classifier.pieces import in_pieces
+from xlens.classifier.pieces import in_pieces, piece
 from xlens.classifier.taps import FeatureMaps, Penultimate
 from xlens.deprecated import forwarded_module
 from xlens.nn.asking import AskingLens, decoded_as
@@ -31,6 +31,7 @@ __all__ = [
     "is_dense",
     "margin_over_rest",
     "nearest_kept",
+    "piece",
     "score_margin",
     "smallest_step",
     "spread_over_classes",
