@@ -195,6 +195,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
+        "slopes",
         "windows",
         "evidence",
         "parts",
@@ -202,7 +203,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "sweep",
         "chance",
         "sameness",
-        "slopes",
         "tone",
         "foreign",
         "group",
