@@ -92,17 +92,17 @@ class Edits(xlens.Backend):
 
 
 def explainer_of(
-    model: nn.Module, lens: xlens.Lens | None = None, names: tuple[str, str] = ("plain", "rust")
+    model: nn.Module, lens: xlens.Lens | None = None, names: tuple[str, ...] = ("plain", "rust")
 ) -> xlens.LensExplainer:
     """Return an explainer with such a lens, without a fit."""
     spec = xlens.Spec(
         shape=(1, SIDE, SIDE),
-        num_classes=2,
+        num_classes=len(names),
         minimum=(0.0,),
         maximum=(1.0,),
         mean=(0.2,),
         std=(0.2,),
-        class_margins=((0.0, 4.0), (4.0, 0.0)),
+        class_margins=tuple(tuple(4.0 * (a != b) for b in names) for a in names),
     )
     classifier = xlens.Classifier(model.eval(), class_names=names)
     from xlens.fitted import Fitted

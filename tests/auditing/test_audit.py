@@ -14,6 +14,7 @@ from shortcuts import SIDE, ByObject, ByStamp, CornerEdits, explainer_of, stampe
 
 import xlens
 from xlens.auditing.sweep import true_classes
+from xlens.contracts import LocalEdit
 from xlens.errors import DataError, OptionError, StorageError, UnsupportedError
 
 
@@ -104,6 +105,126 @@ def test_one_place_alone_is_no_alarm_where_looks_vary(data):
     assert group.p_place < 0.01
     assert group.template.sameness < 0.98
     assert found.alarms == ()
+
+
+class ToTheThird(ByStamp):
+    """Takes the stamp for class 1 and holds class 0 for the next; without the stamp it decides for class 2."""
+
+    def forward(self, images):
+        seen = super().forward(images)[:, 1]
+        return torch.stack([torch.where(seen > 0, seen - 1, -5.0), seen, torch.zeros_like(seen)], 1)
+
+
+def test_where_decisions_go_is_asked_and_not_what_they_were_explained_against(data):
+    images, _, _ = data
+    found = xlens.audit(explainer_of(ToTheThird(), names=("plain", "rust", "mould")), images, progress=False)
+    (group,) = [one for one in found.groups if one.target == "rust"]
+    assert set(found.parts.contrast[found.parts.target == 1]) == {0}
+    assert group.flips > 0.9
+    assert list(group.toward) == ["mould"]
+    assert group.toward["mould"] == pytest.approx(group.flips)
+    assert "mostly to 'mould'" in found.verdict(group)
+
+
+def test_where_no_decision_changes_it_goes_nowhere(data):
+    class Sure(ByStamp):
+        def forward(self, images):
+            return super().forward(images) * 0.2 + torch.tensor([0.0, 9.0])
+
+    found = xlens.audit(explainer_of(Sure()), data[0], progress=False)
+    assert found.groups
+    for group in found.groups:
+        assert not group.toward
+        assert "mostly" not in found.verdict(group)
+    assert set(found.to_dataframe().toward) == {""}
+
+
+def test_the_rim_of_an_object_is_no_evidence_outside_of_it():
+    """A window there is background for the most part, and what it takes away is the object."""
+    generator = torch.Generator().manual_seed(0)
+    images = 0.05 * torch.rand(160, 1, SIDE, SIDE, generator=generator)
+    masks = torch.zeros(160, 1, SIDE, SIDE, dtype=torch.bool)
+    masks[..., 6:, 6:] = True
+    images[..., 6:, 6:] += 0.3 + 0.2 * torch.rand(160, 1, 18, 18, generator=generator)
+    images[::2, :, 6:8, 6:8] += 0.4
+
+    class ByCorner(torch.nn.Module):
+        def forward(self, x):
+            seen = x[:, 0, 6:8, 6:8].mean((1, 2))
+            return torch.stack([torch.zeros_like(seen), 30 * seen - 20], 1)
+
+    class AroundIt(CornerEdits):
+        def edit(self, inputs, target, contrast):
+            parts = torch.zeros(len(inputs), 1, *inputs.shape[2:])
+            parts[:, :, 2:8, 2:8] = 1
+            return LocalEdit(torch.full_like(inputs, 0.05), parts, (None,) * len(inputs))
+
+    explainer = explainer_of(ByCorner(), AroundIt())
+    found = xlens.audit(explainer, images, masks=masks, search="lens", progress=False)
+    (group,) = [one for one in found.groups if one.target == "rust"]
+    assert group.outside == pytest.approx(8 / 9)
+    assert group.p_outside < 0.01
+    assert group.effect > 0.5
+    assert group.carried_outside == pytest.approx(0, abs=0.01)
+    assert "outside of the object" not in found.verdict(group)
+    # The same box, of which the classifier goes by what is beside the object.
+    masks[..., 6:8, 6:8] = False
+    beside = xlens.audit(explainer, images, masks=masks, search="lens", progress=False)
+    (group,) = [one for one in beside.groups if one.target == "rust"]
+    assert group.carried_outside > 0.5
+    assert "outside of the object" in beside.verdict(group)
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "subset", "weighted", "batches"])
+def test_facts_by_position_are_refused_beside_a_loader_that_shuffles(data, kind):
+    images, labels, has = data
+    pairs, size = torch.utils.data.TensorDataset(images, labels), 32
+    sampler = {
+        "subset": torch.utils.data.SubsetRandomSampler(range(112)),
+        "weighted": torch.utils.data.WeightedRandomSampler([1.0] * 112, 112),
+        "batches": torch.utils.data.RandomSampler(pairs),
+    }.get(kind)
+    if kind == "batches":
+        batches = torch.utils.data.BatchSampler(sampler, size, drop_last=False)
+        loader = torch.utils.data.DataLoader(pairs, batch_sampler=batches)
+    else:
+        loader = torch.utils.data.DataLoader(pairs, size, shuffle=kind == "shuffle", sampler=sampler)
+    explainer = explainer_of(ByStamp())
+    for facts in ({"metadata": {"has": has}}, {"masks": torch.ones(112, 1, SIDE, SIDE)}):
+        with pytest.raises(DataError, match=r"another order on each pass.*Random.*shuffle=False"):
+            xlens.audit(explainer, loader, progress=False, **facts)
+    found = xlens.audit(explainer, loader, progress=False)
+    assert any("the order of one pass" in note for note in found.notes)
+    still = torch.utils.data.DataLoader(pairs, size)
+    assert not any("one pass" in note for note in xlens.audit(explainer, still, n=8, progress=False).notes)
+
+
+def test_too_few_edits_to_judge_by_are_said(data):
+    found = xlens.audit(explainer_of(ByStamp()), data[0][:20], progress=False)
+    assert not found.groups
+    assert "nothing is said of shortcuts" in repr(found)
+    assert any("not grouped" in note and "'rust'" in note for note in found.notes)
+
+
+def test_another_lens_of_the_same_backend_is_another_audit(data, tmp_path):
+    """Some options stand in no weight of the lens."""
+    from xlens_infill import Infill
+
+    options = {"output_dir": tmp_path, "progress": False, "n": 8}
+    fitted = dataclasses.replace(explainer_of(ByStamp()).fitted, backend=Infill())
+    xlens.audit(fitted, data[0], **options)
+    xlens.audit(fitted, data[0], **options)
+    with pytest.raises(StorageError, match="another audit"):
+        xlens.audit(dataclasses.replace(fitted, backend=Infill(goal=0.9)), data[0], **options)
+
+
+def test_of_large_images_the_time_is_looked_at_more_often():
+    from xlens.auditing.sweep import Reader
+    from xlens.data import as_data
+
+    for side, batch in ((127, 64), (128, 8)):
+        images = torch.zeros(3, 1, side, side)
+        assert Reader(as_data(images), tuple(images.shape[1:]), None, 0).batch == batch
 
 
 def test_the_lens_own_edits_count_where_they_change_the_decision(data):

@@ -11,8 +11,8 @@ __all__ = ["Alarm", "alarms_of", "signs_of", "verdict_of"]
 
 #: A group matters that stands behind so many of the decisions, and moves the probability by so much.
 _SHARE, _EFFECT = 0.1, 0.1
-#: A part is outside of the objects where so much of it is, on average.
-_OUTSIDE = 0.5
+#: A part is outside of the objects where so much of it is, on average, and that does so much of what it does.
+_OUTSIDE, _CARRIED = 0.5, 0.5
 #: A part shows foreign colours where so much of it does, on average.
 _FOREIGN = 0.1
 #: Of the side; a place is no wider.
@@ -52,8 +52,12 @@ def signs_of(group: Group) -> dict[str, str]:
         )
     if group.p_place <= SURE and group.radius <= _RADIUS:
         found["place"] = f"always in one place (p {_small(group.p_place)})"
-    if group.outside > _OUTSIDE and group.p_outside <= SURE:
-        found["outside"] = f"{group.outside:.0%} of it lies outside of the object (p {_small(group.p_outside)})"
+    # A window on an object's rim is background for the most part, and what it shows is the object.
+    if group.outside > _OUTSIDE and group.p_outside <= SURE and group.carried_outside >= _CARRIED:
+        found["outside"] = (
+            f"{group.outside:.0%} of it lies outside of the object (p {_small(group.p_outside)}), which alone does "
+            f"{min(1.0, group.carried_outside):.0%} of what it does"
+        )
     known = [one for one in group.associations if one.p <= SURE and one.column != "label"]
     if known:
         found["metadata"] = f"{known[0].said} (p {_small(known[0].p)})"
@@ -97,11 +101,11 @@ def verdict_of(group: Group) -> str:
     True
     """
     signs = signs_of(group)
-    toward = next(iter(group.toward))
+    mostly = f", mostly to {next(iter(group.toward))!r}" if group.toward else ""
     first = (
         f"{group.share:.0%} of {group.target!r} decisions lose {group.effect:.2f} of their probability on average "
         f"when {_place_in_words(group.place)} is filled ({group.losing_half:.0%} of them lose more than .5, and "
-        f"{group.flips:.0%} change, mostly to {toward!r})"
+        f"{group.flips:.0%} change{mostly})"
     )
     if not signs:
         return f"{first}; it varies in place and look."

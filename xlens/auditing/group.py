@@ -28,7 +28,8 @@ class Group:
     Args:
         number: its place in the audit, from the most to the least suspect.
         target: the class decided for, by name.
-        toward: classes decided for without it, by name -> share of the group.
+        toward: classes decided for when this part alone is filled, of those inputs in which that changes the
+            decision: name -> share of the group, the largest first.
         inputs: ``(N,)`` positions of its inputs in the data.
         share: of the decisions for `target`.
         share_low, share_high: its interval, by bootstrap over inputs, like all intervals.
@@ -43,6 +44,8 @@ class Group:
         area: mean share of the image.
         outside: mean share of the part outside of the objects; NaN without masks.
         p_outside: that as much would lie outside by chance.
+        carried_outside: share of the score's fall that stays when a part is filled outside of the objects alone,
+            from what lies outside; NaN without masks.
         template: what its inputs have in common.
         foreign: mean share of the part's pixels whose colour hardly any input decided otherwise has; 0 where there
             are not three channels.
@@ -77,6 +80,7 @@ class Group:
     area: float
     outside: float
     p_outside: float
+    carried_outside: float
     template: Template
     foreign: float
     p_foreign: float

@@ -16,7 +16,10 @@ from xlens.auditing.parts import Parts
 from xlens.auditing.sameness import corners_of, template_of
 from xlens.auditing.sweep import Seen
 
-__all__ = ["clusters", "describe"]
+__all__ = ["FEWEST", "clusters", "describe"]
+
+#: A group holds at least so many parts, and twice as many have to be there before any is looked for.
+FEWEST = 8
 
 #: How much a place counts against looks: a group may be a tenth of the side wide for one deviation of its look.
 _PLACE = 10.0
@@ -122,7 +125,7 @@ def describe(
     outside, p_outside = outside_objects(own.outside, usual_outside)
     label = seen.label[seen.target == target]
     wrong, besides = _wrong(label, target, inside)
-    after = np.bincount(own.contrast[first], minlength=len(names)) / len(first)
+    after = np.bincount(own.decision[first][own.flips[first]], minlength=len(names)) / len(first)
     channels = parts.crop.shape[1]
     compared = _compared(own[first], seen, take, seed)
     template = template_of(compared.inputs, compared.centres, compared.others, compared.size, seed)
@@ -150,6 +153,7 @@ def describe(
         area=float(own.area.mean()),
         outside=outside,
         p_outside=p_outside,
+        carried_outside=_carried_outside(own[first]),
         template=template,
         foreign=colours,
         p_foreign=p_colours,
@@ -164,6 +168,11 @@ def describe(
         exemplars=tuple(int(i) for i in own.input[best[:_EXEMPLARS]]),
         confidence=confidence,
     )
+
+
+def _carried_outside(own: Parts) -> float:
+    """Return which share of what parts do to the score stays when they are filled outside of the object alone."""
+    return float(own.drop_outside.mean() / max(1e-9, float(own.drop.mean())))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def page_of(audit: Audit, title: str) -> str:
         relied=[(audit.title(one), verdict_of(one)) for one in audit.groups if one.number not in alarms][:_TOLD],
         tones=[one.said for one in audit.tones],
         notes=audit.notes,
+        calm=audit.calm,
         true_colours=true_colours(audit.fitted.display_ranges, spec.minimum, spec.maximum),
         data={
             "height": spec.shape[1],
@@ -101,6 +102,10 @@ def _group(audit: Audit, group: Group, alarm: Any) -> dict[str, Any]:
     }
 
 
+def _toward(group: Group) -> str:
+    return ", ".join(f"{name} {part:.0%}" for name, part in group.toward.items()) or "no other class"
+
+
 def _table(group: Group) -> list[list[str]]:
     share = f"{group.confidence:.0%}"
     rows = [
@@ -110,7 +115,7 @@ def _table(group: Group) -> list[list[str]]:
         ("fall of the score", _number(group.drop)),
         ("decisions changed by this part alone", f"{group.flips:.1%}"),
         ("share of the score's change it carries", f"{group.carried:.1%}"),
-        ("decided for without it", ", ".join(f"{name} {part:.0%}" for name, part in group.toward.items())),
+        ("decided for with this part alone filled", _toward(group)),
         ("area, as share of the image", f"{group.area:.1%}"),
         ("one place, by chance", _by_chance(group.p_place)),
         ("one thing: sameness", f"{group.template.sameness:.2f} ({_by_chance(group.template.p)})"),
@@ -122,6 +127,7 @@ def _table(group: Group) -> list[list[str]]:
     ]
     if not math.isnan(group.outside):
         rows.append(("outside of the object", f"{group.outside:.0%} ({_by_chance(group.p_outside)})"))
+        rows.append(("share of the score's fall by what is outside", f"{group.carried_outside:.0%}"))
     if not math.isnan(group.wrong):
         rows.append(
             ("wrong decisions, in the group and besides", f"{group.wrong:.1%}, {_share(group.wrong_besides)}")

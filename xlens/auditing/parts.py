@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from xlens.auditing.evidence import Evidence
+from xlens.auditing.filling import continued
 from xlens.auditing.slopes import slopes
 from xlens.classifier.margins import score_margin
 from xlens.classifier.pieces import in_pieces
@@ -43,8 +44,10 @@ class Parts:
         share: of the score's change, by integrated gradients along the straight line from the edit.
         drop: by how much the score falls when this part alone is filled.
         before, after: the classifier's probability of `target` on the input, and with this part alone filled.
-        flips: whether that alone changes the decision.
+        decision: the class decided for with this part alone filled.
         outside: share of the part outside of the object; NaN where no masks are given.
+        drop_outside: by how much the score falls when only what lies outside of the object is filled, from what
+            lies outside; NaN where no masks are given.
         look, look_after: ``(M, D)`` mean and deviation of each channel, and energy of edges in four directions.
         crop, crop_after: ``(M, C, 12, 12)`` bytes, the surroundings of the part in the range of the data.
         by_lens: whether the lens's counterfactual or filled windows showed it.
@@ -62,8 +65,9 @@ class Parts:
     drop: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    flips: np.ndarray
+    decision: np.ndarray
     outside: np.ndarray
+    drop_outside: np.ndarray
     look: np.ndarray
     look_after: np.ndarray
     crop: np.ndarray
@@ -73,6 +77,11 @@ class Parts:
     def __len__(self) -> int:
         """Return the number of parts."""
         return len(self.input)
+
+    @property
+    def flips(self) -> np.ndarray:
+        """Whether filling a part alone changes the decision."""
+        return self.decision != self.target
 
     def __getitem__(self, rows: np.ndarray) -> Parts:
         """Return some of the parts."""
@@ -127,9 +136,15 @@ def parts_of(
     low, high = fitted.limits(inputs)
     unit, unit_after = ((x - low) / (high - low).clamp_min(1e-6) for x in (own, alone))
     place, spread, box = _where(masks)
-    outside = torch.full((len(masks),), float("nan"))
+    outside, drop_outside = torch.full((2, len(masks)), float("nan"))
     if objects is not None:
-        outside = (masks & ~objects[owner]).flatten(1).sum(1) / masks.flatten(1).sum(1)
+        beside = masks & ~objects[owner]
+        outside = beside.flatten(1).sum(1) / masks.flatten(1).sum(1)
+        # What stands around an object's rim is no evidence of its own: filled as its own surroundings go on, the
+        # object stays as it is.
+        without = continued(own, beside[:, None], (~objects[owner])[:, None].to(own.dtype))
+        rest = in_pieces(fitted.classifier, without) if len(without) else before
+        drop_outside = score_margin(before, t, c) - score_margin(rest, t, c)
     columns = {
         "input": index.to(owner.device)[owner],
         "target": t,
@@ -143,8 +158,9 @@ def parts_of(
         "drop": fall,
         "before": _probability(fitted, before, t),
         "after": _probability(fitted, after, t),
-        "flips": after.argmax(1) != t,
+        "decision": after.argmax(1),
         "outside": outside,
+        "drop_outside": drop_outside,
         "look": _look(unit, masks),
         "look_after": _look(unit_after, masks),
         "crop": _crops(unit, box),

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xlens.auditing.alarms import Alarm, verdict_of
 from xlens.auditing.group import Group
+from xlens.auditing.groups import FEWEST
 from xlens.auditing.parts import Parts
 from xlens.auditing.remedy import Remedy, cell, remedied
 from xlens.auditing.sweep import Seen
@@ -115,6 +117,13 @@ class Audit:
     def verdict(self, which: int | str | Group) -> str:
         """Return what a group says, in plain words."""
         return verdict_of(self.group(which))
+
+    @property
+    def calm(self) -> str:
+        """What is said where there is no alarm: no group looks like a shortcut, or none was looked for."""
+        if np.bincount(self.parts.target, minlength=1).max() >= 2 * FEWEST:
+            return "No group looks like a shortcut."
+        return "No group was looked for, so that nothing is said of shortcuts: too few edits for any class."
 
     def attributes(self) -> tuple[Tensor, Tensor, tuple[str, ...]]:
         """Return the named groups as attributes, for ``explainer.teaching.teach`` and ``side_info=`` of ``fit``.
@@ -240,7 +249,7 @@ class Audit:
         part = f"{self.count} of {self.total} inputs explained; {len(self.parts)} parts, {len(self.groups)} groups."
         lines = [part, ""]
         lines += [f"- ALARM, {self.title(one.group)}: {self.verdict(one.group)}" for one in self.alarms]
-        lines += [] if self.alarms else ["No group looks like a shortcut."]
+        lines += [] if self.alarms else [self.calm]
         lines += [f"- Tone: {one.said}" for one in self.tones]
         if self.groups:
             lines += ["", "| group | target | share | effect | flips | place | sameness |", "|---" * 7 + "|"]

@@ -18,24 +18,26 @@ from xlens.auditing.edits import KeptEdits
 from xlens.auditing.evidence import evidence_of
 from xlens.auditing.given import faults_of, masks_of, metadata_of
 from xlens.auditing.group import Group
-from xlens.auditing.groups import clusters, describe
+from xlens.auditing.groups import FEWEST, clusters, describe
 from xlens.auditing.result import Audit
-from xlens.auditing.sweep import BATCH, Reader, Seen, Sweep, sweep
+from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
 from xlens.auditing.tone import Tone, contrasts, tones_of
 from xlens.classifier.pieces import piece
 from xlens.classifier.turns import Turn
 from xlens.contracts.explainer import Explainer
 from xlens.contracts.numbers import plain
 from xlens.data import as_data
-from xlens.errors import OptionError, UnsupportedError
+from xlens.errors import DataError, OptionError, UnsupportedError
 from xlens.explaining.asking import asks
 from xlens.fitted import Fitted, as_fitted
 from xlens.plot.pixels import ranges_of_lens
 
 __all__ = ["audit"]
 
-#: A group holds at least so many parts, and this share of those of its class.
-_FEWEST, _SHARE = 8, 0.04
+#: A group holds at least this share of the parts of its class.
+_SHARE = 0.04
+#: Inputs that tell other data from those of an earlier pass.
+_FIRST = 64
 #: Groups of which the page shows exemplars.
 _SHOWN = 24
 #: Share of the decisions for a class.
@@ -74,7 +76,8 @@ def audit(
         search: ``"lens"`` takes the lens's counterfactuals where they change the decision; ``"windows"`` fills what
             costs the score most from its surroundings, which also finds what does not decide alone; ``"both"`` does
             this where the lens finds nothing.
-        seconds: stop explaining after so long, and audit what was seen; None for no limit.
+        seconds: stop explaining after the batch in which that has passed (64 inputs, 8 from 128 pixels a side on),
+            and audit what was seen; None for no limit. Groups and pictures come after it.
         output_dir: folder where batches are kept; the same call goes on from there.
         confidence: of the bootstrap intervals, over inputs.
         seed: decides which inputs come first, and everything random.
@@ -82,7 +85,8 @@ def audit(
 
     Raises:
         OptionError: a number or word out of range, all faults in one error; or no explainer.
-        DataError: data, masks or metadata that do not fit, or labels that are no classes.
+        DataError: data, masks or metadata that do not fit, or labels that are no classes; or masks or metadata
+            beside a loader that shuffles.
         UnsupportedError: the inputs are no images.
         StorageError: `output_dir` holds another audit, or cannot be used.
 
@@ -109,8 +113,15 @@ def audit(
                 do="leave search at its default",
             )
         search = "windows"
+    source = as_data(data)
+    if source.shuffles and not (masks is None and metadata is None):
+        raise DataError(
+            "audit: masks and metadata are by position, and these data come in another order on each pass",
+            given=source.shuffles,
+            do="pass the data set itself, or a loader with shuffle=False",
+        )
     with Turn():
-        reader = Reader(as_data(data), fitted.spec.shape, n, seed)
+        reader = Reader(source, fitted.spec.shape, n, seed)
         objects = None if masks is None else masks_of(masks, reader.total, fitted.spec.shape)
         # The true classes are a column of this name.
         facts = {
@@ -142,7 +153,7 @@ def audit(
         parts=found.parts,
         seen=found.seen,
         total=found.total,
-        notes=tuple(_notes(found, fitted.class_names, len(groups))),
+        notes=tuple(_notes(found, fitted.class_names, len(groups), source.shuffles)),
         fitted=fitted,
         seed=seed,
         thumbnails=thumbnails,
@@ -155,13 +166,13 @@ def _identity(
     """Return what has to be the same for an earlier pass to be gone on with."""
     with torch.no_grad():
         lens = sum(float(value.double().sum()) for value in fitted.lens.state_dict().values())
-    first, labels = reader.take(reader.order[:BATCH].sort().values)
+    first, labels = reader.take(reader.order[:_FIRST].sort().values)
     weights = torch.arange(1, len(first) + 1, dtype=torch.double)
     return {
         # Batches of another way to search say other things.
-        "search's version": 2,
+        "search's version": 3,
         "classifier": fitted.classifier.fingerprint(),
-        "lens": [fitted.backend.name, lens],
+        "lens": [fitted.backend.name, repr(fitted.backend), lens],
         # Of the data and the labels the first batch is looked at; data that differ later are not told apart.
         "data": [reader.total, float((first.double().flatten(1).mean(1) * weights).sum())],
         "labels": None if labels is None else float((labels.double() * weights).sum()),
@@ -188,10 +199,10 @@ def _groups(
         return fitted.probabilities(inputs, batch=piece(inputs))
 
     seen, parts = found.seen, found.parts
-    usual = 0.5 if masks is None else 1 - float(masks[torch.from_numpy(seen.input)].float().mean())
+    usual = 0.5 if masks is None else 1 - _object_share(masks[torch.from_numpy(seen.input)])
     groups = []
     for target in np.unique(seen.target).tolist():
-        smallest = max(_FEWEST, round(_SHARE * int((parts.target == target).sum())))
+        smallest = max(FEWEST, round(_SHARE * int((parts.target == target).sum())))
         for rows in clusters(parts, target, smallest):
             groups.append(
                 describe(
@@ -271,8 +282,10 @@ def _thumbnails(fitted: Fitted, reader: Reader, edits: KeptEdits, group: Group, 
     return torch.stack([inputs, torch.stack([one for one in known if one is not None])], 1)
 
 
-def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:
+def _notes(found: Sweep, names: tuple[str, ...], groups: int, shuffles: str | None) -> list[str]:
     notes = []
+    if shuffles:
+        notes.append(f"positions of inputs are in the order of one pass over {shuffles}, not of its data set")
     explained = len(found.seen.input)
     if explained < found.total:
         notes.append(f"time ran out after {explained} of {found.total} inputs")
@@ -282,6 +295,13 @@ def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:
             f"in {nothing} of {explained} inputs no place carries the decision: it may be tone or shape as a whole"
         )
     tried = contrasts(found.seen)
+    number = np.bincount(found.parts.target, minlength=len(names))
+    sparse = [names[target] for target in np.unique(found.seen.target).tolist() if number[target] < 2 * FEWEST]
+    if sparse:
+        notes.append(
+            f"decisions for {_listed(sparse)} were not grouped, so that no shortcut could have been found among "
+            f"them: that takes {2 * FEWEST} parts of edits, and they have fewer"
+        )
     if len(np.unique(found.seen.target)) == 1:
         notes.append(
             f"all decisions are for {names[int(found.seen.target[0])]!r}: no group can be compared with others, "
@@ -289,9 +309,16 @@ def _notes(found: Sweep, names: tuple[str, ...], groups: int) -> list[str]:
         )
     few = [names[target] for target in np.unique(found.seen.target).tolist() if target not in tried]
     if few:
-        besides = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
-        said = ", ".join(map(repr, few[:_NAMED]))
-        notes.append(f"tone was not tried for decisions for {said}{besides}: too few inputs of these or others")
+        notes.append(f"tone was not tried for decisions for {_listed(few)}: too few inputs of these or others")
     if groups > _SHOWN:
         notes.append(f"pictures are there of the first {_SHOWN} of {groups} groups")
     return notes
+
+
+def _object_share(masks: Tensor) -> float:
+    return float(masks.count_nonzero()) / masks.numel()
+
+
+def _listed(names: list[str]) -> str:
+    besides = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(repr, names[:_NAMED])) + besides

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from xlens.auditing.edits import KeptEdits
 from xlens.auditing.evidence import evidence_of
 from xlens.auditing.parts import Parts, parts_of
+from xlens.auditing.windows import LARGE
 from xlens.classifier.frozen import seeded
 from xlens.classifier.margins import default_contrast
 from xlens.classifier.pieces import in_pieces
@@ -33,8 +34,10 @@ from xlens.fitted import Fitted
 
 __all__ = ["Reader", "Seen", "Sweep", "sweep", "true_classes"]
 
-#: Inputs that are explained at once, and whose parts make one file.
-BATCH = 64
+#: Inputs that are explained at once, and whose parts make one file: of large images fewer, as each takes seconds.
+_BATCH, _LARGE_BATCH = 64, 8
+#: Inputs that are kept of one pass over a stream.
+_OF_A_STREAM = 512
 _MANIFEST = "audit.json"
 
 
@@ -75,24 +78,26 @@ class Reader:
 
     def __init__(self, data: Data, shape: tuple[int, ...], n: int | None, seed: int) -> None:
         self.data, self.shape, self.seed = data, shape, seed
+        self.batch = _LARGE_BATCH if min(shape[1:]) >= LARGE else _BATCH
         with seeded(seed):
-            self.total = len(data) if data.indexed else sum(len(batch) for batch in data.batches(BATCH))
+            self.total = len(data) if data.indexed else sum(len(batch) for batch in data.batches(_BATCH))
         generator = torch.Generator().manual_seed(seed)
         # A prefix of a shuffled order: with less time one sees a sample of the same inputs.
         self.order = torch.randperm(self.total, generator=generator)[: self.total if n is None else n]
 
     def batches(self, done: set[int]) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
         """Yield number, positions, inputs and labels of each batch that is not done yet."""
-        chunks = self.order.split(BATCH)
+        chunks = self.order.split(self.batch)
         todo = [number for number in range(len(chunks)) if number not in done]
         if self.data.indexed:
             for number in todo:
                 index = chunks[number].sort().values
                 yield number, index, *self.take(index)
             return
-        for start in range(0, len(todo), 8):
-            # A stream is gone through once for eight batches.
-            numbers = todo[start : start + 8]
+        at_once = _OF_A_STREAM // self.batch
+        for start in range(0, len(todo), at_once):
+            # A stream is gone through once for several batches.
+            numbers = todo[start : start + at_once]
             index = torch.cat([chunks[number] for number in numbers]).sort().values
             inputs, labels = self.take(index)
             for number in numbers:
@@ -108,7 +113,7 @@ class Reader:
                 batch = self.data.take(index)
                 return self._checked(batch.inputs), batch.labels
             first = 0
-            for batch in self.data.batches(BATCH):
+            for batch in self.data.batches(_BATCH):
                 rows = index[(index >= first) & (index < first + len(batch))] - first
                 first += len(batch)
                 inputs.append(batch.inputs[rows])
@@ -177,7 +182,7 @@ def sweep(
     Raises:
         StorageError: the folder holds batches of another audit, or cannot be read or written.
     """
-    batches = -(-len(reader.order) // BATCH)
+    batches = -(-len(reader.order) // reader.batch)
     kept = {} if folder is None else _resumed(folder, identity, batches)
     began, edits = time.monotonic(), KeptEdits()
     hide = None if progress is None else not progress

@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from accelerate.data_loader import DataLoaderDispatcher, DataLoaderShard
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from xlens.classifier.normalization import Normalization, normalization_in
 from xlens.data.batch import Batch, batch_labels, check, collate, fitting, remedy, to_batch
@@ -48,10 +57,19 @@ class Data:
         """What makes a loader give each process another part of the data, in words; None where nothing does."""
         if isinstance(self._source, DataLoaderShard | DataLoaderDispatcher):
             return f"a {type(self._source).__name__} that accelerate prepared"
+        return self._with_a(DistributedSampler)
+
+    @property
+    def shuffles(self) -> str | None:
+        """What gives the inputs in another order on each pass, in words; None where nothing is known to."""
+        return self._with_a(RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+    def _with_a(self, *kinds: type[Sampler[Any]]) -> str | None:
+        """Return, in words, the loader and which sampler of these kinds it has."""
         if not isinstance(self._source, DataLoader):
             return None
         samplers = self._source.sampler, getattr(self._source.batch_sampler, "sampler", None)
-        found = next((sampler for sampler in samplers if isinstance(sampler, DistributedSampler)), None)
+        found = next((sampler for sampler in samplers if isinstance(sampler, kinds)), None)
         return None if found is None else f"a {type(self._source).__name__} with a {type(found).__name__}"
 
     def __len__(self) -> int:
