@@ -45,6 +45,8 @@ SIDE = 64
 AUDITED, STEPS = 300, 300
 #: The group's inputs that have to have the plant, and the overlap of what it fills with it (IoU).
 PURE, OVERLAP = 0.8, 0.2
+#: What is brighter is clothes.
+BLACK = 0.02
 TASKS = (
     "clothes, clean",
     "clothes, tag",
@@ -224,7 +226,7 @@ def mean_map(maps: Tensor, where: Tensor) -> float:
     return float((bright & usual).sum() / (bright | usual).sum())
 
 
-def run(task: str, data: Path, seed: int, share: float) -> tuple[str, tuple[float, float] | None]:
+def run(task: str, data: Path, seed: int, share: float, masked: bool) -> tuple[str, tuple[float, float] | None]:
     """Return one row of the table, and the true and the estimated drop where there is an audit."""
     train, labels, clean, true = photographs(task, data, seed)
     with_it, _, _ = planted(task, train, labels, seed, share)
@@ -245,7 +247,8 @@ def run(task: str, data: Path, seed: int, share: float) -> tuple[str, tuple[floa
         return "| " + " | ".join([*cells, "it learned nothing", *["-"] * (len(HEADS) - 6)]) + " |", None
     explainer = xlens.fit(net, with_it, "infill", seed=seed, progress=False)
     begun = time.process_time()
-    audit = xlens.audit(explainer, (test, true), n=AUDITED, seed=seed, progress=False)
+    objects = clean.amax(1, keepdim=True) > BLACK if masked and task.startswith("clothes") else None
+    audit = xlens.audit(explainer, (test, true), masks=objects, n=AUDITED, seed=seed, progress=False)
     seconds = time.process_time() - begun
     seen = torch.from_numpy(audit.seen.input[audit.seen.target == 1])
     top, ours, overlap, drop, words = "-", 0.0, 0.0, 0.0, "-"
@@ -298,6 +301,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.8], help="of class 1 that has the thing")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--masks", action="store_true", help="say where the clothes are")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|")
@@ -305,7 +309,7 @@ def main() -> None:
     for task in chosen.tasks:
         for share in chosen.shares if not task.endswith("clean") else [0.0]:
             for seed in chosen.seeds:
-                row, pair = run(task, chosen.data, seed, share)
+                row, pair = run(task, chosen.data, seed, share, chosen.masks)
                 print(row, flush=True)
                 drops += [pair] if pair is not None and share else []
     if len(drops) > 2:
