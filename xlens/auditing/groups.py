@@ -77,7 +77,7 @@ def _merged(centres: np.ndarray) -> np.ndarray:
 
 def _descriptors(parts: Parts) -> np.ndarray:
     """Return where and what, standardised: ``(M, D)``."""
-    channels = parts.crop.shape[1]
+    channels = parts.channels
     colour = parts.look[:, :channels] - parts.look_after[:, :channels]
     edges, edges_after = (np.log(look[:, 2 * channels :].mean(1) + 0.02) for look in (parts.look, parts.look_after))
     looks = np.column_stack([np.log(parts.area + 1e-4), edges, edges - edges_after, colour]).astype(float)
@@ -126,7 +126,7 @@ def describe(
     label = seen.label[seen.target == target]
     wrong, besides = _wrong(label, target, inside)
     after = np.bincount(own.decision[first][own.flips[first]], minlength=len(names)) / len(first)
-    channels = parts.crop.shape[1]
+    channels = parts.channels
     compared = _compared(own[first], seen, take, seed)
     template = template_of(compared.inputs, compared.centres, compared.others, compared.size, seed)
     others = compared.others

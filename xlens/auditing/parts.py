@@ -18,15 +18,20 @@ from xlens.classifier.margins import score_margin
 from xlens.classifier.pieces import in_pieces
 from xlens.fitted import Fitted
 
-__all__ = ["CROP", "Parts", "parts_of"]
+__all__ = ["Parts", "parts_of"]
 
-#: Side of the pictures that are kept of each part, before and after, in pixels.
-CROP = 12
 #: Parts of one edit, at most, and the least share of the score's change that one has to carry.
 _MOST, _LEAST = 4, 0.1
 #: Midpoints of the straight line from the edit to the input, by which the score's change is shared out.
 _STEPS = 6
-#: A crop is so much longer than the part, so that its surroundings show.
+#: Differences whose energy says how much texture there is, in four directions.
+_EDGES = (
+    ((0, 0, 0), (-1, 0, 1), (0, 0, 0)),
+    ((0, -1, 0), (0, 0, 0), (0, 1, 0)),
+    ((-1, 0, 0), (0, 0, 0), (0, 0, 1)),
+    ((0, 0, -1), (0, 0, 0), (1, 0, 0)),
+)
+#: The box of a part is so much longer than the part, so that its surroundings are in it.
 _AROUND = 1.2
 
 
@@ -40,7 +45,7 @@ class Parts:
         place: ``(M, 2)`` row and column of the centre, from 0 to 1.
         spread: root mean square distance from the centre, as share of the side.
         area: share of the image.
-        box: ``(M, 4)`` top, left, bottom and right of the crop, from 0 to 1.
+        box: ``(M, 4)`` top, left, bottom and right of the part and some of its surroundings, from 0 to 1.
         share: of the score's change, by integrated gradients along the straight line from the edit.
         drop: by how much the score falls when this part alone is filled.
         before, after: the classifier's probability of `target` on the input, and with this part alone filled.
@@ -49,7 +54,6 @@ class Parts:
         drop_outside: by how much the score falls when only what lies outside of the object is filled, from what
             lies outside; NaN where no masks are given.
         look, look_after: ``(M, D)`` mean and deviation of each channel, and energy of edges in four directions.
-        crop, crop_after: ``(M, C, 12, 12)`` bytes, the surroundings of the part in the range of the data.
         by_lens: whether the lens's counterfactual or filled windows showed it.
     """
 
@@ -70,13 +74,16 @@ class Parts:
     drop_outside: np.ndarray
     look: np.ndarray
     look_after: np.ndarray
-    crop: np.ndarray
-    crop_after: np.ndarray
     by_lens: np.ndarray
 
     def __len__(self) -> int:
         """Return the number of parts."""
         return len(self.input)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return int(self.look.shape[1] - len(_EDGES)) // 2
 
     @property
     def flips(self) -> np.ndarray:
@@ -163,8 +170,6 @@ def parts_of(
         "drop_outside": drop_outside,
         "look": _look(unit, masks),
         "look_after": _look(unit_after, masks),
-        "crop": _crops(unit, box),
-        "crop_after": _crops(unit_after, box),
         "by_lens": found.by_lens[owner],
     }
     return Parts(**{name: value.cpu().numpy() for name, value in columns.items()})
@@ -229,30 +234,9 @@ def _look(unit: Tensor, masks: Tensor) -> Tensor:
     mean = (unit * weight).sum((2, 3)) / total
     spread = (((unit - mean[:, :, None, None]) ** 2 * weight).sum((2, 3)) / total).sqrt()
     grey = F.pad(unit.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    kernels = torch.tensor(
-        [
-            [[0, 0, 0], [-1, 0, 1], [0, 0, 0]],
-            [[0, -1, 0], [0, 0, 0], [0, 1, 0]],
-            [[-1, 0, 0], [0, 0, 0], [0, 0, 1]],
-            [[0, 0, -1], [0, 0, 0], [1, 0, 0]],
-        ],
-        dtype=unit.dtype,
-        device=unit.device,
-    )
+    kernels = torch.tensor(_EDGES, dtype=unit.dtype, device=unit.device)
     edges = (F.conv2d(grey, kernels[:, None]).abs() * weight).sum((2, 3)) / total
     return torch.cat([mean, spread, edges], 1)
-
-
-def _crops(unit: Tensor, box: Tensor) -> Tensor:
-    """Return what is in each box ``(M, 4)``, as ``(M, C, 12, 12)`` bytes."""
-    steps = (torch.arange(CROP, device=unit.device, dtype=unit.dtype) + 0.5) / CROP
-    rows = box[:, 0:1] + steps * (box[:, 2:3] - box[:, 0:1])
-    columns = box[:, 1:2] + steps * (box[:, 3:4] - box[:, 1:2])
-    grid = torch.stack([columns[:, None, :].expand(-1, CROP, -1), rows[:, :, None].expand(-1, -1, CROP)], -1)
-    if not len(unit):
-        return torch.zeros(0, unit.shape[1], CROP, CROP, dtype=torch.uint8)
-    seen = F.grid_sample(unit, 2 * grid - 1, align_corners=False, padding_mode="border")
-    return (255 * seen.clamp(0, 1)).round().to(torch.uint8)
 
 
 def _probability(fitted: Fitted, logits: Tensor, classes: Tensor) -> Tensor:
