@@ -2,6 +2,7 @@
 
     python -m benchmarks.lenses.flow --task pair --seed 0
     python -m benchmarks.lenses.flow --task pair --seed 0 --grid
+    python -m benchmarks.lenses.flow --task pair --lenses flow --inputs 24 --parts
     python -m benchmarks.lenses.flow --task digits --lenses flow --inputs 10 --opinion
     python -m benchmarks.lenses.flow --task fashion --inputs 20 --equal --lenses flow medxgan svae introvac dif
     python -m benchmarks.lenses.flow --task blob --inputs 50 --lenses flow --masked 256
@@ -255,6 +256,29 @@ def grid(
                 )
 
 
+def parts(task: Task, model: nn.Module, explainer: xlens.LensExplainer, n: int) -> None:
+    """Print which part of an explanation takes how many passes of the network an input, 16 inputs at once."""
+    index = chosen(task, model, n, held_out=True)
+    found: dict[str, float] = {}
+    with passes(explainer) as counted, xlens.asking(explainer) as lens:
+
+        def after(part: str) -> None:
+            found[part] = found.get(part, 0) + sum(counted) / len(index)
+            counted.clear()
+
+        for few in index.split(16):
+            target = task.test_labels[few]
+            codes = lens.encode(task.test[few])
+            after("inversion")
+            moved = lens.counterfactual(codes, target, (target + 1) % len(task.class_names))
+            after("search")
+            lens.waypoints(codes, moved)
+            after("points between")
+    print("| part | passes |\n|---|---|")
+    for part, count in (found | {"all": sum(found.values())}).items():
+        print(f"| {part} | {count:.1f} |")
+
+
 def opinion(
     task: Task, model: nn.Module, judges: dict[str, nn.Module], explainer: xlens.LensExplainer, n: int
 ) -> None:
@@ -285,6 +309,7 @@ def main() -> None:
     parser.add_argument("--lenses", nargs="+", default=["flow", "medxgan"])
     parser.add_argument("--inputs", type=int, default=100, help="judged inputs of each class")
     parser.add_argument("--grid", action="store_true", help="on the development half, for choosing defaults")
+    parser.add_argument("--parts", action="store_true", help="passes of the network by part of an explanation")
     parser.add_argument("--opinion", action="store_true", help="the flow as a generative classifier")
     parser.add_argument("--equal", action="store_true", help="other lenses train as long as the flow, listed first")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the backend flow")
@@ -308,6 +333,9 @@ def main() -> None:
         explainer, seconds = fitted(task, model, backend, asked.seed, options)
         if asked.picture:
             picture(task, model, explainer, asked.picture)
+            return
+        if asked.parts:
+            parts(task, model, explainer, asked.inputs)
             return
         if asked.grid or asked.opinion:
             (grid if asked.grid else opinion)(task, model, judges, explainer, asked.inputs)
