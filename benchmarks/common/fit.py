@@ -24,12 +24,20 @@ class Fit(NamedTuple):
 
 
 def fit(
-    task: Task, model: nn.Module, backend: str, seed: int, *, mask: bool = True, layer: str | None = None, **options
+    task: Task,
+    model: nn.Module,
+    backend: str,
+    seed: int,
+    *,
+    mask: bool | xlens.MaskOptions = True,
+    layer: str | None = None,
+    **options,
 ) -> Fit:
     """Fit a lens; without `mask`, for figures in which it plays no part, the mask is not really fitted.
 
     On a hidden `layer`, where one is named, there is none.
     """
+    wanted = mask if isinstance(mask, xlens.MaskOptions) else None if mask else UNFITTED
     first: dict[str, float] = {}
     last: dict[str, float] = {}
 
@@ -44,7 +52,7 @@ def fit(
             xlens.Classifier(model, class_names=task.class_names, layer=layer),
             task.train,
             backend,
-            mask=None if mask or layer is not None else UNFITTED,
+            mask=wanted if layer is None else None,
             seed=seed,
             progress=False,
             on_step=note,

@@ -2,12 +2,17 @@
 
     python -m benchmarks.lenses.flow --task pair --seed 0
     python -m benchmarks.lenses.flow --task pair --seed 0 --grid
+    python -m benchmarks.lenses.flow --task pair --lenses flow --inputs 24 --parts
     python -m benchmarks.lenses.flow --task digits --lenses flow --inputs 10 --opinion
     python -m benchmarks.lenses.flow --task fashion --inputs 20 --equal --lenses flow medxgan svae introvac dif
+    python -m benchmarks.lenses.flow --task blob --inputs 50 --lenses flow --masked 256
+    python -m benchmarks.lenses.flow --task leaves --inputs 20 --lenses flow --picture docs/pictures/flow-leaves.png
 
 Prints a table: one column per lens. Judged are inputs of the second half of the test set; the first half is that on
 which the defaults were chosen, by `--grid`. A fitted lens is kept in the cache with its CPU seconds. With `--equal`
-each lens but the flow trains for as many steps as take the CPU seconds of the flow's training.
+each lens but the flow trains for as many steps as take the CPU seconds of the flow's training. `--masked` fits the
+flow a mask too, on so many inputs. Where the cause is planted (`blob`), maps are scored against it, on the inputs
+that the benchmark of ground truth scores. `--picture` draws the first judged inputs, as they come, and no figures.
 """
 
 from __future__ import annotations
@@ -16,8 +21,9 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +34,36 @@ from benchmarks.common.cache import CACHE
 from benchmarks.common.fit import fit
 from benchmarks.common.frechet import features
 from benchmarks.common.judges import judged, predicted, trained
+from benchmarks.common.localisation import figures
+from benchmarks.common.pictures import sheet
 from benchmarks.common.tables import options_of
-from benchmarks.common.tasks import Task, digits, fashion, pair
+from benchmarks.common.tasks import Task, digits, fashion, pair, planted
+from benchmarks.common.unlike import task_of
 from xlens.metrics import frechet_distance
 
-EPOCHS = {"pair": 6, "fashion": 2, "digits": 60}
-TASKS = {"pair": pair, "fashion": fashion, "digits": digits}
+
+def leaves(seed: int) -> Task:
+    """Coffee leaves at 64 pixels, healthy (0) and with rust (1): 352 for training, 176 for the test."""
+    task = task_of("leaves", Path())
+    # They come class by class, and halves of the test set have to have both.
+    order = torch.randperm(len(task.test), generator=torch.Generator().manual_seed(0))
+    task.test, task.test_labels = task.test[order], task.test_labels[order]
+    return task
+
+
+#: Of the classifier and the judges; of planted causes as many as in the benchmark of ground truth.
+EPOCHS = {"pair": 6, "fashion": 2, "digits": 60, "blob": 8, "leaves": 90}
+TASKS: dict[str, Callable[[int], Task]] = {
+    "pair": lambda seed: pair(),
+    "fashion": lambda seed: fashion(),
+    "digits": lambda seed: digits(),
+    "blob": planted,
+    "leaves": leaves,
+}
+#: Of the inputs with a planted cause that the classifier gets right: those that the ground truth benchmark scores.
+SCORED = slice(50, 150)
+#: Inputs of each class in a picture.
+SHOWN = 6
 #: Guidance and first guided step of eight, as tried on the development half.
 STRENGTHS, BEGUN = (1.0, 2.0, 4.0, 8.0), (0, 1, 2, 3)
 #: Steps of the trial that says how many take as long as the flow's.
@@ -54,13 +84,18 @@ def fitted(
         classifier = xlens.Classifier(model, class_names=task.class_names)
         return xlens.load(folder, classifier), json.loads(kept.read_text())
     began = time.process_time()
-    found = fit(task, model, backend, seed, **options)
+    found = fit(task, model, backend, seed, mask=mask_of(options.pop("pool", 0)), **options)
     seconds = {TRAINING: found.seconds, "fit, CPU seconds": time.process_time() - began}
     for text in found.said:
         print(f"{backend}: {text}", flush=True)
     found.explainer.save(folder)
     kept.write_text(json.dumps(seconds))
     return found.explainer, seconds
+
+
+def mask_of(pool: int) -> bool | xlens.MaskOptions:
+    """Return a mask fitted on so many inputs; of 0, whatever the backend has by default."""
+    return xlens.MaskOptions(pool=pool) if pool else True
 
 
 def steps_in(task: Task, model: nn.Module, backend: str, seed: int, seconds: float) -> int:
@@ -133,6 +168,8 @@ def measure(
         if counted:
             rows[f"explain {label}, passes of the network an input"] = sum(counted) / len(some)
     rows["explanations that hold, of 16"] = float(explanation.trustworthy.float().mean())
+    if task.test_masks is not None:
+        rows |= localised(task, model, explainer)
     whole = (explanation.scores - explanation.counterfactual_scores).abs()
     rows["lig completeness error, worst"] = float((explanation.convergence_delta["lig"].abs() / whole).max())
     drawn_anew = {c: explainer.sample(50, c, seed=c) for c in range(classes)}
@@ -140,6 +177,33 @@ def measure(
         right = [predicted(net, images) == c for c, images in drawn_anew.items()]
         rows[f"50 drawn of each class: {name}"] = float(torch.cat(right).float().mean())
     return rows
+
+
+def localised(task: Task, model: nn.Module, explainer: xlens.LensExplainer) -> dict[str, float]:
+    """Return how maps agree with the planted cause, on the inputs that the benchmark of ground truth scores."""
+    index = ((predicted(model, task.test) == 1) & (task.test_labels == 1)).nonzero()[SCORED, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanation = explainer.explain(task.test[index], attributions=("lig", "ig_counterfactual"))
+    rows: dict[str, float] = {
+        "explanations that hold, of those with a cause": float(explanation.trustworthy.float().mean())
+    }
+    for name, values in explanation.attributions.items():
+        rows |= {f"{name}: {figure}": value for figure, value in figures(values, task.test_masks[index]).items()}
+    return rows
+
+
+def picture(task: Task, model: nn.Module, explainer: xlens.LensExplainer, path: Path) -> None:
+    """Draw input, reconstruction and counterfactual of the first judged inputs; a green bar where it holds."""
+    inputs = task.test[chosen(task, model, SHOWN, held_out=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanation = explainer.explain(inputs, attributions=("lig",))
+    colours = [(0.1, 0.6, 0.3) if holds else (0.8, 0.2, 0.2) for holds in explanation.trustworthy.tolist()]
+    shown = (inputs, explanation.reconstruction, explanation.counterfactual)
+    pictures = (images.expand(-1, 3, -1, -1) for images in shown)
+    sheet(list(zip(*pictures, colours, strict=True)), path)
+    print(f"trustworthy: {explanation.trustworthy.tolist()}\ndrawn: {path}")
 
 
 def realism(task: Task, judges: dict[str, nn.Module], images: Tensor) -> float:
@@ -192,6 +256,29 @@ def grid(
                 )
 
 
+def parts(task: Task, model: nn.Module, explainer: xlens.LensExplainer, n: int) -> None:
+    """Print which part of an explanation takes how many passes of the network an input, 16 inputs at once."""
+    index = chosen(task, model, n, held_out=True)
+    found: dict[str, float] = {}
+    with passes(explainer) as counted, xlens.asking(explainer) as lens:
+
+        def after(part: str) -> None:
+            found[part] = found.get(part, 0) + sum(counted) / len(index)
+            counted.clear()
+
+        for few in index.split(16):
+            target = task.test_labels[few]
+            codes = lens.encode(task.test[few])
+            after("inversion")
+            moved = lens.counterfactual(codes, target, (target + 1) % len(task.class_names))
+            after("search")
+            lens.waypoints(codes, moved)
+            after("points between")
+    print("| part | passes |\n|---|---|")
+    for part, count in (found | {"all": sum(found.values())}).items():
+        print(f"| {part} | {count:.1f} |")
+
+
 def opinion(
     task: Task, model: nn.Module, judges: dict[str, nn.Module], explainer: xlens.LensExplainer, n: int
 ) -> None:
@@ -222,19 +309,34 @@ def main() -> None:
     parser.add_argument("--lenses", nargs="+", default=["flow", "medxgan"])
     parser.add_argument("--inputs", type=int, default=100, help="judged inputs of each class")
     parser.add_argument("--grid", action="store_true", help="on the development half, for choosing defaults")
+    parser.add_argument("--parts", action="store_true", help="passes of the network by part of an explanation")
     parser.add_argument("--opinion", action="store_true", help="the flow as a generative classifier")
     parser.add_argument("--equal", action="store_true", help="other lenses train as long as the flow, listed first")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE of the backend flow")
+    parser.add_argument("--masked", type=int, default=0, help="fit the flow's mask on so many inputs; 0 for none")
+    parser.add_argument("--picture", type=Path, help="draw the first judged inputs there")
     asked = parser.parse_args()
-    task = TASKS[asked.task]()
-    judges = trained(task, asked.seed, EPOCHS[task.name])
+    task = TASKS[asked.task](asked.seed)
+    judges = trained(task, asked.seed, EPOCHS[asked.task])
+    right = {
+        name: float((predicted(n, task.test) == task.test_labels).float().mean()) for name, n in judges.items()
+    }
+    print("accuracy: " + ", ".join(f"{name} {share:.3f}" for name, share in right.items()), flush=True)
     model = judges.pop("f")
     columns: dict[str, dict[str, float]] = {}
     for backend in asked.lenses:
         options = options_of(asked.option) if backend == "flow" else {}
+        if backend == "flow" and asked.masked:
+            options["pool"] = asked.masked
         if asked.equal and backend != "flow":
             options["steps"] = steps_in(task, model, backend, asked.seed, columns["flow"][TRAINING])
         explainer, seconds = fitted(task, model, backend, asked.seed, options)
+        if asked.picture:
+            picture(task, model, explainer, asked.picture)
+            return
+        if asked.parts:
+            parts(task, model, explainer, asked.inputs)
+            return
         if asked.grid or asked.opinion:
             (grid if asked.grid else opinion)(task, model, judges, explainer, asked.inputs)
             return

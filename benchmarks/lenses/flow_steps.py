@@ -118,8 +118,8 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10, help="of each class")
     parser.add_argument("--reflow", type=int, default=0, help="steps of one round; 0 leaves it out")
     asked = parser.parse_args()
-    task = TASKS[asked.task]()
-    nets = trained(task, asked.seed, EPOCHS[task.name])
+    task = TASKS[asked.task](asked.seed)
+    nets = trained(task, asked.seed, EPOCHS[asked.task])
     explainer, _ = fitted(task, nets["f"], "flow", asked.seed, {})
     flow = explainer.lens.flow
     print(

@@ -16,7 +16,13 @@ _MEMORY, _RIDGE = 3, 1e-6
 Missing = Callable[[Tensor, Tensor], Tensor]
 
 
-def corrected(missing: Missing, states: Tensor, corrections: int, tolerance: float) -> Tensor:
+#: Told of the rows ``(b,)`` for which the states asked of last are the best so far, and which of these they are.
+Better = Callable[[Tensor, Tensor], None]
+
+
+def corrected(
+    missing: Missing, states: Tensor, corrections: int, tolerance: float, better: Better | None = None
+) -> Tensor:
     """Return states ``(N, *S)`` that miss no more than these: of those that are tried, the one that misses least.
 
     Each row is tried again while it misses more than the tolerance. The plain fixed point adds what is missing; it
@@ -27,6 +33,7 @@ def corrected(missing: Missing, states: Tensor, corrections: int, tolerance: flo
         states: ``(N, *S)``.
         corrections: at most, one evaluation each, and one to begin with.
         tolerance: root mean square that a row may miss.
+        better: told of rows as what was asked of last is the best so far; of all of them to begin with.
 
     >>> import torch
     >>> rates = torch.tensor([[0.5], [-4.0]])
@@ -41,6 +48,8 @@ def corrected(missing: Missing, states: Tensor, corrections: int, tolerance: flo
     rows = torch.arange(len(states), device=states.device)
     best, lack = states.clone(), missing(states, rows)
     least = _size(lack)
+    if better is not None:
+        better(rows, rows)
     points, lacks = [states.flatten(1)], [lack.flatten(1)]
     for _ in range(corrections):
         still = least[rows] > tolerance
@@ -52,8 +61,10 @@ def corrected(missing: Missing, states: Tensor, corrections: int, tolerance: flo
         states = tried.view(-1, *best.shape[1:])
         lack = missing(states, rows)
         size = _size(lack)
-        better = size < least[rows]
-        best[rows[better]], least[rows[better]] = states[better], size[better]
+        nearer = (size < least[rows]).nonzero()[:, 0]
+        best[rows[nearer]], least[rows[nearer]] = states[nearer], size[nearer]
+        if better is not None:
+            better(rows[nearer], nearer)
         points.append(tried)
         lacks.append(lack.flatten(1))
     return best

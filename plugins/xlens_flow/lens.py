@@ -13,6 +13,7 @@ from xlens.contracts import Waypoints
 from xlens.nn import AskingLens, margin_over_rest
 from xlens_flow.guidance import guided
 from xlens_flow.ode import Velocity, backward, forward, grid, step_forward
+from xlens_flow.runs import Runs, recalled, remember
 from xlens_flow.search import least_height
 from xlens_flow.velocities import Velocities
 
@@ -105,7 +106,8 @@ class FlowLens(AskingLens):
         own = F.pad(self.classifier.probabilities(inputs).to(inputs.dtype), (0, self.flow.num_attributes))
         weights = own[:, :, None].expand(-1, -1, self.ode_steps)
         data = self.flow.standardised(inputs)
-        noise = backward(self._velocity(weights), data, self.ode_steps, self.corrections, self.tolerance)
+        velocity = self._velocity(weights)
+        noise = backward(velocity, data, self.ode_steps, self.corrections, self.tolerance, steady=True)
         return self.joined(noise, weights)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -126,7 +128,9 @@ class FlowLens(AskingLens):
         """
         noise, own = self.parted(codes)
         weights = self.parted(moved)[1]
-        states = forward(self._velocity(weights), noise, self.ode_steps)
+        states = recalled(
+            self, moved, lambda rows: forward(self._velocity(weights[rows]), noise[rows], self.ode_steps)
+        )
         differ = (weights != own).any(1)
         ends, mixed = [states[-1]], [weights]
         found = self._rejoined(states, own, differ)
@@ -170,21 +174,27 @@ class FlowLens(AskingLens):
         noise, own = self.parted(codes)
         # All runs begin like the input's own, as far as nothing is guided.
         latest = int((self.rungs[1] > 0).nonzero()[0])
-        states = forward(self._velocity(own), noise, self.ode_steps, last=latest)
+        runs = Runs(forward(self._velocity(own), noise, self.ode_steps, last=latest), self.ode_steps)
 
         def slack(rows: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
             strengths = self.strengths(heights)
             tried = self.guided_toward(codes[rows], contrast[rows], strengths)
-            first = min(latest, *(strengths > 0).any(0).nonzero()[:, 0].tolist(), latest)
-            run = forward(self._velocity(self.parted(tried)[1]), states[first][rows], self.ode_steps, first)
+            begun = (strengths > 0).to(torch.uint8).argmax(1)
+            run = runs.run(self._velocity(self.parted(tried)[1]), rows, begun)
             logits = self.classifier(self._shown(run[-1])).to(codes.dtype)
-            return self.slack(logits, target[rows], contrast[rows]), margin_over_rest(logits, contrast[rows])
+            found = self.slack(logits, target[rows], contrast[rows])
+            there = (found >= 0).nonzero()[:, 0]
+            # The last height that convinces is the one that is taken.
+            runs.keep(rows[there], heights[there], [state[there] for state in run])
+            return found, margin_over_rest(logits, contrast[rows])
 
         # Without any guidance the classifier says what it said of the input, which is what the weights are.
         seen = own[:, : self.spec.num_classes, -1].clamp_min(torch.finfo(codes.dtype).tiny).log()
         at_zero = self.slack(seen, target, contrast)
         heights = least_height(slack, at_zero, len(self.rungs) - 1, _RESOLUTION, _TRIES)
-        return self.guided_toward(codes, contrast, self.strengths(heights))
+        moved = self.guided_toward(codes, contrast, self.strengths(heights))
+        remember(self, moved, runs.states, runs.heights == heights)
+        return moved
 
     def strengths(self, heights: Tensor) -> Tensor:
         """Return the guidance at each step of the ODE ``(N, steps)`` at heights on the ladder ``(N,)``."""

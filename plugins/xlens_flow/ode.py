@@ -55,7 +55,14 @@ def step_forward(velocity: Velocity, states: Tensor, step: int, steps: int, rows
     return states + _change(velocity, states, step, times[step], times[step + 1], rows)
 
 
-def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0, tolerance: float = 0.0) -> Tensor:
+def backward(
+    velocity: Velocity,
+    data: Tensor,
+    steps: int,
+    corrections: int = 0,
+    tolerance: float = 0.0,
+    steady: bool = False,
+) -> Tensor:
     """Return the noise ``(N, *S)`` from which data flow, from time 1 to 0.
 
     Heun's method backward undoes Heun's method forward up to an error of third order in each step. Corrections move
@@ -67,6 +74,8 @@ def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0,
         steps: of the grid, two velocities each.
         corrections: of each step at most, two more velocities each, and two to begin with.
         tolerance: root mean square that a step may miss; no correction of rows below it.
+        steady: the velocity does not depend on the step, so that the check of a step has asked already for what the
+            next one begins with.
 
     >>> import torch
     >>> round(float(backward(lambda x, t, step, rows: x, torch.ones(1, 1), 64)), 2)
@@ -74,20 +83,48 @@ def backward(velocity: Velocity, data: Tensor, steps: int, corrections: int = 0,
     """
     times, state = grid(steps), data
     rows = torch.arange(len(data), device=data.device)
+    slopes: Tensor | None = None
     for step in reversed(range(steps)):
         before, after = times[step], times[step + 1]
-        end, state = state, state + _change(velocity, state, step, after, before, rows)
-
-        def missing(tried: Tensor, some: Tensor, end: Tensor = end, step: int = step) -> Tensor:
-            return end[some] - step_forward(velocity, tried, step, steps, some)
-
+        end = state
+        state = state + _change(velocity, state, step, after, before, rows, slopes if steady else None)
         if corrections:
-            state = corrected(missing, state, corrections, tolerance)
+            check = _Check(velocity, end, step, before, after)
+            state = corrected(check.missing, state, corrections, tolerance, check.better)
+            slopes = check.slopes
     return state
 
 
-def _change(velocity: Velocity, states: Tensor, step: int, start: float, end: float, rows: Tensor) -> Tensor:
-    """Return Heun's change of states from one time to another."""
-    first = velocity(states, start, step, rows)
+class _Check:
+    """One step forward again: what states before it miss of where they have to end.
+
+    `slopes` are the velocities ``(N, *S)`` with which the best of them begin.
+    """
+
+    def __init__(self, velocity: Velocity, end: Tensor, step: int, before: float, after: float) -> None:
+        self.velocity, self.end, self.step, self.before, self.after = velocity, end, step, before, after
+        self.slopes = torch.zeros_like(end)
+
+    def missing(self, tried: Tensor, rows: Tensor) -> Tensor:
+        self.asked = self.velocity(tried, self.before, self.step, rows)
+        change = _change(self.velocity, tried, self.step, self.before, self.after, rows, self.asked)
+        return self.end[rows] - (tried + change)
+
+    def better(self, rows: Tensor, among: Tensor) -> None:
+        self.slopes[rows] = self.asked[among]
+
+
+def _change(
+    velocity: Velocity,
+    states: Tensor,
+    step: int,
+    start: float,
+    end: float,
+    rows: Tensor,
+    first: Tensor | None = None,
+) -> Tensor:
+    """Return Heun's change of states from one time to another; `first` is the velocity there, where it is known."""
+    if first is None:
+        first = velocity(states, start, step, rows)
     second = velocity(states + (end - start) * first, end, step, rows)
     return (end - start) / 2 * (first + second)

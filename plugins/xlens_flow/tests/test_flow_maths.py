@@ -323,3 +323,48 @@ def test_an_input_that_convinces_already_stays():
         codes = lens.encode(inputs)
         found = lens.counterfactual(codes, 1 - classes, classes)
     assert torch.equal(found, codes)
+
+
+def test_an_inversion_of_a_steady_velocity_asks_nothing_twice():
+    rates = torch.tensor([[3.0], [-2.0], [0.01]])
+    asked = []
+
+    def velocity(x, t, step, rows):
+        asked.append(len(rows))
+        return rates[rows] * torch.cat([x[:, 1:], x[:, :1].sin()], 1)
+
+    data = torch.linspace(-1, 1, 12).view(3, 4)
+    plain = backward(velocity, data, 5, corrections=4, tolerance=1e-3)
+    before = sum(asked)
+    asked.clear()
+    torch.testing.assert_close(backward(velocity, data, 5, 4, 1e-3, steady=True), plain, atol=1e-6, rtol=0)
+    # Of all steps but the first, the velocity of each row at the step's own beginning.
+    assert sum(asked) == before - 4 * 3
+
+
+def test_waypoints_begin_with_the_run_that_the_search_has_made():
+    inputs, classes = drawn(12)
+    lens = exact(8)
+    asked = []
+    lens.flow.register_forward_pre_hook(lambda _flow, given: asked.append(len(given[0])))
+    with torch.no_grad():
+        codes = lens.encode(inputs)
+        # The third stays what it is, as it convinces already.
+        found = lens.counterfactual(codes, classes, torch.where(torch.arange(12) == 2, classes, 1 - classes))
+        assert [row for row in range(12) if torch.equal(found[row], codes[row])] == [2]
+        passes, points = [], []
+        # What was asked for once is forgotten.
+        for _ in range(2):
+            asked.clear()
+            points.append(lens.waypoints(codes, found))
+            passes.append(sum(asked))
+        torch.testing.assert_close(points[0].decoded, points[1].decoded, atol=1e-5, rtol=0)
+        assert torch.equal(points[0].codes, points[1].codes)
+        # None of the eight steps of the other rows is run again, two velocities each.
+        assert passes[0] + 11 * 8 * 2 <= passes[1]
+        # Codes that were changed since are others.
+        changed = lens.counterfactual(codes, classes, 1 - classes)
+        changed[:, : lens.noise] += 1
+        moved = codes.clone()
+        moved[:, : lens.noise] += 1
+        torch.testing.assert_close(lens.waypoints(moved, changed).decoded[:, 0], lens.decode(changed))
