@@ -108,6 +108,7 @@ class Reader:
         """Return the inputs at these positions, which ascend, and their labels where the data have any."""
         inputs: list[Tensor] = []
         labels: list[Tensor] = []
+        known = False
         with seeded(self.seed):
             if self.data.indexed:
                 batch = self.data.take(index)
@@ -117,10 +118,9 @@ class Reader:
                 rows = index[(index >= first) & (index < first + len(batch))] - first
                 first += len(batch)
                 inputs.append(batch.inputs[rows])
-                if batch.labels is not None:
-                    labels.append(batch.labels[rows])
-        found = torch.cat(inputs)
-        return self._checked(found), torch.cat(labels) if labels and sum(map(len, labels)) == len(found) else None
+                known |= batch.labels is not None
+                labels.append(batch.labels[rows] if batch.labels is not None else torch.full_like(rows, -1))
+        return self._checked(torch.cat(inputs)), torch.cat(labels) if known else None
 
     def _checked(self, inputs: Tensor) -> Tensor:
         if tuple(inputs.shape[1:]) != self.shape:
