@@ -38,7 +38,8 @@ __all__ = ["Reader", "Seen", "Sweep", "sweep", "true_classes"]
 _BATCH, _LARGE_BATCH = 64, 8
 #: Inputs that are kept of one pass over a stream.
 _OF_A_STREAM = 512
-_MANIFEST = "audit.json"
+#: Not a name that an audit is written by: those files may lie in the same folder.
+_MANIFEST = "batches.json"
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,8 @@ def _resumed(
     manifest = folder / _MANIFEST
     try:
         if not manifest.exists():
+            if any(folder.glob("batch-*.npz")):
+                raise ValueError(f"{folder} holds batches of another audit, and no {_MANIFEST}")
             write_whole(manifest, json.dumps({"identity": digest}).encode())
             return {}
         before = parse(manifest.read_bytes())
