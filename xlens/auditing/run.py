@@ -96,7 +96,7 @@ def audit(
     >>> audit.count
     64
     """
-    faults = faults_of(n, search, seconds, confidence, seed, output_dir)
+    faults = faults_of(n, search, seconds, confidence, seed, output_dir, progress)
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
