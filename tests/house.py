@@ -195,6 +195,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "teaching": ("teaching", "page.given", "page.lock", "page.saved", "page.session", "page.page", "page.__init__"),
     "auditing": (
         "filling",
+        "labels",
         "slopes",
         "windows",
         "evidence",

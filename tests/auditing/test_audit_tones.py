@@ -110,7 +110,7 @@ def test_what_is_taken_out_depends_on_no_switch_of_the_program(found, data):
     finally:
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
-    with pytest.raises(DataError, match="inputs: not the shape"):
+    with pytest.raises(DataError, match="Tone.mask_out: not the shape"):
         tone.mask_out(images.repeat(1, 3, 1, 1))
 
 

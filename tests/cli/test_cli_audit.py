@@ -64,3 +64,35 @@ def test_images_of_one_name_are_told_apart_by_their_folder():
     names = ["photos/eight/0.png", "photos/three/0.png", "photos/three/1.png"]
     rows = [{"file": "three/0.png", "day": "2"}, {"file": "eight/0.png", "day": "1"}, {"file": "1.png", "day": "3"}]
     assert [row["day"] for row in audit._of_images(rows, names)] == ["1", "2", "3"]
+
+
+def test_errors_name_the_command_that_was_given(lens, here, capsys):
+    """What is read for one command is read for several, and none has another's name in its errors."""
+    read = {
+        "audit": ["audit", "lens", "data.npz", *MODEL],
+        "explain": ["explain", "lens", "data.npz", *MODEL],
+        "evaluate": ["evaluate", "lens", "data.npz", *MODEL],
+        "label": ["label", "lens", "data.npz", *MODEL],
+    }
+    for name, command in read.items():
+        assert cli.main([*command, "--mode", "grey"]) == 2
+        assert f"{name}: --mode would do nothing to data.npz" in capsys.readouterr().err
+    for missing in ("nothing", "nothing.npz"):
+        assert cli.main(["audit", "lens", missing, *MODEL]) == 2
+        assert "audit: no such data" in capsys.readouterr().err
+    (here / "photos" / "empty").mkdir()
+    assert cli.main(["audit", "lens", "photos", *MODEL]) == 2
+    assert "audit: folders of classes without images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "kind\n", "kind\n1\n2\n", "file,kind\nnone.png,1\n", b"\xff\xfe\x00"])
+def test_metadata_that_do_not_fit_say_what_to_do(lens, here, capsys, text):
+    (here / "facts.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    command = ["audit", "lens", "photos", *MODEL, "--mean", ".6", "--std", ".2", "--metadata"]
+    for name in ("facts.csv", "missing.csv"):
+        assert cli.main([*command, name]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "audit: the metadata" in said
+        assert "Given: " in said
+        assert "Allowed: " in said
+        assert "What to do: " in said

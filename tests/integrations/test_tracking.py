@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from drawings import made, reshaped
 
-from xlens.errors import DataError, MissingExtraError
+from xlens.errors import DataError, MissingExtraError, OptionError, StorageError
 from xlens.integrations.tracking import log_artifacts, wandb_table, write_artifacts
 
 
@@ -62,3 +63,22 @@ def test_what_is_missing_says_what_to_install(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingExtraError, match=f"pip install {name}"):
             call(made(n=1))
+
+
+@pytest.mark.parametrize("odd", [None, 5, "explanation", {}])
+@pytest.mark.parametrize("call", [wandb_table, log_artifacts, lambda odd: write_artifacts(odd, "folder")])
+def test_what_is_no_explanation_is_refused_in_words(call, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=": that is no Explanation. Given: .* Allowed: .* What to do: "):
+        call(odd)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_folder_can_be_the_fault_is_said(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/dev/null/x"), "a\0b"):
+        with pytest.raises(StorageError, match="^write_artifacts: cannot .* What to do: "):
+            write_artifacts(made(n=2), folder)
+    for folder in (None, 5, b"folder", ""):
+        with pytest.raises(OptionError, match="^write_artifacts: that is no path. Given: .* What to do: "):
+            write_artifacts(made(n=2), folder)

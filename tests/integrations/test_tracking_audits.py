@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from shortcuts import ByStamp, explainer_of, stamped
 
 import xlens
-from xlens.errors import MissingExtraError
-from xlens.integrations.audits import log_audit, wandb_audit
+from xlens.errors import MissingExtraError, OptionError, StorageError
+from xlens.integrations.audits import log_audit, wandb_audit, write_audit
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,34 @@ def test_what_is_missing_says_what_to_install(found, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(MissingExtraError, match=f"pip install {name}"):
             call(found)
+
+
+@pytest.mark.parametrize("odd", [None, 5, "audit", {}, Path("audit.json")])
+@pytest.mark.parametrize("call", [wandb_audit, log_audit, lambda odd: write_audit(odd, "audit")])
+def test_what_is_no_audit_is_refused_in_words(call, odd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match="_audit: that is no Audit. Given: .* Allowed: .* What to do: "):
+        call(odd)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"audit", ""])
+def test_what_is_no_folder_is_refused_in_words(found, odd):
+    with pytest.raises(OptionError, match="^write_audit: that is no path. Given: .* Allowed: .* What to do: "):
+        write_audit(found, odd)
+
+
+def test_where_no_folder_can_be_the_fault_is_said(found, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "taken" / "audit.png").mkdir(parents=True)
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/dev/null/x"), "a\0b", tmp_path / "taken"):
+        with pytest.raises(StorageError, match="^write_audit: cannot .* What to do: "):
+            write_audit(found, folder)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_is_made_and_written_anew(found, tmp_path):
+    for _ in range(2):
+        files = write_audit(found, str(tmp_path / "new" / "folder"))
+        assert [file.name for file in files] == ["audit.html", "audit.png", "groups.csv", "audit.json"]
+        assert all(file.is_file() for file in files)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xlens.data import as_inputs
+from xlens.data.numbers import as_tensor
 from xlens.errors import DataError
+from xlens.files.plain import said
 
 __all__ = ["as_images", "continued"]
 
@@ -18,24 +19,37 @@ __all__ = ["as_images", "continued"]
 _SWEEPS = 6
 
 
-def as_images(data: Any, channels: int) -> Tensor:
+def as_images(who: str, data: Any, channels: int, sides: tuple[int, int] | None = None) -> Tensor:
     """Return images of so many channels as floats ``(N, C, H, W)``; one alone becomes a batch.
 
+    Args:
+        who: named in errors.
+        data: as given.
+        channels: so many they have.
+        sides: their height and width; None for any.
+
     Raises:
-        DataError: no images, or of other channels.
+        DataError: no images, or of other channels or sides.
     """
+    allowed = f"a tensor or an array (N, {channels}, {', '.join(map(str, sides or 'HW'))})"
     try:
-        shape = np.shape(data)
-    except (TypeError, ValueError):
-        shape = ()
-    if len(shape) < 3:
+        images = as_tensor(data)
+    except (TypeError, ValueError, RuntimeError) as fault:
         raise DataError(
-            "these are no images",
-            given=type(data).__name__,
-            allowed="a tensor or an array (N, C, H, W)",
+            f"{who}: these are no images",
+            given=f"{type(data).__name__}: {said(fault)}",
+            allowed=allowed,
             do="pass the images alone, without labels",
+        ) from None
+    wanted = (channels, *(sides or images.shape[-2:]))
+    if images.dim() not in (3, 4) or tuple(images.shape[-3:]) != wanted:
+        raise DataError(
+            f"{who}: not the shape of the audit's images",
+            given=tuple(images.shape),
+            allowed=allowed,
+            do="apply the preprocessing that the classifier was trained with",
         )
-    return as_inputs(data, (channels, *shape[-2:]))
+    return as_inputs(images, wanted)
 
 
 def continued(inputs: Tensor, holes: Tensor, known: Tensor | None = None) -> Tensor:

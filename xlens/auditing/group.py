@@ -108,13 +108,16 @@ class Group:
         place is.
 
         Args:
-            data: ``(N, C, H, W)`` in the classifier's own normalisation.
+            data: ``(N, C, H, W)`` in the classifier's own normalisation, of the audit's height and width.
 
         Returns:
             masks ``(N, 1, H, W)`` bool, and ``(N,)`` bool whether it is there.
+
+        Raises:
+            DataError: these are no images, or of another shape than the audit's.
         """
         with Turn():
-            inputs = as_images(data, self.template.picture.shape[0]).cpu()
+            inputs = as_images("Group.find", data, self.template.picture.shape[0], self.template.sides).cpu()
             height, width = self.template.picture.shape[1:]
             corner = _corner(self.template, inputs)
             # Of a thing, what is the same in all inputs; the box around it holds more than it.
@@ -139,13 +142,16 @@ class Group:
         Args:
             data: as for :meth:`find`.
 
+        Raises:
+            DataError: as for :meth:`find`.
+
         >>> import xlens
         >>> audit = xlens.audit(explainer, images[:64], progress=False)
         >>> [group.mask_out(images[:2]).shape for group in audit.groups][:1]
         [torch.Size([2, 1, 8, 8])]
         """
         with Turn():
-            inputs = as_images(data, self.template.picture.shape[0])
+            inputs = as_images("Group.mask_out", data, self.template.picture.shape[0], self.template.sides)
             masks, _ = self.find(inputs)
             return continued(inputs, masks.to(inputs.device))
 

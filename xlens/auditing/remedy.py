@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xlens.auditing.group import Group
+from xlens.auditing.labels import labelled
 from xlens.auditing.sweep import true_classes
 from xlens.auditing.tone import Tone
 from xlens.data import as_data
@@ -67,13 +68,20 @@ def remedied(fitted: Fitted, data: Any, evidence: Sequence[tuple[str, Group | To
         evidence: groups and tones, each with what it is called.
 
     Raises:
-        DataError: the data have no labels, or some that are no classes.
+        DataError: the data have no labels, or some that are no classes, or inputs of another shape.
     """
     names = fitted.class_names
     labels, before, after, there = [], [], [], []
-    for batch in as_data(data).batches(_BATCH):
+    for batch in labelled(as_data(data), fitted, "Audit.remedy").batches(_BATCH):
         if batch.labels is None:
             raise DataError("Audit.remedy: accuracy needs labels", given=batch.unlabelled, do="pass (X, y)")
+        if tuple(batch.inputs.shape[1:]) != fitted.spec.shape:
+            raise DataError(
+                "Audit.remedy: not the shape that the lens was fitted on",
+                given=tuple(batch.inputs.shape[1:]),
+                allowed=fitted.spec.shape,
+                do="apply the preprocessing that the classifier was trained with",
+            )
         labels.append(true_classes(batch.labels, len(names), "Audit.remedy", least=0))
         filled, found = batch.inputs.float(), torch.zeros(len(batch), dtype=torch.bool, device="cpu")
         for _, one in evidence:

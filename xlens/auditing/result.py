@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +74,20 @@ class Audit:
         return len(self.seen.input)
 
     def group(self, which: int | str | Group) -> Group:
-        """Return a group by its number, or by the name that a person gave it.
+        """Return a group by its number, or by the name that a person gave it; a group of this audit as it is.
 
         Raises:
-            OptionError: there is none.
+            OptionError: there is none, or it is a group of another audit.
         """
         if isinstance(which, Group):
+            if all(one is not which for one in self.groups):
+                # Its number would be that of another group here.
+                raise OptionError(
+                    "Audit: that group is not of this audit",
+                    given=which,
+                    allowed=f"one of its {len(self.groups)} groups, or a number or name of one",
+                    do="ask the audit that it is of",
+                )
             return which
         if isinstance(which, str):
             numbers = [number for number, name in self.names.items() if name == which]
@@ -94,7 +102,9 @@ class Audit:
             raise OptionError(
                 "Audit: there is no such group",
                 given=f"a {which.kind!r} tone" if isinstance(which, Tone) else repr(which),
-                allowed=f"a number below {len(self.groups)}, a name that was given, or a group",
+                allowed=f"a number below {len(self.groups)}, a name that was given, or a group of this audit; to "
+                "remedy several, too, in a list, tuple, set, array or tensor",
+                do="see audit.groups for what there is",
             )
         return self.groups[number]
 
@@ -143,7 +153,7 @@ class Audit:
         return index, torch.stack(columns, 1).float(), named
 
     def remedy(
-        self, data: Any, groups: Sequence[int | str | Group | Tone] | int | str | Group | Tone | None = None
+        self, data: Any, groups: Iterable[int | str | Group | Tone] | int | str | Group | Tone | None = None
     ) -> Remedy:
         """Accuracy with and without the evidence of some groups.
 
@@ -153,15 +163,19 @@ class Audit:
                 raise an alarm.
 
         Raises:
-            DataError: the data have no labels, or some that are no classes.
-            OptionError: no group is given, and there is no alarm; or there is no such group.
+            DataError: the data have no labels, or some that are no classes, or inputs of another shape.
+            OptionError: no group is given, or None and there is no alarm; or there is no such group.
         """
-        asked = [alarm.group for alarm in self.alarms] if groups is None else groups
-        # What is neither one nor several is refused as no such group.
-        chosen = [*asked] if isinstance(asked, Sequence) and not isinstance(asked, str) else [asked]
+        chosen = [alarm.group for alarm in self.alarms] if groups is None else _several(groups)
         if not chosen:
+            named = (
+                "name some: groups=[0]" if self.groups else "the audit found no groups; name tones, if it has any"
+            )
             raise OptionError(
-                "Audit.remedy: nothing to fill", given="no groups, and there is no alarm", do="name groups=[0]"
+                "Audit.remedy: nothing to fill",
+                given="no groups" if groups is not None else "no groups, and there is no alarm",
+                allowed="groups and tones of this audit, one or several",
+                do=f"leave groups out for those of the alarms, or {named}" if self.alarms else named,
             )
         evidence: list[tuple[str, Group | Tone]] = [
             (f"{one.kind} of {one.target!r}", one) if isinstance(one, Tone) else (self.title(one), self.group(one))
@@ -190,7 +204,7 @@ class Audit:
                 "Audit.to_dataframe: pandas is not installed",
                 do="pip install pandas, or take .records(), which needs nothing",
             ) from None
-        return pandas.DataFrame(self.records())
+        return pandas.DataFrame(self.records(), columns=list(COLUMNS))
 
     def to_csv(self, path: str | Path) -> None:
         """Write a row for each group, and for each tone, as comma-separated values; the header alone without any.
@@ -274,3 +288,13 @@ class Audit:
     def _repr_markdown_(self) -> str:
         """Return what a notebook shows."""
         return self.to_markdown()
+
+
+def _several(asked: Any) -> list[Any]:
+    """Return what a user names as groups as a list; what is neither one nor several is refused as no such group."""
+    if isinstance(asked, np.ndarray | Tensor):
+        asked = asked.tolist()
+    if isinstance(asked, str | bytes | Mapping) or not isinstance(asked, Iterable):
+        return [asked]
+    # A set has no order that is the same in each run.
+    return sorted(asked, key=repr) if isinstance(asked, Set) else [*asked]

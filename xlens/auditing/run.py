@@ -19,6 +19,7 @@ from xlens.auditing.evidence import evidence_of
 from xlens.auditing.given import faults_of, masks_of, metadata_of
 from xlens.auditing.group import Group
 from xlens.auditing.groups import FEWEST, clusters, describe
+from xlens.auditing.labels import labelled
 from xlens.auditing.result import Audit
 from xlens.auditing.sweep import Reader, Seen, Sweep, sweep
 from xlens.auditing.tone import Tone, contrasts, tones_of
@@ -95,7 +96,7 @@ def audit(
     >>> audit.count
     64
     """
-    faults = faults_of(n, search, seconds, confidence, seed, output_dir)
+    faults = faults_of(n, search, seconds, confidence, seed, output_dir, progress)
     if faults:
         raise OptionError("audit: " + "; ".join(faults))
     n, seconds, confidence, seed = plain((n, seconds, confidence, seed))
@@ -121,7 +122,7 @@ def audit(
             do="pass the data set itself, or a loader with shuffle=False",
         )
     with Turn():
-        reader = Reader(source, fitted.spec.shape, n, seed)
+        reader = Reader(labelled(source, fitted, "audit"), fitted.spec.shape, n, seed)
         objects = None if masks is None else masks_of(masks, reader.total, fitted.spec.shape)
         # The true classes are a column of this name.
         facts = {

@@ -39,6 +39,7 @@ class Template:
         reach: how far from there it is looked for, in pixels, down and right.
         within: the largest distance to the template that is still a match.
         others: share of the inputs decided otherwise that match, too.
+        sides: height and width of the inputs.
     """
 
     picture: Tensor
@@ -49,6 +50,7 @@ class Template:
     reach: tuple[int, int]
     within: float
     others: float
+    sides: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def template_of(group: Tensor, centres: Tensor, others: Tensor, size: tuple[int,
         found.reach,
         within,
         float((besides <= within).float().mean()),
+        (int(sides[0]), int(sides[1])),
     )
 
 

@@ -38,7 +38,8 @@ __all__ = ["Reader", "Seen", "Sweep", "sweep", "true_classes"]
 _BATCH, _LARGE_BATCH = 64, 8
 #: Inputs that are kept of one pass over a stream.
 _OF_A_STREAM = 512
-_MANIFEST = "audit.json"
+#: Not a name that an audit is written by: those files may lie in the same folder.
+_MANIFEST = "batches.json"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Reader:
         """Return the inputs at these positions, which ascend, and their labels where the data have any."""
         inputs: list[Tensor] = []
         labels: list[Tensor] = []
+        known = False
         with seeded(self.seed):
             if self.data.indexed:
                 batch = self.data.take(index)
@@ -117,10 +119,9 @@ class Reader:
                 rows = index[(index >= first) & (index < first + len(batch))] - first
                 first += len(batch)
                 inputs.append(batch.inputs[rows])
-                if batch.labels is not None:
-                    labels.append(batch.labels[rows])
-        found = torch.cat(inputs)
-        return self._checked(found), torch.cat(labels) if labels and sum(map(len, labels)) == len(found) else None
+                known |= batch.labels is not None
+                labels.append(batch.labels[rows] if batch.labels is not None else torch.full_like(rows, -1))
+        return self._checked(torch.cat(inputs)), torch.cat(labels) if known else None
 
     def _checked(self, inputs: Tensor) -> Tensor:
         if tuple(inputs.shape[1:]) != self.shape:
@@ -239,6 +240,8 @@ def _resumed(
     manifest = folder / _MANIFEST
     try:
         if not manifest.exists():
+            if any(folder.glob("batch-*.npz")):
+                raise ValueError(f"{folder} holds batches of another audit, and no {_MANIFEST}")
             write_whole(manifest, json.dumps({"identity": digest}).encode())
             return {}
         before = parse(manifest.read_bytes())

@@ -83,7 +83,7 @@ class Tone:
             masks ``(N, 1, H, W)`` bool, all or nothing of an image; and ``(N,)`` bool whether it is there.
         """
         with Turn():
-            inputs = as_images(data, len(self.ranges)).cpu()
+            inputs = as_images("Tone.find", data, len(self.ranges)).cpu()
             measured, _ = _FIELDS[self.kind]
             along = torch.tensor(self.factors).log()
             way = (measured(_Pixels(self.ranges).bright(inputs)) - torch.tensor(self.usual)) @ along
@@ -97,7 +97,7 @@ class Tone:
             data: as for :meth:`find`.
         """
         with Turn():
-            inputs = as_images(data, len(self.ranges))
+            inputs = as_images("Tone.mask_out", data, len(self.ranges))
             pixels, (_, field) = _Pixels(self.ranges), _FIELDS[self.kind]
             bright = pixels.bright(inputs.cpu())
             shifted = pixels.given(_lit(bright, field(torch.tensor(self.factors).log(), bright))).to(inputs.device)

@@ -12,7 +12,7 @@ from typing import Any
 from xlens.errors import OptionError, StorageError
 from xlens.files.writing import write_whole
 
-__all__ = ["as_path", "checked_name", "csv_of", "write_text"]
+__all__ = ["as_path", "checked_name", "csv_of", "is_path", "write_text"]
 
 #: Characters of a name that a person gives a group: it is a column of tables, and stands on a card.
 _LONGEST = 80
@@ -24,9 +24,27 @@ def as_path(path: Any, who: str) -> Path:
     Raises:
         OptionError: it is no path.
     """
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str) or not os.fspath(path):
-        raise OptionError(f"{who}: that is no path", given=repr(path), allowed="a str or a pathlib.Path")
+    if not is_path(path):
+        raise OptionError(
+            f"{who}: that is no path",
+            given=repr(path),
+            allowed="a str or a pathlib.Path",
+            do="name a file or folder; '.' is the folder that the program runs in",
+        )
     return Path(path)
+
+
+def is_path(path: Any) -> bool:
+    """Whether it names a file or folder; nothing at all would be the folder that the program runs in.
+
+    >>> from xlens.auditing.writing import is_path
+    >>> is_path("audit"), is_path(""), is_path(b"audit")
+    (True, False, False)
+    """
+    if not isinstance(path, str | os.PathLike):
+        return False
+    name = os.fspath(path)
+    return isinstance(name, str) and name != ""
 
 
 def write_text(path: Any, text: str, who: str) -> None:

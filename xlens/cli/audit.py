@@ -33,7 +33,7 @@ def audit(chosen: argparse.Namespace) -> int:
     for path in (chosen.html, chosen.csv):
         if path is not None:
             check_writable(path)
-    check_data(chosen.data)
+    check_data(chosen.data, "audit")
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, **how_read(chosen))
     inputs, labels, names = _inputs(chosen, explainer)
@@ -62,7 +62,7 @@ def audit(chosen: argparse.Namespace) -> int:
 
 def _inputs(chosen: argparse.Namespace, explainer: LensExplainer) -> tuple[Any, Any, list[str]]:
     """Return inputs, true classes where folders or the array say them, and names."""
-    how = said_of(chosen), Preprocessing.of(explainer.provenance), explainer.spec, chosen.max_bytes
+    how = said_of(chosen), Preprocessing.of(explainer.provenance), explainer.spec, chosen.max_bytes, "audit"
     folders = [] if is_array(chosen.data) else class_folders(chosen.data)
     if not folders:
         inputs, names = data_to_explain([chosen.data], *how)
@@ -90,12 +90,20 @@ def _facts(path: Path, names: list[str]) -> dict[str, np.ndarray]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeError, csv.Error) as fault:
-        raise DataError("audit: the metadata cannot be read", given=fault, allowed="a .csv with a header") from None
+        raise DataError(
+            "audit: the metadata cannot be read",
+            given=fault,
+            allowed="a .csv in UTF-8 with a header",
+            do="check the path and how the table was saved",
+        ) from None
     if rows and _FILE in rows[0]:
         rows = _of_images(rows, names)
     if len(rows) != len(names):
         raise DataError(
-            "audit: the metadata do not fit the data", given=f"{len(rows)} rows", allowed=f"{len(names)}"
+            "audit: the metadata do not fit the data",
+            given=f"{len(rows)} rows",
+            allowed=f"{len(names)}, one for each input",
+            do=f"add a row for each input in the order of the data, or of images a column {_FILE!r} of their names",
         )
     return {column: _column([row[column] for row in rows]) for column in rows[0] if column and column != _FILE}
 
@@ -117,11 +125,17 @@ def _of_images(rows: list[dict[str, Any]], names: list[str]) -> list[dict[str, A
         own = Path(name).parts
         fitting = [row for parts, row in by_name.get(own[-1], []) if _ends_alike(own, parts)]
         if not fitting:
-            raise DataError("audit: the metadata lack images", given=name, do="add a row for each image")
+            raise DataError(
+                "audit: the metadata lack images",
+                given=f"no row for {name}",
+                allowed=f"paths in the column {_FILE!r} that end as those of the images do",
+                do="add a row for each image",
+            )
         if len(fitting) > 1:
             raise DataError(
                 "audit: the metadata have several rows for one image",
                 given=f"{len(fitting)} rows for {name}",
+                allowed="one row for each image",
                 do=f"say its folder too in the column {_FILE!r}, as in class/{own[-1]}",
             )
         found.append(fitting[0])

@@ -30,7 +30,7 @@ def evaluate(chosen: argparse.Namespace) -> int:
     lenses = {_name(folder, folders): load(folder, model, **reading) for folder in folders}
     oracle = None if chosen.oracle is None else load_model(chosen.oracle, chosen.oracle_weights, chosen.max_bytes)
     first = lenses[_name(chosen.lens, folders)]
-    how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes
+    how = said_of(chosen), Preprocessing.of(first.provenance), first.spec, chosen.max_bytes, "evaluate"
     inputs, _ = data_to_explain(chosen.images, *how)
     options: dict[str, Any] = {"methods": tuple(chosen.method)} if chosen.method else {}
     found = evaluated(

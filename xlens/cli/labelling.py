@@ -34,7 +34,7 @@ def label(chosen: argparse.Namespace) -> int:
     model = load_model(chosen.model, chosen.weights, chosen.max_bytes)
     explainer = load(chosen.lens, model, **how_read(chosen))
     stored = Preprocessing.of(explainer.provenance)
-    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes)
+    inputs, _ = data_to_explain(chosen.images, said_of(chosen), stored, explainer.spec, chosen.max_bytes, "label")
     session = Session(
         explainer,
         as_inputs(torch.as_tensor(inputs), explainer.spec.shape),

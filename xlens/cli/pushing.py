@@ -33,7 +33,7 @@ def push(chosen: argparse.Namespace) -> int:
     )
     explanation = None
     if chosen.judge is not None:
-        how = said_of(chosen), Preprocessing.of(explainer.provenance), explainer.spec, chosen.max_bytes
+        how = said_of(chosen), Preprocessing.of(explainer.provenance), explainer.spec, chosen.max_bytes, "push"
         inputs, _ = data_to_explain(chosen.judge, *how)
         with warnings.catch_warnings():
             # What does not hold stands in the card.

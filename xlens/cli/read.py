@@ -58,8 +58,12 @@ def said_of(chosen: argparse.Namespace) -> dict[str, Any]:
     return said
 
 
-def check_data(path: Path) -> None:
+def check_data(path: Path, command: str = "fit") -> None:
     """Refuse data that are not there, before anything is read.
+
+    Args:
+        path: of the data.
+        command: named in errors.
 
     Raises:
         DataError: there is no such file or folder, or no images in it, or an empty folder among those of classes.
@@ -70,19 +74,22 @@ def check_data(path: Path) -> None:
         return
     if not folder:
         raise DataError(
-            "fit: no such data", given=path, allowed="a folder of images (per class), .npz, .npy or .pt"
+            f"{command}: no such data",
+            given=path,
+            allowed="a folder of images (per class), .npz, .npy or .pt",
+            do="check the path",
         )
     folders = class_folders(path)
     empty = [folder.name for folder in folders if not listed(folder)]
     if empty:
         raise DataError(
-            "fit: folders of classes without images in them, which would shift the numbers of the others",
+            f"{command}: folders of classes without images in them, which would shift the numbers of the others",
             given=", ".join(empty[:5]),
             do="remove them, or put their images directly into them",
         )
     if folders and (loose := listed(path)):
         raise DataError(
-            "fit: images beside the folders of classes",
+            f"{command}: images beside the folders of classes",
             given=", ".join(image.name for image in loose[:3]),
             do="move them into the folder of their class, or elsewhere",
         )
@@ -132,6 +139,7 @@ def data_to_explain(
     stored: Preprocessing | None,
     spec: Spec,
     max_bytes: int = MOST_BYTES,
+    command: str = "explain",
 ) -> tuple[Any, list[str]]:
     """Return the inputs to explain, and their names.
 
@@ -141,6 +149,7 @@ def data_to_explain(
         stored: what was done when the lens was fitted, or None.
         spec: what the lens was fitted on.
         max_bytes: what one file may become when it is read.
+        command: named in errors.
 
     Raises:
         DataError: the files cannot be read, or how they become inputs is not known.
@@ -149,29 +158,29 @@ def data_to_explain(
     arrays = [path for path in paths if is_array(path)]
     if arrays and len(paths) > 1:
         raise OptionError(
-            "explain: arrays are explained one file at a time", given=f"{len(paths)} paths", do="name one"
+            f"{command}: arrays are read one file at a time", given=f"{len(paths)} paths", do="name one"
         )
     if not arrays:
         found = find_images(paths)
-        _refuse_unsliced("explain", found, said)
-        return read_images(found, _how(said, stored, spec), max_bytes), [str(path) for path in found]
+        _refuse_unsliced(command, found, said)
+        return read_images(found, _how(said, stored, spec, command), max_bytes), [str(path) for path in found]
     (path,) = arrays
     inputs, _ = read_array(path, max_bytes)
     Allowance(path, max_bytes, DataError).take(len(inputs) * _NAME_BYTES, f"names of {len(inputs):,} inputs")
     names = [f"{path.name} {i}" for i in range(len(inputs))]
     if not _are_bytes(path, inputs):
-        _refuse("explain", path, said, said)
+        _refuse(command, path, said, said)
         _warn_of_range(path, inputs, spec)
         return inputs, names
-    _of_bytes("explain", path, inputs, said)
-    return _scaled(path, inputs, _how(said, stored, spec)), names
+    _of_bytes(command, path, inputs, said)
+    return _scaled(path, inputs, _how(said, stored, spec, command)), names
 
 
-def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> Preprocessing:
+def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec, command: str) -> Preprocessing:
     """Return how images become inputs of this lens: as said, else as when it was fitted."""
     if not spec.is_image or spec.shape[0] not in (1, 3):
         raise DataError(
-            "explain: this lens was not fitted on grey or colour images",
+            f"{command}: this lens was not fitted on grey or colour images",
             given=f"inputs of shape {spec.shape}",
             do="pass the inputs as .npz, .npy or .pt of floats",
         )
@@ -179,7 +188,7 @@ def _how(said: Mapping[str, Any], stored: Preprocessing | None, spec: Spec) -> P
     how = dataclasses.replace(stored or own, **said)
     if stored is None and "mean" not in said and (min(spec.minimum) < -0.05 or max(spec.maximum) > 1.05):
         raise DataError(
-            "explain: how images become this lens's inputs is not known",
+            f"{command}: how images become this lens's inputs is not known",
             given=f"a lens fitted on values from {min(spec.minimum):.3g} to {max(spec.maximum):.3g}",
             do="say --mean and --std, or pass the inputs as .npz, .npy or .pt of floats",
         )

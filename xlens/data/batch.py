@@ -14,10 +14,12 @@ from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
 
-__all__ = ["Batch", "batch_labels", "check", "collate", "fitting", "remedy", "to_batch"]
+__all__ = ["Batch", "batch_labels", "check", "collate", "columns", "fitting", "remedy", "to_batch"]
 
 _INPUT_KEYS = ("pixel_values", "image", "images", "inputs", "input", "x")
 _LABEL_KEYS = ("labels", "label", "targets", "target", "y")
+#: Why there are no labels where none were given.
+_NONE = "no labels"
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,19 @@ class Batch:
         labels: ``(n,)`` class indices, or None.
         index: ``(n,)`` positions in the data set, or None where there is no stable order.
         unlabelled: why there are no labels, in words.
+        columns: ``(n, K)`` numbers beside the inputs, of which one column may be labels, or None.
     """
 
     inputs: Tensor
     labels: Tensor | None = None
     index: Tensor | None = None
     unlabelled: str = ""
+    columns: Tensor | None = None
+
+    @property
+    def refused(self) -> str:
+        """Why what was given as labels is none, in words; empty where it is, and where nothing was given."""
+        return "" if self.labels is not None or self.unlabelled == _NONE else self.unlabelled
 
     def __len__(self) -> int:
         """Return the number of inputs."""
@@ -43,7 +52,9 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors on `device`."""
         move = lambda tensor: None if tensor is None else tensor.to(device)  # noqa: E731
-        return Batch(self.inputs.to(device), move(self.labels), move(self.index), self.unlabelled)
+        return Batch(
+            self.inputs.to(device), move(self.labels), move(self.index), self.unlabelled, move(self.columns)
+        )
 
 
 def collate(items: Sequence[Any]) -> Batch:
@@ -67,8 +78,8 @@ def collate(items: Sequence[Any]) -> Batch:
     beside = [one for _, one in pairs]
     if any(isinstance(one, tuple | list | Mapping) for one in beside):
         return Batch(inputs, unlabelled=f"{_kind(beside)} beside the inputs, and not one label each")
-    labels, why = class_labels(None if all(one is None for one in beside) else beside)
-    return Batch(inputs, labels, unlabelled=why)
+    labels, why = class_labels(beside)
+    return Batch(inputs, labels, None, why, _rows(beside))
 
 
 def to_batch(item: Any) -> Batch:
@@ -90,7 +101,7 @@ def to_batch(item: Any) -> Batch:
             do=remedy(inputs, "add a transform that turns each input into a tensor"),
         ) from None
     labels, why = batch_labels(beside)
-    return Batch(found, labels, unlabelled=why)
+    return Batch(found, labels, None, why, columns(beside))
 
 
 def batch_labels(beside: Any) -> tuple[Tensor | None, str]:
@@ -129,8 +140,8 @@ def class_labels(values: Any) -> tuple[Tensor | None, str]:
         values: whole numbers, ``(n,)`` or ``(n, 1)``, or one-hot rows ``(n, K)``, in any form that holds
             numbers; or anything else.
     """
-    if values is None:
-        return None, "no labels"
+    if values is None or (isinstance(values, tuple | list) and values and all(one is None for one in values)):
+        return None, _NONE
     try:
         labels = as_tensor(values)
     except Exception as fault:  # noqa: BLE001 - it need not be labels, and may fail in any way
@@ -147,6 +158,28 @@ def class_labels(values: Any) -> tuple[Tensor | None, str]:
         None,
         f"numbers of shape {tuple(labels.shape)} beside the inputs, which are no class indices or one-hot rows",
     )
+
+
+def columns(values: Any) -> Tensor | None:
+    """Return a table of numbers beside inputs, ``(n, K)`` of K > 1, and None of anything else.
+
+    >>> columns(torch.zeros(5, 3)).shape, columns(torch.zeros(5, 1)), columns(["a", "b"])
+    (torch.Size([5, 3]), None, None)
+    """
+    if not (is_array(values) or hasattr(values, "to_numpy")) or values.ndim != 2 or values.shape[1] < 2:
+        return None
+    try:
+        return as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError):  # no numbers
+        return None
+
+
+def _rows(values: list[Any]) -> Tensor | None:
+    """Return what lies beside single inputs as :func:`columns` does: a row beside each."""
+    try:
+        return columns(as_tensor(values)) if all(map(_is_row, values)) else None
+    except (TypeError, ValueError, RuntimeError):  # no numbers, or rows of several lengths
+        return None
 
 
 def several_labels(count: int) -> str:
@@ -183,7 +216,8 @@ def check(batch: Batch) -> Batch:
             do="repair or drop such inputs",
         )
     labels, why = fitting(batch.labels, len(inputs), batch.unlabelled)
-    return Batch(inputs, labels, batch.index, why)
+    several = batch.columns if batch.columns is not None and len(batch.columns) == len(inputs) else None
+    return Batch(inputs, labels, batch.index, why, several)
 
 
 def fitting(labels: Tensor | None, inputs: int, why: str) -> tuple[Tensor | None, str]:

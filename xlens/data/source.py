@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 from xlens.classifier.normalization import Normalization, normalization_in
-from xlens.data.batch import Batch, batch_labels, check, collate, fitting, remedy, to_batch
+from xlens.data.batch import Batch, batch_labels, check, collate, columns, fitting, remedy, to_batch
 from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
@@ -35,11 +35,20 @@ _CPU = torch.device("cpu")
 class Data:
     """Batches of inputs that can be gone through again and again.
 
-    Made by :func:`as_data`. Nothing is copied: a Dataset or a DataLoader is read batch by batch.
+    Made by :func:`as_data`. Nothing is copied: a Dataset or a DataLoader is read batch by batch. `column_names` are
+    those of a data frame beside the inputs.
     """
 
-    def __init__(self, source: Any, labels: Tensor | None = None, unlabelled: str = "no labels") -> None:
+    def __init__(
+        self,
+        source: Any,
+        labels: Tensor | None = None,
+        unlabelled: str = "no labels",
+        table: Tensor | None = None,
+        column_names: tuple[str, ...] = (),
+    ) -> None:
         self._source, self._labels, self._unlabelled = source, labels, unlabelled
+        self._table, self.column_names = table, column_names
         self._indexed = is_array(source) or _is_map_style(source)
 
     @property
@@ -86,10 +95,10 @@ class Data:
         """Return the inputs at these positions of indexed data."""
         if is_array(self._source):
             inputs = _rows(self._source, index)
-            labels = None if self._labels is None else self._labels[index]
-            return check(Batch(inputs, labels, index, self._unlabelled)).to(_CPU)
+            labels, table = (None if beside is None else beside[index] for beside in (self._labels, self._table))
+            return check(Batch(inputs, labels, index, self._unlabelled, table)).to(_CPU)
         found = collate([self._source[int(i)] for i in index])
-        return check(Batch(found.inputs, found.labels, index, found.unlabelled)).to(_CPU)
+        return check(Batch(found.inputs, found.labels, index, found.unlabelled, found.columns)).to(_CPU)
 
     def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
         """Go through the data once.
@@ -203,7 +212,10 @@ def _is_pair(data: Any) -> bool:
 def _labelled(inputs: Any, beside: Any) -> Data:
     """Return inputs with their labels, or with what is wrong with these; it matters where labels are used."""
     labels, fault = batch_labels(beside)
-    return Data(inputs, *fitting(labels, len(inputs), fault))
+    table = columns(beside)
+    fits = table is not None and len(table) == len(inputs)
+    named = tuple(map(str, beside.columns)) if hasattr(beside, "columns") else ()
+    return Data(inputs, *fitting(labels, len(inputs), fault), table if fits else None, named)
 
 
 def _nonempty(data: Data) -> Data:

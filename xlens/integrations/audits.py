@@ -10,10 +10,14 @@ from PIL import Image
 
 from xlens.auditing.result import Audit
 from xlens.auditing.tables import COLUMNS
-from xlens.integrations.trackers import CHANNELS, imported_wandb, log_folder
+from xlens.errors import StorageError
+from xlens.integrations.trackers import CHANNELS, check_kind, imported_wandb, log_folder, made_folder
+from xlens.plot.figure import save_figure
 from xlens.plot.pixels import ranges_of_lens, to_pixels
 
 __all__ = ["log_audit", "wandb_audit", "write_audit"]
+
+_DO = "pass what xlens.audit(explainer, data) returned"
 
 
 def wandb_audit(audit: Audit) -> dict[str, Any]:
@@ -23,8 +27,10 @@ def wandb_audit(audit: Audit) -> dict[str, Any]:
     where the page shows one, the verdict, and every figure.
 
     Raises:
+        OptionError: it is no audit.
         MissingExtraError: the package ``wandb`` is not installed.
     """
+    check_kind("wandb_audit", audit, Audit, _DO)
     wandb = imported_wandb("wandb_audit")
     ranges, drawn = ranges_of_lens(audit.fitted), audit.fitted.spec.shape[0] <= CHANNELS
     table = wandb.Table(columns=[*(["before", "filled"] if drawn else []), *COLUMNS])
@@ -50,14 +56,24 @@ def _drawn(audit: Audit) -> Image.Image:
 def write_audit(audit: Audit, folder: str | Path) -> list[Path]:
     """Write ``audit.html``, ``audit.png``, ``groups.csv`` and ``audit.json`` into a folder, and return the files.
 
+    Args:
+        audit: what :func:`xlens.audit` returned.
+        folder: is made where it is not there.
+
     Raises:
-        StorageError: a file cannot be written.
+        OptionError: it is no audit, or no path.
+        StorageError: the folder cannot be made, or a file cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_kind("write_audit", audit, Audit, _DO)
+    folder = made_folder("write_audit", folder)
     files = [folder / name for name in ("audit.html", "audit.png", "groups.csv", "audit.json")]
     audit.save_html(files[0])
-    audit.plot().savefig(files[1])
+    try:
+        save_figure(audit.plot(), files[1])
+    except OSError as fault:
+        raise StorageError(
+            "write_audit: cannot write the figure", given=fault, do="choose a folder that can be written"
+        ) from None
     audit.to_csv(files[2])
     audit.to_json(files[3])
     return files
@@ -73,8 +89,10 @@ def log_audit(audit: Audit, folder: str = "audit", *, run_id: str | None = None,
         client: an ``MlflowClient``; None for one of the program's own settings.
 
     Raises:
+        OptionError: it is no audit.
         MissingExtraError: the package ``mlflow`` is not installed.
         StorageError: a file cannot be written.
     """
+    check_kind("log_audit", audit, Audit, _DO)
     client, run_id = log_folder("log_audit", lambda made: write_audit(audit, made), folder, run_id, client)
     client.log_metric(run_id, f"{folder}/alarms", len(audit.alarms))

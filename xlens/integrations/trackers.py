@@ -8,12 +8,46 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from xlens.errors import MissingExtraError
+from xlens.auditing.writing import as_path
+from xlens.errors import MissingExtraError, OptionError, StorageError
 
-__all__ = ["CHANNELS", "imported_wandb", "log_folder"]
+__all__ = ["CHANNELS", "check_kind", "imported_wandb", "log_folder", "made_folder"]
 
 #: Channels of images that W&B draws.
 CHANNELS = 4
+
+
+def check_kind(method: str, given: Any, kind: type, do: str) -> None:
+    """Refuse what is not of the kind that is written or logged.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if not isinstance(given, kind):
+        name = kind.__name__
+        raise OptionError(
+            f"{method}: that is no {name}", given=type(given).__name__, allowed=f"an xlens.{name}", do=do
+        )
+
+
+def made_folder(method: str, path: Any) -> Path:
+    """Return a folder, which is made where it is not there.
+
+    Raises:
+        OptionError: it is no path.
+        StorageError: it cannot be made.
+    """
+    folder = as_path(path, method)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as fault:
+        raise StorageError(
+            f"{method}: cannot make the folder",
+            given=fault,
+            allowed="a folder, or a path at which one can be made",
+            do="choose a folder that is no file and can be written",
+        ) from None
+    return folder
 
 
 def imported_wandb(method: str) -> ModuleType:

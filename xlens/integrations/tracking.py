@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlens.errors import UnsupportedError
 from xlens.explanation import Explanation
-from xlens.integrations.trackers import CHANNELS, imported_wandb, log_folder
+from xlens.integrations.trackers import CHANNELS, check_kind, imported_wandb, log_folder, made_folder
 from xlens.plot.pixels import ranges_of, to_pixels
 from xlens.plot.plain import finding, said, standing
 from xlens.report.page import save_html
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import wandb
 
 __all__ = ["log_artifacts", "wandb_table", "write_artifacts"]
+
+_DO = "pass what explainer.explain(inputs) returned"
 
 
 def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None) -> wandb.Table:
@@ -29,9 +31,11 @@ def wandb_table(explanation: Explanation, *, names: Sequence[str] | None = None)
         names: N names of the inputs, such as file names.
 
     Raises:
+        OptionError: it is no explanation.
         DataError: names do not fit.
         MissingExtraError: the package ``wandb`` is not installed.
     """
+    check_kind("wandb_table", explanation, Explanation, _DO)
     wandb = imported_wandb("wandb_table")
     whole = explanation.to("cpu")
     shape = whole.inputs.shape[1:]
@@ -57,11 +61,12 @@ def write_artifacts(
     What cannot be drawn, as images of more channels than colours, has its tables and no report.
 
     Raises:
+        OptionError: it is no explanation, or no path.
         DataError: names do not fit.
-        StorageError: a file cannot be written.
+        StorageError: the folder cannot be made, or a file cannot be written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_kind("write_artifacts", explanation, Explanation, _DO)
+    folder = made_folder("write_artifacts", folder)
     files = [folder / name for name in ("report.html", "explanations.csv", "explanations.json")]
     explanation.to_csv(files[1], names=names)
     explanation.to_json(files[2], names=names)
@@ -90,10 +95,12 @@ def log_artifacts(
         client: an ``MlflowClient``; None for one of the program's own settings.
 
     Raises:
+        OptionError: it is no explanation.
         DataError: names do not fit.
         MissingExtraError: the package ``mlflow`` is not installed.
         StorageError: a file cannot be written.
     """
+    check_kind("log_artifacts", explanation, Explanation, _DO)
     log_folder(
         "log_artifacts", lambda made: write_artifacts(explanation, made, names=names), folder, run_id, client
     )

@@ -51,7 +51,7 @@ class EncodedData(Data):
             yield self._encoded(batch)
 
     def _encoded(self, batch: Batch) -> Batch:
-        return Batch(self._encode(batch.inputs), batch.labels, batch.index, batch.unlabelled)
+        return Batch(self._encode(batch.inputs), batch.labels, batch.index, batch.unlabelled, batch.columns)
 
 
 def encoded(source: Data, encode: Encode, device: torch.device, *, size: int, repeats: bool) -> Data:
