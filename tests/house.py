@@ -78,7 +78,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "stability",
         "counterfactual",
     ),
-    "nn": ("asking", "conv", "held", "kept", "search", "coder"),
+    "nn": ("asking", "conv", "residual", "held", "kept", "search", "coder"),
     "training": (
         "checkpoint",
         "processes",

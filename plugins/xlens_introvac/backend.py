@@ -56,8 +56,8 @@ class IntroVAC(xlens.Backend):
     classed_samples: bool = param(True, help="introspection gives prior samples the class that the head reads")
     network: str = param(
         "auto",
-        choices=("auto", "dense", "convolutional"),
-        help="kind of networks; auto is dense up to 4096 values an input",
+        choices=("auto", "dense", "convolutional", "residual"),
+        help="kind of networks; auto is dense up to 4096 values an input, residual the paper's",
     )
     hidden: int = param(512, ge=8, help="width of the hidden layers of dense networks")
     width: int = param(24, ge=4, help="channels of convolutional networks at full resolution")
@@ -97,11 +97,12 @@ class IntroVAC(xlens.Backend):
     def paper(cls, **options: Any) -> IntroVAC:
         """Return the paper's weights, width of the code, game and sampler.
 
-        What differs from the paper still: convolutions are strided and not residual; ``steps`` and ``batch_size``
-        are this backend's defaults; the classes are the classifier's K classes with its own probabilities, where
-        the paper learns a labelled attribute; attributes have a linear read-out with a bias, and a weight of their
-        own beside that of the game. Reconstruction errors are in units of each channel's range, and a
-        counterfactual's length is searched for and not fixed. The paper's plain VAC, which has no decay, is
+        What differs from the paper still: its networks normalise groups of channels of each input and not batches;
+        ``steps`` and ``batch_size`` are this backend's defaults; the classes are the classifier's K classes with its
+        own probabilities, where the paper learns a labelled attribute; attributes have a linear read-out with a
+        bias, and a weight of their own beside that of the game. Reconstruction errors are in units of each
+        channel's range, and a counterfactual's length is searched for and not fixed. The paper's plain VAC, which
+        has no decay, is
         ``IntroVAC.paper(introspection=False, schedule="constant")`` with four times the steps.
 
         Args:
@@ -110,7 +111,7 @@ class IntroVAC(xlens.Backend):
         faithful: dict[str, Any] = {
             "code": 256,
             "classed_samples": False,
-            "network": "convolutional",
+            "network": "residual",
             "width": 32,
             "learning_rate": 2e-4,
             "ema": 0.0,
@@ -147,6 +148,7 @@ class IntroVAC(xlens.Backend):
             hidden=self.hidden,
             width=self.width,
             dense=is_dense(spec, self.network),
+            residual=self.network == "residual",
             longest_step=self.longest_step,
             langevin_step=self.langevin_step,
             langevin_steps=self.langevin_steps,

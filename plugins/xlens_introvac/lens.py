@@ -38,7 +38,7 @@ class IntroVACLens(AskingLens):
         classifier: the user's classifier.
         spec: the data and the classes.
         code: width d of the code.
-        hidden, width, dense: the networks.
+        hidden, width, dense, residual: the networks.
         longest_step: how far a counterfactual may go.
         langevin_step, langevin_steps, metropolis, sharpness: how new codes are drawn.
         attribute_names: names of the attributes; numbered where there are none.
@@ -59,6 +59,7 @@ class IntroVACLens(AskingLens):
         hidden: int,
         width: int,
         dense: bool,
+        residual: bool,
         longest_step: float,
         langevin_step: float,
         langevin_steps: int,
@@ -71,8 +72,8 @@ class IntroVACLens(AskingLens):
         self.langevin_step, self.langevin_steps = langevin_step, langevin_steps
         self.metropolis, self.sharpness = metropolis, sharpness
         self._attribute_names = attribute_names
-        self.encoder = GaussianEncoder(spec, code, hidden, width, dense)
-        self.decoder = CodeDecoder(spec, code, hidden, width, dense)
+        self.encoder = GaussianEncoder(spec, code, hidden, width, dense, residual)
+        self.decoder = CodeDecoder(spec, code, hidden, width, dense, residual)
         self.head = LinearHead(code, spec.num_classes)
         self.register_buffer("basis", torch.eye(code))
         # Where the classifier's own boundary is on decodings; used for sampling, not for directions.

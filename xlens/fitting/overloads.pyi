@@ -211,8 +211,8 @@ class IntroVACOptions(TypedDict, total=False):
     """the decoder plays against encoder and head; False is VAC [True]"""
     classed_samples: bool
     """introspection gives prior samples the class that the head reads [True]"""
-    network: Literal["auto", "dense", "convolutional"]
-    """kind of networks; auto is dense up to 4096 values an input ['auto']"""
+    network: Literal["auto", "dense", "convolutional", "residual"]
+    """kind of networks; auto is dense up to 4096 values an input, residual the paper's ['auto']"""
     hidden: int
     """width of the hidden layers of dense networks [512]"""
     width: int

@@ -12,6 +12,7 @@ from xlens.nn.coder import CodeDecoder, GaussianEncoder, is_dense
 from xlens.nn.conv import ImageDecoder, ImageEncoder, Layout
 from xlens.nn.held import held
 from xlens.nn.kept import Kept, nearest_kept, spread_over_classes
+from xlens.nn.residual import ResidualDecoder, ResidualEncoder
 from xlens.nn.search import smallest_step, step_that_reaches
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Kept",
     "Layout",
     "Penultimate",
+    "ResidualDecoder",
+    "ResidualEncoder",
     "copied",
     "decoded_as",
     "held",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from xlens.contracts.backend import Spec
 from xlens.errors import UnsupportedError
 from xlens.nn.conv import ImageDecoder, ImageEncoder
+from xlens.nn.residual import ResidualDecoder, ResidualEncoder
 
 __all__ = ["CodeDecoder", "GaussianEncoder", "is_dense"]
 
@@ -27,7 +28,8 @@ def is_dense(
 
     Args:
         spec: the shape.
-        network: ``"dense"``, ``"convolutional"``, or ``"auto"``, which goes by the shape.
+        network: ``"dense"``, ``"convolutional"``, ``"residual"``, which are convolutions too, or ``"auto"``, which
+            goes by the shape.
         up_to: number of values of the largest images that ``"auto"`` gives them; 0 gives every image convolutions.
         channels: the most that the convolutions take; None for any number.
         who: named by the error.
@@ -36,7 +38,7 @@ def is_dense(
         UnsupportedError: convolutions for what is no image, too small a one, or one of too many channels.
     """
     image = spec.is_image and min(spec.shape[1:]) >= _SMALLEST and (channels is None or spec.shape[0] <= channels)
-    if network == "convolutional" and not image:
+    if network in ("convolutional", "residual") and not image:
         some = "" if channels is None else f"1 to {channels} channels and "
         raise UnsupportedError(
             f"{who}: convolutions need images",
@@ -56,13 +58,14 @@ class GaussianEncoder(nn.Module):
         hidden: width of the hidden layers of a fully connected network.
         width: channels of a convolutional one.
         dense: which of the two.
+        residual: convolutions are residual blocks.
     """
 
     low: Tensor
     span: Tensor
     trunk: nn.Module
 
-    def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
+    def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool, residual: bool = False) -> None:
         super().__init__()
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         self.register_buffer("span", spec.span(), persistent=False)
@@ -78,7 +81,7 @@ class GaussianEncoder(nn.Module):
                 nn.Linear(hidden, 2 * code),
             )
         else:
-            self.trunk = ImageEncoder(spec, 2 * code, width)
+            self.trunk = (ResidualEncoder if residual else ImageEncoder)(spec, 2 * code, width)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Map inputs ``(N, *S)`` to mean and log variance, ``(N, d)`` each."""
@@ -95,13 +98,13 @@ class CodeDecoder(nn.Module):
     span: Tensor
     trunk: nn.Module
 
-    def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool) -> None:
+    def __init__(self, spec: Spec, code: int, hidden: int, width: int, dense: bool, residual: bool = False) -> None:
         super().__init__()
         self.register_buffer("low", spec.per_channel("minimum"), persistent=False)
         # Without variation there is nothing to decode: a constant channel stays at its value.
         span = spec.per_channel("maximum") - spec.per_channel("minimum")
         self.register_buffer("span", span, persistent=False)
-        self.shape, self.dense = spec.shape, dense
+        self.shape, self.conditioned = spec.shape, not dense and not residual
         if dense:
             self.trunk = nn.Sequential(
                 nn.Linear(code, hidden),
@@ -110,10 +113,12 @@ class CodeDecoder(nn.Module):
                 nn.GELU(),
                 nn.Linear(hidden, math.prod(spec.shape)),
             )
+        elif residual:
+            self.trunk = ResidualDecoder(spec, code, width)
         else:
             self.trunk = ImageDecoder(spec, code, code, width)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Map codes ``(N, d)`` to inputs ``(N, *S)``."""
-        raw = self.trunk(codes).view(-1, *self.shape) if self.dense else self.trunk(codes, codes)
-        return self.low + self.span * raw.sigmoid()
+        raw = self.trunk(codes, codes) if self.conditioned else self.trunk(codes)
+        return self.low + self.span * raw.view(-1, *self.shape).sigmoid()
