@@ -90,16 +90,12 @@ def table_1(task: Task, model: nn.Module, side: Side, preset: str, fit: Any) -> 
         "VAE": below,
         "ILVM": fit(task, model, flow(preset, **named), label=f"{preset}: ILVM", over=below, **given),
         "JLVM": fit(task, model, vae(preset, **named), label=f"{preset}: JLVM", **given),
-        "layer": fit(
-            task, model, flow(preset, **named), label=f"{preset}: layer", layer=LAYER, **given
-        ),
+        "layer": fit(task, model, flow(preset, **named), label=f"{preset}: layer", layer=LAYER, **given),
     }.items():
         own |= {f"{name}: {what}": value for what, value in told(explainer, task, side).items()}
     if preset != "further":
         own |= taught(task, model, below, side.train, side.test, flow(preset), fit.keywords["seed"])
     return own
-
-
 
 
 @torch.no_grad()
@@ -110,7 +106,10 @@ def told(explainer: xlens.LensExplainer, task: Task, side: Side) -> Figures:
     # The metric's own classifier learns on rows whose side information no lens saw.
     free = side.seen[:, 0].isnan()
     found = interpretability(
-        codes[0][free].float(), side.train[free], test_codes=codes[1].float(), test_side_info=side.test,
+        codes[0][free].float(),
+        side.train[free],
+        test_codes=codes[1].float(),
+        test_side_info=side.test,
         max_rows=700,
     )
     each = dict(zip(ATTRIBUTES, found.probability.tolist(), strict=True))
@@ -146,7 +145,10 @@ def rotated(task: Task, seed: int) -> tuple[Task, Tensor, Tensor]:
         angle = TURNED * (2 * torch.rand(len(part), generator=generator) - 1)
         turn = torch.deg2rad(angle)
         nothing = torch.zeros_like(turn)
-        rows = [torch.stack([turn.cos(), -turn.sin(), nothing], 1), torch.stack([turn.sin(), turn.cos(), nothing], 1)]
+        rows = [
+            torch.stack([turn.cos(), -turn.sin(), nothing], 1),
+            torch.stack([turn.sin(), turn.cos(), nothing], 1),
+        ]
         grid = F.affine_grid(torch.stack(rows, 1), list(part.shape), align_corners=False)
         images.append(F.grid_sample(part, grid, align_corners=False))
         angles.append(angle)
@@ -188,7 +190,13 @@ CLAIMS = (
         "",
     ),
     *(
-        Claim(f"ILVM table 1, {name} alone", "not in the paper", both(name), above(f"ILVM: {name}", f"JLVM: {name}"), "")
+        Claim(
+            f"ILVM table 1, {name} alone",
+            "not in the paper",
+            both(name),
+            above(f"ILVM: {name}", f"JLVM: {name}"),
+            "",
+        )
         for name in ATTRIBUTES
     ),
     Claim(

@@ -81,7 +81,8 @@ def extremes(found: Figures) -> Figures:
 
 def of_kind(found: Figures, kind: str, what: str) -> list[float]:
     """Return a figure of every lens of one kind."""
-    return [value for name, value in found.items() if name.split(", ")[0].split(":")[0] == kind and name.endswith(f": {what}")]
+    parts = {name: name.rsplit(": ", 1) for name in found}
+    return [found[name] for name, (lens, own) in parts.items() if lens.split(", ")[0] == kind and own == what]
 
 
 def rises(cell: Figures) -> float:
@@ -95,7 +96,7 @@ def kept(judge: str, scale: float) -> list[Shown]:
 
 
 def more_diverse(cell: Figures) -> float:
-    """Return by how much SVAE at alpha 6000 and beta .9 is less invariant and more diverse than every other SVAE."""
+    """Return by how much SVAE at alpha 6000 and beta .9 keeps less, and varies more, than every other SVAE."""
     own, others = "SVAE, 6000, 0.9", [f"SVAE, {a}, {b:g}" for a in ALPHAS for b in BETAS if (a, b) != (6000, 0.9)]
     less = min(cell[f"{name}: own head, 3"] for name in others) - cell[f"{own}: own head, 3"]
     return min(less, cell[f"{own}: L2, 3"] - max(cell[f"{name}: L2, 3"] for name in others))

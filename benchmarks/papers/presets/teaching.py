@@ -23,7 +23,13 @@ STEPS, TEACHING_STEPS = 150, 30
 
 
 def taught(
-    task: Task, model: nn.Module, below: xlens.LensExplainer, side: Tensor, test_side: Tensor, backend: ILVM, seed: int
+    task: Task,
+    model: nn.Module,
+    below: xlens.LensExplainer,
+    side: Tensor,
+    test_side: Tensor,
+    backend: ILVM,
+    seed: int,
 ) -> Figures:
     """Return the metric after each way of asking, the mean over rounds, from the same beginning."""
     order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))
