@@ -16,7 +16,7 @@ from benchmarks.papers.svae import ALPHAS, BETAS, SCALES, reconstruction
 
 STEPS = 400
 #: Of the further attempt: longer, and SemiVAE with no more room beside the class than SVAE's z2 has.
-LONGER, NARROW = 1200, 5
+LONGER, NARROW = 1000, 5
 
 PAPER = {f"SVAE, {a}, {b:g}": SVAE.paper(steps=STEPS, alpha=float(a), beta=b) for a in ALPHAS for b in BETAS}
 PAPER |= {f"SemiVAE, {a}": SVAE.semi(steps=STEPS, alpha=float(a), nuisance_code=15, soft=False) for a in ALPHAS}

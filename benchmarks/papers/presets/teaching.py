@@ -18,7 +18,7 @@ from xlens.metrics import interpretability
 
 #: Rows observed to begin with, asked for in each round, and rounds.
 BEGIN, ROUND, ROUNDS = 50, 50, 3
-STRATEGIES = ("random", "max_entropy", "mutual_information")
+STRATEGIES = ("random", "max_entropy", "mutual_information", "power_mutual_information")
 STEPS, TEACHING_STEPS = 150, 30
 
 
