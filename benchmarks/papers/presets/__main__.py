@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+from collections.abc import Callable
 
 import torch
 
-from benchmarks.papers.cells import keep
+from benchmarks.papers.cells import Figures, keep
 
 PAPERS = ("medxgan", "ilvm", "svae", "dif", "introvac")
 
@@ -40,9 +41,10 @@ def main() -> None:
         page.OUT.write_text(page.page())
 
 
-def measure_of(paper: str):
+def measure_of(paper: str) -> Callable[..., Figures]:
     """Return the function that measures a paper."""
-    return importlib.import_module(f"benchmarks.papers.presets.{paper}").measure
+    measure: Callable[..., Figures] = importlib.import_module(f"benchmarks.papers.presets.{paper}").measure
+    return measure
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 import xlens_dif
 from sklearn.metrics import roc_auc_score, silhouette_score
 from torch import nn
-from xlens_dif import DIF
+from xlens_dif import DIF, DIFLens
 from xlens_dif.sparse import PENALTIES
 
 import xlens
@@ -22,7 +22,7 @@ from benchmarks.papers.presets.claims import Claim, Shown, above, at_least
 from benchmarks.papers.presets.common import eyes, fitted, network, pair
 from xlens.metrics import frechet_distance, reconstruction_attack
 
-STEPS = {"paper": 200, "defaults": 150, "further": 400}
+STEPS = {"paper": 200, "defaults": 150, "further": 600}
 #: Inputs a step of ``paper()``, which does not say how many.
 BATCH = 64
 #: The lenses of the further attempt, and of the attack.
@@ -88,9 +88,9 @@ def attacked(explainer: xlens.LensExplainer, model: nn.Module, task: Task) -> fl
 @torch.no_grad()
 def fakes(explainer: xlens.LensExplainer, seen: nn.Sequential, task: Task) -> float:
     """Return the Frechet distance of fakes to all images of the pair, for which the test images are too few."""
-    lens = explainer.lens
-    raw = torch.randn(MADE, lens.code, generator=torch.Generator().manual_seed(0))
-    made = torch.cat([lens.decode(part) for part in (lens.bound * (raw / lens.bound).tanh()).split(256)])
+    with xlens.asking(explainer, DIFLens) as lens:
+        raw = torch.randn(MADE, lens.code, generator=torch.Generator().manual_seed(0))
+        made = torch.cat([lens.decode(part) for part in (lens.bound * (raw / lens.bound).tanh()).split(256)])
     real = torch.cat([task.train, task.test])
     return frechet_distance(features(seen, real), features(seen, made))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import xlens_introvac
 from torch import Tensor, nn
-from xlens_introvac import IntroVAC
+from xlens_introvac import IntroVAC, IntroVACLens
 
 import xlens
 from benchmarks.common.frechet import features
@@ -94,8 +94,8 @@ def of_preset(
 def stepped(explainer: xlens.LensExplainer, model: nn.Module, seen: nn.Module, x: Tensor) -> Figures:
     """Return who sees the contrast class after a step along its direction, and after one along another."""
     target, contrast = explainer.fitted.classes(x, None, None, 256)
-    noise = torch.randn(RANDOM, explainer.lens.code, generator=torch.Generator().manual_seed(0))
-    with xlens.asking(explainer) as lens:
+    with xlens.asking(explainer, IntroVACLens) as lens:
+        noise = torch.randn(RANDOM, lens.code, generator=torch.Generator().manual_seed(0))
         codes = lens.encode(x)
         direction = F.normalize(lens.head.classes[contrast] - lens.head.classes[target], dim=1)
         moved = lens.decode(codes + FAR * direction)

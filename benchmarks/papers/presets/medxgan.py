@@ -56,6 +56,7 @@ def own_area(explainer: xlens.LensExplainer, model: nn.Module, task: Task) -> Fi
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = explainer.explain(x, carry="none", attributions=())
+    assert found.reconstruction is not None
     change = (found.reconstruction - found.counterfactual).abs()
     figures: Figures = {}
     for name, least in MARKED.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from xlens_svae import SVAE
+from xlens_svae import SVAE, SVAELens
 
 import xlens
 from benchmarks.common.tasks import digits
@@ -60,7 +60,7 @@ def figures_of(explainer: xlens.LensExplainer, model: nn.Module, images: Tensor)
 @torch.no_grad()
 def right(explainer: xlens.LensExplainer, images: Tensor, labels: Tensor) -> float:
     """Return the lens's own accuracy."""
-    with xlens.asking(explainer) as lens:
+    with xlens.asking(explainer, SVAELens) as lens:
         found = lens.class_probabilities(lens.encode(images)).argmax(1)
     return float((found == labels).float().mean())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import warnings
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,12 @@ from xlens.metrics import interpretability
 
 #: Rows observed to begin with, asked for in each round, and rounds.
 BEGIN, ROUND, ROUNDS = 50, 50, 3
-STRATEGIES = ("random", "max_entropy", "mutual_information", "power_mutual_information")
+STRATEGIES: tuple[Literal["random", "max_entropy", "mutual_information", "power_mutual_information"], ...] = (
+    "random",
+    "max_entropy",
+    "mutual_information",
+    "power_mutual_information",
+)
 STEPS, TEACHING_STEPS = 150, 30
 
 
