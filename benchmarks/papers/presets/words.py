@@ -5,8 +5,8 @@ from __future__ import annotations
 HEAD = """\
 # The papers' claims on digits
 
-`python -m benchmarks.papers.presets --run PAPER --seed N` for each, `--further PAPER --seed N` for what was tried
-further, then `--page`, which writes this page.
+`python -m benchmarks.papers.presets --run PAPER --seed N` for each, `--further PAPER --seed N` for what was
+tried further, then `--page`, which writes this page.
 
 Each claim of the five papers that a number can stand for, with the paper's own number, ours with the
 backend's `paper()`, and ours with the backend's defaults. The data are scikit-learn's handwritten digits:
@@ -20,8 +20,8 @@ own tables](papers.md).
 
 Figures are medians over seeds, with the range. A claim is **reproduced** where it holds with every seed of
 `paper()`, **refuted here** where it holds with no seed of anything, a further attempt among it, and **not
-reproduced** otherwise. The verdict counts the seeds on which the claim holds. Claims and marks were set
-down before a paper's figures were seen, and the further attempts after the first seeds had shown what is not
+reproduced** otherwise. The verdict counts the seeds on which the claim holds. Claims and marks were set down
+before a paper's figures were seen, and the further attempts after the first seeds had shown what is not
 reproduced."""
 
 SETTINGS = {
@@ -51,13 +51,14 @@ own.""",
 to all 357 images of the pair is Frechet's in another network's features; the ELBO is of a Gaussian likelihood
 at its best variance. The attack takes 100 steps at a price of .1 on 32 images of a 3.""",
     "introvac": """\
-`IntroVAC.paper(steps=300, batch_size=32)`, defaults with 300 steps (1,500 are theirs), both with two measured
-attributes beside the ten classes: thick (ink above the median) and wide. VAC is the same without
-introspection, for as many steps and for four times as many, without decay in `paper()`. Distances are
-Frechet's in another network's features, on the 450 test images. The step is of length 4 along the direction,
-on 100 images; attributes are edited by 4 each on test images that are neither, and read off the decoding by
-measurement; sharpness is the mean difference of neighbouring pixels, over that of the images. The game's
-further attempt has our weights of the game (b_EC .3, b_G 1).""",
+`IntroVAC.paper(steps=600, batch_size=32)`, defaults with 300 steps (1,500 are theirs), both with two measured
+attributes beside the ten classes: thick (more ink than the median) and right (more of it in the right half
+than in the left, likewise). VAC is the same without introspection, for as many steps and for four times as
+many, without decay in `paper()`. Distances are Frechet's in another network's features, on the 450 test
+images. The step is of length 4 along the direction, on 100 images; attributes are edited by 4 each on test
+images that are neither, and read off the decoding by measurement; sharpness is the mean difference of
+neighbouring pixels, over that of the images. The game's further attempt has our weights of the game (b_EC .3,
+b_G 1).""",
 }
 
 #: What was tried of each paper, and what came out.
