@@ -105,7 +105,8 @@ def test_the_page_of_digits_says_what_was_not_measured(presets):
         ([{"paper: a": 0.0}], "**not reproduced** (paper 0 of 1)"),
         ([{"paper: a": 0.0, "further: a": 0.0}], "**refuted here** (paper 0 of 1, further 0 of 1)"),
         ([{"paper: a": 0.0, "further: a": 2.0}], "**not reproduced** (paper 0 of 1, further 1 of 1)"),
-        ([{"defaults: a": 2.0}], "not measured"),
+        ([{"defaults: a": 2.0}], "not measured with `paper()` as it is (defaults 1 of 1)"),
+        ([{}], "not measured"),
     ],
 )
 def test_the_verdict_counts_seeds(presets, cells, said):

@@ -91,10 +91,10 @@ def verdict(claim: Claim, cells: Sequence[Figures]) -> str:
     anything, a further attempt among it; all else is not reproduced.
     """
     found = counts(claim, cells)
-    if "paper" not in found:
-        return "not measured"
-    hits, runs = found["paper"]
     each = ", ".join(f"{preset} {good} of {total}" for preset, (good, total) in found.items())
+    if "paper" not in found:
+        return f"not measured with `paper()` as it is ({each})" if each else "not measured"
+    hits, runs = found["paper"]
     if hits == runs:
         return f"**reproduced** ({each})"
     refuted = FURTHER in found and not any(good for good, _ in found.values())
