@@ -22,7 +22,7 @@ from benchmarks.papers.presets.claims import Claim, Shown, above, at_least
 from benchmarks.papers.presets.common import eyes, fitted, network, pair
 from xlens.metrics import frechet_distance, reconstruction_attack
 
-STEPS = {"paper": 200, "defaults": 150, "further": 600}
+STEPS = {"paper": 200, "defaults": 150, "further": 400}
 #: Inputs a step of ``paper()``, which does not say how many.
 BATCH = 64
 #: The lenses of the further attempt, and of the attack.
