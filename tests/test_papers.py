@@ -111,7 +111,7 @@ def test_the_page_of_digits_says_what_was_not_measured(presets):
 )
 def test_the_verdict_counts_seeds(presets, cells, said):
     claims = importlib.import_module("benchmarks.papers.presets.claims")
-    claim = claims.Claim("A table 1", "a is above 1", [claims.Shown("a", "a")], claims.at_least("a", 1.0), "")
+    claim = claims.Claim("A table 1", "a is above 1", [claims.Shown("a", "a")], claims.at_least("a", 1.0))
     assert claims.verdict(claim, cells) == said
 
 

@@ -31,6 +31,8 @@ MADE = 2000
 #: Of the attack: images, the price of the perturbation, and steps.
 ATTACKED, WEIGHT, ATTACK_STEPS = 32, 0.1, 100
 ATTACK = "the attack turns"
+#: An AUC is above another by half a point at least: by less where a penalty has left no weights on either side.
+HALF = 0.005
 CNN = "the classifier: AUC of the label"
 
 
@@ -108,63 +110,54 @@ CLAIMS = (
         "DIF table 1, AUC",
         "DIF loses less than vanilla from lambda 0 to .1: 3 against 8 .053 and .072, faces .013 and .204",
         three("AUC lost", 3),
-        above("vanilla: AUC lost", "DIF: AUC lost"),
-        "",
+        above("vanilla: AUC lost", "DIF: AUC lost", HALF),
     ),
     Claim(
         "DIF table 1, AUC",
         "at lambda .1 DIF is above logistic: 3 against 8 .939 and .909",
         three(LAST, 3),
-        above(f"DIF: {LAST}", f"logistic: {LAST}"),
-        "",
+        above(f"DIF: {LAST}", f"logistic: {LAST}", HALF),
     ),
     Claim(
         "DIF table 1, AUC of a CNN",
         "at lambda 0 faces .983 against the CNN's .967; 3 against 8 .992 against .994",
         [Shown("DIF", "DIF: AUC of the label, lambda 0.0", 3), Shown("the CNN", CNN, 3)],
         above("DIF: AUC of the label, lambda 0.0", CNN),
-        "",
     ),
     Claim(
         "DIF table 1, FID of fakes",
         "DIF's are better than vanilla's: 3 against 8 87.1 and 92.6",
         three("Frechet distance, fakes"),
         above("vanilla: Frechet distance, fakes", "DIF: Frechet distance, fakes"),
-        "",
     ),
     Claim(
         "DIF table 1, ELBO",
         "DIF's is above vanilla's: 3 against 8 -74.5 and -75.9",
         three("ELBO", 1),
         above("DIF: ELBO", "vanilla: ELBO"),
-        "",
     ),
     Claim(
         "DIF table 1, % non-sparse",
         "at lambda .1 DIF has fewer features than vanilla: 3 against 8 29.2 and 37.5 (on faces and X-rays more)",
         three(SPARSE, 1, 100),
         above(f"vanilla: {SPARSE}", f"DIF: {SPARSE}"),
-        "",
     ),
     Claim(
         "DIF figure 4",
         "the three top features change the class (pictures)",
         three("flips of three features"),
         at_least("DIF: flips of three features", 0.5),
-        "",
     ),
     Claim(
         "DIF figure 5",
         "the classes lie apart in DIF's code (UMAP); on 3 against 8 without separation too",
         three("silhouette"),
         above("DIF: silhouette", "vanilla: silhouette"),
-        "",
     ),
     Claim(
         "DIF figure 6",
         "an attack on the reconstruction turns vanilla's sooner than DIF's (pictures)",
         [Shown(kind, f"{kind}: {ATTACK}") for kind in FURTHER],
         above(f"vanilla: {ATTACK}", f"DIF: {ATTACK}"),
-        "",
     ),
 )

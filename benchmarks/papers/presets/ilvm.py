@@ -197,7 +197,6 @@ CLAIMS = (
         "mean p: on MNIST ILVM is above JLVM, 95.2 and 89.8 % (below it on SVHN and chairs)",
         [*both("mean p"), Shown("the VAE", "VAE: mean p", 1, 100)],
         above("ILVM: mean p", "JLVM: mean p"),
-        "",
     ),
     *(
         Claim(
@@ -205,7 +204,6 @@ CLAIMS = (
             "not in the paper",
             both(name),
             above(f"ILVM: {name}", f"JLVM: {name}"),
-            "",
         )
         for name in ATTRIBUTES
     ),
@@ -214,7 +212,6 @@ CLAIMS = (
         "no number in the paper",
         [Shown("ILVM on the layer", "layer: mean p", 1, 100), Shown("over the VAE", "ILVM: mean p", 1, 100)],
         above("layer: mean p", "ILVM: mean p"),
-        "",
     ),
     Claim(
         "ILVM figure 4",
@@ -223,14 +220,12 @@ CLAIMS = (
         lambda cell: (
             min(cell[f"in two dimensions: {kind}"] for kind in ("ILVM", "JLVM")) - cell["in two dimensions: VAE"]
         ),
-        "",
     ),
     Claim(
         "ILVM figure 7",
         "z* over a layer shows the angle of turned digits, the layer does not (pictures)",
         [Shown("the layer", "angle: layer", 1, 100), Shown("z*", "angle: z*", 1, 100)],
         above("angle: z*", "angle: layer"),
-        "",
     ),
     Claim(
         "ILVM figure 8",
@@ -242,6 +237,5 @@ CLAIMS = (
             Shown("at random", "teaching: random", 1, 100),
         ],
         above("teaching: mutual_information", "teaching: random"),
-        "",
     ),
 )

@@ -162,14 +162,12 @@ CLAIMS = (
             Shown("ratio", "IntroVAC / VAC, longer"),
         ],
         above(f"VAC, longer: {DISTANCE}", f"IntroVAC: {DISTANCE}"),
-        "",
     ),
     Claim(
         "IntroVAC table 1, at equal steps",
         "not in the paper",
         [Shown("VAC", f"VAC: {DISTANCE}"), Shown("ratio", "IntroVAC / VAC")],
         above(f"VAC: {DISTANCE}", f"IntroVAC: {DISTANCE}"),
-        "",
     ),
     Claim(
         "IntroVAC figures 4 and 5",
@@ -180,7 +178,6 @@ CLAIMS = (
             Shown("random directions", "step: random"),
         ],
         at_least("step: another network", 0.5),
-        "",
     ),
     Claim(
         "IntroVAC figure 6",
@@ -192,7 +189,6 @@ CLAIMS = (
             Shown("of no edit", "edited nothing: both"),
         ],
         at_least("edited both: both", 0.5),
-        "",
     ),
     Claim(
         "IntroVAC figure 7",
@@ -203,20 +199,17 @@ CLAIMS = (
             Shown("VAC, longer", "VAC, longer: sharpness"),
         ],
         above("IntroVAC: sharpness", "VAC, longer: sharpness"),
-        "",
     ),
     Claim(
         "IntroVAC figure 8",
         "Langevin samples have the class that they are drawn for (pictures)",
         [Shown("the classifier accepts", "Langevin: the classifier accepts")],
         at_least("Langevin: the classifier accepts", 0.5),
-        "",
     ),
     Claim(
         "IntroVAC figure 9",
         "generated images (pictures; no VAC beside them)",
         [Shown("IntroVAC", f"IntroVAC: {MADE}"), Shown("VAC, longer", f"VAC, longer: {MADE}")],
         above(f"VAC, longer: {MADE}", f"IntroVAC: {MADE}"),
-        "",
     ),
 )

@@ -9,7 +9,8 @@ from benchmarks.papers.cells import Figures, kept, lines
 from benchmarks.papers.presets import dif, ilvm, introvac, medxgan, svae
 from benchmarks.papers.presets.claims import FURTHER, Claim, of_preset, text, verdict
 from benchmarks.papers.presets.common import PRESETS
-from benchmarks.papers.presets.words import HEAD, PICTURES, SETTINGS, TRIED
+from benchmarks.papers.presets.why import WHY
+from benchmarks.papers.presets.words import HEAD, PICTURES, SETTINGS
 
 __all__ = ["OUT", "PAPERS", "page"]
 
@@ -29,7 +30,7 @@ def page() -> str:
     every = {name: cells(name) for name in PAPERS}
     parts = [HEAD.rstrip(), tally(every)]
     for name, (title, claims) in PAPERS.items():
-        parts += [f"## {title}", SETTINGS[name], lines(COLUMNS, rows(claims, every[name])), TRIED[name]]
+        parts += [f"## {title}", SETTINGS[name], lines(COLUMNS, rows(claims, every[name], WHY[name]))]
     return "\n\n".join([*(part for part in parts if part), PICTURES.rstrip()]) + "\n"
 
 
@@ -39,7 +40,7 @@ def cells(paper: str) -> dict[int, Figures]:
     return {seed: {**own.get(seed, {}), **more.get(seed, {})} for seed in sorted({*own, *more})}
 
 
-def rows(claims: Sequence[Claim], found: dict[int, Figures]) -> list[list[str]]:
+def rows(claims: Sequence[Claim], found: dict[int, Figures], why: Sequence[str]) -> list[list[str]]:
     """Return the rows of one paper's table."""
     here = list(found.values())
     return [
@@ -49,9 +50,9 @@ def rows(claims: Sequence[Claim], found: dict[int, Figures]) -> list[list[str]]:
             *(text(claim, of_preset(here, preset)) for preset in (*PRESETS, FURTHER)),
             seeds(found),
             verdict(claim, here),
-            claim.why or "-",
+            reason or "-",
         ]
-        for claim in claims
+        for claim, reason in zip(claims, why, strict=True)
     ]
 
 

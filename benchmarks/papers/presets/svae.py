@@ -108,21 +108,18 @@ CLAIMS = (
         "R rises with beta from .01 to .9: MNIST -402 to 46 and -683 to 60",
         [Shown(f"alpha {a}, beta {b:g}:", f"SVAE, {a}, {b:g}: R", 0) for a in ALPHAS for b in BETAS],
         rises,
-        "",
     ),
     Claim(
         "SVAE table 1, R",
         "SVAE at its best beta is above SemiVAE: MNIST 60 against -428",
         [Shown("SVAE", "best SVAE: R", 0), Shown("SemiVAE", "best SemiVAE: R", 0)],
         above("best SVAE: R", "best SemiVAE: R"),
-        "",
     ),
     Claim(
         "SVAE table 1, accuracy",
         "SVAE is above SemiVAE: MNIST 98.23 against 97.35 %, SVHN 90.8 against 84.4",
         [Shown("SVAE", "best SVAE: right", 1, 100), Shown("SemiVAE", "best SemiVAE: right", 1, 100)],
         above("best SVAE: right", "best SemiVAE: right"),
-        "",
     ),
     *(
         Claim(
@@ -130,7 +127,6 @@ CLAIMS = (
             "SVAE keeps its class under redrawn z2 more often than SemiVAE (a plot)",
             kept(judge, scale),
             above(f"least of SVAE: {judge}, {scale:g}", f"most of SemiVAE: {judge}, {scale:g}"),
-            "",
         )
         for judge in ("own head", "the classifier")
         for scale in SCALES
@@ -140,6 +136,5 @@ CLAIMS = (
         "alpha 6000, beta .9 is the least invariant at large sigma, and the most diverse",
         [Shown("kept at sigma 3", "SVAE, 6000, 0.9: own head, 3"), Shown("L2", "SVAE, 6000, 0.9: L2, 3")],
         more_diverse,
-        "",
     ),
 )

@@ -61,9 +61,6 @@ neighbouring pixels, over that of the images. The game's further attempt has our
 b_G 1).""",
 }
 
-#: What was tried of each paper, and what came out.
-TRIED = {"medxgan": "", "ilvm": "", "svae": "", "dif": "", "introvac": ""}
-
 PICTURES = """\
 ## Without a number
 
