@@ -88,8 +88,8 @@ def counts(claim: Claim, cells: Sequence[Figures]) -> Mapping[str, tuple[int, in
 def verdict(claim: Claim, cells: Sequence[Figures]) -> str:
     """Say whether the claim was reproduced.
 
-    It is where it holds with every seed of ``paper()`` (so far, where these are fewer than three), and refuted on these data where it does with no seed of
-    anything, a further attempt among it; all else is not reproduced.
+    It is where it holds with every seed of ``paper()`` (so far, where these are fewer than three), and refuted on
+    these data where it does with no seed of anything, a further attempt among it; all else is not reproduced.
     """
     found = counts(claim, cells)
     each = ", ".join(f"{preset} {good} of {total}" for preset, (good, total) in found.items())
