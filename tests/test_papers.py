@@ -97,10 +97,8 @@ def test_the_page_of_digits_says_what_was_not_measured(presets):
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (
-            [{"paper: a": 2.0}, {"paper: a": 3.0, "defaults: a": 0.0}],
-            "**reproduced** (paper 2 of 2, defaults 0 of 1)",
-        ),
+        ([{"paper: a": 2.0}] * 3 + [{"defaults: a": 0.0}], "**reproduced** (paper 3 of 3, defaults 0 of 1)"),
+        ([{"paper: a": 2.0}] * 2, "**reproduced so far** (paper 2 of 2)"),
         ([{"paper: a": 0.0}, {"paper: a": 3.0}], "**not reproduced** (paper 1 of 2)"),
         ([{"paper: a": 0.0}], "**not reproduced** (paper 0 of 1)"),
         ([{"paper: a": 0.0, "further: a": 0.0}], "**refuted here** (paper 0 of 1, further 0 of 1)"),
