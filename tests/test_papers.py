@@ -101,7 +101,7 @@ def test_the_page_of_digits_says_what_was_not_measured(presets):
         ([{"paper: a": 2.0}] * 2, "**reproduced so far** (paper 2 of 2)"),
         ([{"paper: a": 0.0}, {"paper: a": 3.0}], "**not reproduced** (paper 1 of 2)"),
         ([{"paper: a": 0.0}], "**not reproduced** (paper 0 of 1)"),
-        ([{"paper: a": 0.0, "further: a": 0.0}], "**refuted here** (paper 0 of 1, further 0 of 1)"),
+        ([{"paper: a": 0.0, "further: a": 0.0}], "**refuted here so far** (paper 0 of 1, further 0 of 1)"),
         ([{"paper: a": 0.0, "further: a": 2.0}], "**not reproduced** (paper 0 of 1, further 1 of 1)"),
         ([{"defaults: a": 2.0}], "not measured with `paper()` as it is (defaults 1 of 1)"),
         ([{}], "not measured"),

@@ -88,16 +88,17 @@ def counts(claim: Claim, cells: Sequence[Figures]) -> Mapping[str, tuple[int, in
 def verdict(claim: Claim, cells: Sequence[Figures]) -> str:
     """Say whether the claim was reproduced.
 
-    It is where it holds with every seed of ``paper()`` (so far, where these are fewer than three), and refuted on
-    these data where it does with no seed of anything, a further attempt among it; all else is not reproduced.
+    It is where it holds with every seed of ``paper()``, and refuted on these data where it does with no seed of
+    anything, a further attempt among it (so far, of fewer than three seeds); all else is not reproduced.
     """
     found = counts(claim, cells)
     each = ", ".join(f"{preset} {good} of {total}" for preset, (good, total) in found.items())
     if "paper" not in found:
         return f"not measured with `paper()` as it is ({each})" if each else "not measured"
     hits, runs = found["paper"]
+    far = "" if runs >= SEEDS else " so far"
     if hits == runs:
-        return f"**reproduced{'' if runs >= SEEDS else ' so far'}** ({each})"
-    refuted = FURTHER in found and not any(good for good, _ in found.values())
-    word = "refuted here" if refuted else "not reproduced"
-    return f"**{word}** ({each})"
+        return f"**reproduced{far}** ({each})"
+    if FURTHER in found and not any(good for good, _ in found.values()):
+        return f"**refuted here{far}** ({each})"
+    return f"**not reproduced** ({each})"
