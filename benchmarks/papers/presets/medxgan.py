@@ -16,7 +16,7 @@ from benchmarks.papers.presets.claims import Claim, Shown, above, at_least
 from benchmarks.papers.presets.common import fitted, network, pair
 from xlens.metrics import intensity_drop
 
-STEPS = {"paper": 400, "defaults": 200, "further": 1000}
+STEPS = {"paper": 400, "defaults": 200, "further": 800}
 #: Steps of the search for a code wherever ``paper()`` explains; table 3's own searches have 500.
 SEARCHED = 150
 #: Shares of a map's largest magnitude from which on a pixel is marked.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 __all__ = ["WHY"]
 
-_STEPS = (
-    "training: the defaults, with an encoder, reach it in half of the steps; the further attempt has 1,000 steps"
-)
+_STEPS = "training: the defaults, with an encoder, reach it in half of the steps; the further attempt has 800 steps"
 _CODES = (
     "definition: codes stay near where they were drawn; with a prior on z1 (further attempt, .01) only z2 is left "
     "where it was"
@@ -26,8 +24,8 @@ WHY = {
         "",
     ),
     "ilvm": (
-        "a longer VAE, JLVM and flow are the further attempt; smaller data and fewer observed rows than the paper's "
-        "remain",
+        "a longer VAE, JLVM and flow are the further attempt; smaller data and fewer observed rows than the "
+        "paper's remain",
         "as above",
         "as above",
         "",
@@ -46,8 +44,8 @@ WHY = {
         "data: hardly any setting loses the class on these digits; longer (further attempt) varies less, not more",
     ),
     "dif": (
-        "training: `paper()`'s penalty leaves no weights to vanilla, and with one seed none to DIF; twice the steps are "
-        "the further attempt. With the defaults there is next to nothing to lose",
+        "training: `paper()`'s penalty leaves no weights to vanilla, and with one seed none to DIF; twice the "
+        "steps are the further attempt. With the defaults there is next to nothing to lose",
         "likewise, of the logistic lens",
         "data: the network is right on every test image",
         "training: fakes of `paper()` are far from images after 200 steps. With the defaults, where they are not, "
@@ -55,13 +53,13 @@ WHY = {
         "seeds differ by more than lenses do; of one seed in three DIF is ahead",
         "no weights are left to vanilla with `paper()`; with the defaults one feature of 24 does for both",
         "",
-        "training: the defaults tell the classes apart with every seed; twice the steps of `paper()` are the further "
-        "attempt",
+        "training: the defaults tell the classes apart with every seed; twice the steps of `paper()` are the "
+        "further attempt",
         "the attack turns nearly all of either; weaker ones were not tried",
     ),
     "introvac": (
-        "training: a VAC gains more from four times the steps than the game gives, as on Fashion-MNIST; our weights "
-        "of the game are the further attempt",
+        "training: a VAC gains more from four times the steps than the game gives, as on Fashion-MNIST; our "
+        "weights of the game are the further attempt",
         "likewise",
         "training or width: with the defaults, of 24 dimensions instead of 256, it does",
         "training or width: with the defaults it does",
