@@ -9,10 +9,12 @@ from typing import NamedTuple
 from benchmarks.papers.cells import Figures
 from benchmarks.papers.presets.common import PRESETS
 
-__all__ = ["FURTHER", "Claim", "Shown", "above", "at_least", "verdict"]
+__all__ = ["FURTHER", "UNCLAIMED", "Claim", "Shown", "above", "at_least", "verdict"]
 
 #: The further attempt at what was not reproduced; its figures stand beside those of the presets.
 FURTHER = "further"
+#: What stands for the paper's words where a row is only there for comparison.
+UNCLAIMED = "not in the paper"
 #: Fewer seeds do not make a verdict.
 SEEDS = 3
 #: How far a claim holds: above 0 where it does. It raises KeyError where its figures are not there.
@@ -93,6 +95,8 @@ def verdict(claim: Claim, cells: Sequence[Figures]) -> str:
     """
     found = counts(claim, cells)
     each = ", ".join(f"{preset} {good} of {total}" for preset, (good, total) in found.items())
+    if found and claim.paper == UNCLAIMED:
+        return f"no claim of the paper's ({each})"
     if "paper" not in found:
         return f"not measured with `paper()` as it is ({each})" if each else "not measured"
     hits, runs = found["paper"]

@@ -18,7 +18,7 @@ from benchmarks.common.judges import predicted
 from benchmarks.common.tasks import Task, digits
 from benchmarks.lenses.defaults import LAYER
 from benchmarks.papers.cells import Figures
-from benchmarks.papers.presets.claims import Claim, Shown, above
+from benchmarks.papers.presets.claims import UNCLAIMED, Claim, Shown, above
 from benchmarks.papers.presets.common import fitted, network
 from benchmarks.papers.presets.teaching import taught
 from xlens.metrics import interpretability
@@ -201,7 +201,7 @@ CLAIMS = (
     *(
         Claim(
             f"ILVM table 1, {name} alone",
-            "not in the paper",
+            UNCLAIMED,
             both(name),
             above(f"ILVM: {name}", f"JLVM: {name}"),
         )
@@ -209,7 +209,7 @@ CLAIMS = (
     ),
     Claim(
         "ILVM section 2.1, on a layer",
-        "no number in the paper",
+        UNCLAIMED,
         [Shown("ILVM on the layer", "layer: mean p", 1, 100), Shown("over the VAE", "ILVM: mean p", 1, 100)],
         above("layer: mean p", "ILVM: mean p"),
     ),

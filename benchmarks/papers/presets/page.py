@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.papers.cells import Figures, kept, lines
 from benchmarks.papers.presets import dif, ilvm, introvac, medxgan, svae
-from benchmarks.papers.presets.claims import FURTHER, Claim, of_preset, text, verdict
+from benchmarks.papers.presets.claims import FURTHER, UNCLAIMED, Claim, of_preset, text, verdict
 from benchmarks.papers.presets.common import PRESETS
 from benchmarks.papers.presets.why import WHY
 from benchmarks.papers.presets.words import HEAD, PICTURES, SETTINGS
@@ -71,7 +71,8 @@ def tally(every: dict[str, dict[int, Figures]]) -> str:
     words = ("reproduced", "not reproduced", "refuted here", "not measured")
     counted = []
     for name, (title, claims) in PAPERS.items():
-        found = [verdict(claim, list(every[name].values())) for claim in claims]
+        here = list(every[name].values())
+        found = [verdict(claim, here) for claim in claims if claim.paper != UNCLAIMED]
         said = [sum(one.removeprefix("**").startswith(word) for one in found) for word in words]
         counted.append([title, *map(str, said)])
     return lines(("paper", *words), counted)
