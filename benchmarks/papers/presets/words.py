@@ -33,7 +33,8 @@ SETTINGS = {
 are found by search, of the defaults by the encoder. 1,000 generated anatomies, one negative and three
 positive of each. Drops are of the images that the classifier rightly calls an 8, Grad-CAM that of the last
 convolution and of the ReLU behind it. Ratios are of equation 7 over integrated gradients from black. Three
-searches of 500 steps from random starts, 16 images.""",
+searches of 500 steps from random starts, 16 images. Further: 800 steps, and a prior on z1 of weight .01 in
+every search.""",
     "ilvm": """\
 Digit (the classifier's) and thickness (the amount of ink, in quartiles), each read off one dimension;
 observed on a fifth of the 1,347 training images, the metric's own classifier fitted on others of them, and
@@ -41,18 +42,20 @@ scored on the 450 test images. `JLVM.paper(steps=300, batch_size=32)` and the sa
 the VAE, and `ILVM.paper(steps=250)` over it; defaults with 400 steps of VAEs (3,000 are theirs) and 300 of
 flows (2,200). Figure 4 is read as the accuracy of logistic regression on two dimensions, with the defaults
 alone; figure 7 as the angle of digits turned by up to 60 degrees, read off one dimension; figure 8 as mean p
-over three rounds of 50 questions after 50 answers.""",
+over three rounds of 50 questions after 50 answers. Further: 600 steps of VAEs and 400 of flows, at table 1
+alone.""",
     "svae": """\
 `SVAE.paper(steps=400)` at the paper's two alphas and betas for MNIST, and `SVAE.semi` with the same alphas
 and a z of 15 numbers; defaults with 400 steps (3,000 are theirs), and SemiVAE with a z as wide as SVAE's two
 codes together. R is of a Gaussian likelihood with 16% of the data's variance. Figure 2 counts all 450 test
 images, four draws of z2 each; SVAE stands there with the worst of its settings, SemiVAE with the best of its
-own.""",
+own. Further: 1,000 steps at alpha 6000 and beta .9, and SemiVAE with a z of 5.""",
     "dif": """\
 `DIF.paper(steps=200, batch_size=64)`: the fixed margin, eta and gamma, convolutions; defaults with 150 steps
 (2,000 are theirs); both with the paper's two ablations. AUC is against the label. The distance of 2,000 fakes
 to all 357 images of the pair is Frechet's in another network's features; the ELBO is of a Gaussian likelihood
-at its best variance. The attack takes 100 steps at a price of .1 on 32 images of a 3.""",
+at its best variance. The attack takes 100 steps at a price of .1 on 32 images of a 3. Further: 400 steps of
+DIF and of vanilla.""",
     "introvac": """\
 `IntroVAC.paper(steps=600, batch_size=32)`, defaults with 300 steps (1,500 are theirs), both with two measured
 attributes beside the ten classes: thick (more ink than the median) and right (more of it in the right half
@@ -60,8 +63,7 @@ than in the left, likewise). VAC is the same without introspection, for as many 
 many, without decay in `paper()`. Distances are Frechet's in another network's features, on the 450 test
 images. The step is of length 4 along the direction, on 100 images; attributes are edited by 4 each on test
 images that are neither, and read off the decoding by measurement; sharpness is the mean difference of
-neighbouring pixels, over that of the images. The game's further attempt has our weights of the game (b_EC .3,
-b_G 1).""",
+neighbouring pixels, over that of the images. Further: our weights of the game (b_EC .3, b_G 1).""",
 }
 
 PICTURES = """\
