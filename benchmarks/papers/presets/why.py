@@ -58,8 +58,8 @@ WHY = {
         "the attack turns nearly all of either; weaker ones were not tried",
     ),
     "introvac": (
-        "training: a VAC gains more from four times the steps than the game gives, as on Fashion-MNIST; 600 steps are "
-        "few for `paper()` (before, 300 had a ratio of 37). Our weights of the game come nearer",
+        "training: a VAC gains more from four times the steps than the game gives, as on Fashion-MNIST; 600 steps "
+        "are few for `paper()` (before, 300 had a ratio of 37). Our weights of the game come nearer",
         "likewise",
         "not the game: its weights change nothing. Training or width: with the defaults, of 24 dimensions instead "
         "of 256, it does",
