@@ -83,5 +83,6 @@ Figures that are pictures or diagrams, and that no number of this page stands fo
 | SVAE | 4 to 7: divergences, counterfactuals | sums are measured ([SVAE](svae.md)), pictures not remade |
 | DIF | 1, 2: diagrams | - |
 | DIF | 3: images between two real ones | not remade |
+| DIF | table 1: log-likelihood | not remade, for a reason: [the papers' own tables](papers.md) |
 | IntroVAC | 1 to 3: diagrams | - |
 """
