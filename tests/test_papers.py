@@ -80,3 +80,42 @@ def test_pixels_are_counted_above_a_threshold(papers):
     maps = torch.tensor([[0.0, -1.0, 0.05, 1e-3], [0.0, 0.0, 0.0, 1e-7]])
     assert counted(maps, 1e-6, False).tolist() == [3, 0]
     assert counted(maps, 0.1, True).tolist() == [1, 1]
+
+
+@pytest.fixture
+def presets(papers):
+    return importlib.import_module("benchmarks.papers.presets.page")
+
+
+def test_the_page_of_digits_says_what_was_not_measured(presets):
+    page = presets.page()
+    claims = sum(len(claims) for _, claims in presets.PAPERS.values())
+    assert page.count("| not measured |") == claims + 1  # and the head of the tally
+    assert "98.23 against 97.35" in page
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([{"paper: a": 2.0}] * 3 + [{"defaults: a": 0.0}], "**reproduced** (paper 3 of 3, defaults 0 of 1)"),
+        ([{"paper: a": 2.0}] * 2, "**reproduced so far** (paper 2 of 2)"),
+        ([{"paper: a": 0.0}, {"paper: a": 3.0}], "**not reproduced** (paper 1 of 2)"),
+        ([{"paper: a": 0.0}], "**not reproduced** (paper 0 of 1)"),
+        ([{"paper: a": 0.0, "further: a": 0.0}], "**refuted here so far** (paper 0 of 1, further 0 of 1)"),
+        ([{"paper: a": 0.0, "further: a": 2.0}], "**not reproduced** (paper 0 of 1, further 1 of 1)"),
+        ([{"defaults: a": 2.0}], "not measured with `paper()` as it is (defaults 1 of 1)"),
+        ([{}], "not measured"),
+    ],
+)
+def test_the_verdict_counts_seeds(presets, cells, said):
+    claims = importlib.import_module("benchmarks.papers.presets.claims")
+    claim = claims.Claim("A table 1", "a is above 1", [claims.Shown("a", "a")], claims.at_least("a", 1.0))
+    assert claims.verdict(claim, cells) == said
+
+
+def test_a_figure_of_a_preset_stands_in_its_column(presets, tmp_path):
+    for seed, value in enumerate((0.5, 0.7, 0.6)):
+        cell = {"paper: own area": value, "defaults: own area": 0.25}
+        (tmp_path / f"papers-digits-medxgan-{seed}.json").write_text(json.dumps(cell))
+    page = presets.page()
+    assert "share of pixels 0.60 (0.50 to 0.70) | share of pixels 0.25 (0.25 to 0.25) | - | 0, 1, 2 |" in page

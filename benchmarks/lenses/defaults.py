@@ -42,11 +42,11 @@ HEAD = (
 )
 
 
-def network(task: Task) -> nn.Module:
+def network(task: Task, seed: int = 0) -> nn.Module:
     """Train the classifier."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = small_cnn(tuple(task.train.shape[1:]), len(task.class_names))
-    return train_classifier(model, task.train, task.train_labels, steps=500, progress=False)
+    return train_classifier(model, task.train, task.train_labels, steps=500, seed=seed, progress=False)
 
 
 def line(task: Task, model: nn.Module, backend: str, seed: int, masked: bool, options: dict) -> str:

@@ -51,8 +51,11 @@ def restarts(rows: dict[str, float], explainer: xlens.LensExplainer, images: Ten
     with xlens.asking(explainer) as lens:
         decoded = [lens.decode(code) for code in codes]
     pairs = ((0, 1), (0, 2), (1, 2))
-    # z1 in units of its prior, so that a shared mean does not count as likeness.
     d1 = explainer.lens.nuisance_code
+    for name, part in (("codes as they are", codes), ("z2", codes[:, :, d1:])):
+        cosine = [torch.cosine_similarity(part[a], part[b]).mean() for a, b in pairs]
+        rows[f"3 inversions: cosine of {name}"] = float(torch.stack(cosine).mean())
+    # z1 in units of its prior, so that a shared mean does not count as likeness.
     codes = [torch.cat([explainer.lens.prior.whiten(code[:, :d1]), code[:, d1:]], 1) for code in codes]
     cosine = [torch.cosine_similarity(codes[a], codes[b]).mean() for a, b in pairs]
     rows["3 inversions: cosine of codes (paper .965)"] = float(torch.stack(cosine).mean())

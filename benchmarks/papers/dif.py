@@ -44,14 +44,14 @@ HEAD = (
 WORDS = """\
 Ours is Fashion-MNIST, coat against shirt: 12,000 training and 2,000 test images of 28 pixels (the paper: 64
 and 256), fully connected networks, a code of 24 dimensions, {steps:,} steps; the separation is the paper's
-statistic, the introspection that of Soft-IntroVAE. Not comparable: the data; **FID**, which here is a Frechet
-distance in the features of a network that knows all ten classes of Fashion-MNIST, on 2,000 fakes and 2,000
-real images, where the paper takes Inception's on 32 (Inception has never seen such images, and 32 do not
-determine a covariance of its 2,048 features); and the **ELBO**, of a Gaussian likelihood at its best
+statistic, the game a penalty after Soft-IntroVAE (the default). Not comparable: the data; **FID**, which here
+is a Frechet distance in the features of a network that knows all ten classes of Fashion-MNIST, on 2,000 fakes
+and 2,000 real images, where the paper takes Inception's on 32 (Inception has never seen such images, and 32
+do not determine a covariance of its 2,048 features); and the **ELBO**, of a Gaussian likelihood at its best
 variance, with the paper's likelihood not stated. Its log-likelihood column is not remade: an introspective
 encoder is trained to give fakes a posterior away from the prior, and is no good proposal to estimate from.
-AUC is against the labels, as in the paper, and "of f" against the classifier's class, which is what the lens
-learns here."""
+AUC is against the labels, as in the paper, and "of the classifier" against the classifier's class, which is
+what the lens learns here."""
 
 READ = """\
 The paper's finding is that DIF keeps its AUC as the penalty grows and vanilla IntroVAE does not: from lambda

@@ -82,7 +82,7 @@ def page() -> str:
             name,
             paper[label],
             *(shown(here, f"{who}: {label}: {DISTANCE}", 2) for who in EYES),
-            shown(here, f"the classifier: {label}: reconstruction, mean absolute error"),
+            shown(here, f"{EYES[0]}: {label}: reconstruction, mean absolute error"),
         ]
         for label, name in LABELS.items()
     ]

@@ -29,6 +29,9 @@ with the range in brackets; of one seed it stands alone, and "±" is over inputs
 otherwise. The papers' "±" is over runs where they say so. Lenses learn the classifier's classes, not the labels,
 unless it
 says otherwise.
+
+Each claim by itself, with `paper()` beside the defaults, three seeds and a verdict, on smaller images:
+[the papers' claims on digits](papers_digits.md).
 """
 
 

@@ -56,7 +56,8 @@ alpha and none at the large one; here {costs}: at beta .9 the q(z|x) that predic
 the weight, for which {steps:,} steps are few. It has SVAE ahead of SemiVAE by .9 points on MNIST, 6.2 on SVHN
 and 10.5 on CIFAR10, and in R at beta .9; here the best SVAE is {ahead} points from the best SemiVAE, whose
 class loss is that of a plain classifier beside the code, and whose R is no lower. The latter speaks for a
-narrower z in the paper's SemiVAE, in which the class would have less room as well (below); that was not run.
+narrower z in the paper's SemiVAE, in which the class would have less room as well (below); on digits that was
+run: [the claims on digits](papers_digits.md).
 A step of SemiVAE decodes every class: {seconds} CPU seconds a fit against {fewer}."""
 
 CURVE = """\

@@ -1,0 +1,1 @@
+"""Each paper's claims on real digits: ``paper()`` and the defaults beside each other, by seed."""
