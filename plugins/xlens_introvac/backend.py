@@ -98,12 +98,11 @@ class IntroVAC(xlens.Backend):
         """Return the paper's weights, width of the code, game and sampler.
 
         What differs from the paper still: its networks normalise groups of channels of each input and not batches;
-        ``steps`` and ``batch_size`` are this backend's defaults; the classes are the classifier's K classes with its
-        own probabilities, where the paper learns a labelled attribute; attributes have a linear read-out with a
+        ``steps`` and ``batch_size`` are this backend's defaults; the classes are the classifier's K classes with
+        its own probabilities, where the paper learns a labelled attribute; attributes have a linear read-out with a
         bias, and a weight of their own beside that of the game. Reconstruction errors are in units of each
         channel's range, and a counterfactual's length is searched for and not fixed. The paper's plain VAC, which
-        has no decay, is
-        ``IntroVAC.paper(introspection=False, schedule="constant")`` with four times the steps.
+        has no decay, is ``IntroVAC.paper(introspection=False, schedule="constant")`` with four times the steps.
 
         Args:
             **options: fields that should differ.

@@ -17,6 +17,7 @@ import xlens
 from xlens import LensExplainer
 from xlens.errors import DataError, OptionError, UnsupportedError, XlensWarning
 from xlens.evaluation import flip_distance
+from xlens.nn import ResidualEncoder
 
 #: A mask of three steps, where the mask does not matter.
 QUICK = toys.SHORT_MASK
@@ -290,3 +291,27 @@ def test_draw_refuses_what_is_no_explainer_of_its_own(fitted):
         xlens_introvac.draw(other, 3, 0)
     with pytest.raises(OptionError, match="draw: explainer is no explainer. Given: str"):
         xlens_introvac.draw("lens/", 3, 0)
+
+
+def reconstructed(explainer, images):
+    with xlens.asking(explainer) as lens:
+        return lens.decode(lens.encode(images))
+
+
+def test_residual_networks_learn_and_are_kept(digits, tmp_path):
+    model, images = digits
+    options = {"network": "residual", "width": 8, "code": 12, "ema": 0.0, "mask": QUICK, "progress": False}
+    with unchanged(model):
+        fitted = xlens.fit(model, images.train, "introvac", steps=150, **options)
+    assert isinstance(fitted.lens.encoder.trunk, ResidualEncoder)
+    far = F.l1_loss(images.test.mean(0, keepdim=True).expand_as(images.test), images.test)
+    decoded = reconstructed(fitted, images.test)
+    assert float(F.l1_loss(decoded, images.test)) < 0.9 * float(far)
+    fitted.save(tmp_path)
+    assert torch.equal(reconstructed(xlens.load(tmp_path, model), images.test), decoded)
+    with pytest.raises(UnsupportedError, match="convolutions need images"):
+        xlens.fit(nn.Linear(6, 2), torch.randn(40, 6), "introvac", network="residual", progress=False)
+
+
+def test_the_papers_networks_are_residual():
+    assert IntroVAC.paper().network == "residual"
