@@ -79,9 +79,11 @@ def large(chosen: argparse.Namespace) -> None:
     classifier = xlens.Classifier(net, class_names=("healthy", "diseased"))
     explainer = xlens.fit(classifier, train, "infill", seed=0, progress=False)
     del train
-    names = (known.of_judges + known.development)[: chosen.inputs]
+    names = (known.of_judges + known.development + known.held_out)[: chosen.inputs]
     labels = torch.tensor([known.labels[name] for name in names])
     test = images(chosen.data, "leaf", names)
+    if chosen.channels_last:
+        net.to(memory_format=torch.channels_last)
     told(explainer, test, labels, len(names), f"Healthy or not, {len(names)} leaves of 224 pixels", chosen.pages)
 
 
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=list(parts))
     parser.add_argument("--data", type=Path, default=Path("coffee"))
     parser.add_argument("--inputs", type=int, default=1000, help="leaves of 224 pixels")
+    parser.add_argument("--channels-last", action="store_true", help="the network of 224 pixels in that format")
     parser.add_argument("--pages", type=Path, help="folder for the pages")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
