@@ -92,8 +92,8 @@ WHY = {
     "introvac": (
         (
             "training: a VAC gains more from four times the steps than the game gives, as on Fashion-MNIST; 600"
-            " steps are few for `paper()` (with strided convolutions instead of residual networks 10.2 after as many,"
-            " and 37 after 300). Our weights of the game come nearer"
+            " steps are few for `paper()` (with strided convolutions instead of residual networks 10.2 after as"
+            " many, and 37 after 300). Our weights of the game come nearer"
         ),
         "likewise",
         (
