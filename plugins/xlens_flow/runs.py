@@ -50,7 +50,11 @@ class Runs:
 
     def keep(self, rows: Tensor, heights: Tensor, states: list[Tensor]) -> None:
         """Keep the last states of these rows, and at which heights ``(m,)`` they were."""
-        for kept, state in zip(self.states[-len(states) :], states, strict=True):
+        first = len(self.states) - len(states)
+        # Until then they are the row's own again, also where a run that began sooner was kept before.
+        for kept, own in zip(self.states[:first], self.own[:first], strict=True):
+            kept[rows] = own[rows]
+        for kept, state in zip(self.states[first:], states, strict=True):
             kept[rows] = state
         self.heights[rows] = heights
 

@@ -177,7 +177,7 @@ def test_the_rim_of_an_object_is_no_evidence_outside_of_it():
         assert "outside of the object" in beside.verdict(group)
 
 
-@pytest.mark.parametrize("kind", ["shuffle", "subset", "weighted", "batches"])
+@pytest.mark.parametrize("kind", ["shuffle", "subset", "weighted", "shares", "batches"])
 def test_facts_by_position_are_refused_beside_a_loader_that_shuffles(data, kind):
     images, labels, has = data
     pairs, size = torch.utils.data.TensorDataset(images, labels), 32
@@ -185,6 +185,7 @@ def test_facts_by_position_are_refused_beside_a_loader_that_shuffles(data, kind)
         "subset": torch.utils.data.SubsetRandomSampler(range(112)),
         "weighted": torch.utils.data.WeightedRandomSampler([1.0] * 112, 112),
         "batches": torch.utils.data.RandomSampler(pairs),
+        "shares": torch.utils.data.DistributedSampler(pairs, 1, 0),
     }.get(kind)
     if kind == "batches":
         batches = torch.utils.data.BatchSampler(sampler, size, drop_last=False)
@@ -193,11 +194,12 @@ def test_facts_by_position_are_refused_beside_a_loader_that_shuffles(data, kind)
         loader = torch.utils.data.DataLoader(pairs, size, shuffle=kind == "shuffle", sampler=sampler)
     explainer = explainer_of(ByStamp())
     for facts in ({"metadata": {"has": has}}, {"masks": torch.ones(112, 1, SIDE, SIDE)}):
-        with pytest.raises(DataError, match=r"another order on each pass.*Random.*shuffle=False"):
+        with pytest.raises(DataError, match=r"another order on each pass.*Sampler.*shuffle=False"):
             xlens.audit(explainer, loader, progress=False, **facts)
     found = xlens.audit(explainer, loader, progress=False)
     assert any("the order of one pass" in note for note in found.notes)
-    still = torch.utils.data.DataLoader(pairs, size)
+    whole = torch.utils.data.DistributedSampler(pairs, 1, 0, shuffle=False)
+    still = torch.utils.data.DataLoader(pairs, size, sampler=whole if kind == "shares" else None)
     assert not any("one pass" in note for note in xlens.audit(explainer, still, n=8, progress=False).notes)
 
 
@@ -218,6 +220,55 @@ def test_another_lens_of_the_same_backend_is_another_audit(data, tmp_path):
     xlens.audit(fitted, data[0], **options)
     with pytest.raises(StorageError, match="another audit"):
         xlens.audit(dataclasses.replace(fitted, backend=Infill(goal=0.9)), data[0], **options)
+
+
+class Detached(ByStamp):
+    """Lets no gradient reach its inputs."""
+
+    def forward(self, images):
+        return super().forward(images.detach())
+
+
+@pytest.mark.parametrize("side", [SIDE, 136])
+@pytest.mark.parametrize("kind", ["double", "detached"])
+def test_classifiers_of_any_precision_and_without_a_gradient_are_asked_by_windows(data, side, kind):
+    from xlens.auditing.windows import of_windows
+
+    model = ByStamp() if kind == "double" else Detached()
+    if kind == "double":
+        forward = model.forward
+        model.forward = lambda images: forward(images).double()
+    fitted = explainer_of(model).fitted
+    stamped_one = data[0][int(data[2].nonzero()[0])]
+    image = torch.full((1, 1, side, side), 0.05)
+    image[..., -SIDE:, -SIDE:] = stamped_one
+    with fitted.asking():
+        _, mask = of_windows(fitted, image, torch.tensor([1]), torch.tensor([0]))
+    assert bool(mask[0, -8:, -8:].any())
+    if kind == "detached":
+        parts = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+        parts[..., :2, :2] = parts[..., -6:, -6:] = True
+        with pytest.raises(UnsupportedError, match="takes a gradient"), fitted.asking():
+            parted(fitted, stamped_one[None], parts)
+
+
+def parted(fitted, inputs, mask):
+    from xlens.auditing.evidence import Evidence
+    from xlens.auditing.parts import parts_of
+
+    found = Evidence(torch.where(mask[:, None], 0.05, inputs), mask, torch.ones(len(inputs), dtype=torch.bool))
+    target = torch.ones(len(inputs), dtype=torch.long)
+    index = torch.arange(len(inputs))
+    known = {"logits": fitted.classifier(inputs), "index": index, "labels": None, "objects": None}
+    return parts_of(fitted, inputs, target, 1 - target, found, **known)
+
+
+def test_what_does_nothing_does_no_share_of_it_outside(by_stamp):
+    from xlens.auditing.groups import _carried_outside
+
+    some = by_stamp.parts[by_stamp.parts.target == 1][:3]
+    nothing = dataclasses.replace(some, drop=np.full(len(some), -0.1), drop_outside=np.full(len(some), 0.2))
+    assert np.isnan(_carried_outside(nothing))
 
 
 def test_of_large_images_the_time_is_looked_at_more_often():

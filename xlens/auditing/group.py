@@ -45,7 +45,7 @@ class Group:
         outside: mean share of the part outside of the objects; NaN without masks.
         p_outside: that as much would lie outside by chance.
         carried_outside: share of the score's fall that stays when a part is filled outside of the objects alone,
-            from what lies outside; NaN without masks.
+            from what lies outside; NaN without masks, or where the score does not fall.
         template: what its inputs have in common.
         foreign: mean share of the part's pixels whose colour hardly any input decided otherwise has; 0 where there
             are not three channels.

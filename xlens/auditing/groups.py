@@ -153,7 +153,7 @@ def describe(
         area=float(own.area.mean()),
         outside=outside,
         p_outside=p_outside,
-        carried_outside=_carried_outside(own[first]),
+        carried_outside=_carried_outside(own),
         template=template,
         foreign=colours,
         p_foreign=p_colours,
@@ -171,8 +171,10 @@ def describe(
 
 
 def _carried_outside(own: Parts) -> float:
-    """Return which share of what parts do to the score stays when they are filled outside of the object alone."""
-    return float(own.drop_outside.mean() / max(1e-9, float(own.drop.mean())))
+    """Return which share of what parts do to the score stays when they are filled outside of the object alone; NaN
+    where they do nothing."""
+    whole = float(own.drop.mean())
+    return float(own.drop_outside.mean()) / whole if whole > 0 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _table(group: Group) -> list[list[str]]:
     ]
     if not math.isnan(group.outside):
         rows.append(("outside of the object", f"{group.outside:.0%} ({_by_chance(group.p_outside)})"))
-        rows.append(("share of the score's fall by what is outside", f"{group.carried_outside:.0%}"))
+        rows.append(("share of the score's fall by what is outside", _share(group.carried_outside)))
     if not math.isnan(group.wrong):
         rows.append(
             ("wrong decisions, in the group and besides", f"{group.wrong:.1%}, {_share(group.wrong_besides)}")

@@ -16,6 +16,7 @@ from xlens.auditing.filling import continued
 from xlens.auditing.slopes import slopes
 from xlens.classifier.margins import score_margin
 from xlens.classifier.pieces import in_pieces
+from xlens.errors import UnsupportedError
 from xlens.fitted import Fitted
 
 __all__ = ["Parts", "parts_of"]
@@ -179,7 +180,14 @@ def _shared_out(fitted: Fitted, inputs: Tensor, target: Tensor, contrast: Tensor
     """Return integrated gradients of the score from the edit to the input, summed over channels, ``(N, H, W)``."""
     total = torch.zeros_like(inputs)
     for step in range(_STEPS):
-        total += slopes(fitted, filled + (step + 0.5) / _STEPS * (inputs - filled), target, contrast)
+        slope = slopes(fitted, filled + (step + 0.5) / _STEPS * (inputs - filled), target, contrast)
+        if slope is None:
+            raise UnsupportedError(
+                "audit: an edit has several parts, and what each carries takes a gradient",
+                given="a classifier without a gradient at its inputs",
+                do="audit around the model itself, without detach, round or torch.no_grad in its forward",
+            )
+        total += slope
     return (total / _STEPS * (inputs - filled)).sum(1)
 
 

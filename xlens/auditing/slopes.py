@@ -12,8 +12,10 @@ from xlens.fitted import Fitted
 __all__ = ["slopes"]
 
 
-def slopes(fitted: Fitted, points: Tensor, target: Tensor, contrast: Tensor) -> Tensor:
+def slopes(fitted: Fitted, points: Tensor, target: Tensor, contrast: Tensor) -> Tensor | None:
     """Return the gradient of the score at points ``(N, C, H, W)``, of the same shape, within ``fitted.asking()``.
+
+    None where no gradient of the classifier reaches its inputs.
 
     Args:
         fitted: whose classifier is asked.
@@ -24,5 +26,8 @@ def slopes(fitted: Fitted, points: Tensor, target: Tensor, contrast: Tensor) -> 
     for at, t, c in zip(points.split(size), target.split(size), contrast.split(size), strict=True):
         with torch.enable_grad():
             at = at.detach().requires_grad_()
-            found.append(torch.autograd.grad(score_margin(fitted.classifier(at), t, c).sum(), at)[0])
+            score = score_margin(fitted.classifier(at), t, c).sum()
+            if not score.requires_grad:
+                return None
+            found.append(torch.autograd.grad(score, at)[0].to(points.dtype))
     return torch.cat(found)

@@ -145,7 +145,7 @@ def _costs(
 ) -> Tensor:
     """Return what filling each window costs the score of an image ``(C, H, W)``, ``(W,)``; 0 where not tried.
 
-    Without a slope of the score all are tried.
+    Without a slope of the score, as of classifiers without a gradient, all are tried.
     """
     filled, visible = _filled(image, windows)
     costs, tried = image.new_zeros(len(filled)), ~visible
@@ -155,7 +155,8 @@ def _costs(
         tried[fresh] = True
         if len(fresh):
             seen = in_pieces(fitted.classifier, _pasted(image, windows, fresh, filled))
-            costs[fresh] = before - score_margin(seen, target.repeat(len(seen)), contrast.repeat(len(seen)))
+            after = score_margin(seen, target.repeat(len(seen)), contrast.repeat(len(seen)))
+            costs[fresh] = (before - after).to(costs.dtype)
 
     if slope is None:
         ask(visible)

@@ -66,20 +66,24 @@ class Data:
         """What makes a loader give each process another part of the data, in words; None where nothing does."""
         if isinstance(self._source, DataLoaderShard | DataLoaderDispatcher):
             return f"a {type(self._source).__name__} that accelerate prepared"
-        return self._with_a(DistributedSampler)
+        return self._said_of(self._sampler(DistributedSampler))
 
     @property
     def shuffles(self) -> str | None:
         """What gives the inputs in another order on each pass, in words; None where nothing is known to."""
-        return self._with_a(RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+        found = self._sampler(RandomSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
+        # A sampler of shares draws anew unless it is told not to.
+        return self._said_of(found) if getattr(found, "shuffle", True) else None
 
-    def _with_a(self, *kinds: type[Sampler[Any]]) -> str | None:
-        """Return, in words, the loader and which sampler of these kinds it has."""
+    def _sampler(self, *kinds: type[Sampler[Any]]) -> Sampler[Any] | None:
+        """Return the loader's sampler of one of these kinds."""
         if not isinstance(self._source, DataLoader):
             return None
         samplers = self._source.sampler, getattr(self._source.batch_sampler, "sampler", None)
-        found = next((sampler for sampler in samplers if isinstance(sampler, kinds)), None)
-        return None if found is None else f"a {type(self._source).__name__} with a {type(found).__name__}"
+        return next((sampler for sampler in samplers if isinstance(sampler, kinds)), None)
+
+    def _said_of(self, sampler: Sampler[Any] | None) -> str | None:
+        return None if sampler is None else f"a {type(self._source).__name__} with a {type(sampler).__name__}"
 
     def __len__(self) -> int:
         """Return the number of inputs of indexed data.

@@ -30,11 +30,8 @@ class ResidualEncoder(nn.Module):
         input, so that none depends on the others of its batch).
         Maggipinto et al. (2020), IntroVAC, section 4: 32 to 512 channels in five blocks at 128 pixels.
 
-    >>> import torch
-    >>> import xlens
     >>> from xlens.nn import ResidualEncoder
-    >>> spec = xlens.Spec(shape=(1, 28, 28), num_classes=2, minimum=(0.0,), maximum=(1.0,), mean=(0.5,), std=(0.3,))
-    >>> ResidualEncoder(spec, 6, width=8)(torch.rand(2, 1, 28, 28)).shape
+    >>> ResidualEncoder(explainer.spec, 6, width=8)(images[:2]).shape
     torch.Size([2, 6])
     """
 

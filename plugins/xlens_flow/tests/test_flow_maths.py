@@ -342,6 +342,20 @@ def test_an_inversion_of_a_steady_velocity_asks_nothing_twice():
     assert sum(asked) == before - 4 * 3
 
 
+@pytest.mark.parametrize("steps", [8, 12, 16])
+@pytest.mark.parametrize("together", [1, 4, 40])
+def test_a_run_that_was_kept_is_the_one_that_its_codes_make(steps, together):
+    """Of one row, an early run may convince first, and a later one in the end."""
+    inputs, classes = drawn(40)
+    lens = exact(steps)
+    with torch.no_grad():
+        for some in torch.arange(40).split(together):
+            codes = lens.encode(inputs[some])
+            found = lens.counterfactual(codes, classes[some], 1 - classes[some])
+            kept, anew = (lens.waypoints(codes, found).decoded for _ in range(2))
+            torch.testing.assert_close(kept, anew, atol=1e-5, rtol=0)
+
+
 def test_waypoints_begin_with_the_run_that_the_search_has_made():
     inputs, classes = drawn(12)
     lens = exact(8)
