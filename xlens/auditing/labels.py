@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from xlens.classifier.pieces import in_pieces
 from xlens.data import Batch, Data
+from xlens.data.source import MappedData
 from xlens.errors import DataError
 from xlens.fitted import Fitted
 
@@ -30,33 +29,15 @@ def labelled(data: Data, fitted: Fitted, who: str) -> Data:
     return _Labelled(data, fitted, who)
 
 
-class _Labelled(Data):
+class _Labelled(MappedData):
     """Data as they are, with labels as the lens is about them."""
 
     def __init__(self, data: Data, fitted: Fitted, who: str) -> None:
-        super().__init__(data)
-        self._data, self._fitted, self._who = data, fitted, who
+        super().__init__(data, self._read)
+        self._fitted, self._who = fitted, who
         self.column_names = data.column_names
         # So many labels the model has; counted when there is a table beside the inputs.
         self._count: int | None = None
-
-    @property
-    def indexed(self) -> bool:
-        """Whether inputs have a stable position, so that facts about each can be kept."""
-        return self._data.indexed
-
-    def __len__(self) -> int:
-        """Return the number of inputs of indexed data."""
-        return len(self._data)
-
-    def take(self, index: Tensor) -> Batch:
-        """Return the inputs at these positions of indexed data."""
-        return self._read(self._data.take(index))
-
-    def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Go through the data once, as the data themselves are gone through."""
-        for batch in self._data.batches(batch_size, generator=generator):
-            yield self._read(batch)
 
     def _read(self, batch: Batch) -> Batch:
         if self._fitted.classifier.label is not None and batch.columns is not None:

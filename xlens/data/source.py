@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from xlens.data.numbers import as_tensor, is_array
 from xlens.errors import DataError
 from xlens.files.plain import said
 
-__all__ = ["Data", "as_data"]
+__all__ = ["Data", "MappedData", "as_data"]
 
 # Batches are handed out on the CPU: where the data lie is not where the lens is trained.
 _CPU = torch.device("cpu")
@@ -130,6 +130,37 @@ class Data:
         order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
         for index in order.split(batch_size):
             yield self.take(index)
+
+
+class MappedData(Data):
+    """Batches of other data in their order, each made into another.
+
+    Args:
+        data: the others.
+        of: makes a batch of theirs into one of these.
+    """
+
+    def __init__(self, data: Data, of: Callable[[Batch], Batch]) -> None:
+        super().__init__(data)
+        self._data, self._of = data, of
+
+    @property
+    def indexed(self) -> bool:
+        """Whether inputs have a stable position, so that facts about each can be kept."""
+        return self._data.indexed
+
+    def __len__(self) -> int:
+        """Return the number of inputs of indexed data."""
+        return len(self._data)
+
+    def take(self, index: Tensor) -> Batch:
+        """Return what becomes of the inputs at these positions of indexed data."""
+        return self._of(self._data.take(index))
+
+    def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """Go through the data once, as the data themselves are gone through."""
+        for batch in self._data.batches(batch_size, generator=generator):
+            yield self._of(batch)
 
 
 def as_data(data: Any) -> Data:

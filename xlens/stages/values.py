@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from xlens.data import Batch, Data
+from xlens.data.source import MappedData
 
 __all__ = ["EncodedData", "encoded"]
 
@@ -20,7 +21,7 @@ _BATCH = 64
 Encode = Callable[[Tensor], Tensor]
 
 
-class EncodedData(Data):
+class EncodedData(MappedData):
     """Batches of values, which are those of other data in their order, with their labels.
 
     Args:
@@ -29,26 +30,8 @@ class EncodedData(Data):
     """
 
     def __init__(self, source: Data, encode: Encode) -> None:
-        super().__init__(source)
-        self._data, self._encode = source, encode
-
-    @property
-    def indexed(self) -> bool:
-        """Whether inputs have a stable position, so that facts about each can be kept."""
-        return self._data.indexed
-
-    def __len__(self) -> int:
-        """Return the number of inputs of indexed data."""
-        return len(self._data)
-
-    def take(self, index: Tensor) -> Batch:
-        """Return the values of the inputs at these positions of indexed data."""
-        return self._encoded(self._data.take(index))
-
-    def batches(self, batch_size: int = 256, *, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """Go through the data once, as the data themselves are gone through."""
-        for batch in self._data.batches(batch_size, generator=generator):
-            yield self._encoded(batch)
+        super().__init__(source, self._encoded)
+        self._encode = encode
 
     def _encoded(self, batch: Batch) -> Batch:
         return Batch(self._encode(batch.inputs), batch.labels, batch.index, batch.unlabelled, batch.columns)
